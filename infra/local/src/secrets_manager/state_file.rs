@@ -1,0 +1,234 @@
+//! The file the secrets are kept in: one JSON document, replaced whole.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::versions::Secrets;
+
+const FORMAT: u32 = 1;
+
+/// Why the secrets could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file, its lock or its directory could not be used.
+    #[error("cannot use the secrets file {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Two processes with one file would undo each other's changes.
+    #[error("the secrets file {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// Not a file of this format. It is left as it is: it may hold the only copy of a key.
+    #[error(
+        "the secrets file {} cannot be read ({reason}); move it away to start without secrets",
+        path.display()
+    )]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// Where or why reading stopped; nothing of the content.
+        reason: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Document<S> {
+    format: u32,
+    secrets: S,
+}
+
+/// A file of secrets, held against other processes as long as this lives.
+pub(super) struct StateFile {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl StateFile {
+    /// Takes the file and reads it; a file that is not there yet holds no secrets.
+    pub(super) fn open(path: &Path) -> Result<(Self, Secrets), OpenError> {
+        let file_error = |source| OpenError::File {
+            path: path.to_path_buf(),
+            source,
+        };
+        let lock = private()
+            .create(true)
+            .truncate(false)
+            .open(path.with_added_extension("lock"))
+            .map_err(file_error)?;
+        lock.try_lock().map_err(|refused| match refused {
+            TryLockError::WouldBlock => OpenError::InUse(path.to_path_buf()),
+            TryLockError::Error(source) => file_error(source),
+        })?;
+        let secrets = match fs::read(path).map(Zeroizing::new) {
+            Ok(text) => parse(&text).map_err(|reason| OpenError::Content {
+                path: path.to_path_buf(),
+                reason,
+            })?,
+            Err(error) if error.kind() == ErrorKind::NotFound => Secrets::default(),
+            Err(error) => return Err(file_error(error)),
+        };
+        let path = path.to_path_buf();
+        Ok((Self { path, _lock: lock }, secrets))
+    }
+
+    /// Replaces the content. When this returns, the new content is on the disk; when it fails, the
+    /// disk has the old content or the new, whole.
+    pub(super) fn save(&self, secrets: &Secrets) -> io::Result<()> {
+        let document = Document {
+            format: FORMAT,
+            secrets,
+        };
+        let text = Zeroizing::new(serde_json::to_vec_pretty(&document)?);
+        let beside = self.path.with_added_extension("new");
+        // One that a crash left may have other permissions.
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = private().create_new(true).open(&beside)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&beside, &self.path)?;
+        sync_directory(&self.path)
+    }
+}
+
+/// The secrets in `text`, or where reading them stopped. The decoder's own words are not used: they
+/// may quote the text.
+fn parse(text: &[u8]) -> Result<Secrets, String> {
+    let document: Document<Secrets> = serde_json::from_slice(text)
+        .map_err(|error| format!("line {}, column {}", error.line(), error.column()))?;
+    match document.format {
+        FORMAT => Ok(document.secrets),
+        other => Err(format!("its format is {other}, not {FORMAT}")),
+    }
+}
+
+/// Options for writing a file that its owner alone can use.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Makes a rename in the directory of `path` durable.
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| *parent != Path::new(""));
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Elsewhere a directory cannot be synced, and the file system orders renames itself.
+#[cfg(not(unix))]
+fn sync_directory(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::versions::Secret;
+    use super::*;
+
+    /// An empty directory of this test's own.
+    fn scratch(test: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("secrets-{}-{test}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// One secret with one version, `value` under the id `id`.
+    fn secrets(id: &str, value: &str) -> Secrets {
+        let mut secret = Secret::new("name".to_owned(), "arn".to_owned(), None, 1);
+        secret.put(id, value.to_owned().into(), &[], 2).unwrap();
+        let mut secrets = Secrets::default();
+        secrets.add(secret);
+        secrets
+    }
+
+    #[test]
+    fn what_is_saved_is_read_again() {
+        let path = scratch("saved").join("secrets.json");
+        let (file, none) = StateFile::open(&path).unwrap();
+        assert!(none.find("name").is_none());
+        assert!(!path.exists());
+        file.save(&secrets("v1", "one")).unwrap();
+        file.save(&secrets("v2", "two")).unwrap();
+        drop(file);
+        let (_file, read) = StateFile::open(&path).unwrap();
+        let secret = read.find("name").unwrap();
+        assert!(secret.version("v1").is_none());
+        assert_eq!(secret.labels_of("v2"), ["AWSCURRENT"]);
+        let version = secret.version("v2").unwrap();
+        assert!(version.value == Some("two".to_owned().into()));
+    }
+
+    #[test]
+    fn a_second_holder_is_refused() {
+        let path = scratch("held").join("secrets.json");
+        let held = StateFile::open(&path).unwrap();
+        let refused = StateFile::open(&path).err().unwrap();
+        assert!(matches!(refused, OpenError::InUse(_)), "{refused}");
+        drop(held);
+        StateFile::open(&path).unwrap();
+    }
+
+    #[test]
+    fn an_unreadable_file_is_refused_kept_and_not_quoted() {
+        let path = scratch("unreadable").join("secrets.json");
+        let rows = [
+            r#"{"format":1,"secrets":["#,
+            r#"{"format":1,"secrets":"hidden"}"#,
+            r#"{"format":2,"secrets":[]}"#,
+            "",
+        ];
+        for text in rows {
+            fs::write(&path, text).unwrap();
+            let refused = StateFile::open(&path).err().unwrap();
+            assert!(matches!(refused, OpenError::Content { .. }), "{text}");
+            let said = format!("{refused} {refused:?}");
+            assert!(said.contains("secrets.json"), "{said}");
+            assert!(!said.contains("hidden"), "{said}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_save_that_fails_leaves_the_old_content() {
+        let directory = scratch("fails");
+        let path = directory.join("secrets.json");
+        let (file, _) = StateFile::open(&path).unwrap();
+        file.save(&secrets("v1", "one")).unwrap();
+        let old = fs::read(&path).unwrap();
+        // A directory where the new content is to be written.
+        fs::create_dir(directory.join("secrets.json.new")).unwrap();
+        file.save(&secrets("v2", "two")).unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), old);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_files_are_for_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = scratch("mode");
+        let path = directory.join("secrets.json");
+        // Left by a crash, by a version that knew no better.
+        fs::write(directory.join("secrets.json.new"), "").unwrap();
+        let (file, _) = StateFile::open(&path).unwrap();
+        file.save(&secrets("v1", "one")).unwrap();
+        for entry in fs::read_dir(&directory).unwrap() {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{:?}", entry.file_name());
+        }
+    }
+}

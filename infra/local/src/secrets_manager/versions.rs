@@ -1,0 +1,282 @@
+//! Versions of a secret and the staging labels on them: the rules, and the state they keep.
+//!
+//! Owns what a change does to a secret. Knows nothing of the wire, of files, of the time or of
+//! randomness.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use super::{ServiceError, error, invalid_parameter, invalid_request, not_found};
+
+pub(super) const CURRENT: &str = "AWSCURRENT";
+pub(super) const PREVIOUS: &str = "AWSPREVIOUS";
+pub(super) const PENDING: &str = "AWSPENDING";
+/// Labels on all versions of one secret.
+const LABEL_LIMIT: usize = 20;
+
+/// The text of a secret, wiped when its last holder lets go. It has no `Debug`, and so nothing that
+/// holds one has.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub(super) struct SecretText(Arc<Zeroizing<String>>);
+
+impl SecretText {
+    /// Length in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(Arc::new(Zeroizing::new(text)))
+    }
+}
+
+impl Serialize for SecretText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// Every secret there is. A clone shares the values.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(super) struct Secrets(Vec<Secret>);
+
+impl Secrets {
+    /// The secret with the name or the ARN `id`.
+    pub(super) fn find(&self, id: &str) -> Option<&Secret> {
+        self.0.iter().find(|secret| secret.is(id))
+    }
+
+    /// The secret with the name or the ARN `id`, to change it.
+    pub(super) fn find_mut(&mut self, id: &str) -> Option<&mut Secret> {
+        self.0.iter_mut().find(|secret| secret.is(id))
+    }
+
+    /// Adds a secret whose name is not taken.
+    pub(super) fn add(&mut self, secret: Secret) {
+        self.0.push(secret);
+    }
+}
+
+/// One secret.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Secret {
+    pub(super) name: String,
+    pub(super) arn: String,
+    pub(super) description: Option<String>,
+    /// Seconds since 1970, as every time here.
+    pub(super) created: i64,
+    pub(super) changed: i64,
+    pub(super) rotation_enabled: bool,
+    versions: BTreeMap<String, Version>,
+    /// The version that bears each label: at most one, by construction.
+    labels: BTreeMap<String, String>,
+}
+
+/// One version of a secret.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Version {
+    /// Absent in the placeholder that the start of a rotation makes.
+    pub(super) value: Option<SecretText>,
+    pub(super) created: i64,
+}
+
+impl Secret {
+    /// A secret without a version.
+    pub(super) fn new(name: String, arn: String, description: Option<String>, now: i64) -> Self {
+        Self {
+            name,
+            arn,
+            description,
+            created: now,
+            changed: now,
+            rotation_enabled: false,
+            versions: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    fn is(&self, id: &str) -> bool {
+        self.name == id || self.arn == id
+    }
+
+    /// The version with this id.
+    pub(super) fn version(&self, id: &str) -> Option<&Version> {
+        self.versions.get(id)
+    }
+
+    /// The version that bears `label`.
+    pub(super) fn bearer(&self, label: &str) -> Option<&str> {
+        self.labels.get(label).map(String::as_str)
+    }
+
+    /// The labels on version `id`, in order.
+    pub(super) fn labels_of(&self, id: &str) -> Vec<&str> {
+        self.labels
+            .iter()
+            .filter(|(_, version)| *version == id)
+            .map(|(label, _)| label.as_str())
+            .collect()
+    }
+
+    /// Every version with its id, in the order of the ids.
+    pub(super) fn versions(&self) -> impl Iterator<Item = (&str, &Version)> {
+        self.versions.iter().map(|(id, it)| (id.as_str(), it))
+    }
+
+    /// Stores `value` as the version `token` and puts `labels` on it, or `AWSCURRENT` when none are
+    /// given. The first version of a secret is `AWSCURRENT` in any case. The same value once more
+    /// changes nothing at all.
+    ///
+    /// # Errors
+    /// `ResourceExistsException` when the version has another value.
+    pub(super) fn put(
+        &mut self,
+        token: &str,
+        value: SecretText,
+        labels: &[String],
+        now: i64,
+    ) -> Result<(), ServiceError> {
+        let first = self.versions.is_empty();
+        match self.versions.get_mut(token) {
+            Some(version) => match &version.value {
+                Some(stored) if *stored == value => return Ok(()),
+                Some(_) => return Err(other_value(token)),
+                None => version.value = Some(value),
+            },
+            None => {
+                self.add_version(token, Some(value), now);
+                // A new version by hand abandons the rotation in progress.
+                self.labels.remove(PENDING);
+            }
+        }
+        for label in labels {
+            self.attach(label, token);
+        }
+        if first || labels.is_empty() {
+            self.attach(CURRENT, token);
+        }
+        self.settle(now)
+    }
+
+    /// Moves `label` from one version to another, or adds or removes it.
+    ///
+    /// # Errors
+    /// `InvalidParameterException` when `from` is not the version that bears the label (or is not
+    /// given though a third version bears it), when `to` is no version, when neither is given, and
+    /// when `AWSCURRENT` would be on no version. `InvalidRequestException` when `AWSCURRENT` would
+    /// be on a version without a value.
+    pub(super) fn move_label(
+        &mut self,
+        label: &str,
+        from: Option<&str>,
+        to: Option<&str>,
+        now: i64,
+    ) -> Result<(), ServiceError> {
+        check_move(label, self.bearer(label), from, to)?;
+        match to {
+            None => {
+                self.labels.remove(label);
+            }
+            Some(to) => {
+                let version = self.version(to).ok_or_else(|| {
+                    invalid_parameter(format!("Version {to} in MoveToVersionId does not exist."))
+                })?;
+                // AWS does not say what becomes of a current version without a value.
+                if label == CURRENT && version.value.is_none() {
+                    let message = format!("Version {to} has no value to become {CURRENT}.");
+                    return Err(invalid_request(message));
+                }
+                self.attach(label, to);
+                if label == CURRENT && self.bearer(PENDING) == Some(to) {
+                    self.labels.remove(PENDING);
+                }
+            }
+        }
+        self.settle(now)
+    }
+
+    /// Makes the version `token`, without a value, `AWSPENDING`, and turns rotation on.
+    ///
+    /// # Errors
+    /// `InvalidRequestException` when a rotation is in progress: `AWSPENDING` is on a version that
+    /// is not `AWSCURRENT`. `ResourceExistsException` when `token` is a version.
+    pub(super) fn begin_rotation(&mut self, token: &str, now: i64) -> Result<(), ServiceError> {
+        let pending = self.bearer(PENDING);
+        if pending.is_some() && pending != self.bearer(CURRENT) {
+            return Err(invalid_request("A previous rotation isn't complete."));
+        }
+        if self.version(token).is_some() {
+            return Err(other_value(token));
+        }
+        self.add_version(token, None, now);
+        self.attach(PENDING, token);
+        self.rotation_enabled = true;
+        self.settle(now)
+    }
+
+    fn add_version(&mut self, id: &str, value: Option<SecretText>, created: i64) {
+        self.versions
+            .insert(id.to_owned(), Version { value, created });
+    }
+
+    /// Puts `label` on version `id`, wherever it was. The version that loses `AWSCURRENT` becomes
+    /// `AWSPREVIOUS`.
+    fn attach(&mut self, label: &str, id: &str) {
+        let former = self.labels.insert(label.to_owned(), id.to_owned());
+        if let Some(former) = former.filter(|former| label == CURRENT && former != id) {
+            self.labels.insert(PREVIOUS.to_owned(), former);
+        }
+    }
+
+    /// Ends every change: counts the labels, and deletes the versions that bear none. AWS may
+    /// delete those at any time, so here they never outlive the change.
+    fn settle(&mut self, now: i64) -> Result<(), ServiceError> {
+        if self.labels.len() > LABEL_LIMIT {
+            let message = format!("A secret can have at most {LABEL_LIMIT} staging labels.");
+            return Err(error("LimitExceededException", message));
+        }
+        let labels = &self.labels;
+        self.versions
+            .retain(|id, _| labels.values().any(|bearer| bearer == id));
+        self.changed = now;
+        Ok(())
+    }
+}
+
+/// Whether `label`, now on version `bearer`, may be taken `from` a version and put `to` a version.
+fn check_move(
+    label: &str,
+    bearer: Option<&str>,
+    from: Option<&str>,
+    to: Option<&str>,
+) -> Result<(), ServiceError> {
+    Err(invalid_parameter(match (bearer, from, to) {
+        (_, None, None) => "Give RemoveFromVersionId, MoveToVersionId or both.".to_owned(),
+        (_, _, None) if label == CURRENT => {
+            format!("{CURRENT} can move to another version but not be removed.")
+        }
+        (Some(bearer), None, Some(to)) if bearer != to => {
+            format!("{label} is on version {bearer}: name that version in RemoveFromVersionId.")
+        }
+        (_, Some(from), _) if bearer != Some(from) => {
+            format!("{label} is not on version {from}, which RemoveFromVersionId names.")
+        }
+        _ => return Ok(()),
+    }))
+}
+
+fn other_value(token: &str) -> ServiceError {
+    let message = format!("Version {token} exists already, and no version can be changed.");
+    error("ResourceExistsException", message)
+}
+
+/// The answer for a secret that is not there.
+pub(super) fn no_secret() -> ServiceError {
+    not_found("Secrets Manager can't find the specified secret.")
+}

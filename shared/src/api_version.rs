@@ -1,0 +1,84 @@
+//! Api versions: which exist, and what a request may name (wire-contract section 2).
+
+use std::fmt;
+
+/// A released version of the data plane, oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ApiVersion {
+    V2021_03_07,
+    V2022_06_01,
+    /// Adds `expiresInMinutes`.
+    V2022_10_01,
+    /// Adds the scopes `chat.join`, `chat.join.limited` and `voip.join` to the documented list.
+    V2023_10_01,
+    V2025_06_30,
+    V2026_07_22,
+    V2026_09_23,
+}
+
+impl ApiVersion {
+    /// Every stable version, ascending.
+    pub const STABLE: &'static [Self] = &[
+        Self::V2021_03_07,
+        Self::V2022_06_01,
+        Self::V2022_10_01,
+        Self::V2023_10_01,
+        Self::V2025_06_30,
+        Self::V2026_07_22,
+        Self::V2026_09_23,
+    ];
+
+    /// The version's name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V2021_03_07 => "2021-03-07",
+            Self::V2022_06_01 => "2022-06-01",
+            Self::V2022_10_01 => "2022-10-01",
+            Self::V2023_10_01 => "2023-10-01",
+            Self::V2025_06_30 => "2025-06-30",
+            Self::V2026_07_22 => "2026-07-22",
+            Self::V2026_09_23 => "2026-09-23",
+        }
+    }
+
+    /// Whether requests of this version know `expiresInMinutes`; earlier ones ignore the member.
+    #[must_use]
+    pub fn knows_lifetime(self) -> bool {
+        self >= Self::V2022_10_01
+    }
+}
+
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The value of `api-supported-versions` for a route: ascending, comma and space between.
+#[must_use]
+pub fn supported(versions: &[ApiVersion]) -> String {
+    versions
+        .iter()
+        .map(|version| version.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_ascend_as_their_names_do() {
+        assert!(ApiVersion::STABLE.is_sorted());
+        assert!(
+            ApiVersion::STABLE
+                .iter()
+                .map(|version| version.as_str())
+                .is_sorted()
+        );
+        assert!(!ApiVersion::V2022_06_01.knows_lifetime());
+        assert!(ApiVersion::V2022_10_01.knows_lifetime());
+    }
+}

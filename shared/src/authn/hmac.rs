@@ -1,0 +1,301 @@
+//! Access-key authentication: HMAC-SHA256 over method, target, date, host and body hash.
+//!
+//! The rule is wire-contract section 7. The string to sign is
+//!
+//! ```text
+//! METHOD "\n" path-and-query "\n" value-of-each-signed-header-in-order joined by ";"
+//! ```
+//!
+//! Header values are looked up by the names in `SignedHeaders`, for older SDKs sign `date` where newer
+//! ones sign `x-ms-date`. SDKs repeat a request with the identical signature, so nothing is remembered.
+
+use aws_lc_rs::{constant_time, digest, hmac};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, Method};
+use time::OffsetDateTime;
+
+use super::target::Target;
+use super::{Denial, date, host};
+use crate::keys::Slot;
+use crate::keys::access::AccessKeys;
+use crate::lifetime::REQUEST_DATE_WINDOW;
+use crate::settings::Hosts;
+
+/// The scheme's name in `Authorization`.
+pub const SCHEME: &str = "HMAC-SHA256";
+
+const CONTENT_HASH: &str = "x-ms-content-sha256";
+const DATE: &str = "date";
+const HOST: &str = "host";
+const MS_DATE: &str = "x-ms-date";
+
+/// Most headers a signature may cover.
+const MAX_SIGNED_HEADERS: usize = 16;
+
+/// A request's signature with everything it covers, checked but for the keys.
+pub struct SignedRequest {
+    /// Up to the host's value: method, target, and the values signed before the host. One per spelling
+    /// of the target.
+    heads: Vec<String>,
+    hosts: Vec<String>,
+    /// From the host's value on.
+    tail: String,
+    signature: [u8; 32],
+}
+
+/// The `Authorization` value taken apart.
+struct Credentials<'a> {
+    signed_headers: Vec<&'a str>,
+    signature: [u8; 32],
+}
+
+/// What a signature is checked against.
+pub struct Presented<'a> {
+    pub method: &'a Method,
+    pub target: &'a Target,
+    pub headers: &'a HeaderMap,
+    pub body: &'a [u8],
+}
+
+impl SignedRequest {
+    /// Checks all that needs no key: the headers' form, the date, the host, the body's hash.
+    ///
+    /// # Errors
+    /// The [`Denial`] that names the first thing wrong.
+    pub fn parse(request: &Presented<'_>, hosts: &Hosts, now: OffsetDateTime) -> Result<Self, Denial> {
+        let authorization = single(request.headers, "authorization").map_err(|_| Denial::Authorization)?;
+        let credentials = Credentials::parse(authorization)?;
+        let names = &credentials.signed_headers;
+        let date_name = if names.contains(&MS_DATE) { MS_DATE } else { DATE };
+        let date = date::parse(single(request.headers, date_name)?).ok_or(Denial::Date)?;
+        if (now - date).abs() > REQUEST_DATE_WINDOW {
+            return Err(Denial::Skew);
+        }
+        let body_hash = STANDARD.encode(digest::digest(&digest::SHA256, request.body));
+        if single(request.headers, CONTENT_HASH)? != body_hash {
+            return Err(Denial::ContentHash);
+        }
+        let candidates = host::candidates(hosts, single(request.headers, HOST)?);
+        if candidates.is_empty() {
+            return Err(Denial::Host);
+        }
+        let (before, after) = values_around_host(names, request.headers)?;
+        let head = |target: String| format!("{}\n{target}\n{before}", request.method);
+        Ok(Self {
+            heads: request.target.spellings().into_iter().map(head).collect(),
+            hosts: candidates,
+            tail: after,
+            signature: credentials.signature,
+        })
+    }
+
+    /// The slot whose key made the signature. For every candidate both keys are compared, each in
+    /// constant time.
+    ///
+    /// # Errors
+    /// [`Denial::Signature`] when no candidate matches.
+    pub fn verify(&self, keys: &AccessKeys) -> Result<Slot, Denial> {
+        for head in &self.heads {
+            let begun = keys.each().map(|(slot, key)| {
+                let mut context = hmac::Context::with_key(key.hmac());
+                context.update(head.as_bytes());
+                (slot, context)
+            });
+            for host in &self.hosts {
+                let matching = begun.each_ref().map(|(slot, context)| {
+                    let mut context = context.clone();
+                    context.update(host.as_bytes());
+                    context.update(self.tail.as_bytes());
+                    let equal =
+                        constant_time::verify_slices_are_equal(context.sign().as_ref(), &self.signature);
+                    equal.is_ok().then_some(*slot)
+                });
+                if let Some(slot) = matching.into_iter().flatten().next() {
+                    return Ok(slot);
+                }
+            }
+        }
+        Err(Denial::Signature)
+    }
+}
+
+impl<'a> Credentials<'a> {
+    /// `HMAC-SHA256 SignedHeaders=<names>&Signature=<base64>`, exactly.
+    fn parse(authorization: &'a str) -> Result<Self, Denial> {
+        let (scheme, parameters) = authorization.split_once(' ').ok_or(Denial::Authorization)?;
+        if scheme != SCHEME {
+            return Err(Denial::Scheme);
+        }
+        let parameters = parameters
+            .strip_prefix("SignedHeaders=")
+            .ok_or(Denial::Authorization)?;
+        let (names, signature) = parameters
+            .split_once("&Signature=")
+            .ok_or(Denial::Authorization)?;
+        let signature = STANDARD.decode(signature).map_err(|_| Denial::Authorization)?;
+        let signature = signature.try_into().map_err(|_| Denial::Authorization)?;
+        Ok(Self {
+            signed_headers: signed_headers(names)?,
+            signature,
+        })
+    }
+}
+
+/// Lower-case names, none twice; among them the host, the content hash and a date.
+fn signed_headers(names: &str) -> Result<Vec<&str>, Denial> {
+    let closed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let mut seen: Vec<&str> = Vec::new();
+    for name in names.split(';').take(MAX_SIGNED_HEADERS + 1) {
+        let is_name = !name.is_empty() && name.bytes().all(closed) && name != "authorization";
+        if !is_name || seen.contains(&name) {
+            return Err(Denial::SignedHeaders);
+        }
+        seen.push(name);
+    }
+    let dated = seen.contains(&MS_DATE) || seen.contains(&DATE);
+    if seen.len() <= MAX_SIGNED_HEADERS && dated && seen.contains(&HOST) && seen.contains(&CONTENT_HASH) {
+        Ok(seen)
+    } else {
+        Err(Denial::SignedHeaders)
+    }
+}
+
+/// The signed values joined by `;`, up to the host's place and from it on.
+fn values_around_host(names: &[&str], headers: &HeaderMap) -> Result<(String, String), Denial> {
+    let (mut before, mut after, mut at_host) = (String::new(), String::new(), false);
+    for (index, name) in names.iter().enumerate() {
+        let part = if at_host { &mut after } else { &mut before };
+        if index > 0 {
+            part.push(';');
+        }
+        if *name == HOST {
+            at_host = true;
+        } else {
+            part.push_str(single(headers, name)?);
+        }
+    }
+    Ok((before, after))
+}
+
+/// The value of a header that must be there exactly once.
+fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, Denial> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().map_err(|_| Denial::Header),
+        _ => Err(Denial::Header),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+    use crate::secret::Secret;
+
+    #[derive(Deserialize)]
+    struct Row {
+        name: String,
+        now: String,
+        method: String,
+        target: String,
+        headers: Vec<(String, String)>,
+        body: String,
+        access_keys: serde_json::Value,
+        hosts: Vec<String>,
+        verdict: String,
+    }
+
+    impl Row {
+        fn all() -> Vec<Self> {
+            serde_json::from_str(include_str!("../../../tests/vectors/hmac.json")).unwrap()
+        }
+
+        fn judge(&self) -> String {
+            let keys = AccessKeys::parse(&Secret::from(self.access_keys.to_string())).unwrap();
+            let mut headers = HeaderMap::new();
+            for (name, value) in &self.headers {
+                let name: HeaderName = name.parse().unwrap();
+                headers.append(name, HeaderValue::from_str(value).unwrap());
+            }
+            let method: Method = self.method.parse().unwrap();
+            let presented = Presented {
+                method: &method,
+                target: &Target::from_wire(&self.target),
+                headers: &headers,
+                body: self.body.as_bytes(),
+            };
+            let hosts = self.hosts.join(",").parse().unwrap();
+            let verdict = SignedRequest::parse(&presented, &hosts, date::parse(&self.now).unwrap())
+                .and_then(|signed| signed.verify(&keys));
+            match verdict {
+                Ok(slot) => format!("accept:{}", slot.as_str()),
+                Err(Denial::Skew) => "clock_skew".to_owned(),
+                Err(_) => "denied".to_owned(),
+            }
+        }
+    }
+
+    #[test]
+    fn every_vector_gets_its_verdict() {
+        let rows = Row::all();
+        assert!(rows.len() > 40, "the vectors are missing");
+        for row in rows {
+            assert_eq!(row.judge(), row.verdict, "{}", row.name);
+        }
+    }
+
+    fn accepted() -> impl Iterator<Item = Row> {
+        Row::all()
+            .into_iter()
+            .filter(|row| row.verdict.starts_with("accept"))
+    }
+
+    #[test]
+    fn a_key_of_another_resource_is_denied() {
+        for mut row in accepted() {
+            let other = "bm90IHRoZSBrZXkgdGhhdCBzaWduZWQgdGhpcyByZXE=";
+            row.access_keys = json!({"primary": other, "secondary": other});
+            assert_eq!(row.judge(), "denied", "{}", row.name);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_change_of_one_signed_byte_is_denied(pick: prop::sample::Index, part in 0_usize..5, at: prop::sample::Index, byte in 0x21_u8..0x7f) {
+            let rows: Vec<Row> = accepted().collect();
+            let row = &mut rows.into_iter().nth(pick.index(accepted().count())).unwrap();
+            let change = |text: &str| {
+                let mut bytes = text.as_bytes().to_vec();
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+                String::from_utf8(bytes).unwrap()
+            };
+            let before = (row.method.clone(), row.target.clone(), row.body.clone(), row.headers.clone());
+            match part {
+                0 => row.method = if row.method == "POST" { "PUT".into() } else { "POST".into() },
+                1 => row.target = change(&row.target),
+                2 if !row.body.is_empty() => row.body = change(&row.body),
+                3 => {
+                    let header = at.index(row.headers.len());
+                    let signed = |name: &str| ["x-ms-date", CONTENT_HASH, "authorization"].contains(&name);
+                    let (name, value) = &mut row.headers[header];
+                    if signed(&name.to_ascii_lowercase()) {
+                        *value = change(value);
+                    }
+                }
+                _ => row.hosts = vec!["elsewhere:8443".to_owned()],
+            }
+            let date_unsigned = row.headers.iter().any(|(_, value)| value.contains("SignedHeaders=date"));
+            prop_assume!(!date_unsigned || part != 3);
+            let after = (row.method.clone(), row.target.clone(), row.body.clone(), row.headers.clone());
+            if before != after || part == 4 {
+                prop_assert!(!row.judge().starts_with("accept"), "{}", row.name);
+            }
+        }
+    }
+}

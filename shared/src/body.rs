@@ -1,0 +1,172 @@
+//! Request bodies: JSON objects whose members are judged one by one, so that a fault names its member.
+//!
+//! Two layers, as the recorded service has (wire-contract section 5): binding (is it a JSON object, has
+//! each member its type, is what is required there) and, later, rules about values. A member that is
+//! `null` is a missing one; members a version does not know are ignored.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::api_version::ApiVersion;
+use crate::error::{Error, Field};
+use crate::lifetime::Lifetime;
+use crate::scope::{ScopeFault, ScopeSet};
+
+/// What a body asks to be put into a token, bound but not yet judged.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TokenRequest {
+    scopes: Option<Vec<String>>,
+    minutes: Option<i32>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CreateMembers {
+    create_token_with_scopes: Option<Value>,
+    expires_in_minutes: Option<Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IssueMembers {
+    scopes: Option<Value>,
+    expires_in_minutes: Option<Value>,
+}
+
+impl TokenRequest {
+    /// Binds the body of a creation; all of it is optional.
+    ///
+    /// # Errors
+    /// [`Error::BodyMalformed`] or [`Error::FieldType`].
+    pub fn bind_create(body: &[u8], version: ApiVersion) -> Result<Self, Error> {
+        let members: CreateMembers = object(body)?;
+        Ok(Self {
+            scopes: names(Field::CreateTokenWithScopes, members.create_token_with_scopes)?,
+            minutes: minutes(members.expires_in_minutes, version)?,
+        })
+    }
+
+    /// Binds the body of an issue; `scopes` is required.
+    ///
+    /// # Errors
+    /// [`Error::BodyMalformed`], [`Error::FieldType`] or [`Error::FieldRequired`].
+    pub fn bind_issue(body: &[u8], version: ApiVersion) -> Result<Self, Error> {
+        let members: IssueMembers = object(body)?;
+        let scopes = names(Field::Scopes, members.scopes)?;
+        let minutes = minutes(members.expires_in_minutes, version)?;
+        if scopes.is_none() {
+            return Err(Error::FieldRequired(Field::Scopes));
+        }
+        Ok(Self { scopes, minutes })
+    }
+
+    /// The token to mint: scopes and lifetime.
+    ///
+    /// # Errors
+    /// [`Error::Scopes`] or [`Error::ExpiresInMinutesOutOfRange`].
+    pub fn judge(&self) -> Result<(ScopeSet, Lifetime), Error> {
+        let names = self.scopes.iter().flatten().map(String::as_str);
+        Ok((ScopeSet::parse(names)?, self.lifetime()?))
+    }
+
+    /// The token to mint, if one is asked for: no scopes at all ask for none. A lifetime is judged even
+    /// when there is no token it could apply to.
+    ///
+    /// # Errors
+    /// [`Error::Scopes`] or [`Error::ExpiresInMinutesOutOfRange`].
+    pub fn judge_optional(&self) -> Result<Option<(ScopeSet, Lifetime)>, Error> {
+        let lifetime = self.lifetime();
+        match ScopeSet::parse(self.scopes.iter().flatten().map(String::as_str)) {
+            Ok(scopes) => Ok(Some((scopes, lifetime?))),
+            Err(ScopeFault::Empty) => lifetime.map(|_| None),
+            Err(unknown) => Err(unknown.into()),
+        }
+    }
+
+    fn lifetime(&self) -> Result<Lifetime, Error> {
+        let Some(minutes) = self.minutes else {
+            return Ok(Lifetime::default());
+        };
+        Lifetime::from_minutes(minutes.into()).map_err(|fault| Error::ExpiresInMinutesOutOfRange(fault.0))
+    }
+}
+
+/// Reads a body as a JSON object; an empty body is an empty one.
+fn object<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Error> {
+    let malformed = |fault: serde_json::Error| Error::BodyMalformed(fault.to_string());
+    let text = std::str::from_utf8(body).map_err(|fault| {
+        let line = body
+            .iter()
+            .take(fault.valid_up_to())
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1;
+        Error::BodyMalformed(format!("invalid UTF-8 at line {line}"))
+    })?;
+    match text.trim_matches([' ', '\t', '\r', '\n']).chars().next() {
+        None => Ok(T::default()),
+        Some('{') => serde_json::from_str(text).map_err(malformed),
+        // Other JSON must not bind: a list would, member by member.
+        Some(_) => match serde_json::from_str::<Value>(text) {
+            Ok(_) => Err(Error::BodyMalformed("it must be a JSON object".to_owned())),
+            Err(fault) => Err(malformed(fault)),
+        },
+    }
+}
+
+fn names(field: Field, member: Option<Value>) -> Result<Option<Vec<String>>, Error> {
+    const EXPECTED: &str = "a list of strings";
+    match member {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Array(values)) => {
+            let name = |value| match value {
+                Value::String(name) => Ok(name),
+                _ => Err(Error::FieldType(field, EXPECTED)),
+            };
+            values.into_iter().map(name).collect::<Result<_, _>>().map(Some)
+        }
+        Some(_) => Err(Error::FieldType(field, EXPECTED)),
+    }
+}
+
+fn minutes(member: Option<Value>, version: ApiVersion) -> Result<Option<i32>, Error> {
+    match member {
+        None | Some(Value::Null) => Ok(None),
+        Some(_) if !version.knows_lifetime() => Ok(None),
+        Some(value) => {
+            let minutes = value.as_i64().and_then(|minutes| i32::try_from(minutes).ok());
+            minutes
+                .map(Some)
+                .ok_or(Error::FieldType(Field::ExpiresInMinutes, "a 32-bit integer"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_body_panics(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = TokenRequest::bind_create(&body, ApiVersion::V2023_10_01);
+            let _ = TokenRequest::bind_issue(&body, ApiVersion::V2021_03_07);
+        }
+
+        #[test]
+        fn every_integer_is_judged_as_the_interval_says(minutes: i32) {
+            let body = format!(r#"{{"scopes":["chat"],"expiresInMinutes":{minutes}}}"#);
+            let request = TokenRequest::bind_issue(body.as_bytes(), ApiVersion::V2022_10_01).unwrap();
+            prop_assert_eq!(request.judge().is_ok(), (60..=1440).contains(&minutes));
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_malformed_not_fatal() {
+        let body = format!("{{\"scopes\":{}", "[".repeat(30_000));
+        let refused = TokenRequest::bind_issue(body.as_bytes(), ApiVersion::V2023_10_01);
+        assert!(matches!(refused, Err(Error::BodyMalformed(_))));
+    }
+}

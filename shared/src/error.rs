@@ -1,0 +1,262 @@
+//! The error catalogue: every refusal, its status, code, message and target. Nothing else makes them up.
+//!
+//! Rows with recorded wording are wire-contract section 5; the others are decision record 0006. What a
+//! caller is told ([`Error::message`]) and why it happened ([`Error::cause`]) are apart: the cause goes to
+//! the operator's log only.
+
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+
+use http::StatusCode;
+
+use crate::authn::Denial;
+use crate::keys::KeyFault;
+use crate::keys::ring::KeyError;
+use crate::lifetime::Lifetime;
+use crate::limits::MAX_BODY;
+use crate::scope::{Scope, ScopeFault};
+use crate::store::StoreError;
+
+/// A refused or failed request.
+#[derive(Debug)]
+pub enum Error {
+    /// More than one api version is named.
+    ApiVersionAmbiguous(String),
+    /// No api version is named (row 19).
+    ApiVersionUnspecified,
+    /// The route does not have this version (row 18).
+    ApiVersionUnsupported { path: String, version: String },
+    /// The body is no JSON object.
+    BodyMalformed(String),
+    /// The body is over [`MAX_BODY`].
+    BodyTooLarge,
+    /// The caller is not who it must be (rows 16 and 17).
+    Denied(Denial),
+    /// `expiresInMinutes` is outside its interval (rows 1 and 2).
+    ExpiresInMinutesOutOfRange(i64),
+    /// A required member is missing (row 3).
+    FieldRequired(Field),
+    /// A member has the wrong type.
+    FieldType(Field, &'static str),
+    /// The id in the path is no raw id of an identity.
+    IdentityMalformed,
+    /// The identity was deleted or never existed.
+    IdentityNotFound,
+    /// The identity belongs to another resource (row 6).
+    IdentityNotOwned,
+    /// The service itself failed. Never the caller's doing.
+    Internal(&'static str),
+    /// The path exists, but not with this method; the text lists those it has.
+    MethodNotAllowed(String),
+    /// No such path.
+    RouteNotFound,
+    /// A list of scopes names none, or an unknown one (row 4).
+    Scopes(ScopeFault),
+    /// What decides could not be read or written in time; trying again may succeed.
+    Unavailable(Box<dyn StdError + Send + Sync>),
+}
+
+/// The members of request bodies, as error targets spell them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    CreateTokenWithScopes,
+    ExpiresInMinutes,
+    Scopes,
+}
+
+impl Field {
+    /// The name in messages and targets of the first validation layer.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateTokenWithScopes => "CreateTokenWithScopes",
+            Self::ExpiresInMinutes => "ExpiresInMinutes",
+            Self::Scopes => "Scopes",
+        }
+    }
+}
+
+impl Error {
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::ApiVersionAmbiguous(_)
+            | Self::ApiVersionUnspecified
+            | Self::ApiVersionUnsupported { .. }
+            | Self::BodyMalformed(_)
+            | Self::ExpiresInMinutesOutOfRange(_)
+            | Self::FieldRequired(_)
+            | Self::FieldType(..)
+            | Self::IdentityMalformed
+            | Self::Scopes(_) => StatusCode::BAD_REQUEST,
+            Self::Denied(_) | Self::IdentityNotOwned => StatusCode::UNAUTHORIZED,
+            Self::IdentityNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::ApiVersionAmbiguous(_) => "AmbiguousApiVersion",
+            Self::ApiVersionUnspecified => "ApiVersionUnspecified",
+            Self::ApiVersionUnsupported { .. } => "UnsupportedApiVersion",
+            Self::BodyMalformed(_)
+            | Self::ExpiresInMinutesOutOfRange(_)
+            | Self::FieldRequired(_)
+            | Self::FieldType(..)
+            | Self::IdentityMalformed
+            | Self::Scopes(_) => "ValidationError",
+            Self::BodyTooLarge => "RequestBodyTooLarge",
+            Self::Denied(_) => "Denied",
+            Self::IdentityNotFound => "IdentityNotFound",
+            Self::IdentityNotOwned => "IdentityNotOwned",
+            Self::Internal(_) => "InternalServerError",
+            Self::MethodNotAllowed(_) => "MethodNotAllowed",
+            Self::RouteNotFound => "NotFound",
+            Self::Unavailable(_) => "ServiceUnavailable",
+        }
+    }
+
+    /// What the caller is told. `host` is the public host of the deployment.
+    #[must_use]
+    pub fn message(&self, host: &str) -> String {
+        match self {
+            Self::ApiVersionAmbiguous(versions) => format!(
+                "The following API versions were requested: {versions}. At most, only a single API version \
+                 may be specified. Please update the intended API version and retry the request."
+            ),
+            Self::ApiVersionUnspecified => "An API version is required, but was not specified.".to_owned(),
+            Self::ApiVersionUnsupported { path, version } => format!(
+                "The HTTP resource that matches the request URI 'https://{host}{path}' does not support the \
+                 API version '{version}'."
+            ),
+            Self::BodyMalformed(fault) => format!("The request body is not valid: {fault}."),
+            Self::BodyTooLarge => format!("The request body is larger than {MAX_BODY} bytes."),
+            Self::Denied(Denial::Skew) => {
+                "The given request could not be resolved.\nThe time difference between \
+                the originating client and the server is greater than the allowed margin of 5 minutes."
+                    .to_owned()
+            }
+            Self::Denied(_) => "Denied by the resource provider.".to_owned(),
+            Self::ExpiresInMinutesOutOfRange(minutes) => format!(
+                "ExpiresInMinutes value {minutes} is invalid. Value must be within the [{}, {}] interval.",
+                Lifetime::MIN,
+                Lifetime::MAX
+            ),
+            Self::FieldRequired(field) => format!("{0}: The {0} field is required.", field.as_str()),
+            Self::FieldType(field, expected) => {
+                format!("{0}: The {0} field must be {expected}.", field.as_str())
+            }
+            Self::IdentityMalformed => "Provided identity has invalid format.".to_owned(),
+            Self::IdentityNotFound => "Provided identity doesn't exist.".to_owned(),
+            Self::IdentityNotOwned => "Provided identity doesn't belong to the resource.".to_owned(),
+            Self::Internal(_) => "The service failed to process the request.".to_owned(),
+            Self::MethodNotAllowed(allowed) => format!("The path allows only: {allowed}."),
+            Self::RouteNotFound => "The path does not exist.".to_owned(),
+            Self::Scopes(ScopeFault::Empty) => "Invalid scopes - Scopes field is required.".to_owned(),
+            Self::Scopes(ScopeFault::Unknown(name)) => unknown_scope(name),
+            Self::Unavailable(_) => "The service is temporarily unavailable. Please try again.".to_owned(),
+        }
+    }
+
+    /// The member or parameter the error is about. Its spelling is the contract's: Pascal case from the
+    /// first validation layer, mostly camel case from the second.
+    #[must_use]
+    pub fn target(&self) -> Option<&'static str> {
+        match self {
+            Self::ExpiresInMinutesOutOfRange(_) => Some(Field::ExpiresInMinutes.as_str()),
+            Self::FieldRequired(field) | Self::FieldType(field, _) => Some(field.as_str()),
+            Self::IdentityMalformed => Some("id"),
+            Self::Scopes(_) => Some("scopes"),
+            _ => None,
+        }
+    }
+
+    /// Whether the reply carries `api-supported-versions`: what fails before the request is understood
+    /// does not (wire-contract section 5, "two validation layers"), save where the version is the fault.
+    #[must_use]
+    pub fn reports_versions(&self) -> bool {
+        matches!(
+            self,
+            Self::ApiVersionAmbiguous(_)
+                | Self::ApiVersionUnspecified
+                | Self::ApiVersionUnsupported { .. }
+                | Self::ExpiresInMinutesOutOfRange(_)
+                | Self::IdentityMalformed
+                | Self::IdentityNotFound
+                | Self::IdentityNotOwned
+                | Self::Scopes(_)
+        )
+    }
+
+    /// Seconds after which to try again. SDKs retry whatever carries it (wire-contract section 16).
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u32> {
+        matches!(self, Self::Unavailable(_)).then_some(1)
+    }
+
+    /// Why, for the operator's log. Built from closed texts: no key, token or signature can be in it.
+    #[must_use]
+    pub fn cause(&self) -> Option<String> {
+        match self {
+            Self::Denied(denial) => Some(denial.to_string()),
+            Self::Internal(cause) => Some((*cause).to_owned()),
+            Self::Unavailable(source) => Some(chain(source.as_ref())),
+            _ => None,
+        }
+    }
+}
+
+fn unknown_scope(name: &str) -> String {
+    let known = Scope::ALL.map(Scope::as_str).join(", ");
+    let shown: String = name.chars().take(64).collect();
+    format!("Invalid scopes - '{shown}' is not a scope. Scopes are: {known}.")
+}
+
+/// An error and its sources in one line.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        // Writing to a String cannot fail.
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}
+
+impl From<Denial> for Error {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl From<ScopeFault> for Error {
+    fn from(fault: ScopeFault) -> Self {
+        Self::Scopes(fault)
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(Box::new(error))
+    }
+}
+
+impl From<KeyError> for Error {
+    fn from(error: KeyError) -> Self {
+        Self::Unavailable(Box::new(error))
+    }
+}
+
+impl From<KeyFault> for Error {
+    fn from(fault: KeyFault) -> Self {
+        Self::Unavailable(Box::new(fault))
+    }
+}

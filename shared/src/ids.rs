@@ -1,0 +1,424 @@
+//! Identifiers: the raw ids that clients send, and the ones this service mints.
+//!
+//! The grammar is wire-contract section 11. Every form parses into a closed type and is written back in
+//! one canonical spelling (lower-case GUIDs), so that one identity has one key in the table.
+
+use std::fmt;
+use std::str::FromStr;
+
+use time::OffsetDateTime;
+use time::macros::datetime;
+use uuid::Uuid;
+
+use crate::context::Random;
+
+/// The GUID of the deployment's one resource; `resourceId` in tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ResourceId(Uuid);
+
+/// The cloud an identifier belongs to: its prefix differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cloud {
+    Dod,
+    GccHigh,
+    Public,
+}
+
+/// A communication user of a resource, `8:acs:<resource>_<user>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UserId {
+    cloud: Cloud,
+    resource: ResourceId,
+    user: Uuid,
+}
+
+/// Any raw id the wire knows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RawId {
+    /// `8:acs:<resource>_wf_<tenant>_<object>`: an Entra user of a resource.
+    EntraUser {
+        cloud: Cloud,
+        resource: ResourceId,
+        tenant: Uuid,
+        object: Uuid,
+    },
+    /// `4:<number>` or `4:anonymous`.
+    Phone(String),
+    /// `8:spool:<id>`: a legacy communication user.
+    Spool(String),
+    /// `28:orgid:<id>`, `28:gcch:<id>`, `28:dod:<id>`.
+    TeamsApp { cloud: Cloud, app: Uuid },
+    /// `8:acs:<resource>_<tenant>_<object>`: a Teams phone-extensibility user.
+    TeamsExtensionUser {
+        cloud: Cloud,
+        resource: ResourceId,
+        tenant: Uuid,
+        object: Uuid,
+    },
+    /// `8:orgid:<oid>`, `8:gcch:<oid>`, `8:dod:<oid>`.
+    TeamsUser { cloud: Cloud, object: Uuid },
+    /// `8:teamsvisitor:<id>`: an anonymous Teams user.
+    TeamsVisitor(String),
+    /// `8:acs:<resource>_<user>`.
+    User(UserId),
+}
+
+/// The text is none of the raw-id forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a communication identifier")]
+pub struct MalformedId;
+
+/// Longest raw id, in bytes; the longest real form has 123.
+const MAX_LENGTH: usize = 160;
+
+/// Real user GUIDs count milliseconds from here (wire-contract section 11).
+const USER_EPOCH: OffsetDateTime = datetime!(2020-01-01 08:00 UTC);
+
+impl ResourceId {
+    /// The resource with this GUID.
+    #[must_use]
+    pub fn new(guid: Uuid) -> Self {
+        Self(guid)
+    }
+}
+
+impl fmt::Display for ResourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for ResourceId {
+    type Err = MalformedId;
+
+    fn from_str(text: &str) -> Result<Self, MalformedId> {
+        guid(text).map(Self)
+    }
+}
+
+impl UserId {
+    /// Mints the id of a new user: the first 64 bits count milliseconds since 2020-01-01T08:00Z, as in
+    /// real ids, so ids sort by creation; the other 64 bits are random, so no two hosts can collide.
+    #[must_use]
+    pub fn mint(resource: ResourceId, now: OffsetDateTime, random: &dyn Random) -> Self {
+        let milliseconds = (now - USER_EPOCH).whole_milliseconds().max(0);
+        let mut tail = [0_u8; 8];
+        random.fill(&mut tail);
+        let head = u64::try_from(milliseconds).unwrap_or(u64::MAX);
+        let user = Uuid::from_u64_pair(head, u64::from_be_bytes(tail));
+        Self {
+            cloud: Cloud::Public,
+            resource,
+            user,
+        }
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "8:{}:{}_{}",
+            self.cloud.acs(),
+            self.resource,
+            self.user.hyphenated()
+        )
+    }
+}
+
+impl From<UserId> for RawId {
+    fn from(user: UserId) -> Self {
+        Self::User(user)
+    }
+}
+
+impl RawId {
+    /// The resource an id belongs to, when its form names one in the public cloud.
+    #[must_use]
+    pub fn resource(&self) -> Option<ResourceId> {
+        match self {
+            Self::User(UserId {
+                cloud: Cloud::Public,
+                resource,
+                ..
+            })
+            | Self::EntraUser {
+                cloud: Cloud::Public,
+                resource,
+                ..
+            }
+            | Self::TeamsExtensionUser {
+                cloud: Cloud::Public,
+                resource,
+                ..
+            } => Some(*resource),
+            _ => None,
+        }
+    }
+
+    /// The token's `skypeid`: the raw id without its leading `8:` (wire-contract section 10.2).
+    #[must_use]
+    pub fn skype_id(&self) -> String {
+        let text = self.to_string();
+        text.strip_prefix("8:").map_or(text.clone(), str::to_owned)
+    }
+}
+
+impl FromStr for RawId {
+    type Err = MalformedId;
+
+    fn from_str(text: &str) -> Result<Self, MalformedId> {
+        if text.len() > MAX_LENGTH {
+            return Err(MalformedId);
+        }
+        if let Some(number) = text.strip_prefix("4:") {
+            return phone(number);
+        }
+        let mut parts = text.splitn(3, ':');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some("8"), Some("acs"), Some(rest)) => acs(Cloud::Public, rest),
+            (Some("8"), Some("gcch-acs"), Some(rest)) => acs(Cloud::GccHigh, rest),
+            (Some("8"), Some("dod-acs"), Some(rest)) => acs(Cloud::Dod, rest),
+            (Some("8"), Some("spool"), Some(id)) => opaque(id).map(Self::Spool),
+            (Some("8"), Some("teamsvisitor"), Some(id)) => opaque(id).map(Self::TeamsVisitor),
+            (Some("8"), Some(cloud), Some(oid)) => Ok(Self::TeamsUser {
+                cloud: Cloud::from_teams(cloud)?,
+                object: guid(oid)?,
+            }),
+            (Some("28"), Some(cloud), Some(id)) => Ok(Self::TeamsApp {
+                cloud: Cloud::from_teams(cloud)?,
+                app: guid(id)?,
+            }),
+            _ => Err(MalformedId),
+        }
+    }
+}
+
+impl fmt::Display for RawId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EntraUser {
+                cloud,
+                resource,
+                tenant,
+                object,
+            } => {
+                write!(
+                    f,
+                    "8:{}:{resource}_wf_{}_{}",
+                    cloud.acs(),
+                    tenant.hyphenated(),
+                    object.hyphenated()
+                )
+            }
+            Self::Phone(number) => write!(f, "4:{number}"),
+            Self::Spool(id) => write!(f, "8:spool:{id}"),
+            Self::TeamsApp { cloud, app } => write!(f, "28:{}:{}", cloud.teams(), app.hyphenated()),
+            Self::TeamsExtensionUser {
+                cloud,
+                resource,
+                tenant,
+                object,
+            } => {
+                write!(
+                    f,
+                    "8:{}:{resource}_{}_{}",
+                    cloud.acs(),
+                    tenant.hyphenated(),
+                    object.hyphenated()
+                )
+            }
+            Self::TeamsUser { cloud, object } => write!(f, "8:{}:{}", cloud.teams(), object.hyphenated()),
+            Self::TeamsVisitor(id) => write!(f, "8:teamsvisitor:{id}"),
+            Self::User(user) => user.fmt(f),
+        }
+    }
+}
+
+impl Cloud {
+    fn acs(self) -> &'static str {
+        match self {
+            Self::Dod => "dod-acs",
+            Self::GccHigh => "gcch-acs",
+            Self::Public => "acs",
+        }
+    }
+
+    fn teams(self) -> &'static str {
+        match self {
+            Self::Dod => "dod",
+            Self::GccHigh => "gcch",
+            Self::Public => "orgid",
+        }
+    }
+
+    fn from_teams(prefix: &str) -> Result<Self, MalformedId> {
+        match prefix {
+            "dod" => Ok(Self::Dod),
+            "gcch" => Ok(Self::GccHigh),
+            "orgid" => Ok(Self::Public),
+            _ => Err(MalformedId),
+        }
+    }
+}
+
+/// The part after `8:acs:`. Clients count its pieces between underscores: two make a user, three a Teams
+/// extension user; `wf` marks an Entra user.
+fn acs(cloud: Cloud, rest: &str) -> Result<RawId, MalformedId> {
+    let pieces: Vec<&str> = rest.split('_').collect();
+    match *pieces.as_slice() {
+        [resource, user] => Ok(RawId::User(UserId {
+            cloud,
+            resource: resource.parse()?,
+            user: guid(user)?,
+        })),
+        [resource, "wf", tenant, object] => Ok(RawId::EntraUser {
+            cloud,
+            resource: resource.parse()?,
+            tenant: guid(tenant)?,
+            object: guid(object)?,
+        }),
+        [resource, tenant, object] => Ok(RawId::TeamsExtensionUser {
+            cloud,
+            resource: resource.parse()?,
+            tenant: guid(tenant)?,
+            object: guid(object)?,
+        }),
+        _ => Err(MalformedId),
+    }
+}
+
+fn phone(number: &str) -> Result<RawId, MalformedId> {
+    let digits = number.strip_prefix('+').unwrap_or(number);
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    if is_number || number == "anonymous" {
+        Ok(RawId::Phone(number.to_owned()))
+    } else {
+        Err(MalformedId)
+    }
+}
+
+fn opaque(id: &str) -> Result<String, MalformedId> {
+    let closed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    if !id.is_empty() && id.bytes().all(closed) {
+        Ok(id.to_owned())
+    } else {
+        Err(MalformedId)
+    }
+}
+
+/// A GUID in the hyphenated form only; upper-case digits are accepted and written back in lower case.
+pub(crate) fn guid(text: &str) -> Result<Uuid, MalformedId> {
+    if text.len() == 36 {
+        Uuid::try_parse(text).map_err(|_| MalformedId)
+    } else {
+        Err(MalformedId)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::SeededRandom;
+
+    const RESOURCE: &str = "1b5cc06b-f352-4571-b1e6-d9b259b7c776";
+
+    #[derive(serde::Deserialize)]
+    struct Row {
+        text: String,
+        kind: String,
+        cloud: Option<String>,
+    }
+
+    fn kind(id: &RawId) -> &'static str {
+        match id {
+            RawId::EntraUser { .. } => "acs_entra_user",
+            RawId::Phone(_) => "phone",
+            RawId::Spool(_) => "spool",
+            RawId::TeamsApp { .. } => "teams_app",
+            RawId::TeamsExtensionUser { .. } => "acs_teams_extension_user",
+            RawId::TeamsUser { .. } => "teams_user",
+            RawId::TeamsVisitor(_) => "teams_visitor",
+            RawId::User(_) => "acs_user",
+        }
+    }
+
+    fn cloud(id: &RawId) -> Option<&'static str> {
+        match id {
+            RawId::User(UserId { cloud, .. })
+            | RawId::EntraUser { cloud, .. }
+            | RawId::TeamsExtensionUser { cloud, .. }
+            | RawId::TeamsUser { cloud, .. }
+            | RawId::TeamsApp { cloud, .. } => Some(match cloud {
+                Cloud::Dod => "dod",
+                Cloud::GccHigh => "gcch",
+                Cloud::Public => "public",
+            }),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn every_vector_parses_to_its_kind() {
+        let rows: Vec<Row> = serde_json::from_str(include_str!("../../tests/vectors/ids.json")).unwrap();
+        assert!(rows.len() > 20);
+        for row in rows {
+            match row.text.parse::<RawId>() {
+                Ok(id) => {
+                    assert_eq!(kind(&id), row.kind, "{:?}", row.text);
+                    if let Some(named) = cloud(&id) {
+                        assert_eq!(Some(named), row.cloud.as_deref(), "{:?}", row.text);
+                    }
+                    assert_eq!(id.to_string().parse(), Ok(id));
+                }
+                Err(MalformedId) => assert_eq!(row.kind, "malformed", "{:?}", row.text),
+            }
+        }
+    }
+
+    #[test]
+    fn a_minted_id_counts_milliseconds_as_real_ids_do() {
+        let resource: ResourceId = RESOURCE.parse().unwrap();
+        let at = datetime!(2024-08-12 22:11:01.9 UTC);
+        let text = UserId::mint(resource, at, &SeededRandom::new(7)).to_string();
+        assert_eq!(text.len(), 79);
+        assert!(
+            text.starts_with("8:acs:1b5cc06b-f352-4571-b1e6-d9b259b7c776_00000021-e886-"),
+            "{text}"
+        );
+        assert_eq!(text.matches('_').count(), 1);
+    }
+
+    #[test]
+    fn a_clock_before_the_epoch_still_mints() {
+        let resource: ResourceId = RESOURCE.parse().unwrap();
+        let id = UserId::mint(resource, datetime!(1999-01-01 00:00 UTC), &SeededRandom::new(1));
+        assert!(id.to_string().parse::<RawId>().is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_round_trips(text in ".{0,90}") {
+            if let Ok(id) = text.parse::<RawId>() {
+                prop_assert_eq!(id.to_string().to_ascii_lowercase(), text.to_ascii_lowercase());
+            }
+        }
+
+        #[test]
+        fn minted_ids_sort_by_time(a in 0_i64..10_i64.pow(12), b in 0_i64..10_i64.pow(12), seed: u64) {
+            let resource: ResourceId = RESOURCE.parse().unwrap();
+            let random = SeededRandom::new(seed);
+            let at = |ms| USER_EPOCH + time::Duration::milliseconds(ms);
+            let (first, second) = (
+                UserId::mint(resource, at(a), &random).to_string(),
+                UserId::mint(resource, at(b), &random).to_string(),
+            );
+            if a != b {
+                prop_assert_eq!(first < second, a < b);
+            }
+            prop_assert_ne!(first, second);
+        }
+    }
+}

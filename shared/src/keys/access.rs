@@ -1,0 +1,138 @@
+//! Access keys: the two shared secrets of a resource, as ACS connection strings carry them.
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{KeyFault, Slot};
+use crate::context::Random;
+use crate::secret::Secret;
+
+/// Length of a key that we make, in bytes.
+const GENERATED_LENGTH: usize = 64;
+
+/// One access key, ready to compute signatures with.
+pub struct AccessKey {
+    bytes: Secret,
+    hmac: hmac::Key,
+}
+
+/// Both access keys.
+pub struct AccessKeys {
+    primary: AccessKey,
+    secondary: AccessKey,
+}
+
+/// The secret's document: `{"primary":"<base64>","secondary":"<base64>"}`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    primary: Zeroizing<String>,
+    secondary: Zeroizing<String>,
+}
+
+impl AccessKey {
+    fn new(bytes: Secret) -> Self {
+        let hmac = hmac::Key::new(hmac::HMAC_SHA256, bytes.expose());
+        Self { bytes, hmac }
+    }
+
+    fn parse(text: &str) -> Result<Self, KeyFault> {
+        let bytes = STANDARD
+            .decode(text)
+            .map_err(|_| KeyFault("an access key is not padded standard base64"))?;
+        if bytes.len() < 32 {
+            return Err(KeyFault("an access key is shorter than 32 bytes"));
+        }
+        Ok(Self::new(Secret::new(bytes)))
+    }
+
+    fn generate(random: &dyn Random) -> Self {
+        let mut bytes = vec![0_u8; GENERATED_LENGTH];
+        random.fill(&mut bytes);
+        Self::new(Secret::new(bytes))
+    }
+
+    /// The HMAC-SHA256 key.
+    pub(crate) fn hmac(&self) -> &hmac::Key {
+        &self.hmac
+    }
+
+    /// The key as a connection string carries it: padded standard base64.
+    #[must_use]
+    pub fn encoded(&self) -> Zeroizing<String> {
+        Zeroizing::new(STANDARD.encode(self.bytes.expose()))
+    }
+}
+
+impl AccessKeys {
+    /// Two fresh keys.
+    #[must_use]
+    pub fn generate(random: &dyn Random) -> Self {
+        Self {
+            primary: AccessKey::generate(random),
+            secondary: AccessKey::generate(random),
+        }
+    }
+
+    /// Reads the secret's document.
+    ///
+    /// # Errors
+    /// [`KeyFault`] when it is not the document, or a key is not base64 or shorter than 32 bytes.
+    pub fn parse(document: &Secret) -> Result<Self, KeyFault> {
+        let document: Document = serde_json::from_slice(document.expose())
+            .map_err(|_| KeyFault("the access-keys secret is not the expected document"))?;
+        Ok(Self {
+            primary: AccessKey::parse(&document.primary)?,
+            secondary: AccessKey::parse(&document.secondary)?,
+        })
+    }
+
+    /// The secret's document.
+    #[must_use]
+    pub fn to_document(&self) -> Secret {
+        let document = Document {
+            primary: self.primary.encoded(),
+            secondary: self.secondary.encoded(),
+        };
+        Secret::new(serde_json::to_vec(&document).unwrap_or_default())
+    }
+
+    /// Both keys with their slots. Whoever authenticates compares both, always.
+    pub fn each(&self) -> [(Slot, &AccessKey); 2] {
+        [(Slot::Primary, &self.primary), (Slot::Secondary, &self.secondary)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::SeededRandom;
+
+    #[test]
+    fn the_document_survives_a_round_trip() {
+        let keys = AccessKeys::generate(&SeededRandom::new(3));
+        let again = AccessKeys::parse(&keys.to_document()).unwrap();
+        for ((slot, key), (_, same)) in keys.each().into_iter().zip(again.each()) {
+            assert_eq!(*key.encoded(), *same.encoded(), "{slot:?}");
+            assert_eq!(key.encoded().len(), 88);
+        }
+        assert_ne!(*keys.primary.encoded(), *keys.secondary.encoded());
+    }
+
+    #[test]
+    fn a_document_that_is_not_one_is_refused_without_showing_it() {
+        for text in [
+            "",
+            "{}",
+            r#"{"primary":"canary","secondary":"canary"}"#,
+            r#"{"primary":"AAAA","secondary":"AAAA"}"#,
+            r#"{"primary":"canary=","secondary":"","third":""}"#,
+        ] {
+            let fault = AccessKeys::parse(&Secret::from(text.to_owned())).err().unwrap();
+            assert!(!fault.to_string().contains("canary"), "{fault}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Keys: the two access keys, the three signing keys, and the pointer that says which are in force.
+//!
+//! The design is decision record 0003: secrets are read by the version id that the pointer names, never
+//! by label, and a token is alive only while the pointer names its key.
+
+pub mod access;
+pub mod pointer;
+pub mod ring;
+pub mod setup;
+pub mod signing;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The way a token's mint was asked for: through which access key, or by an Entra caller. Each slot
+/// signs with its own key, so that replacing one slot's keys ends exactly the tokens minted through it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Slot {
+    Primary,
+    Secondary,
+    Entra,
+}
+
+/// The signature algorithm of a key (RFC 7518 section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256, 2048-bit keys.
+    #[serde(rename = "RS256")]
+    Rs256,
+    /// ECDSA with P-256 and SHA-256.
+    #[serde(rename = "ES256")]
+    Es256,
+}
+
+/// A signing key's id: the RFC 7638 SHA-256 thumbprint of its public half, 43 base64url characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyId(String);
+
+/// A version id of a secret in Secrets Manager.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct VersionId(String);
+
+/// A key or a secret's document cannot be used. The text names the fault, never the key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct KeyFault(pub(crate) &'static str);
+
+impl Slot {
+    /// Every slot.
+    pub const ALL: [Self; 3] = [Self::Primary, Self::Secondary, Self::Entra];
+
+    /// The slot's name in secrets, pointer and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+            Self::Entra => "entra",
+        }
+    }
+}
+
+impl Algorithm {
+    /// The JOSE name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Es256 => "ES256",
+        }
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = KeyFault;
+
+    fn from_str(name: &str) -> Result<Self, KeyFault> {
+        match name {
+            "RS256" => Ok(Self::Rs256),
+            "ES256" => Ok(Self::Es256),
+            _ => Err(KeyFault("the algorithm is neither RS256 nor ES256")),
+        }
+    }
+}
+
+impl KeyId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for KeyId {
+    type Error = KeyFault;
+
+    fn try_from(text: String) -> Result<Self, KeyFault> {
+        let closed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        if text.len() == 43 && text.bytes().all(closed) {
+            Ok(Self(text))
+        } else {
+            Err(KeyFault("the key id is no RFC 7638 thumbprint"))
+        }
+    }
+}
+
+impl From<KeyId> for String {
+    fn from(id: KeyId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl VersionId {
+    /// A version id as Secrets Manager gave it.
+    #[must_use]
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for VersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,174 @@
+//! The pointer record: which version of each secret is in force, and the public keys accepted now.
+//!
+//! It is the one thing every mint and every verification reads (strongly consistent, together with the
+//! identity), so changing it changes the truth for everyone at once.
+
+use jsonwebtoken::jwk::{Jwk, JwkSet};
+use serde::{Deserialize, Serialize};
+
+use super::signing::{SigningKeys, VerifyingKey};
+use super::{KeyFault, KeyId, Slot, VersionId};
+
+/// What the pointer record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pointer {
+    /// Counts the changes of this record, from 1. A change is conditional on the one before.
+    pub generation: u64,
+    /// How many identical copies of the record the table holds.
+    pub copies: u32,
+    /// The version of the secret `access-keys` in force.
+    pub access_keys: VersionId,
+    /// The version of the secret `signing-keys` in force.
+    pub signing_keys: VersionId,
+    /// The public keys accepted now.
+    pub published: Published,
+}
+
+/// The public keys as the record stores them: JSON text, parsed only when it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published(String);
+
+/// One public key in the record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedKey {
+    /// The slot whose tokens it verifies.
+    pub slot: Slot,
+    /// When it was published, seconds since the epoch.
+    pub published_at: i64,
+    /// The key itself, public members only.
+    pub jwk: Jwk,
+}
+
+/// The parsed public keys.
+pub struct PublishedKeys {
+    keys: Vec<(Slot, VerifyingKey)>,
+    set: JwkSet,
+}
+
+impl Published {
+    /// The public halves of `keys`.
+    #[must_use]
+    pub fn of(keys: &SigningKeys, published_at: i64) -> Self {
+        let entries = Slot::ALL.map(|slot| PublishedKey {
+            slot,
+            published_at,
+            jwk: keys.of(slot).jwk().clone(),
+        });
+        Self::from_entries(&entries)
+    }
+
+    /// The record's text for these entries.
+    #[must_use]
+    pub fn from_entries(entries: &[PublishedKey]) -> Self {
+        Self(serde_json::to_string(entries).unwrap_or_default())
+    }
+
+    /// The text as the table stored it; judged by [`Self::entries`].
+    #[must_use]
+    pub fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text to store.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The entries.
+    ///
+    /// # Errors
+    /// [`KeyFault`] when the text is not a list of published keys, one for each slot.
+    pub fn entries(&self) -> Result<Vec<PublishedKey>, KeyFault> {
+        let entries: Vec<PublishedKey> = serde_json::from_str(&self.0)
+            .map_err(|_| KeyFault("the pointer's public keys are not the expected document"))?;
+        let complete = Slot::ALL
+            .iter()
+            .all(|slot| entries.iter().filter(|e| e.slot == *slot).count() == 1);
+        if complete {
+            Ok(entries)
+        } else {
+            Err(KeyFault("the pointer does not name one key for each slot"))
+        }
+    }
+}
+
+impl PublishedKeys {
+    /// Parses the record's keys.
+    ///
+    /// # Errors
+    /// [`KeyFault`] when a key cannot be used, or two have one id.
+    pub fn parse(published: &Published) -> Result<Self, KeyFault> {
+        let mut keys: Vec<(Slot, VerifyingKey)> = Vec::new();
+        let mut set = JwkSet { keys: Vec::new() };
+        for entry in published.entries()? {
+            let key = VerifyingKey::from_jwk(&entry.jwk)?;
+            if keys.iter().any(|(_, known)| known.id() == key.id()) {
+                return Err(KeyFault("two published keys have one id"));
+            }
+            keys.push((entry.slot, key));
+            set.keys.push(entry.jwk);
+        }
+        Ok(Self { keys, set })
+    }
+
+    /// The key with this id.
+    #[must_use]
+    pub fn find(&self, id: &KeyId) -> Option<&VerifyingKey> {
+        self.keys.iter().map(|(_, key)| key).find(|key| key.id() == id)
+    }
+
+    /// Whether these are the public halves of `keys`, slot by slot.
+    #[must_use]
+    pub fn belong_to(&self, keys: &SigningKeys) -> bool {
+        self.keys
+            .iter()
+            .all(|(slot, key)| keys.of(*slot).id() == key.id())
+    }
+
+    /// The key set as RFC 7517 section 5 writes it.
+    #[must_use]
+    pub fn jwks(&self) -> &JwkSet {
+        &self.set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Algorithm;
+    use crate::testing;
+
+    #[test]
+    fn the_published_keys_are_found_by_id_and_belong_to_their_private_halves() {
+        let keys = testing::signing_keys(Algorithm::Es256, 0);
+        let published = PublishedKeys::parse(&Published::of(&keys, 1)).unwrap();
+        for slot in Slot::ALL {
+            assert!(published.find(keys.of(slot).id()).is_some());
+        }
+        assert!(published.belong_to(&keys));
+        let others = testing::signing_keys(Algorithm::Es256, 3);
+        assert!(!published.belong_to(&others));
+        assert!(published.find(others.of(Slot::Entra).id()).is_none());
+    }
+
+    #[test]
+    fn a_record_without_one_key_for_each_slot_is_refused() {
+        let keys = testing::signing_keys(Algorithm::Es256, 0);
+        let mut entries = Published::of(&keys, 1).entries().unwrap();
+        entries[2].slot = Slot::Primary;
+        assert!(PublishedKeys::parse(&Published::from_entries(&entries)).is_err());
+        entries.pop();
+        assert!(PublishedKeys::parse(&Published::from_entries(&entries)).is_err());
+        assert!(PublishedKeys::parse(&Published::from_stored("{}".to_owned())).is_err());
+    }
+
+    #[test]
+    fn two_keys_with_one_id_are_refused() {
+        let keys = testing::signing_keys(Algorithm::Es256, 0);
+        let mut entries = Published::of(&keys, 1).entries().unwrap();
+        entries[1].jwk = entries[0].jwk.clone();
+        assert!(PublishedKeys::parse(&Published::from_entries(&entries)).is_err());
+    }
+}

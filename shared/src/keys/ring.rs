@@ -1,0 +1,139 @@
+//! The key ring: keys loaded by the version id the pointer names, kept parsed while it still names them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::access::AccessKeys;
+use super::pointer::{Pointer, Published, PublishedKeys};
+use super::signing::SigningKeys;
+use super::{KeyFault, VersionId};
+use crate::lifetime::KEY_REFRESH_INTERVAL;
+use crate::vault::{SecretName, Vault, VaultError};
+
+/// Keys in memory, each with the version it was loaded from. Never asked without naming a version, save
+/// for the first look at a signature, which costs no I/O.
+pub struct KeyRing {
+    vault: Arc<dyn Vault>,
+    cache: Mutex<Cache>,
+}
+
+#[derive(Default)]
+struct Cache {
+    access: Option<(VersionId, Arc<AccessKeys>)>,
+    signing: Option<(VersionId, Arc<SigningKeys>)>,
+    published: Option<(Published, Arc<PublishedKeys>)>,
+    refreshed_at: Option<Duration>,
+}
+
+/// Keys could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// A document is damaged, or private and public halves disagree: signing is refused.
+    #[error("unusable key: {0}")]
+    Unusable(#[from] KeyFault),
+    /// The vault cannot give the version.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+impl KeyRing {
+    /// An empty ring over a vault.
+    #[must_use]
+    pub fn new(vault: Arc<dyn Vault>) -> Self {
+        Self {
+            vault,
+            cache: Mutex::default(),
+        }
+    }
+
+    /// The access keys last loaded, whatever the pointer says by now.
+    #[must_use]
+    pub fn cached_access(&self) -> Option<(VersionId, Arc<AccessKeys>)> {
+        self.cache().access.clone()
+    }
+
+    /// The access keys the pointer names.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the version cannot be read or used.
+    pub async fn access(&self, pointer: &Pointer) -> Result<Arc<AccessKeys>, KeyError> {
+        if let Some((version, keys)) = &self.cache().access
+            && *version == pointer.access_keys
+        {
+            return Ok(Arc::clone(keys));
+        }
+        let document = self
+            .vault
+            .read(SecretName::AccessKeys, &pointer.access_keys)
+            .await?;
+        let keys = Arc::new(AccessKeys::parse(&document)?);
+        self.cache().access = Some((pointer.access_keys.clone(), Arc::clone(&keys)));
+        Ok(keys)
+    }
+
+    /// The signing keys the pointer names, their public halves compared with the published ones.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the version cannot be read or used, or the halves disagree.
+    pub async fn signing(&self, pointer: &Pointer) -> Result<Arc<SigningKeys>, KeyError> {
+        let published = self.published(pointer)?;
+        let cached = self.cache().signing.clone();
+        let keys = match cached {
+            Some((version, keys)) if version == pointer.signing_keys => keys,
+            _ => {
+                let document = self
+                    .vault
+                    .read(SecretName::SigningKeys, &pointer.signing_keys)
+                    .await?;
+                let keys = Arc::new(SigningKeys::parse(&document)?);
+                self.cache().signing = Some((pointer.signing_keys.clone(), Arc::clone(&keys)));
+                keys
+            }
+        };
+        if published.belong_to(&keys) {
+            Ok(keys)
+        } else {
+            Err(KeyFault("the signing keys are not those the pointer publishes").into())
+        }
+    }
+
+    /// The public keys the pointer publishes.
+    ///
+    /// # Errors
+    /// [`KeyFault`] when the record cannot be used.
+    pub fn published(&self, pointer: &Pointer) -> Result<Arc<PublishedKeys>, KeyFault> {
+        let mut cache = self.cache();
+        if let Some((published, keys)) = &cache.published
+            && *published == pointer.published
+        {
+            return Ok(Arc::clone(keys));
+        }
+        let keys = Arc::new(PublishedKeys::parse(&pointer.published)?);
+        cache.published = Some((pointer.published.clone(), Arc::clone(&keys)));
+        Ok(keys)
+    }
+
+    /// The public keys last seen, whatever the pointer says by now: enough to refuse, never to accept.
+    #[must_use]
+    pub fn cached_published(&self) -> Option<Arc<PublishedKeys>> {
+        self.cache().published.as_ref().map(|(_, keys)| Arc::clone(keys))
+    }
+
+    /// Whether a failed signature may cause a reload now: at most one in [`KEY_REFRESH_INTERVAL`].
+    #[must_use]
+    pub fn may_refresh(&self, uptime: Duration) -> bool {
+        let mut cache = self.cache();
+        let due = cache
+            .refreshed_at
+            .is_none_or(|at| uptime.saturating_sub(at) >= KEY_REFRESH_INTERVAL);
+        if due {
+            cache.refreshed_at = Some(uptime);
+        }
+        due
+    }
+
+    // A panic elsewhere cannot leave the cache half-written: every write is one assignment.
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,356 @@
+//! Signing keys: private halves kept parsed for speed, public halves published as JSON Web Keys.
+
+use aws_lc_rs::digest;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    self, EcdsaKeyPair, KeyPair as _, ParsedPublicKey, RsaKeyPair, UnparsedPublicKey,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, ThumbprintHash};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{Algorithm, KeyFault, KeyId, Slot};
+use crate::secret::Secret;
+
+/// One private signing key, parsed once.
+pub struct SigningKey {
+    id: KeyId,
+    algorithm: Algorithm,
+    pair: Pair,
+    pkcs8: Secret,
+    jwk: Jwk,
+}
+
+enum Pair {
+    Ecdsa(EcdsaKeyPair),
+    Rsa(RsaKeyPair),
+}
+
+/// One public key that tokens are verified with, parsed once.
+#[derive(Clone)]
+pub struct VerifyingKey {
+    id: KeyId,
+    algorithm: Algorithm,
+    key: ParsedPublicKey,
+}
+
+/// The signing key of each slot.
+pub struct SigningKeys {
+    primary: SigningKey,
+    secondary: SigningKey,
+    entra: SigningKey,
+}
+
+/// The secret's document: a key per slot, `{"alg":"RS256","pkcs8":"<base64>"}` each. The public half and
+/// the key id are derived, so they cannot disagree with it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    primary: KeyDocument,
+    secondary: KeyDocument,
+    entra: KeyDocument,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyDocument {
+    alg: Algorithm,
+    pkcs8: Zeroizing<String>,
+}
+
+impl SigningKey {
+    /// Parses a private key and proves that it signs what its public half verifies.
+    ///
+    /// # Errors
+    /// [`KeyFault`] when the key is not PKCS#8 of this algorithm, is an RSA key of another size than
+    /// 2048 bits, or fails the proof.
+    pub fn from_pkcs8(algorithm: Algorithm, pkcs8: Secret) -> Result<Self, KeyFault> {
+        let (pair, jwk) = match algorithm {
+            Algorithm::Rs256 => rsa(pkcs8.expose())?,
+            Algorithm::Es256 => ecdsa(pkcs8.expose())?,
+        };
+        let id = thumbprint(&jwk)?;
+        let mut jwk = jwk;
+        jwk.common.key_id = Some(id.as_str().to_owned());
+        let key = Self {
+            id,
+            algorithm,
+            pair,
+            pkcs8,
+            jwk,
+        };
+        key.prove()?;
+        Ok(key)
+    }
+
+    /// Signs a known text and verifies it: a key whose halves do not belong together never signs a token.
+    fn prove(&self) -> Result<(), KeyFault> {
+        const TEXT: &[u8] = b"sign, then verify";
+        let signature = self.sign(TEXT)?;
+        if VerifyingKey::from_jwk(&self.jwk)?.verifies(TEXT, &signature) {
+            Ok(())
+        } else {
+            Err(KeyFault("the signing key does not match its public half"))
+        }
+    }
+
+    /// The raw signature over `message`, in the form of RFC 7518 section 3.
+    ///
+    /// # Errors
+    /// [`KeyFault`] when the cryptographic library fails.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyFault> {
+        const FAILED: KeyFault = KeyFault("signing failed");
+        let digest = digest::digest(&digest::SHA256, message);
+        match &self.pair {
+            Pair::Ecdsa(pair) => Ok(pair.sign_digest(&digest).map_err(|_| FAILED)?.as_ref().to_vec()),
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign_digest(&signature::RSA_PKCS1_SHA256, &digest, &mut signature)
+                    .map_err(|_| FAILED)?;
+                Ok(signature)
+            }
+        }
+    }
+
+    /// The key's id.
+    #[must_use]
+    pub fn id(&self) -> &KeyId {
+        &self.id
+    }
+
+    /// The key's algorithm.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The public half (RFC 7517), with `kid`, `alg` and `use`.
+    #[must_use]
+    pub fn jwk(&self) -> &Jwk {
+        &self.jwk
+    }
+
+    fn to_document(&self) -> KeyDocument {
+        KeyDocument {
+            alg: self.algorithm,
+            pkcs8: Zeroizing::new(STANDARD.encode(self.pkcs8.expose())),
+        }
+    }
+
+    fn from_document(document: &KeyDocument) -> Result<Self, KeyFault> {
+        let pkcs8 = STANDARD.decode(document.pkcs8.as_bytes());
+        let pkcs8 = pkcs8.map_err(|_| KeyFault("a signing key is not padded standard base64"))?;
+        Self::from_pkcs8(document.alg, Secret::new(pkcs8))
+    }
+}
+
+impl SigningKeys {
+    /// One key per slot, each made by `generate`.
+    ///
+    /// # Errors
+    /// Whatever `generate` refuses.
+    pub fn generate(mut generate: impl FnMut() -> Result<SigningKey, KeyFault>) -> Result<Self, KeyFault> {
+        Ok(Self {
+            primary: generate()?,
+            secondary: generate()?,
+            entra: generate()?,
+        })
+    }
+
+    /// Reads the secret's document.
+    ///
+    /// # Errors
+    /// [`KeyFault`] when it is not the document, or a key in it cannot be used.
+    pub fn parse(document: &Secret) -> Result<Self, KeyFault> {
+        let document: Document = serde_json::from_slice(document.expose())
+            .map_err(|_| KeyFault("the signing-keys secret is not the expected document"))?;
+        Ok(Self {
+            primary: SigningKey::from_document(&document.primary)?,
+            secondary: SigningKey::from_document(&document.secondary)?,
+            entra: SigningKey::from_document(&document.entra)?,
+        })
+    }
+
+    /// The secret's document.
+    #[must_use]
+    pub fn to_document(&self) -> Secret {
+        let document = Document {
+            primary: self.primary.to_document(),
+            secondary: self.secondary.to_document(),
+            entra: self.entra.to_document(),
+        };
+        Secret::new(serde_json::to_vec(&document).unwrap_or_default())
+    }
+
+    /// The key of a slot.
+    #[must_use]
+    pub fn of(&self, slot: Slot) -> &SigningKey {
+        match slot {
+            Slot::Primary => &self.primary,
+            Slot::Secondary => &self.secondary,
+            Slot::Entra => &self.entra,
+        }
+    }
+}
+
+impl VerifyingKey {
+    /// Parses a public key.
+    ///
+    /// # Errors
+    /// [`KeyFault`] when the key is not an RSA-2048 or P-256 signature key, or `kid` is not its thumbprint.
+    pub fn from_jwk(jwk: &Jwk) -> Result<Self, KeyFault> {
+        const UNUSABLE: KeyFault = KeyFault("a published key is not a usable public key");
+        let id = thumbprint(jwk)?;
+        if jwk.common.key_id.as_deref() != Some(id.as_str()) {
+            return Err(KeyFault("a published key's id is not its thumbprint"));
+        }
+        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| UNUSABLE);
+        let (algorithm, key) = match &jwk.algorithm {
+            AlgorithmParameters::RSA(rsa) => {
+                let components = signature::RsaPublicKeyComponents {
+                    n: decode(&rsa.n)?,
+                    e: decode(&rsa.e)?,
+                };
+                let key = components.to_parsed_public_key(&signature::RSA_PKCS1_2048_8192_SHA256);
+                (Algorithm::Rs256, key.map_err(|_| UNUSABLE)?)
+            }
+            AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
+                let point = [vec![4], decode(&ec.x)?, decode(&ec.y)?].concat();
+                let key = UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point).parse();
+                (Algorithm::Es256, key.map_err(|_| UNUSABLE)?)
+            }
+            _ => return Err(UNUSABLE),
+        };
+        Ok(Self { id, algorithm, key })
+    }
+
+    /// Whether `signature` is this key's over exactly these bytes.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.key.verify_sig(message, signature).is_ok()
+    }
+
+    /// The key's id.
+    #[must_use]
+    pub fn id(&self) -> &KeyId {
+        &self.id
+    }
+
+    /// The only algorithm this key verifies.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+}
+
+fn rsa(pkcs8: &[u8]) -> Result<(Pair, Jwk), KeyFault> {
+    let pair = RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| KeyFault("a signing key is not an RSA key"))?;
+    if pair.public_modulus_len() != KeySize::Rsa2048.len() {
+        return Err(KeyFault("an RSA signing key is not of 2048 bits"));
+    }
+    let public = pair.public_key();
+    let n = URL_SAFE_NO_PAD.encode(public.modulus().big_endian_without_leading_zero());
+    let e = URL_SAFE_NO_PAD.encode(public.exponent().big_endian_without_leading_zero());
+    let jwk = published(json!({"kty": "RSA", "use": "sig", "alg": "RS256", "n": n, "e": e}))?;
+    Ok((Pair::Rsa(pair), jwk))
+}
+
+fn ecdsa(pkcs8: &[u8]) -> Result<(Pair, Jwk), KeyFault> {
+    let pair = EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8)
+        .map_err(|_| KeyFault("a signing key is not a P-256 key"))?;
+    // An uncompressed point: 0x04, then x and y of 32 bytes each (SEC 1 section 2.3.3).
+    let [4, point @ ..] = pair.public_key().as_ref() else {
+        return Err(KeyFault("a P-256 public key is not an uncompressed point"));
+    };
+    let (x, y) = point.split_at(point.len() / 2);
+    let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+    let jwk = published(json!({"kty": "EC", "use": "sig", "alg": "ES256", "crv": "P-256", "x": x, "y": y}))?;
+    Ok((Pair::Ecdsa(pair), jwk))
+}
+
+fn published(jwk: serde_json::Value) -> Result<Jwk, KeyFault> {
+    serde_json::from_value(jwk).map_err(|_| KeyFault("a public key cannot be written as a JSON Web Key"))
+}
+
+fn thumbprint(jwk: &Jwk) -> Result<KeyId, KeyFault> {
+    let thumbprint = jwk.thumbprint(ThumbprintHash::SHA256);
+    thumbprint
+        .map_err(|_| KeyFault("a key has no thumbprint"))?
+        .try_into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn the_thumbprint_is_that_of_rfc_7638() {
+        let jwk: Jwk = serde_json::from_value(json!({
+            "kty": "RSA", "e": "AQAB", "alg": "RS256", "kid": "2011-04-29",
+            "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPeb\
+                  WKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQ\
+                  MicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2Nc\
+                  Rwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
+        }))
+        .unwrap();
+        assert_eq!(
+            thumbprint(&jwk).unwrap().as_str(),
+            "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+        );
+        assert!(
+            VerifyingKey::from_jwk(&jwk).is_err(),
+            "a kid that is no thumbprint is refused"
+        );
+    }
+
+    #[test]
+    fn each_algorithm_signs_what_its_published_key_verifies() {
+        for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
+            let key = testing::signing_key(algorithm, 0);
+            let public = VerifyingKey::from_jwk(key.jwk()).unwrap();
+            let signature = key.sign(b"message").unwrap();
+            assert!(public.verifies(b"message", &signature));
+            assert!(!public.verifies(b"massage", &signature));
+            assert_eq!(public.id(), key.id());
+            let other = VerifyingKey::from_jwk(testing::signing_key(algorithm, 1).jwk()).unwrap();
+            assert!(!other.verifies(b"message", &signature));
+        }
+    }
+
+    #[test]
+    fn a_published_key_has_no_private_member() {
+        for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
+            let jwk = serde_json::to_value(testing::signing_key(algorithm, 0).jwk()).unwrap();
+            let mut members: Vec<_> = jwk.as_object().unwrap().keys().map(String::as_str).collect();
+            members.sort_unstable();
+            let expected: &[&str] = match algorithm {
+                Algorithm::Rs256 => &["alg", "e", "kid", "kty", "n", "use"],
+                Algorithm::Es256 => &["alg", "crv", "kid", "kty", "use", "x", "y"],
+            };
+            assert_eq!(members, expected);
+        }
+    }
+
+    #[test]
+    fn the_document_survives_a_round_trip() {
+        let keys = testing::signing_keys(Algorithm::Es256, 0);
+        let again = SigningKeys::parse(&keys.to_document()).unwrap();
+        for slot in Slot::ALL {
+            assert_eq!(keys.of(slot).id(), again.of(slot).id());
+        }
+    }
+
+    #[test]
+    fn a_key_of_the_wrong_kind_is_refused() {
+        let rsa = testing::signing_key(Algorithm::Rs256, 0);
+        assert!(SigningKey::from_pkcs8(Algorithm::Es256, rsa.pkcs8.clone()).is_err());
+        let ec = testing::signing_key(Algorithm::Es256, 0);
+        assert!(SigningKey::from_pkcs8(Algorithm::Rs256, ec.pkcs8.clone()).is_err());
+        let truncated = Secret::new(rsa.pkcs8.expose()[..100].to_vec());
+        assert!(SigningKey::from_pkcs8(Algorithm::Rs256, truncated).is_err());
+    }
+}

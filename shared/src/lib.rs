@@ -1,0 +1,41 @@
+//! The core of the communication identity service: everything that decides.
+//!
+//! It knows no AWS, no socket, no clock, no randomness and no environment; all of them are handed in.
+//! In reading order:
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`service`] | the pipeline of a request, and the session an operation runs in |
+//! | [`routes`], [`api_version`] | which operations exist, where, in which versions |
+//! | [`operations`] | one file for each operation |
+//! | [`authn`] | who calls: the signing rule, hosts, dates, targets |
+//! | [`token`] | claims, minting, verification |
+//! | [`keys`] | access keys, signing keys, the pointer, the key ring, setting up |
+//! | [`ids`], [`scope`], [`lifetime`], [`limits`] | the words and numbers of the domain |
+//! | [`body`], [`reply`], [`error`] | the wire: what comes in, what goes out, what is refused |
+//! | [`store`], [`vault`] | the ports: identities and pointer, secrets |
+//! | [`audit`] | the line written for every decision |
+//! | [`context`], [`settings`], [`secret`] | what is handed in, what is configured, what is never shown |
+
+pub mod api_version;
+pub mod audit;
+pub mod authn;
+pub mod body;
+pub mod context;
+pub mod error;
+pub mod ids;
+pub mod keys;
+pub mod lifetime;
+pub mod limits;
+mod operations;
+pub mod reply;
+pub mod routes;
+pub mod scope;
+pub mod secret;
+pub mod service;
+pub mod settings;
+pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod token;
+pub mod vault;

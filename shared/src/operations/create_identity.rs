@@ -1,0 +1,32 @@
+//! `POST /identities`: a new identity and, when asked for, its first token.
+
+use super::Request;
+use crate::audit::Notes;
+use crate::body::TokenRequest;
+use crate::error::Error;
+use crate::ids::{RawId, UserId};
+use crate::reply::{CreatedBody, Reply};
+use crate::store::{Creation, CreationId, Revision};
+
+/// One write, after everything that could refuse the request: a bad token request leaves no identity.
+pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
+    let service = request.service;
+    let token = TokenRequest::bind_create(request.body, request.version)?.judge_optional()?;
+    if let Some((scopes, _)) = &token {
+        notes.scopes(scopes);
+    }
+    let session = service.open(request, None, token.is_some()).await?;
+    notes.slot(session.slot);
+    let now = service.clock.now();
+    let identity: RawId = UserId::mint(service.settings.resource.id, now, service.random.as_ref()).into();
+    notes.identity(&identity);
+    let access_token = match &token {
+        Some(token) => Some(request.mint(&session, &identity, Revision::FIRST, token)?),
+        None => None,
+    };
+    let creation = CreationId::random(service.random.as_ref());
+    match service.store.create(&identity, creation, now).await? {
+        Creation::Created => Ok(Reply::Created(CreatedBody::new(&identity, access_token))),
+        Creation::Taken => Err(Error::Internal("a minted identifier was taken")),
+    }
+}

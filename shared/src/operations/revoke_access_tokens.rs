@@ -1,0 +1,21 @@
+//! `POST /identities/{id}/:revokeAccessTokens`: every token issued so far dies, at once.
+
+use super::Request;
+use crate::audit::Notes;
+use crate::error::Error;
+use crate::reply::Reply;
+use crate::store::{IdentityState, Revocation};
+
+/// One read, one conditional write. A body, if any, is not looked at.
+pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
+    let identity = request.identity(notes)?;
+    let session = request.service.open(request, Some(&identity), false).await?;
+    notes.slot(session.slot);
+    let IdentityState::Live(revision) = session.identity else {
+        return Err(Error::IdentityNotFound);
+    };
+    match request.service.store.revoke(&identity, revision).await? {
+        Revocation::Revoked => Ok(Reply::Done),
+        Revocation::Gone => Err(Error::IdentityNotFound),
+    }
+}

@@ -1,0 +1,190 @@
+//! Replies: bodies and headers as the recorded service writes them (wire-contract sections 3, 5 and 6).
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+use crate::api_version::{self, ApiVersion};
+use crate::error::Error;
+use crate::ids::RawId;
+use crate::token::AccessToken;
+
+/// What an operation answers.
+pub enum Reply {
+    /// 204.
+    Done,
+    /// 201.
+    Created(CreatedBody),
+    /// 200.
+    Issued(TokenBody),
+}
+
+/// `{"identity":{"id"},"accessToken":{...}?}`
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreatedBody {
+    identity: IdentityBody,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token: Option<TokenBody>,
+}
+
+#[derive(Serialize)]
+struct IdentityBody {
+    id: String,
+}
+
+/// `{"token","expiresOn"}`
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenBody {
+    #[serde(serialize_with = "expose")]
+    token: AccessToken,
+    expires_on: String,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: ErrorDetail<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorDetail<'a> {
+    code: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<&'static str>,
+}
+
+/// What is written on every reply, whatever the request came to.
+pub struct Envelope<'a> {
+    /// Of the route, once it is known.
+    pub versions: Option<&'static [ApiVersion]>,
+    /// The client's `x-ms-client-request-id`, echoed verbatim.
+    pub client_request_id: Option<&'a HeaderValue>,
+    /// Ours: 22 base64 characters.
+    pub request_id: &'a str,
+    pub latency: std::time::Duration,
+    /// The public host, for messages that name it.
+    pub host: &'a str,
+}
+
+const API_SUPPORTED_VERSIONS: HeaderName = HeaderName::from_static("api-supported-versions");
+pub(crate) const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
+const MS_CV: HeaderName = HeaderName::from_static("ms-cv");
+const REQUEST_CONTEXT: HeaderName = HeaderName::from_static("request-context");
+const STRICT_TRANSPORT_SECURITY: HeaderName = HeaderName::from_static("strict-transport-security");
+const X_PROCESSING_TIME: HeaderName = HeaderName::from_static("x-processing-time");
+
+/// `expiresOn`: ISO 8601 with a numeric offset, never `Z`. Whole seconds, for it says exactly when the
+/// token's `exp` is.
+const EXPIRES_ON: &[BorrowedFormatItem<'_>] =
+    format_description!(version = 2, "[year]-[month]-[day]T[hour]:[minute]:[second]+00:00");
+
+impl CreatedBody {
+    pub(crate) fn new(identity: &RawId, access_token: Option<TokenBody>) -> Self {
+        Self {
+            identity: IdentityBody {
+                id: identity.to_string(),
+            },
+            access_token,
+        }
+    }
+}
+
+impl TokenBody {
+    pub(crate) fn new(token: AccessToken, expires_on: OffsetDateTime) -> Self {
+        // The format has only components every date has.
+        Self {
+            token,
+            expires_on: expires_on.format(EXPIRES_ON).unwrap_or_default(),
+        }
+    }
+}
+
+fn expose<S: serde::Serializer>(token: &AccessToken, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(token.expose())
+}
+
+impl Envelope<'_> {
+    /// The HTTP response for an outcome.
+    #[must_use]
+    pub fn seal(&self, outcome: Result<&Reply, &Error>) -> Response<Bytes> {
+        let mut response = match outcome {
+            Ok(Reply::Done) => bare(StatusCode::NO_CONTENT),
+            Ok(Reply::Created(body)) => success(StatusCode::CREATED, body),
+            Ok(Reply::Issued(body)) => success(StatusCode::OK, body),
+            Err(error) => self.refusal(error),
+        };
+        let reports_versions = outcome.err().is_none_or(Error::reports_versions);
+        let headers = response.headers_mut();
+        headers.insert(
+            STRICT_TRANSPORT_SECURITY,
+            HeaderValue::from_static("max-age=31536000;includeSubDomains"),
+        );
+        headers.insert(REQUEST_CONTEXT, HeaderValue::from_static("appId="));
+        let text = [
+            (MS_CV, Some(format!("{}.0", self.request_id))),
+            (X_PROCESSING_TIME, Some(format!("{}ms", self.latency.as_millis()))),
+            (
+                API_SUPPORTED_VERSIONS,
+                self.versions
+                    .filter(|_| reports_versions)
+                    .map(api_version::supported),
+            ),
+        ];
+        for (name, value) in text {
+            if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+                headers.insert(name, value);
+            }
+        }
+        if let Some(id) = self.client_request_id {
+            headers.insert(CLIENT_REQUEST_ID, id.clone());
+        }
+        response
+    }
+
+    fn refusal(&self, error: &Error) -> Response<Bytes> {
+        let message = error.message(self.host);
+        let detail = ErrorDetail {
+            code: error.code(),
+            message: &message,
+            target: error.target(),
+        };
+        let mut response = json(error.status(), "application/json", &ErrorBody { error: detail });
+        if let Some(seconds) = error.retry_after() {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Error::MethodNotAllowed(allowed) = error
+            && let Ok(allowed) = HeaderValue::from_str(allowed)
+        {
+            response.headers_mut().insert(ALLOW, allowed);
+        }
+        response
+    }
+}
+
+fn success(status: StatusCode, body: &impl Serialize) -> Response<Bytes> {
+    json(status, "application/json; charset=utf-8", body)
+}
+
+fn json(status: StatusCode, content_type: &'static str, body: &impl Serialize) -> Response<Bytes> {
+    // Plain structs of strings: writing them as JSON cannot fail.
+    let mut response = Response::new(serde_json::to_vec(body).unwrap_or_default().into());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+fn bare(status: StatusCode) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,169 @@
+//! Scopes: which exist, how they are written, and the set a token carries.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// One permission of a token (wire-contract sections 3 and 12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    Chat,
+    ChatJoin,
+    ChatJoinLimited,
+    Voip,
+    VoipJoin,
+}
+
+/// One to five scopes in the order they were asked for, without duplicates. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeSet(Vec<Scope>);
+
+/// Why a list of scope names is no scope set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScopeFault {
+    #[error("no scope is named")]
+    Empty,
+    #[error("unknown scope {0:?}")]
+    Unknown(String),
+}
+
+impl Scope {
+    /// Every scope.
+    pub const ALL: [Self; 5] = [
+        Self::Chat,
+        Self::Voip,
+        Self::ChatJoin,
+        Self::ChatJoinLimited,
+        Self::VoipJoin,
+    ];
+
+    /// The scope's name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::ChatJoin => "chat.join",
+            Self::ChatJoinLimited => "chat.join.limited",
+            Self::Voip => "voip",
+            Self::VoipJoin => "voip.join",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = ScopeFault;
+
+    fn from_str(name: &str) -> Result<Self, ScopeFault> {
+        Self::ALL
+            .into_iter()
+            .find(|scope| scope.as_str() == name)
+            .ok_or_else(|| ScopeFault::Unknown(name.to_owned()))
+    }
+}
+
+impl ScopeSet {
+    /// The set these names spell.
+    ///
+    /// # Errors
+    /// [`ScopeFault::Empty`] for no name at all, [`ScopeFault::Unknown`] with the first unknown name.
+    pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, ScopeFault> {
+        let mut scopes = Vec::new();
+        for name in names {
+            let scope = name.parse()?;
+            if !scopes.contains(&scope) {
+                scopes.push(scope);
+            }
+        }
+        if scopes.is_empty() {
+            Err(ScopeFault::Empty)
+        } else {
+            Ok(Self(scopes))
+        }
+    }
+
+    /// The scopes in request order.
+    pub fn iter(&self) -> impl Iterator<Item = Scope> {
+        self.0.iter().copied()
+    }
+}
+
+/// The token's `acsScope`: names joined by commas.
+impl fmt::Display for ScopeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, scope) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            scope.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for ScopeSet {
+    type Err = ScopeFault;
+
+    fn from_str(text: &str) -> Result<Self, ScopeFault> {
+        Self::parse(text.split(','))
+    }
+}
+
+impl Serialize for ScopeSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ScopeSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn order_is_kept_and_duplicates_are_dropped() {
+        let set = ScopeSet::parse(["voip", "chat", "voip", "chat.join.limited", "chat"]).unwrap();
+        assert_eq!(set.to_string(), "voip,chat,chat.join.limited");
+    }
+
+    #[test]
+    fn nothing_but_the_five_names_is_a_scope() {
+        for name in [
+            "",
+            "Chat",
+            "CHAT",
+            " chat",
+            "chat.",
+            "chat.joi",
+            "chat.join.limited2",
+            "voip,chat",
+        ] {
+            assert_eq!(name.parse::<Scope>(), Err(ScopeFault::Unknown(name.to_owned())));
+        }
+        assert_eq!(ScopeSet::parse([]), Err(ScopeFault::Empty));
+        assert_eq!("".parse::<ScopeSet>(), Err(ScopeFault::Unknown(String::new())));
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_survives_its_wire_form(picks in prop::collection::vec(0_usize..5, 1..20)) {
+            let names = picks.iter().map(|pick| Scope::ALL[*pick].as_str());
+            let set = ScopeSet::parse(names).unwrap();
+            prop_assert_eq!(set.to_string().parse(), Ok(set));
+        }
+    }
+}

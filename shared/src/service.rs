@@ -1,0 +1,238 @@
+//! The one pipeline every request goes through: size, route, version, caller, operation, audit, reply.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use bytes::Bytes;
+use http::header::HeaderValue;
+use http::{HeaderMap, Method, Response};
+use time::format_description::well_known::Rfc3339;
+
+use crate::audit::{Audit, AuditEvent, Notes};
+use crate::authn::hmac::{Presented, SignedRequest};
+use crate::authn::target::Target;
+use crate::authn::{Caller, Denial};
+use crate::context::{Clock, Random};
+use crate::error::Error;
+use crate::ids::RawId;
+use crate::keys::Slot;
+use crate::keys::ring::{KeyError, KeyRing};
+use crate::keys::signing::SigningKeys;
+use crate::limits::MAX_CLIENT_REQUEST_ID;
+use crate::operations::{self, Request};
+use crate::reply::{CLIENT_REQUEST_ID, Envelope, Reply};
+use crate::routes::{self, Function, Matched};
+use crate::settings::Settings;
+use crate::store::{IdentityState, Snapshot, Store};
+use crate::vault::VaultError;
+
+/// The service: what decides, over the ports it is given.
+pub struct Service {
+    pub settings: Settings,
+    pub store: Arc<dyn Store>,
+    pub ring: Arc<KeyRing>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub audit: Arc<dyn Audit>,
+    /// The functions whose routes are served here: one in a Lambda binary, all in the local server.
+    pub functions: &'static [Function],
+}
+
+/// A request as a host hands it over.
+pub struct Inbound {
+    pub method: Method,
+    pub target: Target,
+    pub headers: HeaderMap,
+    pub body: Body,
+}
+
+/// A request's body.
+pub enum Body {
+    Complete(Bytes),
+    /// Longer than [`crate::limits::MAX_BODY`]; its bytes were not kept.
+    TooLarge,
+}
+
+/// A caller whose keys are the ones in force, with the state of the world that showed it.
+pub(crate) struct Session {
+    pub(crate) slot: Slot,
+    pub(crate) identity: IdentityState,
+    /// Loaded where the operation mints.
+    pub(crate) signing: Option<Arc<SigningKeys>>,
+}
+
+/// How often a request looks again when keys are replaced under it.
+const ATTEMPTS: usize = 3;
+
+impl Service {
+    /// Answers a request: always, in the shape of the contract, with exactly one audit line.
+    pub async fn handle(&self, request: Inbound) -> Response<Bytes> {
+        let arrived = self.clock.uptime();
+        let request_id = self.request_id();
+        let client_request_id = client_request_id(&request.headers);
+        let time = self.clock.now().format(&Rfc3339).unwrap_or_default();
+        let shown = client_request_id
+            .and_then(|id| id.to_str().ok())
+            .map(str::to_owned);
+        let event = AuditEvent::arrived(time, request_id.clone(), shown);
+
+        let mut notes = Notes::default();
+        let outcome = self.answer(&request, &mut notes).await;
+
+        let latency = self.clock.uptime().saturating_sub(arrived);
+        let envelope = Envelope {
+            versions: notes.route().map(|route| route.versions),
+            client_request_id,
+            request_id: &request_id,
+            latency,
+            host: &self.settings.hosts.public().to_string(),
+        };
+        let response = envelope.seal(outcome.as_ref());
+        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let event = event.decided(
+            notes,
+            response.status().as_u16(),
+            outcome.as_ref().err(),
+            latency_us,
+        );
+        self.audit.emit(&event);
+        response
+    }
+
+    async fn answer(&self, request: &Inbound, notes: &mut Notes) -> Result<Reply, Error> {
+        let Matched { route, id } = routes::find(&request.method, &request.target)?;
+        if !self.functions.contains(&route.function) {
+            return Err(Error::RouteNotFound);
+        }
+        notes.routed(route);
+        let Body::Complete(body) = &request.body else {
+            return Err(Error::BodyTooLarge);
+        };
+        let version = route.version(&request.target)?;
+        let presented = Presented {
+            method: &request.method,
+            target: &request.target,
+            headers: &request.headers,
+            body,
+        };
+        let signed = SignedRequest::parse(&presented, &self.settings.hosts, self.clock.now())?;
+        let caller = self.authenticate(&signed).await?;
+        notes.slot(caller.slot);
+        let request = Request {
+            service: self,
+            signed: &signed,
+            caller: &caller,
+            id: &id,
+            body,
+            version,
+        };
+        operations::run(route.operation, &request, notes).await
+    }
+
+    /// Who signed the request, by the keys in memory: a refusal costs no I/O. Keys that fail may be old
+    /// ones, so now and then a failure looks whether the pointer names others.
+    async fn authenticate(&self, signed: &SignedRequest) -> Result<Caller, Error> {
+        if let Some((access_keys, keys)) = self.ring.cached_access() {
+            match signed.verify(&keys) {
+                Ok(slot) => return Ok(Caller { slot, access_keys }),
+                Err(denial) if !self.ring.may_refresh(self.clock.uptime()) => return Err(denial.into()),
+                Err(_) => {}
+            }
+        }
+        let pointer = self.store.read(None).await?.pointer;
+        let keys = self.ring.access(&pointer).await?;
+        Ok(Caller {
+            slot: signed.verify(&keys)?,
+            access_keys: pointer.access_keys,
+        })
+    }
+
+    /// One strong read of pointer and identity; if the pointer names other access keys than the caller
+    /// was judged by, they are loaded and the caller is judged again. Where the operation mints, the
+    /// signing keys in force come with it.
+    ///
+    /// Keys may be replaced between the read and the load; then their version is gone and the read is
+    /// repeated, so that a rotation never fails a request that was rightly signed.
+    pub(crate) async fn open(
+        &self,
+        request: &Request<'_>,
+        identity: Option<&RawId>,
+        mints: bool,
+    ) -> Result<Session, Error> {
+        let mut attempt = 1;
+        loop {
+            let snapshot = self.store.read(identity).await?;
+            match self.confirm(request, &snapshot, mints).await {
+                Err(Unconfirmed::KeysReplaced) if attempt < ATTEMPTS => attempt += 1,
+                Err(Unconfirmed::KeysReplaced) => {
+                    return Err(KeyError::Vault(VaultError::NoSuchVersion).into());
+                }
+                Err(Unconfirmed::Denied(denial)) => return Err(denial.into()),
+                Err(Unconfirmed::Failed(error)) => return Err(error.into()),
+                Ok((slot, signing)) => {
+                    return Ok(Session {
+                        slot,
+                        identity: snapshot.identity,
+                        signing,
+                    });
+                }
+            }
+        }
+    }
+
+    async fn confirm(
+        &self,
+        request: &Request<'_>,
+        snapshot: &Snapshot,
+        mints: bool,
+    ) -> Result<(Slot, Option<Arc<SigningKeys>>), Unconfirmed> {
+        let slot = if snapshot.pointer.access_keys == request.caller.access_keys {
+            request.caller.slot
+        } else {
+            let keys = self.ring.access(&snapshot.pointer).await?;
+            request.signed.verify(&keys)?
+        };
+        let signing = if mints {
+            Some(self.ring.signing(&snapshot.pointer).await?)
+        } else {
+            None
+        };
+        Ok((slot, signing))
+    }
+
+    fn request_id(&self) -> String {
+        let mut bytes = [0; 16];
+        self.random.fill(&mut bytes);
+        STANDARD_NO_PAD.encode(bytes)
+    }
+}
+
+enum Unconfirmed {
+    Denied(Denial),
+    Failed(KeyError),
+    KeysReplaced,
+}
+
+impl From<KeyError> for Unconfirmed {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Vault(VaultError::NoSuchVersion) => Self::KeysReplaced,
+            error => Self::Failed(error),
+        }
+    }
+}
+
+impl From<Denial> for Unconfirmed {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+/// The client's request id, if it is there once, short, and plain text.
+fn client_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut values = headers.get_all(CLIENT_REQUEST_ID).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let sane = value.len() <= MAX_CLIENT_REQUEST_ID && value.as_bytes().iter().all(u8::is_ascii_graphic);
+    sane.then_some(value)
+}

@@ -1,0 +1,243 @@
+//! Settings: one deployment is one resource. They are parsed from a lookup function, so that the
+//! environment stays at the composition root, and every fault is reported at once.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::authn::host::Authority;
+use crate::ids::ResourceId;
+
+/// What a deployment is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub resource: Resource,
+    /// The hosts that clients may address, the public one first.
+    pub hosts: Hosts,
+}
+
+/// The resource that tokens speak of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// `resourceId` and `aud` of its tokens.
+    pub id: ResourceId,
+    /// `iss` of its tokens.
+    pub issuer: Issuer,
+    /// `resourceLocation`, like `unitedstates`.
+    pub location: Place,
+    /// `rgn`, like `amer`.
+    pub region: Place,
+}
+
+/// The hosts accepted in `Host` and in signatures. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hosts {
+    public: Authority,
+    others: Vec<Authority>,
+}
+
+/// A location or region claim: lower-case letters, digits and hyphens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place(String);
+
+/// An issuer: an `https` URL without query or fragment, of characters that two SDKs can decode in a token
+/// (wire-contract section 10.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer(String);
+
+/// All that is wrong with the settings, one line each.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct SettingsFaults(pub Vec<String>);
+
+/// Reads settings from named values and gathers what is wrong.
+pub struct Reader<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    faults: Vec<String>,
+}
+
+impl Settings {
+    /// Reads `RESOURCE_ID`, `RESOURCE_LOCATION`, `RESOURCE_REGION`, `ISSUER` and `ACCEPTED_HOSTS` (a comma
+    /// list, the public host first).
+    ///
+    /// # Errors
+    /// [`SettingsFaults`] naming every value that is missing or malformed.
+    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, SettingsFaults> {
+        let mut reader = Reader {
+            lookup,
+            faults: Vec::new(),
+        };
+        let id = reader.required("RESOURCE_ID", "a GUID");
+        let location = reader.required("RESOURCE_LOCATION", "a name like unitedstates");
+        let region = reader.required("RESOURCE_REGION", "a name like amer");
+        let issuer = reader.required("ISSUER", "an https URL without query or fragment");
+        let hosts = reader.required("ACCEPTED_HOSTS", "host names or host:port, separated by commas");
+        match (id, issuer, location, region, hosts) {
+            (Some(id), Some(issuer), Some(location), Some(region), Some(hosts)) => Ok(Self {
+                resource: Resource {
+                    id,
+                    issuer,
+                    location,
+                    region,
+                },
+                hosts,
+            }),
+            _ => Err(SettingsFaults(reader.faults)),
+        }
+    }
+}
+
+impl Reader<'_> {
+    fn required<T: FromStr>(&mut self, name: &str, form: &str) -> Option<T> {
+        let parsed = (self.lookup)(name).map(|text| text.trim().parse::<T>());
+        match parsed {
+            Some(Ok(value)) => return Some(value),
+            Some(Err(_)) => self.faults.push(format!("{name} must be {form}")),
+            None => self.faults.push(format!("{name} is missing; it must be {form}")),
+        }
+        None
+    }
+}
+
+impl Hosts {
+    /// A public host and the others that may stand in for it.
+    #[must_use]
+    pub fn new(public: Authority, others: Vec<Authority>) -> Self {
+        Self { public, others }
+    }
+
+    /// The host clients are told.
+    #[must_use]
+    pub fn public(&self) -> &Authority {
+        &self.public
+    }
+
+    /// Every accepted host, the public one first.
+    pub fn iter(&self) -> impl Iterator<Item = &Authority> {
+        std::iter::once(&self.public).chain(&self.others)
+    }
+}
+
+impl FromStr for Hosts {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut hosts = text.split(',').map(|host| host.trim().parse::<Authority>());
+        let public = hosts.next().ok_or(())?.map_err(|_| ())?;
+        let others = hosts.collect::<Result<_, _>>().map_err(|_| ())?;
+        Ok(Self { public, others })
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let closed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if (1..=40).contains(&text.len()) && text.bytes().all(closed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(())
+        }
+    }
+}
+
+impl FromStr for Issuer {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let closed =
+            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':' | b'/' | b'[' | b']');
+        let host = text.strip_prefix("https://").ok_or(())?;
+        if host.is_empty() || host.starts_with('/') || text.len() > 200 || !text.bytes().all(closed) {
+            return Err(());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl Place {
+    /// The claim's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Issuer {
+    /// The claim's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(values: &[(&str, &str)]) -> Result<Settings, SettingsFaults> {
+        let lookup = |name: &str| {
+            values
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, v)| (*v).to_owned())
+        };
+        Settings::read(&lookup)
+    }
+
+    const GOOD: [(&str, &str); 5] = [
+        ("RESOURCE_ID", "1b5cc06b-f352-4571-b1e6-d9b259b7c776"),
+        ("RESOURCE_LOCATION", "unitedstates"),
+        ("RESOURCE_REGION", "amer"),
+        ("ISSUER", "https://identity.example.com"),
+        (
+            "ACCEPTED_HOSTS",
+            "identity.example.com, a1b2.execute-api.us-east-1.amazonaws.com",
+        ),
+    ];
+
+    #[test]
+    fn good_settings_are_read() {
+        let settings = read(&GOOD).unwrap();
+        assert_eq!(settings.hosts.public().to_string(), "identity.example.com");
+        assert_eq!(settings.hosts.iter().count(), 2);
+        assert_eq!(settings.resource.location.as_str(), "unitedstates");
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once() {
+        let faults = read(&[
+            ("RESOURCE_ID", "1b5cc06b"),
+            ("RESOURCE_REGION", "North America"),
+            ("ISSUER", "https://identity.example.com/?a=b"),
+            ("ACCEPTED_HOSTS", "identity.example.com,,"),
+        ])
+        .unwrap_err()
+        .to_string();
+        for name in GOOD.map(|(name, _)| name) {
+            assert!(faults.contains(name), "{name} is not named in {faults}");
+        }
+        assert!(faults.contains("RESOURCE_LOCATION is missing"));
+    }
+
+    #[test]
+    fn an_issuer_that_some_sdk_cannot_decode_is_refused() {
+        for text in [
+            "http://a",
+            "https://",
+            "https:///a",
+            "https://a?b",
+            "https://a#b",
+            "https://a~b",
+            "https://ä",
+        ] {
+            assert!(text.parse::<Issuer>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The ports in memory, for tests: store, pointer and vault, with faults on demand.
+//!
+//! A fault strikes one call: before its effect, or after it (the answer is lost). A write may also be
+//! kept back and delivered later, as a network may deliver a timed-out attempt.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+
+use super::{
+    Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation, Snapshot, Store,
+    StoreError,
+};
+use crate::ids::RawId;
+use crate::keys::VersionId;
+use crate::keys::pointer::Pointer;
+use crate::secret::Secret;
+use crate::vault::{SecretName, Vault, VaultError, VaultWriter};
+
+/// Everything a resource keeps, in memory.
+#[derive(Default)]
+pub struct Memory {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    identities: HashMap<String, Record>,
+    pointer: Option<Pointer>,
+    secrets: HashMap<(SecretName, String), Secret>,
+    current: HashMap<SecretName, VersionId>,
+    faults: VecDeque<Option<Fault>>,
+    delayed: Vec<Write>,
+    calls: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Record {
+    state: IdentityState,
+    creation: CreationId,
+}
+
+/// What goes wrong with one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing happened.
+    Before,
+    /// It happened, but the answer was lost.
+    After,
+    /// It happens only when [`Memory::deliver_delayed`] is called.
+    Delayed,
+}
+
+#[derive(Clone)]
+enum Write {
+    Create(RawId, CreationId),
+    Delete(RawId),
+    Revoke(RawId, Revision),
+}
+
+impl Memory {
+    /// The next calls, in order, meet these; calls after them are well.
+    pub fn plan(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
+        self.state().faults = faults.into_iter().collect();
+    }
+
+    /// Delivers every write kept back so far, as if it arrived only now.
+    pub fn deliver_delayed(&self) {
+        let mut state = self.state();
+        for write in std::mem::take(&mut state.delayed) {
+            state.apply(&write);
+        }
+    }
+
+    /// How many calls the store and the vault have had.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.state().calls
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, write: Write) -> Result<Written, StoreError> {
+        let mut state = self.state();
+        match state.next_fault() {
+            None => Ok(state.apply(&write)),
+            Some(fault) => {
+                match fault {
+                    Fault::Before => {}
+                    Fault::After => drop(state.apply(&write)),
+                    Fault::Delayed => state.delayed.push(write),
+                }
+                Err(lost())
+            }
+        }
+    }
+}
+
+enum Written {
+    Created(Creation),
+    Deleted,
+    Revoked(Revocation),
+}
+
+impl State {
+    fn next_fault(&mut self) -> Option<Fault> {
+        self.calls += 1;
+        self.faults.pop_front().flatten()
+    }
+
+    fn apply(&mut self, write: &Write) -> Written {
+        match write {
+            Write::Create(identity, creation) => Written::Created(self.create(identity, *creation)),
+            Write::Delete(identity) => {
+                if let Some(record) = self.identities.get_mut(&identity.to_string()) {
+                    record.state = IdentityState::Deleted;
+                }
+                Written::Deleted
+            }
+            Write::Revoke(identity, from) => Written::Revoked(self.revoke(identity, *from)),
+        }
+    }
+
+    fn create(&mut self, identity: &RawId, creation: CreationId) -> Creation {
+        let fresh = Record {
+            state: IdentityState::Live(Revision::FIRST),
+            creation,
+        };
+        let stored = self.identities.entry(identity.to_string()).or_insert(fresh);
+        if stored.creation == creation {
+            Creation::Created
+        } else {
+            Creation::Taken
+        }
+    }
+
+    fn revoke(&mut self, identity: &RawId, from: Revision) -> Revocation {
+        let state = self
+            .identities
+            .get_mut(&identity.to_string())
+            .map(|record| &mut record.state);
+        match state {
+            Some(IdentityState::Live(stored)) if *stored == from => {
+                *stored = from.next();
+                Revocation::Revoked
+            }
+            Some(IdentityState::Live(stored)) if *stored > from => Revocation::Revoked,
+            _ => Revocation::Gone,
+        }
+    }
+}
+
+fn lost() -> StoreError {
+    StoreError::Unavailable("planned fault".into())
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn read(&self, identity: Option<&RawId>) -> Result<Snapshot, StoreError> {
+        let mut state = self.state();
+        if state.next_fault().is_some() {
+            return Err(lost());
+        }
+        let record = identity.and_then(|identity| state.identities.get(&identity.to_string()));
+        let identity = record.map_or(IdentityState::Absent, |record| record.state);
+        Ok(Snapshot {
+            pointer: state.pointer.clone().ok_or(StoreError::NotSetUp)?,
+            identity,
+        })
+    }
+
+    async fn create(
+        &self,
+        identity: &RawId,
+        creation: CreationId,
+        _now: OffsetDateTime,
+    ) -> Result<Creation, StoreError> {
+        match self.write(Write::Create(identity.clone(), creation))? {
+            Written::Created(creation) => Ok(creation),
+            _ => unreachable!("a write answers in kind"),
+        }
+    }
+
+    async fn revoke(&self, identity: &RawId, from: Revision) -> Result<Revocation, StoreError> {
+        match self.write(Write::Revoke(identity.clone(), from))? {
+            Written::Revoked(revocation) => Ok(revocation),
+            _ => unreachable!("a write answers in kind"),
+        }
+    }
+
+    async fn delete(&self, identity: &RawId, _until: OffsetDateTime) -> Result<(), StoreError> {
+        self.write(Write::Delete(identity.clone())).map(|_| ())
+    }
+}
+
+#[async_trait]
+impl PointerWriter for Memory {
+    async fn pointer(&self) -> Result<Option<Pointer>, StoreError> {
+        let mut state = self.state();
+        if state.next_fault().is_some() {
+            Err(lost())
+        } else {
+            Ok(state.pointer.clone())
+        }
+    }
+
+    async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerChange, StoreError> {
+        let mut state = self.state();
+        let fault = state.next_fault();
+        if fault == Some(Fault::Before) {
+            return Err(lost());
+        }
+        let generation = state.pointer.as_ref().map_or(0, |stored| stored.generation);
+        let change = if generation + 1 == pointer.generation {
+            state.pointer = Some(pointer.clone());
+            PointerChange::Changed
+        } else {
+            PointerChange::Conflict
+        };
+        if fault.is_some() { Err(lost()) } else { Ok(change) }
+    }
+}
+
+#[async_trait]
+impl Vault for Memory {
+    async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, VaultError> {
+        let mut state = self.state();
+        if state.next_fault().is_some() {
+            return Err(VaultError::Unavailable("planned fault".into()));
+        }
+        state
+            .secrets
+            .get(&(secret, version.to_string()))
+            .cloned()
+            .ok_or(VaultError::NoSuchVersion)
+    }
+}
+
+#[async_trait]
+impl VaultWriter for Memory {
+    async fn current(&self, secret: SecretName) -> Result<Option<VersionId>, VaultError> {
+        Ok(self.state().current.get(&secret).cloned())
+    }
+
+    async fn put_first(
+        &self,
+        secret: SecretName,
+        version: &VersionId,
+        value: &Secret,
+    ) -> Result<(), VaultError> {
+        let mut state = self.state();
+        state.secrets.insert((secret, version.to_string()), value.clone());
+        state.current.entry(secret).or_insert_with(|| version.clone());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::contract;
+
+    #[tokio::test]
+    async fn the_store_keeps_the_contract() {
+        let memory = Arc::new(Memory::default());
+        contract::holds(memory.as_ref(), memory.as_ref()).await;
+    }
+}

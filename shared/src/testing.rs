@@ -1,0 +1,189 @@
+//! What tests hand in: a clock that stands still, seeded randomness, keys made once, captured audit.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair};
+use time::OffsetDateTime;
+use time::macros::datetime;
+
+use crate::audit::{Audit, AuditEvent};
+use crate::context::{Clock, Random};
+use crate::keys::Algorithm;
+use crate::keys::signing::{SigningKey, SigningKeys};
+use crate::secret::Secret;
+use crate::settings::Settings;
+
+/// Where a [`FrozenClock`] starts; the date of the worked examples of wire-contract section 7.
+pub const NOON: OffsetDateTime = datetime!(2024-03-01 12:00 UTC);
+
+/// A clock that moves only when told to.
+pub struct FrozenClock {
+    milliseconds: AtomicI64,
+}
+
+/// Random bytes that are the same for the same seed. Not secure, and not meant to be.
+pub struct SeededRandom {
+    state: AtomicU64,
+}
+
+/// Keeps every audit line, as JSON text.
+#[derive(Default)]
+pub struct CapturedAudit {
+    lines: Mutex<Vec<String>>,
+}
+
+impl FrozenClock {
+    /// A clock that shows [`NOON`].
+    #[must_use]
+    pub fn at_noon() -> Arc<Self> {
+        Arc::new(Self {
+            milliseconds: AtomicI64::new(0),
+        })
+    }
+
+    /// Moves the clock.
+    pub fn advance(&self, milliseconds: i64) {
+        self.milliseconds.fetch_add(milliseconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for FrozenClock {
+    fn now(&self) -> OffsetDateTime {
+        NOON + time::Duration::milliseconds(self.milliseconds.load(Ordering::SeqCst))
+    }
+
+    fn uptime(&self) -> Duration {
+        Duration::from_millis(self.milliseconds.load(Ordering::SeqCst).unsigned_abs())
+    }
+}
+
+impl SeededRandom {
+    /// The stream of a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            state: AtomicU64::new(seed),
+        }
+    }
+
+    // SplitMix64 (Steele, Lea and Flood, 2014).
+    fn next(&self) -> u64 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut z = self.state.fetch_add(STEP, Ordering::SeqCst).wrapping_add(STEP);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+impl Random for SeededRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            let word = self.next().to_be_bytes();
+            for (byte, random) in chunk.iter_mut().zip(word) {
+                *byte = random;
+            }
+        }
+    }
+}
+
+impl CapturedAudit {
+    /// The lines so far.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Audit for CapturedAudit {
+    fn emit(&self, event: &AuditEvent) {
+        let line = serde_json::to_string(event).unwrap_or_default();
+        self.lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(line);
+    }
+}
+
+/// Settings of a test resource behind `localhost:8443`.
+///
+/// # Panics
+/// Never: the values are constant and good.
+#[must_use]
+pub fn settings() -> Settings {
+    let value = |name: &str| match name {
+        "RESOURCE_ID" => Some("1b5cc06b-f352-4571-b1e6-d9b259b7c776".to_owned()),
+        "RESOURCE_LOCATION" => Some("unitedstates".to_owned()),
+        "RESOURCE_REGION" => Some("amer".to_owned()),
+        "ISSUER" => Some("https://localhost:8443".to_owned()),
+        "ACCEPTED_HOSTS" => Some("localhost:8443".to_owned()),
+        _ => None,
+    };
+    match Settings::read(&value) {
+        Ok(settings) => settings,
+        Err(faults) => unreachable!("{faults}"),
+    }
+}
+
+/// How many keys of each algorithm the tests have between them.
+const KEYS: usize = 9;
+
+/// One of the test run's keys; the same for the same index.
+#[must_use]
+pub fn signing_key(algorithm: Algorithm, index: usize) -> SigningKey {
+    static RSA: [OnceLock<Secret>; KEYS] = [const { OnceLock::new() }; KEYS];
+    static EC: [OnceLock<Secret>; KEYS] = [const { OnceLock::new() }; KEYS];
+    let (keys, make): (_, fn() -> Secret) = match algorithm {
+        Algorithm::Rs256 => (&RSA, rsa_pkcs8),
+        Algorithm::Es256 => (&EC, ecdsa_pkcs8),
+    };
+    let pkcs8 = keys.get(index % KEYS).map(|key| key.get_or_init(make).clone());
+    match pkcs8.map(|pkcs8| SigningKey::from_pkcs8(algorithm, pkcs8)) {
+        Some(Ok(key)) => key,
+        _ => unreachable!("a generated key parses"),
+    }
+}
+
+/// Three keys from `index` on.
+#[must_use]
+pub fn signing_keys(algorithm: Algorithm, index: usize) -> SigningKeys {
+    let mut next = index;
+    let keys = SigningKeys::generate(|| {
+        next += 1;
+        Ok(signing_key(algorithm, next - 1))
+    });
+    match keys {
+        Ok(keys) => keys,
+        Err(fault) => unreachable!("{fault}"),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "test keys are made once a run, not handed in"
+)]
+fn rsa_pkcs8() -> Secret {
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048);
+    let der = pair.and_then(|pair| AsDer::<Pkcs8V1Der<'_>>::as_der(&pair));
+    der.map_or_else(
+        |_| unreachable!("key generation works"),
+        |der| Secret::new(der.as_ref().to_vec()),
+    )
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "test keys are made once a run, not handed in"
+)]
+fn ecdsa_pkcs8() -> Secret {
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING);
+    let der = pair.and_then(|pair| pair.to_pkcs8v1());
+    der.map_or_else(
+        |_| unreachable!("key generation works"),
+        |der| Secret::new(der.as_ref().to_vec()),
+    )
+}

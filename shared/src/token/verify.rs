@@ -1,0 +1,235 @@
+//! Verification: when a token is good.
+//!
+//! [`Unverified`] holds what a token claims; only [`Verifier::verify`] turns it into [`Verified`], after
+//! one strongly consistent read has shown that its key is in force and its revision is the stored one.
+//! The JWT library judges nothing here: what libraries let through is why (decision record 0004).
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+use super::claims::{Claims, SCP_USER};
+use crate::context::Clock;
+use crate::ids::RawId;
+use crate::keys::ring::KeyRing;
+use crate::keys::signing::VerifyingKey;
+use crate::keys::{Algorithm, KeyFault, KeyId};
+use crate::lifetime::{self, ISSUED_AT_LEEWAY, Lifetime};
+use crate::scope::ScopeSet;
+use crate::settings::Resource;
+use crate::store::{IdentityState, Store, StoreError};
+
+/// Longest token looked at, in bytes. Ours have under 1,200.
+const MAX_LENGTH: usize = 4096;
+
+/// A token that is good at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    pub identity: RawId,
+    pub scopes: ScopeSet,
+    pub claims: Claims,
+}
+
+/// Why a token is refused. For the operator's log only: callers get one uniform answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenFault {
+    #[error("the token is not addressed to this resource")]
+    Audience,
+    #[error("the claims are not those of an access token")]
+    Claims,
+    #[error("the token has expired")]
+    Expired,
+    #[error("the header is not that of an access token")]
+    Header,
+    #[error("the identity was deleted or never existed")]
+    IdentityGone,
+    #[error("the token was issued by somebody else")]
+    Issuer,
+    #[error("the signing key is not in force")]
+    KeyNotInForce,
+    #[error("the token lives longer than any token may")]
+    Lifetime,
+    #[error("the token's revision is not the stored one: it was revoked")]
+    Revoked,
+    #[error("the signature does not verify")]
+    Signature,
+    #[error("not a compact token")]
+    Structure,
+    #[error("the token was issued in the future")]
+    TooEarly,
+}
+
+/// A verification without a good token at its end.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The token is not good.
+    #[error(transparent)]
+    Refused(#[from] TokenFault),
+    /// What decides could not be read: refuse, and say "try again", never "valid" (decision record 0002).
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The pointer's public keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyFault),
+}
+
+/// A token's text taken apart, nothing of it trusted.
+struct Unverified<'a> {
+    header: Header,
+    signed: &'a [u8],
+    signature: Vec<u8>,
+    claims: Claims,
+}
+
+/// The closed header: any other member (`crit`, `jwk`, `jku`, `x5u`, `zip`, `b64`, ...) refuses the token.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    alg: Algorithm,
+    kid: KeyId,
+    typ: Typ,
+}
+
+#[derive(Deserialize)]
+enum Typ {
+    #[serde(rename = "JWT")]
+    Jwt,
+}
+
+/// Verifies tokens of one resource against the store.
+pub struct Verifier {
+    resource: Resource,
+    store: Arc<dyn Store>,
+    ring: Arc<KeyRing>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Verifier {
+    /// A verifier that asks this store. The ring serves public keys only: no secret is read.
+    #[must_use]
+    pub fn new(resource: Resource, store: Arc<dyn Store>, ring: Arc<KeyRing>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            resource,
+            store,
+            ring,
+            clock,
+        }
+    }
+
+    /// Whether the token is good now: signature, claims, key in force, revision unchanged. One read of
+    /// the store; none for a token that already refutes itself.
+    ///
+    /// # Errors
+    /// [`VerifyError::Refused`] for a token that is not good; the others when that cannot be known.
+    pub async fn verify(&self, token: &str) -> Result<Verified, VerifyError> {
+        let unverified = Unverified::parse(token)?;
+        let known = self
+            .ring
+            .cached_published()
+            .and_then(|keys| keys.find(&unverified.header.kid).cloned());
+        if let Some(key) = &known {
+            unverified.check_signature(key)?;
+        }
+        let identity = unverified.check_claims(&self.resource, self.clock.now())?;
+        let snapshot = self.store.read(Some(&identity)).await?;
+        let published = self.ring.published(&snapshot.pointer)?;
+        let key = published
+            .find(&unverified.header.kid)
+            .ok_or(TokenFault::KeyNotInForce)?;
+        if known.is_none() {
+            unverified.check_signature(key)?;
+        }
+        match snapshot.identity {
+            IdentityState::Live(revision) if revision == unverified.claims.rev => {}
+            IdentityState::Live(_) => return Err(TokenFault::Revoked.into()),
+            IdentityState::Absent | IdentityState::Deleted => return Err(TokenFault::IdentityGone.into()),
+        }
+        // The read took time: the token must still be good now that it is answered.
+        if lifetime::has_expired(unverified.claims.exp, self.clock.now()) {
+            return Err(TokenFault::Expired.into());
+        }
+        let claims = unverified.claims;
+        Ok(Verified {
+            identity,
+            scopes: claims.scopes.clone(),
+            claims,
+        })
+    }
+}
+
+impl<'a> Unverified<'a> {
+    /// Takes the text apart: length, exactly three parts, closed header, closed claims.
+    fn parse(token: &'a str) -> Result<Self, TokenFault> {
+        if token.len() > MAX_LENGTH {
+            return Err(TokenFault::Structure);
+        }
+        let mut parts = token.split('.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(TokenFault::Structure);
+        };
+        let signed = token
+            .as_bytes()
+            .get(..header.len() + 1 + payload.len())
+            .ok_or(TokenFault::Structure)?;
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Structure);
+        Ok(Self {
+            header: serde_json::from_slice(&decode(header)?).map_err(|_| TokenFault::Header)?,
+            signed,
+            signature: decode(signature)?,
+            claims: serde_json::from_slice(&decode(payload)?).map_err(|_| TokenFault::Claims)?,
+        })
+    }
+
+    /// The algorithm is the key's; a header that names another is refused.
+    fn check_signature(&self, key: &VerifyingKey) -> Result<(), TokenFault> {
+        let Header {
+            alg, typ: Typ::Jwt, ..
+        } = self.header;
+        if alg == key.algorithm() && key.verifies(self.signed, &self.signature) {
+            Ok(())
+        } else {
+            Err(TokenFault::Signature)
+        }
+    }
+
+    /// Everything the claims must say, whoever signed them. Returns the identity they speak of.
+    fn check_claims(&self, resource: &Resource, now: OffsetDateTime) -> Result<RawId, TokenFault> {
+        let claims = &self.claims;
+        let resource_id = resource.id.to_string();
+        if claims.iss != resource.issuer.as_str() {
+            return Err(TokenFault::Issuer);
+        }
+        if claims.aud != resource_id || claims.resource_id != resource_id {
+            return Err(TokenFault::Audience);
+        }
+        if lifetime::has_expired(claims.exp, now) {
+            return Err(TokenFault::Expired);
+        }
+        if claims.iat
+            > now
+                .unix_timestamp()
+                .saturating_add(ISSUED_AT_LEEWAY.whole_seconds())
+        {
+            return Err(TokenFault::TooEarly);
+        }
+        if !(1..=Lifetime::MAX_SECONDS).contains(&claims.exp.saturating_sub(claims.iat)) {
+            return Err(TokenFault::Lifetime);
+        }
+        let identity: RawId = claims.sub.parse().map_err(|_| TokenFault::Claims)?;
+        let consistent = identity.to_string() == claims.sub
+            && identity.skype_id() == claims.skypeid
+            && identity.resource() == Some(resource.id)
+            && claims.csi == claims.iat.to_string()
+            && claims.scp == SCP_USER;
+        if consistent {
+            Ok(identity)
+        } else {
+            Err(TokenFault::Claims)
+        }
+    }
+}

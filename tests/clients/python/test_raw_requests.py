@@ -1,0 +1,403 @@
+"""What the service must do with requests that the SDKs of this suite do not send."""
+
+import base64
+import json
+import re
+from urllib.parse import quote
+
+import pytest
+
+from environment import DENIED, FOREIGN_ID, GUID, Token, vectors
+from raw_http import OLD, RawClient
+
+VERSION = "api-version=2023-10-01"
+CREATE = f"/identities?{VERSION}"
+ISSUE_BODY = b'{"scopes":["chat"]}'
+SKEW_MESSAGE = (
+    "The given request could not be resolved.\n"
+    "The time difference between the originating client and the server is greater than the allowed margin of 5 minutes."
+)
+BODY_LIMIT = 65_536
+
+
+@pytest.fixture(scope="module")
+def client(resource):
+    return RawClient(resource.host, resource.port, resource.primary_key)
+
+
+@pytest.fixture(scope="module")
+def user(client):
+    reply = client.call("POST", CREATE)
+    assert reply.status == 201
+    return reply.json["identity"]["id"]
+
+
+def escape(text):
+    """A path segment; dots are escaped too, so that nothing on the way takes it for a dot segment."""
+    return quote(text, safe="").replace(".", "%2E")
+
+
+def issue_target(user_id, literal=False):
+    return f"/identities/{user_id if literal else escape(user_id)}/:issueAccessToken?{VERSION}"
+
+
+def assert_issued(reply, user):
+    assert reply.status == 200, reply.body
+    assert list(reply.json) == ["token", "expiresOn"]
+    assert Token(reply.json["token"]).claims["skypeid"] == user.removeprefix("8:")
+
+
+def assert_denied(reply):
+    assert reply.status == 401
+    assert reply.error == {"code": "Denied", "message": DENIED}
+
+
+def in_parametrize(rows):
+    return {"argvalues": rows, "ids": [row["name"] for row in rows]}
+
+
+# Clients that sign differently
+
+
+@pytest.mark.parametrize("literal", [False, True], ids=["escaped", "literal"])
+def test_both_spellings_of_an_id(client, user, literal):
+    target = issue_target(user, literal)
+    assert_issued(client.call("POST", target, ISSUE_BODY), user)
+
+
+def test_java_signs_the_host_without_its_port(client, user):
+    target = issue_target(user, literal=True)
+    headers = client.headers("POST", target, ISSUE_BODY, host=client.host)
+    assert headers["Host"] == client.host
+    assert_issued(client.send("POST", target, ISSUE_BODY, headers), user)
+    headers["Host"] = client.authority
+    assert_issued(client.send("POST", target, ISSUE_BODY, headers), user)
+
+
+def test_older_javascript_doubles_the_port(client, user):
+    target, doubled = issue_target(user), f"{client.authority}:{client.port}"
+    headers = client.headers("POST", target, ISSUE_BODY, host=doubled)
+    assert headers["Host"] == doubled
+    assert_issued(client.send("POST", target, ISSUE_BODY, headers), user)
+    headers["Host"] = client.authority  # in a browser, which sets Host itself
+    assert_issued(client.send("POST", target, ISSUE_BODY, headers), user)
+
+
+def test_older_sdks_sign_date(client, user):
+    target = issue_target(user)
+    headers = client.headers("POST", target, ISSUE_BODY, names=OLD)
+    assert "x-ms-date" not in headers
+    assert_issued(client.send("POST", target, ISSUE_BODY, headers), user)
+
+
+def test_dotnet_sends_both_dates(client, user):
+    target = issue_target(user)
+    headers = client.headers("POST", target, ISSUE_BODY)
+    headers["Date"] = headers["x-ms-date"]
+    assert_issued(client.send("POST", target, ISSUE_BODY, headers), user)
+
+
+def test_the_signed_date_counts(client, user):
+    target = issue_target(user)
+    headers = client.headers("POST", target, ISSUE_BODY)
+    headers["Date"] = "Thu, 01 Jan 1970 00:00:00 GMT"
+    assert_issued(client.send("POST", target, ISSUE_BODY, headers), user)
+
+
+def test_a_retry_repeats_the_signature(client, user):
+    target = issue_target(user)
+    headers = client.headers("POST", target, ISSUE_BODY)
+    for _ in range(3):
+        assert_issued(client.send("POST", target, ISSUE_BODY, headers), user)
+
+
+# Altered requests
+
+
+@pytest.mark.parametrize("altered", ["body", "path", "query", "method", "host", "date", "hash", "none"])
+def test_altered_request(client, user, altered):
+    method, target, body = "POST", issue_target(user), ISSUE_BODY
+    headers = client.headers(method, target, body)
+    match altered:
+        case "body":
+            body = b'{"scopes":["voip"]}'
+        case "path":
+            target = target.replace(":issueAccessToken", ":revokeAccessTokens")
+        case "query":
+            target = target.replace("2023-10-01", "2022-10-01")
+        case "method":
+            method = "DELETE"
+        case "host":
+            headers["Host"] = f"elsewhere.example:{client.port}"
+        case "date":
+            headers["x-ms-date"] = client.headers(method, target, body, offset=1)["x-ms-date"]
+        case "hash":
+            headers["x-ms-content-sha256"] = client.headers(method, target, b"{}")["x-ms-content-sha256"]
+        case "none":
+            assert_issued(client.send(method, target, body, headers), user)
+            return
+    assert_denied(client.send(method, target, body, headers))
+
+
+def test_altered_user(client, user):
+    other = client.call("POST", CREATE).json["identity"]["id"]
+    headers = client.headers("POST", issue_target(user), ISSUE_BODY)
+    assert_denied(client.send("POST", issue_target(other), ISSUE_BODY, headers))
+
+
+def test_signed_for_a_host_that_is_not_ours(client):
+    assert_denied(client.call("POST", CREATE, host=f"elsewhere.example:{client.port}"))
+    headers = client.headers("POST", CREATE, host="elsewhere.example")
+    headers["Host"] = client.authority
+    assert_denied(client.send("POST", CREATE, headers=headers))
+
+
+@pytest.mark.parametrize("authorization", [None, "", "HMAC-SHA256", "Bearer", "Bearer e30.e30.e30", "Basic dXNlcjpw"])
+def test_no_usable_credential(client, authorization):
+    headers = client.headers("POST", CREATE)
+    del headers["Authorization"]
+    if authorization is not None:
+        headers["Authorization"] = authorization
+    assert_denied(client.send("POST", CREATE, headers=headers))
+
+
+@pytest.mark.parametrize("missing", ["x-ms-date", "x-ms-content-sha256"])
+def test_listed_header_not_sent(client, missing):
+    headers = client.headers("POST", CREATE)
+    del headers[missing]
+    assert_denied(client.send("POST", CREATE, headers=headers))
+
+
+@pytest.mark.parametrize("target, body", [
+    ("/identities", b""),
+    (CREATE, b"{"),
+    ("/identities?api-version=1999-01-01", b""),
+    (f"/identities/malformed/:issueAccessToken?{VERSION}", b""),
+    (f"/identities/{escape(FOREIGN_ID)}/:issueAccessToken?{VERSION}", ISSUE_BODY),
+])
+def test_credential_is_judged_first(client, target, body):
+    assert_denied(client.send("POST", target, body, {"Host": client.authority}))
+
+
+@pytest.mark.parametrize("offset", [-360, 360], ids=["old", "ahead"])
+def test_date_six_minutes_off(client, offset):
+    reply = client.call("POST", CREATE, offset=offset)
+    assert reply.status == 401
+    assert reply.error["message"] == SKEW_MESSAGE
+
+
+@pytest.mark.parametrize("offset", [-240, 240], ids=["old", "ahead"])
+def test_date_four_minutes_off(client, offset):
+    assert client.call("POST", CREATE, offset=offset).status == 201
+
+
+def test_date_in_another_format(client):
+    assert_denied(client.call("POST", CREATE, date="2024-03-01T12:00:00Z"))
+
+
+# Routes and versions
+
+
+@pytest.mark.parametrize("target", ["/identities", "/identities?", "/identities?api-version=", "/identities?x=1"])
+def test_api_version_missing(client, target):
+    reply = client.call("POST", target)
+    assert reply.status == 400
+    assert reply.error == {
+        "code": "ApiVersionUnspecified",
+        "message": "An API version is required, but was not specified.",
+    }
+
+
+@pytest.mark.parametrize("path", [
+    "/",
+    "/identity",
+    "/identities/{user}/:issueAccessTokens",
+    "/identities/{user}/issueAccessToken",
+    "/identities/{user}/:issueAccessToken/more",
+    "/teamsUsers/:exchangeAccessToken",
+])
+def test_unknown_route(client, user, path):
+    reply = client.call("POST", f"{path.format(user=escape(user))}?{VERSION}", b"{}")
+    assert reply.status == 404
+    assert reply.error["code"]
+
+
+@pytest.mark.parametrize("method, path", [
+    ("GET", "/identities"),
+    ("PUT", "/identities"),
+    ("DELETE", "/identities"),
+    ("POST", "/identities/{user}"),
+    ("PUT", "/identities/{user}"),
+    ("GET", "/identities/{user}/:issueAccessToken"),
+    ("DELETE", "/identities/{user}/:issueAccessToken"),
+    ("PATCH", "/identities/{user}/:revokeAccessTokens"),
+])
+def test_wrong_method(client, user, method, path):
+    reply = client.call(method, f"{path.format(user=escape(user))}?{VERSION}")
+    assert reply.status == 405
+    assert reply.error["code"]
+
+
+# Bodies
+
+
+@pytest.mark.parametrize("row", **in_parametrize(vectors("requests.json")))
+def test_body(client, user, row):
+    body = base64.b64decode(row["body_base64"]) if "body_base64" in row else row["body"].encode()
+    path = "/identities" if row["operation"] == "create" else issue_target(user).partition("?")[0]
+    reply = client.call("POST", f"{path}?api-version={row['api_version']}", body, row["content_type"])
+    assert reply.status == row["status"], reply.body
+    assert ("api-supported-versions" in reply.headers) == row["supported_versions_header"]
+    if row["verdict"] == "refuse":
+        assert (reply.error["code"], reply.error.get("target")) == (row["code"], row["target"])
+        if "message" in row:
+            assert reply.error["message"] == row["message"]
+        else:
+            assert row["message_contains"] in reply.error["message"]
+        return
+    token = reply.json.get("accessToken") if row["operation"] == "create" else reply.json
+    if row["token"] is None:
+        assert list(reply.json) == ["identity"]
+    else:
+        read = Token(token["token"])
+        assert {"acs_scope": read.claims["acsScope"], "minutes": read.minutes} == row["token"]
+
+
+def test_body_size(client):
+    assert client.call("POST", CREATE, b" " * (BODY_LIMIT - 2) + b"{}").status == 201
+    reply = client.call("POST", CREATE, b" " * (BODY_LIMIT - 1) + b"{}")
+    assert reply.status == 413
+    assert reply.error["code"]
+
+
+HOSTILE_BODIES = {
+    "deep list": b'{"scopes":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+    "deep list in an unknown member": b'{"scopes":["chat"],"deep":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+    "deep object in an unknown member": b'{"scopes":["chat"],"deep":' + b'{"a":' * 10_000 + b"1" + b"}" * 10_001,
+    "opening brackets": b"[" * BODY_LIMIT,
+    "opening braces": b"{" * BODY_LIMIT,
+    "quotes": b'"' * BODY_LIMIT,
+    "NUL bytes": bytes(BODY_LIMIT),
+    "every byte": bytes(range(256)),
+    "long scope": b'{"scopes":["' + b"a" * 60_000 + b'"]}',
+    "many empty scopes": b'{"scopes":[' + b'"",' * 20_000 + b'""]}',
+    "long number": b'{"scopes":["chat"],"expiresInMinutes":' + b"9" * 60_000 + b"}",
+    "huge exponent": b'{"scopes":["chat"],"expiresInMinutes":1e400}',
+    "negative zero": b'{"scopes":["chat"],"expiresInMinutes":-0}',
+    "many members": b"{" + b",".join(b'"m%d":0' % number for number in range(5_000)) + b"}",
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE_BODIES.values(), ids=HOSTILE_BODIES.keys())
+def test_hostile_body_is_the_callers_fault(client, user, body):
+    assert len(body) <= BODY_LIMIT
+    reply = client.call("POST", issue_target(user), body)
+    if reply.status == 200 and b'"deep"' in body:
+        return  # an unknown member may be skipped however deep it is
+    assert reply.status == 400
+    assert reply.error["code"] == "ValidationError"
+    assert len(reply.body) < 1_000, "a refusal does not repeat a large input"
+
+
+# Identifiers
+
+IDS = [row for row in vectors("ids.json") if row["text"]]
+MALFORMED = [row for row in IDS if row["verdict"] == "refuse"]
+WELL_FORMED = [row for row in IDS if row["verdict"] == "accept"]
+
+
+@pytest.mark.parametrize("row", **in_parametrize(MALFORMED))
+def test_malformed_id(client, row):
+    reply = client.call("POST", issue_target(row["text"]), ISSUE_BODY)
+    if "/" in row["text"] or row["text"] in (".", ".."):
+        # Where the path is decoded before it is routed, this is no id at all.
+        assert reply.status in (400, 404)
+        assert reply.error["code"]
+        return
+    assert reply.status == 400
+    assert (reply.error["code"], reply.error.get("target")) == ("ValidationError", "id")
+    assert "api-supported-versions" in reply.headers
+    assert len(reply.body) < 1_000, "a refusal does not repeat a large input"
+
+
+@pytest.mark.parametrize("row", **in_parametrize(WELL_FORMED))
+def test_id_of_somebody_else(client, row):
+    reply = client.call("POST", issue_target(row["text"]), ISSUE_BODY)
+    expected = {401: "IdentityNotOwned", 404: "IdentityNotFound"}
+    if not row["kind"].startswith("acs_"):
+        expected[400] = "ValidationError"
+    assert reply.status in expected
+    assert reply.error["code"] == expected[reply.status]
+
+
+@pytest.mark.parametrize("segment", [
+    "%", "%zz", "%4", "%ff", "%c0%af", "%00", "%2e%2e", "%2F", "%5c", "%0d%0aX-Injected:%201", "%E2%80%AE", "+", "~",
+    "8%253Aacs%253A", "*", "a;b=c", "a|b", "'", "\"",
+])
+def test_hostile_segment_is_the_callers_fault(client, segment):
+    for method, suffix in [("DELETE", ""), ("POST", "/:issueAccessToken"), ("POST", "/:revokeAccessTokens")]:
+        target = f"/identities/{segment}{suffix}?{VERSION}"
+        reply = client.call(method, target, ISSUE_BODY if "issue" in suffix else b"")
+        assert reply.status in (400, 401, 404, 405)
+        assert reply.error["code"]
+        assert "X-Injected" not in reply.headers
+
+
+@pytest.mark.parametrize("query", [
+    "api-version=2023-10-01&api-version=2021-03-07", "api-version=%32023-10-01", "API-VERSION=2023-10-01",
+    "api-version=2023-10-01&", "api-version=%00", "api-version=%ff", "api-version=" + "9" * 4_000, "&&&", "=", "%",
+    "api-version='%0d%0aX-Injected:%201",
+])
+def test_hostile_query_is_the_callers_fault(client, query):
+    reply = client.call("POST", f"/identities?{query}")
+    assert reply.status in (201, 400, 401)
+    assert "X-Injected" not in reply.headers
+    if reply.status == 400:
+        assert reply.error["code"] in ("ApiVersionUnspecified", "UnsupportedApiVersion", "ValidationError")
+
+
+def test_foreign_user_with_every_verb(client):
+    for method, suffix, body in [
+        ("DELETE", "", b""),
+        ("POST", "/:issueAccessToken", ISSUE_BODY),
+        ("POST", "/:revokeAccessTokens", b""),
+    ]:
+        reply = client.call(method, f"/identities/{escape(FOREIGN_ID)}{suffix}?{VERSION}", body)
+        assert reply.status == 401
+        assert reply.error["code"] == "IdentityNotOwned"
+
+
+# Replies
+
+
+@pytest.mark.parametrize("request_id", ["a", "00000000-0000-4000-8000-000000000000", "F" * 32])
+def test_request_id_is_echoed_unasked(client, request_id):
+    headers = client.headers("POST", CREATE) | {"x-ms-client-request-id": request_id}
+    assert client.send("POST", CREATE, headers=headers).headers["x-ms-client-request-id"] == request_id
+    del headers["Authorization"]
+    assert client.send("POST", CREATE, headers=headers).headers["x-ms-client-request-id"] == request_id
+
+
+def test_body_on_revoke_and_delete_is_hashed_too(client):
+    target = f"/identities/{escape(client.call('POST', CREATE).json['identity']['id'])}"
+    for method, path in [("POST", f"{target}/:revokeAccessTokens?{VERSION}"), ("DELETE", f"{target}?{VERSION}")]:
+        assert_denied(client.send(method, path, b"{}", client.headers(method, path)))
+        assert client.call(method, path).status == 204
+
+
+def test_secondary_key(client, resource, user):
+    secondary = RawClient(resource.host, resource.port, resource.secondary_key)
+    assert_issued(secondary.call("POST", issue_target(user), ISSUE_BODY), user)
+
+
+def test_expiry_has_no_trailing_zeros(client, user):
+    for _ in range(5):
+        text = client.call("POST", issue_target(user), ISSUE_BODY).json["expiresOn"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,6}[1-9])?\+00:00", text)
+
+
+def test_created_id_is_a_plain_user(client):
+    body = client.call("POST", CREATE, json.dumps({"createTokenWithScopes": ["voip"]}).encode()).json
+    assert re.fullmatch(rf"8:acs:{GUID}_{GUID}", body["identity"]["id"])
+    assert list(body) == ["identity", "accessToken"]
+    assert list(body["accessToken"]) == ["token", "expiresOn"]
