@@ -1,1 +1,15 @@
+//! The hosts of the service: Lambda glue, the AWS adapters, and the composition root they share.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`boot`] | the composition root: environment, AWS clients, the service of one function |
+//! | [`gateway`] | a gateway event to a request of the core, and a reply back |
+//! | [`aws`] | the ports over DynamoDB and Secrets Manager |
+//! | [`system`] | the clock, randomness and key generation of the machine |
+//! | [`telemetry`] | audit lines on standard output |
 
+pub mod aws;
+pub mod boot;
+pub mod gateway;
+pub mod system;
+pub mod telemetry;

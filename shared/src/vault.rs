@@ -7,6 +7,9 @@ use async_trait::async_trait;
 use crate::keys::VersionId;
 use crate::secret::Secret;
 
+/// The label of the version that the pointer names. Secrets Manager may delete a version without any.
+pub const IN_FORCE: &str = "IN_FORCE";
+
 /// The two secrets of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SecretName {
@@ -44,16 +47,23 @@ pub trait VaultWriter: Vault {
     /// [`VaultError::Unavailable`].
     async fn current(&self, secret: SecretName) -> Result<Option<VersionId>, VaultError>;
 
-    /// Stores a first value as the version `version`, current and held by the pointer's own label.
+    /// Stores a value as the version `version` and labels it current.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`], also when another value became current first.
-    async fn put_first(
+    /// [`VaultError::Unavailable`].
+    async fn put_current(
         &self,
         secret: SecretName,
         version: &VersionId,
         value: &Secret,
     ) -> Result<(), VaultError>;
+
+    /// Moves the label of the version in force ([`IN_FORCE`]) to `version`, so that no labels of others
+    /// moving on can have the vault delete the version the pointer names.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    async fn hold(&self, secret: SecretName, version: &VersionId) -> Result<(), VaultError>;
 }
 
 impl SecretName {

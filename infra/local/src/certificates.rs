@@ -9,6 +9,7 @@
 //! constraints), so that a copy of its key is of no use against other servers. Both certificates
 //! carry what strict verifiers ask for: key identifiers, critical basic constraints, key usage.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::net::IpAddr;
@@ -16,9 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    NameConstraints,
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
 };
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
@@ -53,8 +53,8 @@ pub enum CertificateError {
     },
     /// A file of the authority cannot be used any more.
     #[error(
-        "{} {problem}; delete {AUTHORITY_FILE} and {KEY_FILE} beside it to have a new authority made, \
-         then let clients trust the new {AUTHORITY_FILE}",
+        "{} {problem}; delete {AUTHORITY_FILE} and {KEY_FILE} in its directory to have a new \
+         authority made, then let clients trust the new {AUTHORITY_FILE}",
         path.display()
     )]
     Authority {
@@ -155,8 +155,7 @@ impl Authority {
     ) -> Result<Self, CertificateError> {
         let unreadable = || unusable(&file, "does not hold a certificate that can be read");
         let certificate = CertificateDer::from_pem_slice(text).map_err(|_| unreadable())?;
-        let (_, parsed) =
-            x509_parser::parse_x509_certificate(&certificate).map_err(|_| unreadable())?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).map_err(|_| unreadable())?;
         let not_before = parsed.validity().not_before.to_datetime();
         let not_after = parsed.validity().not_after.to_datetime();
         if now < not_before {
@@ -185,9 +184,7 @@ impl Authority {
         let mut leaf = CertificateParams::new(names.to_vec())?;
         leaf.distinguished_name = common_name("Local communication identity");
         leaf.not_before = before(now)?;
-        leaf.not_after = self
-            .not_after
-            .min(leaf.not_before.saturating_add(SERVER_LIFE));
+        leaf.not_after = self.not_after.min(leaf.not_before.saturating_add(SERVER_LIFE));
         leaf.is_ca = IsCa::ExplicitNoCa;
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -204,11 +201,12 @@ impl Authority {
         servers: &[ServerName<'_>],
         now: OffsetDateTime,
     ) -> Result<(), CertificateError> {
-        let seconds =
-            u64::try_from(now.unix_timestamp()).map_err(|_| CertificateError::Time(now))?;
+        let seconds = u64::try_from(now.unix_timestamp()).map_err(|_| CertificateError::Time(now))?;
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
         let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone())?;
+        roots
+            .add(self.certificate.clone())
+            .map_err(|it| unusable(&self.file, &format!("cannot be trusted ({it})")))?;
         let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone())
             .build()
             .map_err(|it| rustls::Error::General(it.to_string()))?;
@@ -235,9 +233,12 @@ fn authority(names: &[String], now: OffsetDateTime) -> Result<CertificateParams,
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     authority.use_authority_key_identifier_extension = true;
-    let own = OWN_NAMES.into_iter();
-    let permitted_subtrees = own
+    let names: BTreeSet<_> = OWN_NAMES
+        .into_iter()
         .chain(names.iter().map(String::as_str))
+        .collect();
+    let permitted_subtrees = names
+        .into_iter()
         .map(|name| match name.parse::<IpAddr>() {
             Ok(address) => {
                 let bits = if address.is_ipv4() { 32 } else { 128 };
@@ -261,8 +262,7 @@ fn common_name(name: &str) -> DistinguishedName {
 
 /// When a certificate made at `now` begins to be valid.
 fn before(now: OffsetDateTime) -> Result<OffsetDateTime, CertificateError> {
-    now.checked_sub(CLOCK_SKEW)
-        .ok_or(CertificateError::Time(now))
+    now.checked_sub(CLOCK_SKEW).ok_or(CertificateError::Time(now))
 }
 
 /// The content of a file, if there is one.
@@ -317,8 +317,6 @@ fn unusable(path: &Path, problem: &str) -> CertificateError {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use rustls::time_provider::TimeProvider;
     use rustls::{ClientConfig, ClientConnection, ServerConnection};
     use time::macros::datetime;
@@ -472,10 +470,7 @@ mod tests {
 
         let expired = said(server_config(&dir, &[], NOW + Duration::days(3651)));
         assert!(expired.contains("ca.pem has expired"), "{expired}");
-        assert!(
-            expired.contains("delete ca.pem and ca-key.pem"),
-            "{expired}"
-        );
+        assert!(expired.contains("delete ca.pem and ca-key.pem"), "{expired}");
         let early = said(server_config(&dir, &[], NOW - Duration::days(1)));
         assert!(early.contains("ca.pem is not valid before"), "{early}");
 
@@ -547,14 +542,9 @@ mod tests {
             })
             .collect();
         assert_eq!(keys.len(), 3);
-        let files = fs::read_dir(&dir)
-            .unwrap()
-            .map(|it| it.unwrap().file_name());
+        let files = fs::read_dir(&dir).unwrap().map(|it| it.unwrap().file_name());
         let files: BTreeSet<_> = files.collect();
-        assert_eq!(
-            files,
-            BTreeSet::from([KEY_FILE.into(), AUTHORITY_FILE.into()])
-        );
+        assert_eq!(files, BTreeSet::from([KEY_FILE.into(), AUTHORITY_FILE.into()]));
     }
 
     #[cfg(unix)]

@@ -25,8 +25,7 @@ use serde::de::DeserializeOwned;
 
 const TARGET_PREFIX: &str = "DynamoDB_20120810.";
 const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
-const UNKNOWN_OPERATION: &str =
-    r#"{"__type":"com.amazon.coral.service#UnknownOperationException"}"#;
+const UNKNOWN_OPERATION: &str = r#"{"__type":"com.amazon.coral.service#UnknownOperationException"}"#;
 
 /// A DynamoDB in this process. Clones share one database.
 ///
@@ -163,8 +162,7 @@ fn run<Q: DeserializeOwned, A: Serialize>(
 ) -> Result<String, DynoxideError> {
     let request = serde_json::from_slice(body).map_err(|error| refusal(&error.to_string()))?;
     let answer = execute(request)?;
-    serde_json::to_string(&answer)
-        .map_err(|error| DynoxideError::InternalServerError(error.to_string()))
+    serde_json::to_string(&answer).map_err(|error| DynoxideError::InternalServerError(error.to_string()))
 }
 
 /// The error DynamoDB gives for a body that does not decode.
@@ -176,17 +174,15 @@ fn refusal(message: &str) -> DynoxideError {
         .rfind(" at line ")
         .and_then(|end| message.get(..end))
         .unwrap_or(message);
-    let marked = text
-        .split_once(':')
-        .and_then(|(marker, rest)| match marker {
-            "VALIDATION" | "VALIDATION_REQUEST" | "VALIDATION_AS_READ" => {
-                Some(DynoxideError::ValidationException(rest.to_owned()))
-            }
-            "SERIALIZATION" | "SERIALIZATION_AS_READ" => {
-                Some(DynoxideError::SerializationException(rest.to_owned()))
-            }
-            _ => None,
-        });
+    let marked = text.split_once(':').and_then(|(marker, rest)| match marker {
+        "VALIDATION" | "VALIDATION_REQUEST" | "VALIDATION_AS_READ" => {
+            Some(DynoxideError::ValidationException(rest.to_owned()))
+        }
+        "SERIALIZATION" | "SERIALIZATION_AS_READ" => {
+            Some(DynoxideError::SerializationException(rest.to_owned()))
+        }
+        _ => None,
+    });
     // AWS finds an absent member when it validates, not when it decodes.
     marked.unwrap_or_else(|| {
         if text.starts_with("missing field") {
@@ -226,8 +222,8 @@ impl HttpClient for EmbeddedDynamoDb {
 }
 
 fn response(status: u16, body: String) -> Result<HttpResponse, ConnectorError> {
-    let status = StatusCode::try_from(status)
-        .map_err(|error| ConnectorError::other(Box::new(error), None))?;
+    let status =
+        StatusCode::try_from(status).map_err(|error| ConnectorError::other(Box::new(error), None))?;
     let mut response = HttpResponse::new(status, SdkBody::from(body));
     response.headers_mut().insert("content-type", CONTENT_TYPE);
     Ok(response)
@@ -243,9 +239,9 @@ mod tests {
     use aws_sdk_dynamodb::operation::put_item::PutItemError;
     use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
     use aws_sdk_dynamodb::types::{
-        AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
-        KeysAndAttributes, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
-        ScalarAttributeType, TimeToLiveSpecification, TimeToLiveStatus, TransactWriteItem,
+        AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, KeysAndAttributes, Put,
+        ReturnValue, ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TimeToLiveSpecification,
+        TimeToLiveStatus, TransactWriteItem,
     };
 
     use super::*;
@@ -351,8 +347,7 @@ mod tests {
             .send()
             .await
             .unwrap_err();
-        let Some(PutItemError::ConditionalCheckFailedException(failed)) = error.as_service_error()
-        else {
+        let Some(PutItemError::ConditionalCheckFailedException(failed)) = error.as_service_error() else {
             panic!("{error:?}");
         };
         assert_eq!(failed.item(), Some(&record("a", 1)));
@@ -415,9 +410,7 @@ mod tests {
                 .table_name(TABLE)
                 .set_item(Some(record(pk, 7)))
                 .condition_expression(condition)
-                .return_values_on_condition_check_failure(
-                    ReturnValuesOnConditionCheckFailure::AllOld,
-                )
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
                 .build()
                 .unwrap();
             TransactWriteItem::builder().put(put).build()
@@ -429,8 +422,7 @@ mod tests {
             .send()
             .await
             .unwrap_err();
-        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
-            error.as_service_error()
+        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error()
         else {
             panic!("{error:?}");
         };
@@ -620,19 +612,11 @@ mod tests {
     #[test]
     fn a_file_that_is_no_database_is_refused_and_kept() {
         let path = scratch("other").join("table.db");
-        std::fs::write(
-            &path,
-            "a letter to a friend, long enough to be read as a header",
-        )
-        .unwrap();
+        std::fs::write(&path, "a letter to a friend, long enough to be read as a header").unwrap();
         let error = EmbeddedDynamoDb::open(&path).unwrap_err();
         assert!(matches!(error, OpenError::Database { .. }), "{error:?}");
         assert!(error.to_string().contains("table.db"), "{error}");
-        assert!(
-            std::fs::read_to_string(&path)
-                .unwrap()
-                .starts_with("a letter")
-        );
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with("a letter"));
         let absent = path.with_file_name("absent").join("table.db");
         let error = EmbeddedDynamoDb::open(&absent).unwrap_err();
         assert!(matches!(error, OpenError::File { .. }), "{error:?}");

@@ -10,8 +10,8 @@
 //! * AWS may delete a version that bears no label: here it is gone at once, value and id.
 //! * A version put by hand abandons the rotation in progress: here any new version does, whatever
 //!   its labels; `AWSPENDING` leaves the version of that rotation.
-//! * A label moves only from the version that bears it, given by name. So the repeat of a move whose
-//!   answer was lost is refused, and the caller has to look.
+//! * A label moves only from the version that bears it, given by name. So the repeat of a move
+//!   whose answer was lost is refused, and the caller has to look.
 //!
 //! Not imitated: reads that lag behind writes, deletion of secrets, tags, encryption, the schedule
 //! and the calls of a rotation (the caller makes those; [`EmbeddedSecretsManager::begin_rotation`]
@@ -112,8 +112,9 @@ struct Inner {
 }
 
 impl EmbeddedSecretsManager {
-    /// Opens the secrets in the file `path`; the first change makes it, readable by its owner alone.
-    /// Its directory must exist. A file with `.lock` added to its name keeps other processes away.
+    /// Opens the secrets in the file `path`; the first change makes it, readable by its owner
+    /// alone. Its directory must exist. A file with `.lock` added to its name keeps other processes
+    /// away.
     ///
     /// An answer to a change is given when the changed file is on the disk.
     ///
@@ -141,13 +142,14 @@ impl EmbeddedSecretsManager {
     }
 
     /// Does what AWS does at the start of a rotation, before it calls the rotation function for the
-    /// first time: puts `AWSPENDING` on a new version without a value whose id is `token`, and turns
-    /// rotation on. `secret_id` is the name or the ARN of a secret, `token` 32 to 64 characters.
+    /// first time: puts `AWSPENDING` on a new version without a value whose id is `token`, and
+    /// turns rotation on. `secret_id` is the name or the ARN of a secret, `token` 32 to 64
+    /// characters.
     ///
     /// # Errors
     /// `ResourceNotFoundException` for no such secret; `InvalidRequestException` while `AWSPENDING`
-    /// is on a version that is not `AWSCURRENT`; `ResourceExistsException` when `token` is a version
-    /// already; `InvalidParameterException` for a `token` of another length.
+    /// is on a version that is not `AWSCURRENT`; `ResourceExistsException` when `token` is a
+    /// version already; `InvalidParameterException` for a `token` of another length.
     pub fn begin_rotation(&self, secret_id: &str, token: &str) -> Result<(), ServiceError> {
         operations::check_token(token)?;
         let now = self.now();
@@ -166,10 +168,7 @@ impl EmbeddedSecretsManager {
 
     /// The secrets. A panic elsewhere cannot have left them half changed: they are replaced whole.
     fn secrets(&self) -> MutexGuard<'_, Secrets> {
-        self.inner
-            .secrets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Applies a change to a copy, saves the copy, and only then lets others see it.
@@ -181,9 +180,8 @@ impl EmbeddedSecretsManager {
         let mut changed = secrets.clone();
         let result = change(&mut changed)?;
         if let Some(file) = &self.inner.file {
-            file.save(&changed).map_err(|failure| {
-                error("InternalServiceError", format!("Not saved: {failure}."))
-            })?;
+            file.save(&changed)
+                .map_err(|failure| error("InternalServiceError", format!("Not saved: {failure}.")))?;
         }
         *secrets = changed;
         Ok(result)
@@ -267,8 +265,8 @@ impl HttpClient for EmbeddedSecretsManager {
 }
 
 fn response(status: u16, body: String) -> Result<HttpResponse, ConnectorError> {
-    let status = StatusCode::try_from(status)
-        .map_err(|failure| ConnectorError::other(Box::new(failure), None))?;
+    let status =
+        StatusCode::try_from(status).map_err(|failure| ConnectorError::other(Box::new(failure), None))?;
     let mut response = HttpResponse::new(status, SdkBody::from(body));
     response.headers_mut().insert("content-type", CONTENT_TYPE);
     Ok(response)
@@ -406,12 +404,7 @@ mod tests {
 
     #[tokio::test]
     async fn values_are_stored_once() {
-        check(
-            "first version",
-            &[(Create("v1", "one"), "ok")],
-            "v1=one(CURRENT)",
-        )
-        .await;
+        check("first version", &[(Create("v1", "one"), "ok")], "v1=one(CURRENT)").await;
         check(
             "create repeated",
             &[
@@ -469,23 +462,14 @@ mod tests {
 
     #[tokio::test]
     async fn labels_move_only_from_their_bearer() {
-        let made = || {
-            [
-                (Create("v1", "one"), "ok"),
-                (Put("v2", "two", &["KEEP"]), "ok"),
-            ]
-        };
+        let made = || [(Create("v1", "one"), "ok"), (Put("v2", "two", &["KEEP"]), "ok")];
         let start = "v1=one(CURRENT), v2=two(KEEP)";
         let refused: [(&str, Call, &str); 9] = [
             ("no bearer named", Move("AWSCURRENT", "", "v2"), PARAMETER),
             ("wrong bearer", Move("AWSCURRENT", "v2", "v2"), PARAMETER),
             ("unknown bearer", Move("AWSCURRENT", "v9", "v2"), PARAMETER),
             ("unknown target", Move("AWSCURRENT", "v1", "v9"), PARAMETER),
-            (
-                "current to nowhere",
-                Move("AWSCURRENT", "v1", ""),
-                PARAMETER,
-            ),
+            ("current to nowhere", Move("AWSCURRENT", "v1", ""), PARAMETER),
             ("neither", Move("KEEP", "", ""), PARAMETER),
             ("custom, no bearer named", Move("KEEP", "", "v1"), PARAMETER),
             ("custom, wrong bearer", Move("KEEP", "v1", ""), PARAMETER),
@@ -636,17 +620,11 @@ mod tests {
             assert_eq!(picture(&manager).await, "");
             if by_rotation {
                 assert_eq!(run(&manager, &Begin("v1")).await, "ok");
-                assert_eq!(
-                    run(&manager, &Put("v1", "one", &["AWSPENDING"])).await,
-                    "ok"
-                );
+                assert_eq!(run(&manager, &Put("v1", "one", &["AWSPENDING"])).await, "ok");
                 assert_eq!(run(&manager, &Move("AWSCURRENT", "", "v1")).await, "ok");
                 assert_eq!(picture(&manager).await, "v1=one(CURRENT)");
             } else {
-                assert_eq!(
-                    run(&manager, &Put("v1", "one", &["AWSPENDING"])).await,
-                    "ok"
-                );
+                assert_eq!(run(&manager, &Put("v1", "one", &["AWSPENDING"])).await, "ok");
                 assert_eq!(picture(&manager).await, "v1=one(CURRENT PENDING)");
             }
         }
@@ -789,15 +767,8 @@ mod tests {
 
     #[test]
     fn malformed_bodies_are_not_quoted() {
-        for body in [
-            r#"{"Name":["hidden"]}"#,
-            r#"{"Name":"hidden"#,
-            "\"hidden\"",
-            "",
-        ] {
-            let refused = parse::<operations::Describe>(body.as_bytes())
-                .err()
-                .unwrap();
+        for body in [r#"{"Name":["hidden"]}"#, r#"{"Name":"hidden"#, "\"hidden\"", ""] {
+            let refused = parse::<operations::Describe>(body.as_bytes()).err().unwrap();
             assert!(!refused.to_string().contains("hidden"), "{refused}");
         }
         assert_eq!(format!("{:?}", manager()), "EmbeddedSecretsManager");

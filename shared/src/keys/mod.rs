@@ -50,6 +50,11 @@ pub struct VersionId(String);
 #[error("{0}")]
 pub struct KeyFault(pub(crate) &'static str);
 
+impl KeyFault {
+    /// A key could not be made.
+    pub const GENERATION: Self = Self("a key could not be generated");
+}
+
 impl Slot {
     /// Every slot.
     pub const ALL: [Self; 3] = [Self::Primary, Self::Secondary, Self::Entra];

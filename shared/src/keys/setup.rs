@@ -35,15 +35,28 @@ pub struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// Makes what is missing, in an order that leaves nothing half-usable: secrets first, the pointer
-    /// last. Returns the pointer in force.
+    /// Makes what is missing, in an order that leaves nothing half-usable: secrets first, then the
+    /// pointer, and last the label that holds the versions it names. Returns the pointer in force.
     ///
     /// # Errors
     /// [`SetupError`]; what was made stays and is used by the next attempt.
     pub async fn run(&self) -> Result<Pointer, SetupError> {
-        if let Some(pointer) = self.store.pointer().await? {
-            return Ok(pointer);
-        }
+        let pointer = match self.store.pointer().await? {
+            Some(pointer) => pointer,
+            None => self.first_pointer().await?,
+        };
+        self.vault
+            .hold(SecretName::AccessKeys, &pointer.access_keys)
+            .await
+            .map_err(KeyError::from)?;
+        self.vault
+            .hold(SecretName::SigningKeys, &pointer.signing_keys)
+            .await
+            .map_err(KeyError::from)?;
+        Ok(pointer)
+    }
+
+    async fn first_pointer(&self) -> Result<Pointer, SetupError> {
         let access_keys = self
             .ensure(SecretName::AccessKeys, || {
                 Ok(AccessKeys::generate(self.random).to_document())
@@ -88,7 +101,7 @@ impl Setup<'_> {
         self.random.fill(&mut bytes);
         let version = VersionId::new(Uuid::from_bytes(bytes).hyphenated().to_string());
         self.vault
-            .put_first(secret, &version, &value)
+            .put_current(secret, &version, &value)
             .await
             .map_err(KeyError::from)?;
         let current = self.vault.current(secret).await.map_err(KeyError::from)?;

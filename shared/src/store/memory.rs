@@ -246,7 +246,7 @@ impl VaultWriter for Memory {
         Ok(self.state().current.get(&secret).cloned())
     }
 
-    async fn put_first(
+    async fn put_current(
         &self,
         secret: SecretName,
         version: &VersionId,
@@ -254,7 +254,11 @@ impl VaultWriter for Memory {
     ) -> Result<(), VaultError> {
         let mut state = self.state();
         state.secrets.insert((secret, version.to_string()), value.clone());
-        state.current.entry(secret).or_insert_with(|| version.clone());
+        state.current.insert(secret, version.clone());
+        Ok(())
+    }
+
+    async fn hold(&self, _secret: SecretName, _version: &VersionId) -> Result<(), VaultError> {
         Ok(())
     }
 }

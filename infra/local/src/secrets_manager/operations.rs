@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::versions::{CURRENT, Secret, SecretText, no_secret};
-use super::{
-    EmbeddedSecretsManager, ServiceError, error, invalid_parameter, invalid_request, not_found,
-};
+use super::{EmbeddedSecretsManager, ServiceError, error, invalid_parameter, invalid_request, not_found};
 
 /// Bytes in one value.
 const VALUE_LIMIT: usize = 65_536;
@@ -65,10 +63,7 @@ pub(super) struct UpdateStage {
 }
 
 /// Makes a secret, with a first version when a value is given.
-pub(super) fn create(
-    manager: &EmbeddedSecretsManager,
-    request: Create,
-) -> Result<String, ServiceError> {
+pub(super) fn create(manager: &EmbeddedSecretsManager, request: Create) -> Result<String, ServiceError> {
     let Create {
         name,
         description,
@@ -85,9 +80,7 @@ pub(super) fn create(
     manager.commit(|secrets| {
         if let Some(secret) = secrets.find(&name) {
             // A repeat of the call that made the secret is answered as that call was.
-            let made = secret
-                .version(&token)
-                .and_then(|version| version.value.as_ref());
+            let made = secret.version(&token).and_then(|version| version.value.as_ref());
             if value.is_some() && made == value.as_ref() {
                 return Ok(answer(secret, json!({"VersionId": token})));
             }
@@ -176,10 +169,7 @@ pub(super) fn get(manager: &EmbeddedSecretsManager, request: &Get) -> Result<Str
 }
 
 /// Tells what there is of a secret except its values.
-pub(super) fn describe(
-    manager: &EmbeddedSecretsManager,
-    request: &Describe,
-) -> Result<String, ServiceError> {
+pub(super) fn describe(manager: &EmbeddedSecretsManager, request: &Describe) -> Result<String, ServiceError> {
     let secrets = manager.secrets();
     let secret = secrets.find(&request.secret_id).ok_or_else(no_secret)?;
     let stages: BTreeMap<_, _> = secret
@@ -241,10 +231,7 @@ fn answer(secret: &Secret, more: Value) -> String {
 }
 
 /// The version id that a request asks for, or a new one.
-fn version_id(
-    manager: &EmbeddedSecretsManager,
-    token: Option<String>,
-) -> Result<String, ServiceError> {
+fn version_id(manager: &EmbeddedSecretsManager, token: Option<String>) -> Result<String, ServiceError> {
     let token = token.unwrap_or_else(|| {
         let id = uuid::Builder::from_random_bytes(manager.random()).into_uuid();
         id.to_string()
@@ -291,8 +278,5 @@ fn check_label(label: &str) -> Result<(), ServiceError> {
 
 fn check_value(value: &SecretText) -> Result<(), ServiceError> {
     let message = "SecretString must have 1 to 65536 bytes.";
-    require(
-        (1..=VALUE_LIMIT).contains(&value.len()),
-        validation(message),
-    )
+    require((1..=VALUE_LIMIT).contains(&value.len()), validation(message))
 }

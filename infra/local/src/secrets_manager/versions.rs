@@ -221,8 +221,7 @@ impl Secret {
     }
 
     fn add_version(&mut self, id: &str, value: Option<SecretText>, created: i64) {
-        self.versions
-            .insert(id.to_owned(), Version { value, created });
+        self.versions.insert(id.to_owned(), Version { value, created });
     }
 
     /// Puts `label` on version `id`, wherever it was. The version that loses `AWSCURRENT` becomes

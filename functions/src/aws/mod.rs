@@ -1,0 +1,75 @@
+//! The ports over AWS, through the real SDK clients.
+
+pub mod secrets_manager;
+pub mod table;
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+/// A call to AWS that failed: which, and the service's code or what the network did. Never a message of
+/// the service's, which may quote values.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation}: {code}")]
+pub struct AwsFault {
+    operation: &'static str,
+    code: String,
+}
+
+impl AwsFault {
+    pub(crate) fn boxed(operation: &'static str, code: &str) -> Box<dyn StdError + Send + Sync> {
+        Box::new(Self {
+            operation,
+            code: code.to_owned(),
+        })
+    }
+
+    pub(crate) fn of<E: ProvideErrorMetadata, R>(
+        operation: &'static str,
+        error: &SdkError<E, R>,
+    ) -> Box<dyn StdError + Send + Sync> {
+        let code = match error {
+            SdkError::ConstructionFailure(_) => "the request could not be built",
+            SdkError::DispatchFailure(_) => "the request could not be sent",
+            SdkError::ResponseError(_) => "the answer could not be read",
+            SdkError::ServiceError(service) => service.err().code().unwrap_or("an error without code"),
+            SdkError::TimeoutError(_) => "timeout",
+            _ => "an unknown failure",
+        };
+        Self::boxed(operation, code)
+    }
+}
+
+/// How every client is set up: few attempts, short timeouts, all below a function's own 5 seconds, so that
+/// a caller gets "unavailable" instead of a gateway's timeout.
+#[must_use]
+pub fn sdk_config(
+    http: SharedHttpClient,
+    region: String,
+    credentials: SharedCredentialsProvider,
+    endpoint: Option<String>,
+) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_millis(500))
+        .operation_attempt_timeout(Duration::from_millis(1_000))
+        .operation_timeout(Duration::from_millis(2_500))
+        .build();
+    let config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .http_client(http)
+        .region(Region::new(region))
+        .credentials_provider(credentials)
+        .retry_config(RetryConfig::standard().with_max_attempts(3))
+        .timeout_config(timeouts);
+    match endpoint {
+        Some(url) => config.endpoint_url(url).build(),
+        None => config.build(),
+    }
+}

@@ -1,0 +1,78 @@
+//! What the core is handed: the machine's clock, randomness and key generation. Nowhere else.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair};
+use identity::context::{Clock, Random};
+use identity::keys::signing::SigningKey;
+use identity::keys::{Algorithm, KeyFault};
+use identity::secret::Secret;
+use time::OffsetDateTime;
+
+/// The machine: its clocks and its random bytes.
+pub struct System {
+    started: Instant,
+    random: SystemRandom,
+}
+
+impl System {
+    /// The machine this runs on.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where time and randomness enter"
+    )]
+    pub fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            random: SystemRandom::new(),
+        }
+    }
+}
+
+impl Default for System {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for System {
+    #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
+    fn now(&self) -> OffsetDateTime {
+        SystemTime::now().into()
+    }
+
+    fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Random for System {
+    /// # Panics
+    /// When the cryptographic library cannot give random bytes: nothing safe can follow.
+    #[expect(clippy::panic, reason = "going on without randomness would be worse")]
+    fn fill(&self, bytes: &mut [u8]) {
+        if self.random.fill(bytes).is_err() {
+            panic!("no randomness");
+        }
+    }
+}
+
+/// Makes a signing key. Half a second of a small Lambda function for RSA: never while a request waits.
+///
+/// # Errors
+/// [`KeyFault`] when the cryptographic library fails.
+#[expect(clippy::disallowed_methods, reason = "this is where key generation enters")]
+pub fn generate(algorithm: Algorithm) -> Result<SigningKey, KeyFault> {
+    let pkcs8 = match algorithm {
+        Algorithm::Rs256 => RsaKeyPair::generate(KeySize::Rsa2048)
+            .and_then(|pair| AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map(|der| der.as_ref().to_vec())),
+        Algorithm::Es256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
+            .and_then(|pair| pair.to_pkcs8v1().map(|der| der.as_ref().to_vec())),
+    };
+    let pkcs8 = pkcs8.map_err(|_| KeyFault::GENERATION)?;
+    SigningKey::from_pkcs8(algorithm, Secret::new(pkcs8))
+}

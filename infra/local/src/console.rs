@@ -1,0 +1,91 @@
+//! Audit lines of the local server, on standard error: readable in a terminal, JSON for a program.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+
+use identity::audit::{Audit, AuditEvent};
+
+struct Console {
+    readable: bool,
+}
+
+/// The audit sink for this process.
+#[must_use]
+pub fn audit() -> Arc<dyn Audit> {
+    Arc::new(Console {
+        readable: std::io::stderr().is_terminal(),
+    })
+}
+
+impl Audit for Console {
+    fn emit(&self, event: &AuditEvent) {
+        let line = if self.readable {
+            readable(event)
+        } else {
+            serde_json::to_string(event).unwrap_or_default()
+        };
+        // A log that cannot be written must not fail the request it speaks of.
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
+    }
+}
+
+/// `12:00:00 200 issue_access_token 8:acs:... chat,voip (primary) 1.2 ms`
+fn readable(event: &AuditEvent) -> String {
+    let clock = event.time.get(11..19).unwrap_or(&event.time);
+    let mut line = format!("{clock} {} {}", event.status, event.operation.unwrap_or("-"));
+    let mut add = |text: &str| {
+        line.push(' ');
+        line.push_str(text);
+    };
+    if let Some(identity) = &event.identity {
+        add(identity);
+    }
+    if !event.scopes.is_empty() {
+        add(&event.scopes.join(","));
+    }
+    if let Some(slot) = event.slot {
+        add(&format!("({slot})"));
+    }
+    if let Some(error) = event.error {
+        add(error);
+    }
+    if let Some(reason) = &event.reason {
+        add(&format!("[{reason}]"));
+    }
+    add(&format!(
+        "{}.{} ms",
+        event.latency_us / 1_000,
+        event.latency_us % 1_000 / 100
+    ));
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use identity::audit::Outcome;
+
+    use super::*;
+
+    #[test]
+    fn a_line_reads_from_left_to_right() {
+        let event = AuditEvent {
+            time: "2024-03-01T12:00:00Z".to_owned(),
+            request_id: "r".to_owned(),
+            client_request_id: None,
+            operation: Some("issue_access_token"),
+            outcome: Outcome::Refused,
+            status: 401,
+            error: Some("Denied"),
+            reason: Some("the body is not the one whose hash was signed".to_owned()),
+            identity: Some("8:acs:a_b".to_owned()),
+            scopes: vec!["chat", "voip"],
+            slot: Some("primary"),
+            latency_us: 1_250,
+        };
+        assert_eq!(
+            readable(&event),
+            "12:00:00 401 issue_access_token 8:acs:a_b chat,voip (primary) Denied \
+             [the body is not the one whose hash was signed] 1.2 ms"
+        );
+    }
+}

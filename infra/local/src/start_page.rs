@@ -1,0 +1,95 @@
+//! What is printed at start, and the `env` file that shells read.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use crate::platform::Platform;
+
+/// Writes `env` into the state directory and returns the page to print.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(platform: &Platform) -> io::Result<String> {
+    let path = platform.data_dir.join("env");
+    write_private(&path, &env(platform))?;
+    Ok(page(platform, &path))
+}
+
+/// `KEY='value'` lines, for `set -a; . .local/env`.
+fn env(platform: &Platform) -> String {
+    let authority = platform.data_dir.join("ca.pem").display().to_string();
+    let [primary, secondary] = platform.connection_strings();
+    let values = [
+        ("COMMUNICATION_SERVICES_CONNECTION_STRING", primary.as_str()),
+        (
+            "COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING",
+            secondary.as_str(),
+        ),
+        ("COMMUNICATION_SERVICES_ENDPOINT", &platform.endpoint()),
+        ("SSL_CERT_FILE", &authority),
+        ("REQUESTS_CA_BUNDLE", &authority),
+        ("NODE_EXTRA_CA_CERTS", &authority),
+    ];
+    let mut text = String::new();
+    for (name, value) in values {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name}='{}'", value.replace('\'', r"'\''"));
+    }
+    text
+}
+
+fn page(platform: &Platform, env: &Path) -> String {
+    let [primary, _] = platform.connection_strings();
+    format!(
+        r#"
+Communication identity service, running on this machine
+
+  endpoint            {endpoint}   (HTTP on {http})
+  connection string   {primary}
+  certificate         {ca}
+  resource            {resource}, tokens signed with {algorithm}
+
+In the shell your program runs in:   set -a; . {env}; set +a
+
+Python (pip install azure-communication-identity):
+
+  import os; from azure.communication.identity import CommunicationIdentityClient
+  client = CommunicationIdentityClient.from_connection_string(os.environ["COMMUNICATION_SERVICES_CONNECTION_STRING"])
+  print(client.create_user_and_token(scopes=["chat", "voip"]))
+
+JavaScript (npm install @azure/communication-identity):
+
+  const {{ CommunicationIdentityClient }} = require("@azure/communication-identity");
+  const client = new CommunicationIdentityClient(process.env.COMMUNICATION_SERVICES_CONNECTION_STRING);
+  client.createUserAndToken(["chat", "voip"]).then(console.log);
+
+Ctrl-C stops it; identities, keys and tokens are kept in {dir}.
+
+"#,
+        endpoint = platform.endpoint(),
+        http = platform.http_endpoint(),
+        primary = primary.as_str(),
+        ca = platform.data_dir.join("ca.pem").display(),
+        resource = platform.resource.resource.id,
+        algorithm = platform.resource.algorithm.as_str(),
+        env = env.display(),
+        dir = platform.data_dir.display(),
+    )
+}
+
+/// Only the owner may read it: it holds the access keys. Replaced whole, so that no reader sees half.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let aside = path.with_extension("new");
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&aside)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&aside, path)
+}
