@@ -1,4 +1,4 @@
-//! The one pipeline every request goes through: size, route, version, caller, operation, audit, reply.
+//! The one pipeline every request goes through: size, caller, route, version, operation, audit, reply.
 
 use std::sync::Arc;
 
@@ -100,16 +100,15 @@ impl Service {
         response
     }
 
+    /// The caller is judged before anything else is said about the request, a wrong path included.
     async fn answer(&self, request: &Inbound, notes: &mut Notes) -> Result<Reply, Error> {
-        let Matched { route, id } = routes::find(&request.method, &request.target)?;
-        if !self.functions.contains(&route.function) {
-            return Err(Error::RouteNotFound);
+        let matched = self.route(request);
+        if let Ok(matched) = &matched {
+            notes.routed(matched.route);
         }
-        notes.routed(route);
         let Body::Complete(body) = &request.body else {
             return Err(Error::BodyTooLarge);
         };
-        let version = route.version(&request.target)?;
         let presented = Presented {
             method: &request.method,
             target: &request.target,
@@ -119,6 +118,8 @@ impl Service {
         let signed = SignedRequest::parse(&presented, &self.settings.hosts, self.clock.now())?;
         let caller = self.authenticate(&signed).await?;
         notes.slot(caller.slot);
+        let Matched { route, id } = matched?;
+        let version = route.version(&request.target)?;
         let request = Request {
             service: self,
             signed: &signed,
@@ -128,6 +129,15 @@ impl Service {
             version,
         };
         operations::run(route.operation, &request, notes).await
+    }
+
+    fn route(&self, request: &Inbound) -> Result<Matched, Error> {
+        let matched = routes::find(&request.method, &request.target)?;
+        if self.functions.contains(&matched.route.function) {
+            Ok(matched)
+        } else {
+            Err(Error::RouteNotFound)
+        }
     }
 
     /// Who signed the request, by the keys in memory: a refusal costs no I/O. Keys that fail may be old

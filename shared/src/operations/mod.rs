@@ -51,6 +51,7 @@ impl Request<'_> {
     /// The identity the path names, if its form is one this resource can have.
     fn identity(&self, notes: &mut Notes) -> Result<RawId, Error> {
         let id: RawId = self.id.parse().map_err(|_| Error::IdentityMalformed)?;
+        notes.identity(&id);
         match &id {
             RawId::Phone(_) | RawId::TeamsApp { .. } | RawId::TeamsVisitor(_) => {
                 return Err(Error::IdentityMalformed);
@@ -62,7 +63,6 @@ impl Request<'_> {
                 }
             }
         }
-        notes.identity(&id);
         Ok(id)
     }
 

@@ -126,7 +126,8 @@ def test_altered_request(client, user, altered):
         case "query":
             target = target.replace("2023-10-01", "2022-10-01")
         case "method":
-            method = "DELETE"
+            # Signed for another method: a route has one method only, so another one would not reach the signature.
+            headers = client.headers("DELETE", target, body)
         case "host":
             headers["Host"] = f"elsewhere.example:{client.port}"
         case "date":
@@ -169,13 +170,12 @@ def test_listed_header_not_sent(client, missing):
 
 
 @pytest.mark.parametrize("target, body", [
-    ("/identities", b""),
     (CREATE, b"{"),
-    ("/identities?api-version=1999-01-01", b""),
+    (CREATE, b'{"createTokenWithScopes":["shout"]}'),
     (f"/identities/malformed/:issueAccessToken?{VERSION}", b""),
     (f"/identities/{escape(FOREIGN_ID)}/:issueAccessToken?{VERSION}", ISSUE_BODY),
 ])
-def test_credential_is_judged_first(client, target, body):
+def test_credential_is_judged_before_id_and_body(client, target, body):
     assert_denied(client.send("POST", target, body, {"Host": client.authority}))
 
 
@@ -353,7 +353,7 @@ def test_hostile_query_is_the_callers_fault(client, query):
     assert reply.status in (201, 400, 401)
     assert "X-Injected" not in reply.headers
     if reply.status == 400:
-        assert reply.error["code"] in ("ApiVersionUnspecified", "UnsupportedApiVersion", "ValidationError")
+        assert reply.error["code"] in ("ApiVersionUnspecified", "UnsupportedApiVersion", "AmbiguousApiVersion")
 
 
 def test_foreign_user_with_every_verb(client):

@@ -1,0 +1,201 @@
+//! The local server as a program: start page, restart, ports, shutdown.
+
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use e2e::server::{Server, run, state_directory};
+use functions::system::System;
+use identity::keys::ring::KeyRing;
+use identity::token::verify::{TokenFault, Verifier, VerifyError};
+use local::platform::{Options, Platform};
+
+use crate::suites::{javascript, python};
+
+const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
+
+/// Creates a user with a token, revokes, issues another; prints id and tokens.
+const LIFE: &str = r#"
+import json, os
+from azure.communication.identity import CommunicationIdentityClient
+client = CommunicationIdentityClient.from_connection_string(os.environ["COMMUNICATION_SERVICES_CONNECTION_STRING"])
+user, revoked = client.create_user_and_token(scopes=["chat"])
+client.revoke_tokens(user)
+alive = client.get_token(user, scopes=["voip"])
+gone, orphaned = client.create_user_and_token(scopes=["chat"])
+client.delete_user(gone)
+print(json.dumps([user.raw_id, revoked.token, alive.token, orphaned.token]))
+"#;
+
+/// Issues another token for the user of an earlier life.
+const NEXT_LIFE: &str = r#"
+import json, os, sys
+from azure.communication.identity import CommunicationIdentityClient, CommunicationUserIdentifier
+client = CommunicationIdentityClient.from_connection_string(os.environ["COMMUNICATION_SERVICES_CONNECTION_STRING"])
+print(json.dumps(client.get_token(CommunicationUserIdentifier(sys.argv[1]), scopes=["chat"]).token))
+"#;
+
+fn in_python<T: serde::de::DeserializeOwned>(server: &Server, program: &str, arguments: &[&str]) -> T {
+    let output = server
+        .command(python())
+        .args(["-c", program])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn users_tokens_and_revocations_survive_a_restart() {
+    let state = state_directory(SCRATCH, "restart");
+    let first = Server::start(&state, &[]);
+    let [user, revoked, alive, orphaned]: [String; 4] = in_python(&first, LIFE, &[]);
+    assert!(first.stop().0.success());
+    let second = Server::start(&state, &[]);
+    let fresh: String = in_python(&second, NEXT_LIFE, &[&user]);
+    assert!(second.stop().0.success());
+
+    let platform = open(&state).await;
+    let ring = KeyRing::new(platform.adapters.secrets.clone());
+    let verifier = Verifier::new(
+        platform.resource.resource.clone(),
+        platform.adapters.table.clone(),
+        ring.into(),
+        std::sync::Arc::new(System::new()),
+    );
+    for token in [&alive, &fresh] {
+        assert_eq!(verifier.verify(token).await.unwrap().identity.to_string(), user);
+    }
+    let refused = |token: &str| {
+        let token = token.to_owned();
+        let verifier = &verifier;
+        async move { verifier.verify(&token).await }
+    };
+    assert!(matches!(
+        refused(&revoked).await,
+        Err(VerifyError::Refused(TokenFault::Revoked))
+    ));
+    assert!(matches!(
+        refused(&orphaned).await,
+        Err(VerifyError::Refused(TokenFault::IdentityGone))
+    ));
+}
+
+async fn open(state: &Path) -> Platform {
+    let options = Options {
+        data_dir: state.to_owned(),
+        hosts: Vec::new(),
+        https_port: 8443,
+        http_port: 8080,
+        algorithm: None,
+        location: None,
+        region: None,
+    };
+    Platform::open(options, local::console::audit()).await.unwrap()
+}
+
+/// The lines under a heading of the start page, up to the next blank line.
+fn example<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
+    let from = page.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
+    from.take_while(|line| !line.is_empty())
+        .map(str::trim_start)
+        .collect()
+}
+
+#[test]
+fn the_examples_of_the_start_page_work_when_pasted() {
+    let server = Server::start(&state_directory(SCRATCH, "start-page"), &["--algorithm", "ES256"]);
+    let page = &server.start_page;
+    assert!(page.contains(server.value("COMMUNICATION_SERVICES_CONNECTION_STRING")));
+    assert!(page.contains(server.value("COMMUNICATION_SERVICES_ENDPOINT")));
+    let (in_python, in_javascript) = (example(page, "Python"), example(page, "JavaScript"));
+    assert_eq!((in_python.len(), in_javascript.len()), (3, 3));
+    let mut commands = [server.command(python()), server.command("node")];
+    commands[0].args(["-c", &in_python.join("\n")]);
+    commands[1]
+        .args(["-e", &in_javascript.join("\n")])
+        .current_dir(javascript());
+    for command in &mut commands {
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let token = text
+            .split(['\'', '"'])
+            .find(|part| part.starts_with("eyJ"))
+            .unwrap();
+        let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+        assert!(
+            String::from_utf8(header).unwrap().contains("ES256"),
+            "the chosen algorithm signs"
+        );
+    }
+}
+
+#[test]
+fn a_taken_port_or_directory_is_named() {
+    let state = state_directory(SCRATCH, "taken");
+    let server = Server::start(&state, &[]);
+    let endpoint = server.value("COMMUNICATION_SERVICES_ENDPOINT");
+    let port = endpoint
+        .trim_end_matches('/')
+        .rsplit_once(':')
+        .unwrap()
+        .1
+        .to_owned();
+    let other = state_directory(SCRATCH, "taken-other");
+    let refused = run(&[
+        "--https-port",
+        &port,
+        "--http-port",
+        "0",
+        "--data-dir",
+        other.to_str().unwrap(),
+    ]);
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success());
+    assert!(
+        message.contains(&port) && message.contains("--https-port"),
+        "{message}"
+    );
+
+    let refused = run(&[
+        "--https-port",
+        "0",
+        "--http-port",
+        "0",
+        "--data-dir",
+        state.to_str().unwrap(),
+    ]);
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success());
+    assert!(message.contains(state.to_str().unwrap()), "{message}");
+}
+
+#[test]
+fn ctrl_c_ends_it_well_and_another_choice_on_restart_is_refused() {
+    let state = state_directory(SCRATCH, "stop");
+    let (status, last) = Server::start(&state, &["--algorithm", "ES256"]).stop();
+    assert!(status.success());
+    assert_eq!(last.trim(), "Stopped.");
+    let refused = run(&[
+        "--https-port",
+        "0",
+        "--http-port",
+        "0",
+        "--data-dir",
+        state.to_str().unwrap(),
+        "--algorithm",
+        "RS256",
+    ]);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("algorithm"));
+}

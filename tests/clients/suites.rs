@@ -1,0 +1,86 @@
+//! The client suites: each runs against a server of its own, whose log must stay free of secrets.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use e2e::server::{Server, state_directory};
+
+fn clients() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
+}
+
+/// Python with the pinned packages.
+pub(crate) fn python() -> PathBuf {
+    clients().join("python/.venv/bin/python")
+}
+
+/// The folder of the JavaScript client with its packages.
+pub(crate) fn javascript() -> PathBuf {
+    clients().join("javascript")
+}
+
+fn passes(test: &str, prepare: impl FnOnce(&Server) -> Command) {
+    let server = Server::start(&state_directory(env!("CARGO_TARGET_TMPDIR"), test), &[]);
+    let mut suite = prepare(&server);
+    let output = suite
+        .output()
+        .unwrap_or_else(|error| panic!("{suite:?}: {error}; has tests/run installed it?"));
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    no_secret_in_the_log(&server);
+}
+
+fn no_secret_in_the_log(server: &Server) {
+    let log = server.log();
+    assert!(log.lines().count() > 5, "every request leaves a line");
+    for line in log.lines() {
+        assert!(
+            serde_json::from_str::<serde_json::Value>(line).is_ok(),
+            "not a JSON line: {line}"
+        );
+    }
+    let key = |name: &str| server.value(name).split_once("accesskey=").unwrap().1.to_owned();
+    for secret in [
+        key("COMMUNICATION_SERVICES_CONNECTION_STRING"),
+        key("COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING"),
+        // How every token begins, and how every signature is introduced.
+        "eyJ".to_owned(),
+        "Signature=".to_owned(),
+    ] {
+        assert!(!log.contains(&secret), "{secret} was logged");
+    }
+}
+
+#[test]
+fn python_sync_aio_and_raw() {
+    passes("python", |server| {
+        let mut suite = server.command(python());
+        suite
+            .args(["-m", "pytest", "-q", "-p", "no:cacheprovider"])
+            .arg(clients().join("python"));
+        suite
+    });
+}
+
+#[test]
+fn javascript_latest() {
+    passes("javascript", |server| {
+        let mut suite = server.command("node");
+        suite.arg("--test").current_dir(javascript());
+        suite
+    });
+}
+
+#[test]
+fn javascript_with_the_signer_that_doubles_the_port() {
+    passes("javascript-common-2.3.1", |server| {
+        let mut suite = server.command("node");
+        suite
+            .arg("--test")
+            .current_dir(clients().join("javascript-common-2.3.1"));
+        suite
+    });
+}

@@ -1,0 +1,385 @@
+//! Every row of the error catalogue as a caller meets it, and every recorded body.
+
+use e2e::bench::{Bench, HOST, Ports, Reply};
+use e2e::signer::{Call, sign};
+use identity::context::Clock as _;
+use identity::keys::Algorithm;
+use identity::service::Body;
+use serde::Deserialize;
+
+const SUPPORTED: &str = "2021-03-07, 2022-06-01, 2022-10-01, 2023-10-01, 2025-06-30, 2026-07-22, 2026-09-23";
+
+async fn bench() -> Bench {
+    let (ports, _) = Ports::memory();
+    Bench::new(ports, Algorithm::Es256, 31).await
+}
+
+#[derive(Deserialize)]
+struct Row {
+    name: String,
+    operation: String,
+    api_version: String,
+    body: Option<String>,
+    status: u16,
+    code: Option<String>,
+    message: Option<String>,
+    message_contains: Option<String>,
+    target: Option<String>,
+    supported_versions_header: bool,
+}
+
+#[tokio::test]
+async fn every_body_gets_the_answer_its_row_says() {
+    let rows: Vec<Row> = serde_json::from_str(include_str!("../vectors/requests.json")).unwrap();
+    assert!(rows.len() > 100);
+    let bench = bench().await;
+    let id = bench.create().await;
+    for row in rows {
+        // Bytes that are no text are the raw client suite's.
+        let Some(body) = &row.body else { continue };
+        let path = match row.operation.as_str() {
+            "create" => "/identities".to_owned(),
+            _ => format!("/identities/{id}/:issueAccessToken"),
+        };
+        let target = format!("{path}?api-version={}", row.api_version);
+        let reply = bench.send("POST", &target, body).await;
+        assert_eq!(reply.status, row.status, "{}: {}", row.name, reply.text);
+        assert_eq!(reply.code(), row.code, "{}", row.name);
+        let message = reply
+            .json
+            .pointer("/error/message")
+            .and_then(|text| text.as_str())
+            .unwrap_or("");
+        if let Some(expected) = &row.message {
+            assert_eq!(message, expected, "{}", row.name);
+        }
+        if let Some(part) = &row.message_contains {
+            assert!(message.contains(part), "{}: {message:?} lacks {part:?}", row.name);
+        }
+        let named = reply.json.pointer("/error/target").and_then(|text| text.as_str());
+        assert_eq!(named, row.target.as_deref(), "{}", row.name);
+        let listed = reply.headers.contains_key("api-supported-versions");
+        assert_eq!(listed, row.supported_versions_header, "{}", row.name);
+    }
+}
+
+/// Name, reply, status, code, exact message, target, whether the versions are listed.
+type Expectation<'a> = (&'a str, Reply, u16, &'a str, &'a str, Option<&'a str>, bool);
+
+fn check((name, reply, status, code, message, target, listed): Expectation<'_>) {
+    assert_eq!(reply.status, status, "{name}: {}", reply.text);
+    let mut error = serde_json::json!({"code": code, "message": message});
+    if let Some(target) = target {
+        error["target"] = target.into();
+    }
+    assert_eq!(reply.json, serde_json::json!({ "error": error }), "{name}");
+    assert_eq!(reply.headers["content-type"], "application/json", "{name}");
+    assert_eq!(
+        reply.headers.contains_key("api-supported-versions"),
+        listed,
+        "{name}"
+    );
+}
+
+#[tokio::test]
+async fn the_rows_about_identities() {
+    let bench = bench().await;
+    let own = bench.create().await;
+    let (resource, _) = own.split_once('_').unwrap();
+    let unknown = format!("{resource}_00000000-0000-0000-0000-000000000001");
+    let foreign = format!("8:acs:{0}_{0}", "00000000-0000-0000-0000-000000000000");
+    let not_found = (
+        404,
+        "IdentityNotFound",
+        "Provided identity doesn't exist.",
+        None,
+        true,
+    );
+    let not_owned = (
+        401,
+        "IdentityNotOwned",
+        "Provided identity doesn't belong to the resource.",
+        None,
+        true,
+    );
+    let malformed = (
+        400,
+        "ValidationError",
+        "Provided identity has invalid format.",
+        Some("id"),
+        true,
+    );
+    let phone = "4:%2B12065550100";
+    for (id, (status, code, message, target, listed)) in [
+        (unknown.as_str(), not_found),
+        (&foreign, not_owned),
+        (
+            "8:gcch-acs:1b5cc06b-f352-4571-b1e6-d9b259b7c776_00000000-0000-0000-0000-000000000001",
+            not_owned,
+        ),
+        ("8:orgid:00000000-0000-0000-0000-000000000001", not_found),
+        ("nobody", malformed),
+        ("8:acs:a_b", malformed),
+        (phone, malformed),
+    ] {
+        check((
+            id,
+            bench.issue(&bench.primary, id).await,
+            status,
+            code,
+            message,
+            target,
+            listed,
+        ));
+        check((id, bench.revoke(id).await, status, code, message, target, listed));
+        let deleted = bench.delete(id).await;
+        if status == 404 {
+            assert_eq!(
+                (deleted.status, deleted.text.as_str()),
+                (204, ""),
+                "{id}: delete tells nothing"
+            );
+        } else {
+            check((id, deleted, status, code, message, target, listed));
+        }
+    }
+    assert_eq!(bench.delete(&own).await.status, 204);
+    let (status, code, message, target, listed) = not_found;
+    check((
+        "deleted",
+        bench.issue(&bench.primary, &own).await,
+        status,
+        code,
+        message,
+        target,
+        listed,
+    ));
+    check((
+        "deleted",
+        bench.revoke(&own).await,
+        status,
+        code,
+        message,
+        target,
+        listed,
+    ));
+}
+
+#[tokio::test]
+async fn the_rows_about_callers_versions_and_paths() {
+    let bench = bench().await;
+    let now = bench.clock.now();
+    let call = Call {
+        method: "POST",
+        target: "/identities?api-version=2023-10-01",
+        body: "",
+    };
+    let send = |key: &str, host: &str, at| {
+        let request = sign(&call, key, host, at);
+        let service = bench.service.clone();
+        async move { Reply::of(service.handle(request).await) }
+    };
+    let denied = "Denied by the resource provider.";
+    let skewed = "The given request could not be resolved.\nThe time difference between the originating \
+                  client and the server is greater than the allowed margin of 5 minutes.";
+    let late = now - time::Duration::seconds(301);
+    let stranger = "bm90IHRoZSBrZXkgb2YgdGhpcyByZXNvdXJjZSBhdCBhbGw=";
+    check((
+        "wrong key",
+        send(stranger, HOST, now).await,
+        401,
+        "Denied",
+        denied,
+        None,
+        false,
+    ));
+    check((
+        "wrong host",
+        send(&bench.primary, "elsewhere", now).await,
+        401,
+        "Denied",
+        denied,
+        None,
+        false,
+    ));
+    check((
+        "clock",
+        send(&bench.primary, HOST, late).await,
+        401,
+        "Denied",
+        skewed,
+        None,
+        false,
+    ));
+    let unsupported = "The HTTP resource that matches the request URI 'https://localhost:8443/identities' does \
+                       not support the API version '2019-01-01'.";
+    let unspecified = "An API version is required, but was not specified.";
+    let version = |query: &str| {
+        let target = format!("/identities{query}");
+        let bench = &bench;
+        async move { bench.send("POST", &target, "").await }
+    };
+    let reply = version("?api-version=2019-01-01").await;
+    check((
+        "unsupported",
+        reply,
+        400,
+        "UnsupportedApiVersion",
+        unsupported,
+        None,
+        true,
+    ));
+    check((
+        "unspecified",
+        version("").await,
+        400,
+        "ApiVersionUnspecified",
+        unspecified,
+        None,
+        true,
+    ));
+    let path = bench.send("POST", "/elsewhere", "").await;
+    check((
+        "path",
+        path,
+        404,
+        "NotFound",
+        "The path does not exist.",
+        None,
+        false,
+    ));
+    let method = bench.send("PUT", "/identities?api-version=2023-10-01", "").await;
+    assert_eq!(method.headers["allow"], "POST");
+    check((
+        "method",
+        method,
+        405,
+        "MethodNotAllowed",
+        "The path allows only: POST.",
+        None,
+        false,
+    ));
+    let mut large = sign(&call, &bench.primary, HOST, now);
+    large.body = Body::TooLarge;
+    let large = Reply::of(bench.service.handle(large).await);
+    let message = "The request body is larger than 65536 bytes.";
+    check(("size", large, 413, "RequestBodyTooLarge", message, None, false));
+}
+
+#[tokio::test]
+async fn successes_carry_the_headers_of_the_contract() {
+    let bench = bench().await;
+    let id = bench.create().await;
+    let created = bench
+        .send("POST", "/identities?api-version=2021-03-07", "{}")
+        .await;
+    assert_eq!((created.status, created.text.len()), (201, 101));
+    let issued = bench.issue(&bench.primary, &id).await;
+    assert_eq!(issued.json["expiresOn"], "2024-03-02T12:00:00+00:00");
+    for (reply, content_type) in [
+        (created, Some("application/json; charset=utf-8")),
+        (issued, Some("application/json; charset=utf-8")),
+        (bench.revoke(&id).await, None),
+    ] {
+        let header = |name: &str| reply.headers.get(name).map(|value| value.to_str().unwrap());
+        assert_eq!(header("content-type"), content_type);
+        assert_eq!(header("api-supported-versions"), Some(SUPPORTED));
+        assert_eq!(header("request-context"), Some("appId="));
+        assert_eq!(header("x-processing-time"), Some("0ms"));
+        assert_eq!(
+            header("strict-transport-security"),
+            Some("max-age=31536000;includeSubDomains")
+        );
+        let vector = header("ms-cv").unwrap();
+        assert!(vector.ends_with(".0") && vector.len() == 24, "{vector}");
+        assert_eq!(header("x-ms-client-request-id"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_client_request_id_is_echoed_only_when_sane() {
+    let bench = bench().await;
+    let call = Call {
+        method: "POST",
+        target: "/identities?api-version=2023-10-01",
+        body: "",
+    };
+    let long = "x".repeat(129);
+    for (id, echoed) in [
+        ("a2f1c0de-0000", true),
+        ("with space", false),
+        (long.as_str(), false),
+        ("\u{1b}[31m", false),
+    ] {
+        let mut request = sign(&call, &bench.primary, HOST, bench.clock.now());
+        let Ok(value) = http::HeaderValue::from_bytes(id.as_bytes()) else {
+            continue;
+        };
+        request.headers.insert("x-ms-client-request-id", value);
+        let reply = Reply::of(bench.service.handle(request).await);
+        assert_eq!(reply.status, 201);
+        let echo = reply
+            .headers
+            .get("x-ms-client-request-id")
+            .map(|value| value.as_bytes());
+        assert_eq!(echo, echoed.then_some(id.as_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn there_is_exactly_one_audit_line_for_each_request() {
+    let bench = bench().await;
+    let id = bench.create().await;
+    bench.issue(&bench.secondary, &id).await;
+    bench.revoke("nobody").await;
+    bench.send("GET", "/", "").await;
+    let lines: Vec<serde_json::Value> = bench
+        .audit
+        .lines()
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let fields = ["operation", "outcome", "status", "error", "identity", "slot"];
+    let seen: Vec<_> = lines
+        .iter()
+        .map(|line| fields.map(|field| line[field].to_string()))
+        .collect();
+    let id = format!("{id:?}");
+    assert_eq!(
+        seen,
+        [
+            [
+                r#""create_identity""#,
+                r#""success""#,
+                "201",
+                "null",
+                &id,
+                r#""primary""#
+            ],
+            [
+                r#""issue_access_token""#,
+                r#""success""#,
+                "200",
+                "null",
+                &id,
+                r#""secondary""#
+            ],
+            [
+                r#""revoke_access_tokens""#,
+                r#""refused""#,
+                "400",
+                r#""ValidationError""#,
+                "null",
+                r#""primary""#
+            ],
+            [
+                "null",
+                r#""refused""#,
+                "404",
+                r#""NotFound""#,
+                "null",
+                r#""primary""#
+            ],
+        ]
+    );
+}

@@ -1,0 +1,133 @@
+//! Closed and durable: what cannot be read is refused with "try again", never guessed; what is unclear is
+//! never called a success.
+
+use e2e::bench::{Bench, Embedded, Ports, Reply};
+use e2e::faults::Fault;
+use identity::keys::Algorithm;
+use identity::testing::signing_keys;
+use identity::token::verify::VerifyError;
+use identity::vault::SecretName;
+
+async fn bench(seed: u64) -> (Bench, Embedded) {
+    let (ports, embedded) = Ports::embedded(seed).await;
+    (Bench::new(ports, Algorithm::Es256, seed).await, embedded)
+}
+
+fn assert_unavailable(reply: &Reply, what: &str) {
+    assert_eq!(reply.status, 503, "{what}: {}", reply.text);
+    assert_eq!(reply.code().as_deref(), Some("ServiceUnavailable"), "{what}");
+    assert_eq!(reply.headers["retry-after"], "1", "{what}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_store_cannot_be_read_nothing_is_decided() {
+    for fault in Fault::ALL {
+        let (bench, embedded) = bench(21).await;
+        let id = bench.create().await;
+        let token = bench.issue(&bench.primary, &id).await.token().unwrap();
+        bench.verify(&token).await.unwrap();
+        embedded
+            .dynamodb
+            .plan(move |operation| (operation == "BatchGetItem").then_some(fault));
+        for reply in [
+            bench.issue(&bench.primary, &id).await,
+            bench.revoke(&id).await,
+            bench.delete(&id).await,
+            bench.send("POST", "/identities?api-version=2023-10-01", "").await,
+        ] {
+            assert_unavailable(&reply, &format!("{fault:?}"));
+        }
+        let verified = bench.verify(&token).await;
+        assert!(
+            matches!(verified, Err(VerifyError::Store(_))),
+            "{fault:?}: {verified:?}"
+        );
+        embedded.dynamodb.plan(|_| None);
+        assert!(
+            bench.verify(&token).await.is_ok(),
+            "{fault:?}: and nothing was done"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_without_an_answer_is_never_a_success() {
+    for fault in [
+        Fault::InternalError,
+        Fault::BreakAfter,
+        Fault::SilentAfter,
+        Fault::Late,
+    ] {
+        let (bench, embedded) = bench(22).await;
+        let id = bench.create().await;
+        embedded
+            .dynamodb
+            .plan(move |operation| ["PutItem", "UpdateItem"].contains(&operation).then_some(fault));
+        let create = bench.send("POST", "/identities?api-version=2023-10-01", "").await;
+        for (reply, what) in [
+            (create, "create"),
+            (bench.revoke(&id).await, "revoke"),
+            (bench.delete(&id).await, "delete"),
+        ] {
+            assert_unavailable(&reply, &format!("{what} {fault:?}"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_fault_of_any_kind_is_survived_by_trying_again() {
+    for fault in Fault::ALL {
+        let (bench, embedded) = bench(23).await;
+        let id = bench.create().await;
+        // What never answers uses up its attempt's time, not the whole budget.
+        embedded.dynamodb.plan_next([fault]);
+        let reply = bench.issue(&bench.primary, &id).await;
+        if fault == Fault::Garbage {
+            assert_unavailable(&reply, "an answer that is no answer");
+        } else {
+            assert_eq!(reply.status, 200, "{fault:?}: {}", reply.text);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn unprocessed_keys_are_asked_for_again_and_never_mean_not_found() {
+    let (bench, embedded) = bench(24).await;
+    let id = bench.create().await;
+    embedded.dynamodb.plan_next([Fault::Unprocessed; 3]);
+    assert_eq!(bench.issue(&bench.primary, &id).await.status, 200);
+    embedded.dynamodb.plan(|_| Some(Fault::Unprocessed));
+    assert_unavailable(&bench.issue(&bench.primary, &id).await, "for ever unprocessed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cold_start_without_secrets_refuses_until_they_are_back() {
+    let (mut bench, embedded) = bench(25).await;
+    let id = bench.create().await;
+    bench.restart();
+    embedded.secrets.plan(|_| Some(Fault::BreakBefore));
+    assert_unavailable(&bench.issue(&bench.primary, &id).await, "no secrets");
+    embedded.secrets.plan(|_| None);
+    assert_eq!(bench.issue(&bench.primary, &id).await.status, 200);
+}
+
+#[tokio::test]
+async fn keys_that_are_not_the_published_ones_never_sign() {
+    let (ports, memory) = Ports::memory();
+    let mut bench = Bench::new(ports, Algorithm::Es256, 26).await;
+    let id = bench.create().await;
+    let pointer = bench.ports.pointers.pointer().await.unwrap().unwrap();
+    let others = signing_keys(Algorithm::Es256, 5).to_document();
+    bench
+        .ports
+        .vault_writer
+        .put_current(SecretName::SigningKeys, &pointer.signing_keys, &others)
+        .await
+        .unwrap();
+    bench.restart();
+    assert_unavailable(
+        &bench.issue(&bench.primary, &id).await,
+        "other keys under the same version",
+    );
+    assert!(memory.calls() > 0);
+}

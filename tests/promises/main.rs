@@ -1,0 +1,10 @@
+//! The promises, tested: dead stays dead (S1), fresh is alive (S2), durable (D), closed, quiet, and what
+//! each operation costs. Everything runs in one process over the real adapters.
+
+mod adapters;
+mod calls;
+mod catalogue;
+mod closed;
+mod concurrency;
+mod quiet;
+mod state_machine;

@@ -1,0 +1,301 @@
+//! Random histories against a model. After every step every token ever minted is verified: spot checks
+//! would miss a token that comes back.
+
+use std::sync::Arc;
+
+use e2e::bench::{Bench, Ports, Reply};
+use e2e::faults::{Fault, FaultyClient};
+use identity::keys::{Algorithm, Slot};
+use identity::store::memory::{self, Memory};
+use identity::token::verify::VerifyError;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+/// One step of a history. Identities are picked by index, modulo how many there are.
+#[derive(Clone, Debug)]
+enum Step {
+    Advance {
+        minutes: u16,
+    },
+    Create {
+        with_token: bool,
+    },
+    Delete(usize),
+    DeliverLate,
+    /// The calls of the next request meet these.
+    Faults(Vec<Fault>),
+    Issue(usize, Slot),
+    Restart,
+    Revoke(usize),
+}
+
+/// Where faults are planned.
+enum Backend {
+    Embedded(FaultyClient),
+    Memory(Arc<Memory>),
+}
+
+/// What is known of a token.
+struct Minted {
+    token: String,
+    identity: usize,
+    /// Minutes on the clock at which it has ended.
+    ends: u32,
+    /// A revoke or delete that began after it was issued has returned success.
+    must_be_dead: bool,
+    /// One whose outcome is unclear may have reached it.
+    may_be_dead: bool,
+    seen_dead: bool,
+}
+
+struct Model {
+    backend: Backend,
+    bench: Bench,
+    identities: Vec<Identity>,
+    tokens: Vec<Minted>,
+    minutes: u32,
+    faults: Vec<Fault>,
+}
+
+struct Identity {
+    id: String,
+    deleted: bool,
+    maybe_deleted: bool,
+    /// An unclear write is still on its way and may act on what is issued meanwhile.
+    haunted: bool,
+}
+
+impl Backend {
+    fn plan(&self, faults: Vec<Fault>) {
+        match self {
+            Self::Embedded(client) => client.plan_next(faults),
+            Self::Memory(memory) => memory.plan(faults.into_iter().map(in_memory)),
+        }
+    }
+
+    async fn deliver_late(&self) {
+        match self {
+            Self::Embedded(client) => client.deliver_late().await,
+            Self::Memory(memory) => memory.deliver_delayed(),
+        }
+    }
+}
+
+fn in_memory(fault: Fault) -> Option<memory::Fault> {
+    match fault {
+        Fault::BreakAfter | Fault::SilentAfter => Some(memory::Fault::After),
+        Fault::Late => Some(memory::Fault::Delayed),
+        Fault::Unprocessed => None,
+        _ => Some(memory::Fault::Before),
+    }
+}
+
+impl Model {
+    async fn run(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.step(step).await;
+            self.backend.plan(Vec::new());
+            self.verify_all(step).await;
+        }
+    }
+
+    async fn step(&mut self, step: &Step) {
+        let faults = std::mem::take(&mut self.faults);
+        self.backend.plan(faults.clone());
+        let faulty = !faults.is_empty();
+        match step {
+            Step::Advance { minutes } => {
+                self.minutes += u32::from(*minutes);
+                self.bench.clock.advance(i64::from(*minutes) * 60_000);
+            }
+            Step::Create { with_token } => self.create(*with_token, faulty).await,
+            Step::Delete(pick) => self.end(*pick, true, faulty).await,
+            Step::DeliverLate => {
+                self.backend.deliver_late().await;
+                for identity in &mut self.identities {
+                    identity.haunted = false;
+                }
+            }
+            Step::Faults(faults) => self.faults = faults.clone(),
+            Step::Issue(pick, slot) => self.issue(*pick, *slot, faulty).await,
+            Step::Restart => self.bench.restart(),
+            Step::Revoke(pick) => self.end(*pick, false, faulty).await,
+        }
+    }
+
+    async fn create(&mut self, with_token: bool, faulty: bool) {
+        let body = if with_token {
+            r#"{"createTokenWithScopes":["voip","chat"]}"#
+        } else {
+            ""
+        };
+        let reply = self
+            .bench
+            .send("POST", "/identities?api-version=2023-10-01", body)
+            .await;
+        if reply.status == 503 && faulty {
+            return;
+        }
+        assert_eq!(reply.status, 201, "{}", reply.text);
+        let id = reply.id().unwrap();
+        assert!(self.identities.iter().all(|known| known.id != id), "an id twice");
+        self.identities.push(Identity {
+            id,
+            deleted: false,
+            maybe_deleted: false,
+            haunted: false,
+        });
+        if with_token {
+            self.keep(&reply, self.identities.len() - 1);
+        }
+    }
+
+    async fn issue(&mut self, pick: usize, slot: Slot, faulty: bool) {
+        let Some(index) = pick.checked_rem(self.identities.len()) else {
+            return;
+        };
+        let identity = &self.identities[index];
+        let reply = self.bench.issue(self.bench.key(slot), &identity.id).await;
+        match reply.status {
+            200 => {
+                assert!(!identity.deleted, "a deleted identity was given a token");
+                self.keep(&reply, index);
+            }
+            404 => assert!(identity.deleted || identity.maybe_deleted, "{}", reply.text),
+            status => assert!(status == 503 && faulty, "{}", reply.text),
+        }
+    }
+
+    /// Revoke, or delete.
+    async fn end(&mut self, pick: usize, deletes: bool, faulty: bool) {
+        let Some(index) = pick.checked_rem(self.identities.len()) else {
+            return;
+        };
+        let identity = &mut self.identities[index];
+        let reply = if deletes {
+            self.bench.delete(&identity.id).await
+        } else {
+            self.bench.revoke(&identity.id).await
+        };
+        match reply.status {
+            204 => identity.deleted |= deletes,
+            404 => {
+                assert!(
+                    !deletes && (identity.deleted || identity.maybe_deleted),
+                    "{}",
+                    reply.text
+                );
+                identity.deleted = true;
+            }
+            status => {
+                assert!(status == 503 && faulty, "{}", reply.text);
+                identity.maybe_deleted |= deletes;
+                identity.haunted = true;
+            }
+        }
+        for minted in self.tokens.iter_mut().filter(|minted| minted.identity == index) {
+            minted.must_be_dead |= reply.status != 503;
+            minted.may_be_dead = true;
+        }
+    }
+
+    fn keep(&mut self, reply: &Reply, identity: usize) {
+        self.tokens.push(Minted {
+            token: reply.token().unwrap(),
+            identity,
+            ends: self.minutes + 1_440,
+            must_be_dead: false,
+            may_be_dead: self.identities[identity].haunted || self.identities[identity].maybe_deleted,
+            seen_dead: false,
+        });
+    }
+
+    async fn verify_all(&mut self, after: &Step) {
+        for (index, minted) in self.tokens.iter_mut().enumerate() {
+            let expired = self.minutes >= minted.ends;
+            match self.bench.verify(&minted.token).await {
+                Ok(_) => {
+                    let dead = minted.must_be_dead || minted.seen_dead || expired;
+                    assert!(!dead, "S1: token {index} is alive after {after:?}");
+                }
+                Err(VerifyError::Refused(fault)) => {
+                    let excused = minted.must_be_dead || minted.may_be_dead || expired;
+                    assert!(excused, "S2: token {index} is dead after {after:?}: {fault}");
+                    minted.seen_dead = true;
+                }
+                Err(error) => panic!("token {index} cannot be judged after {after:?}: {error}"),
+            }
+        }
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let fault = prop::sample::select(Fault::ALL.to_vec());
+    let slot = prop::sample::select(vec![Slot::Primary, Slot::Secondary]);
+    let identity = 0_usize..4;
+    prop_oneof![
+        2 => any::<bool>().prop_map(|with_token| Step::Create { with_token }),
+        6 => (identity.clone(), slot).prop_map(|(pick, slot)| Step::Issue(pick, slot)),
+        4 => identity.clone().prop_map(Step::Revoke),
+        1 => identity.prop_map(Step::Delete),
+        3 => prop::collection::vec(fault, 1..5).prop_map(Step::Faults),
+        1 => Just(Step::DeliverLate),
+        1 => (0_u16..800).prop_map(|minutes| Step::Advance { minutes }),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn check(cases: u32, embedded: bool) {
+    // Seeded, so that a failure is the same on every machine; the failing history is printed.
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let mut runner = TestRunner::new_with_rng(
+        config,
+        proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let history = (any::<u64>(), prop::collection::vec(step(), 1..40));
+    let outcome = runner.run(&history, |(seed, steps)| {
+        runtime.block_on(async {
+            let (ports, backend) = if embedded {
+                let (ports, embedded) = Ports::embedded(seed).await;
+                (ports, Backend::Embedded(embedded.dynamodb))
+            } else {
+                let (ports, memory) = Ports::memory();
+                (ports, Backend::Memory(memory))
+            };
+            let bench = Bench::new(ports, Algorithm::Es256, seed).await;
+            let (identities, tokens) = (Vec::new(), Vec::new());
+            let mut model = Model {
+                backend,
+                bench,
+                identities,
+                tokens,
+                minutes: 0,
+                faults: Vec::new(),
+            };
+            model.run(&steps).await;
+        });
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+}
+
+#[test]
+fn every_history_keeps_the_promises_in_memory() {
+    check(400, false);
+}
+
+#[test]
+fn every_history_keeps_the_promises_over_the_real_adapters() {
+    check(40, true);
+}

@@ -1,0 +1,280 @@
+//! A whole resource in one process: the service over either store, a frozen clock, seeded randomness, and
+//! a ledger of every token ever minted, so that after any step all of them can be verified.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use identity::context::{Clock as _, Random as _};
+use identity::keys::access::AccessKeys;
+use identity::keys::ring::KeyRing;
+use identity::keys::setup::Setup;
+use identity::keys::{Algorithm, Slot};
+use identity::routes::Function;
+use identity::service::Service;
+use identity::store::memory::Memory;
+use identity::store::{PointerWriter, Store};
+use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, settings, signing_key};
+use identity::token::verify::{Verified, Verifier, VerifyError};
+use identity::vault::{SecretName, Vault, VaultWriter};
+use local::dynamodb::EmbeddedDynamoDb;
+use local::platform;
+use local::secrets_manager::{EmbeddedSecretsManager, Surroundings};
+
+use crate::faults::FaultyClient;
+use crate::signer::{Call, sign};
+
+/// The host every request is signed for.
+pub const HOST: &str = "localhost:8443";
+
+const FUNCTIONS: &[Function] = &[Function::User, Function::Token, Function::Revoke];
+
+/// The ports a resource stands on.
+pub struct Ports {
+    pub store: Arc<dyn Store>,
+    pub pointers: Arc<dyn PointerWriter>,
+    pub vault: Arc<dyn Vault>,
+    pub vault_writer: Arc<dyn VaultWriter>,
+}
+
+/// A resource under test.
+pub struct Bench {
+    pub service: Arc<Service>,
+    pub verifier: Arc<Verifier>,
+    pub clock: Arc<FrozenClock>,
+    pub audit: Arc<CapturedAudit>,
+    /// The access keys as connection strings carry them.
+    pub primary: String,
+    pub secondary: String,
+    pub ports: Ports,
+    random: Arc<SeededRandom>,
+}
+
+/// The real embedded services, each behind a client that can be told to fail.
+pub struct Embedded {
+    pub dynamodb: FaultyClient,
+    pub secrets: FaultyClient,
+}
+
+impl Ports {
+    /// In memory.
+    #[must_use]
+    pub fn memory() -> (Self, Arc<Memory>) {
+        let memory = Arc::new(Memory::default());
+        let ports = Self {
+            store: memory.clone(),
+            pointers: memory.clone(),
+            vault: memory.clone(),
+            vault_writer: memory.clone(),
+        };
+        (ports, memory)
+    }
+
+    /// The production adapters over the real SDK clients and the embedded services.
+    ///
+    /// # Panics
+    /// When they cannot be set up.
+    pub async fn embedded(seed: u64) -> (Self, Embedded) {
+        let random = Arc::new(SeededRandom::new(seed));
+        let surroundings = Surroundings {
+            region: "us-east-1".to_owned(),
+            epoch_seconds: Arc::new(|| 1_709_294_400),
+            random_bytes: Arc::new(move |bytes| random.fill(bytes)),
+        };
+        let embedded = Embedded {
+            dynamodb: FaultyClient::over(EmbeddedDynamoDb::in_memory().unwrap()),
+            secrets: FaultyClient::over(EmbeddedSecretsManager::in_memory(surroundings)),
+        };
+        let adapters = platform::adapters(embedded.dynamodb.clone(), embedded.secrets.clone())
+            .await
+            .unwrap();
+        let ports = Self {
+            store: adapters.table.clone(),
+            pointers: adapters.table,
+            vault: adapters.secrets.clone(),
+            vault_writer: adapters.secrets,
+        };
+        (ports, embedded)
+    }
+}
+
+impl Bench {
+    /// A resource that was just set up.
+    ///
+    /// # Panics
+    /// When it cannot be.
+    pub async fn new(ports: Ports, algorithm: Algorithm, seed: u64) -> Self {
+        let clock = FrozenClock::at_noon();
+        let random = Arc::new(SeededRandom::new(seed));
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let setup = Setup {
+            store: ports.pointers.as_ref(),
+            vault: ports.vault_writer.as_ref(),
+            clock: clock.as_ref(),
+            random: random.as_ref(),
+            generate: &|| {
+                Ok(signing_key(
+                    algorithm,
+                    next.fetch_add(1, std::sync::atomic::Ordering::SeqCst),
+                ))
+            },
+        };
+        let pointer = setup.run().await.unwrap();
+        let document = ports
+            .vault
+            .read(SecretName::AccessKeys, &pointer.access_keys)
+            .await
+            .unwrap();
+        let keys = AccessKeys::parse(&document).unwrap();
+        let [primary, secondary] = keys.each().map(|(_, key)| key.encoded().to_string());
+        let audit = Arc::new(CapturedAudit::default());
+        let (service, verifier) = host(&ports, &clock, &random, &audit);
+        Self {
+            service,
+            verifier,
+            clock,
+            audit,
+            primary,
+            secondary,
+            ports,
+            random,
+        }
+    }
+
+    /// A fresh process over the same state: nothing cached.
+    pub fn restart(&mut self) {
+        (self.service, self.verifier) = host(&self.ports, &self.clock, &self.random, &self.audit);
+    }
+
+    /// The access key of a slot.
+    #[must_use]
+    pub fn key(&self, slot: Slot) -> &str {
+        if slot == Slot::Secondary {
+            &self.secondary
+        } else {
+            &self.primary
+        }
+    }
+
+    /// Sends a request signed with the primary key.
+    pub async fn send(&self, method: &str, target: &str, body: &str) -> Reply {
+        self.send_as(&self.primary, method, target, body).await
+    }
+
+    /// Sends a request signed with any key.
+    pub async fn send_as(&self, key: &str, method: &str, target: &str, body: &str) -> Reply {
+        let call = Call { method, target, body };
+        Reply::of(
+            self.service
+                .handle(sign(&call, key, HOST, self.clock.now()))
+                .await,
+        )
+    }
+
+    /// Creates an identity and returns its id.
+    ///
+    /// # Panics
+    /// When the service does not.
+    pub async fn create(&self) -> String {
+        let reply = self.send("POST", "/identities?api-version=2023-10-01", "").await;
+        assert_eq!(reply.status, 201, "{}", reply.text);
+        reply.id().unwrap()
+    }
+
+    /// `POST /identities/{id}/:issueAccessToken` for scope `chat`.
+    pub async fn issue(&self, key: &str, id: &str) -> Reply {
+        let target = format!("/identities/{id}/:issueAccessToken?api-version=2023-10-01");
+        self.send_as(key, "POST", &target, r#"{"scopes":["chat"]}"#).await
+    }
+
+    /// `POST /identities/{id}/:revokeAccessTokens`.
+    pub async fn revoke(&self, id: &str) -> Reply {
+        let target = format!("/identities/{id}/:revokeAccessTokens?api-version=2023-10-01");
+        self.send("POST", &target, "").await
+    }
+
+    /// `DELETE /identities/{id}`.
+    pub async fn delete(&self, id: &str) -> Reply {
+        self.send("DELETE", &format!("/identities/{id}?api-version=2023-10-01"), "")
+            .await
+    }
+
+    /// Whether a token is good now.
+    ///
+    /// # Errors
+    /// As the verifier says.
+    pub async fn verify(&self, token: &str) -> Result<Verified, VerifyError> {
+        self.verifier.verify(token).await
+    }
+}
+
+fn host(
+    ports: &Ports,
+    clock: &Arc<FrozenClock>,
+    random: &Arc<SeededRandom>,
+    audit: &Arc<CapturedAudit>,
+) -> (Arc<Service>, Arc<Verifier>) {
+    let service = Service {
+        settings: settings(),
+        store: ports.store.clone(),
+        ring: Arc::new(KeyRing::new(ports.vault.clone())),
+        clock: clock.clone(),
+        random: random.clone(),
+        audit: audit.clone(),
+        functions: FUNCTIONS,
+    };
+    let ring = Arc::new(KeyRing::new(ports.vault.clone()));
+    let verifier = Verifier::new(settings().resource, ports.store.clone(), ring, clock.clone());
+    (Arc::new(service), Arc::new(verifier))
+}
+
+/// A reply, read.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub text: String,
+    pub json: serde_json::Value,
+}
+
+impl Reply {
+    /// Reads a response.
+    #[must_use]
+    pub fn of(response: Response<Bytes>) -> Self {
+        let (parts, body) = response.into_parts();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let json = serde_json::from_str(&text).unwrap_or_default();
+        Self {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            text,
+            json,
+        }
+    }
+
+    fn text_at(&self, pointer: &str) -> Option<String> {
+        self.json
+            .pointer(pointer)
+            .and_then(serde_json::Value::as_str)
+            .map(str::to_owned)
+    }
+
+    /// The identity's id, of a creation.
+    #[must_use]
+    pub fn id(&self) -> Option<String> {
+        self.text_at("/identity/id")
+    }
+
+    /// The token, of an issue or of a creation with one.
+    #[must_use]
+    pub fn token(&self) -> Option<String> {
+        self.text_at("/token")
+            .or_else(|| self.text_at("/accessToken/token"))
+    }
+
+    /// The error's code.
+    #[must_use]
+    pub fn code(&self) -> Option<String> {
+        self.text_at("/error/code")
+    }
+}

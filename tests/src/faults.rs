@@ -1,0 +1,191 @@
+//! Faults at the SDK's HTTP boundary: a call may fail before its effect, lose its answer after it, never
+//! be answered, or arrive late. What stands behind is a real embedded service.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::StatusCode;
+
+/// What happens to one HTTP call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The service throttles: nothing happened.
+    Throttle,
+    /// The service answers 500 and did nothing.
+    InternalError,
+    /// The connection breaks before the request arrives.
+    BreakBefore,
+    /// It happens, and the connection breaks before the answer.
+    BreakAfter,
+    /// It happens, and the answer never comes.
+    SilentAfter,
+    /// The answer never comes; it happens when [`FaultyClient::deliver_late`] is called.
+    Late,
+    /// The answer is not what the service says.
+    Garbage,
+    /// A batch answer that processed nothing and says so.
+    Unprocessed,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Self; 8] = [
+        Self::Throttle,
+        Self::InternalError,
+        Self::BreakBefore,
+        Self::BreakAfter,
+        Self::SilentAfter,
+        Self::Late,
+        Self::Garbage,
+        Self::Unprocessed,
+    ];
+}
+
+type Plan = dyn FnMut(&str) -> Option<Fault> + Send;
+
+/// An HTTP client over another, with faults by plan and every call counted.
+#[derive(Clone)]
+pub struct FaultyClient {
+    inner: SharedHttpConnector,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    plan: Box<Plan>,
+    calls: HashMap<String, usize>,
+    late: Vec<HttpRequest>,
+}
+
+impl std::fmt::Debug for FaultyClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FaultyClient")
+    }
+}
+
+impl FaultyClient {
+    /// A client over `inner` that does nothing wrong yet.
+    #[must_use]
+    pub fn over(inner: impl HttpConnector + 'static) -> Self {
+        let state = State {
+            plan: Box::new(|_| None),
+            calls: HashMap::new(),
+            late: Vec::new(),
+        };
+        Self {
+            inner: SharedHttpConnector::new(inner),
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// From now on each call, named by its operation, meets what `plan` says.
+    pub fn plan(&self, plan: impl FnMut(&str) -> Option<Fault> + Send + 'static) {
+        self.state().plan = Box::new(plan);
+    }
+
+    /// The next calls meet these faults in order; calls after them are well.
+    pub fn plan_next(&self, faults: impl IntoIterator<Item = Fault>) {
+        let mut faults: std::collections::VecDeque<_> = faults.into_iter().collect();
+        self.plan(move |_| faults.pop_front());
+    }
+
+    /// How many calls have been made, all told.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.state().calls.values().sum()
+    }
+
+    /// How many calls of one operation have been made.
+    #[must_use]
+    pub fn calls_of(&self, operation: &str) -> usize {
+        self.state().calls.get(operation).copied().unwrap_or(0)
+    }
+
+    /// Delivers what was held back, as a network may long after the caller gave up.
+    pub async fn deliver_late(&self) {
+        let late = std::mem::take(&mut self.state().late);
+        for request in late {
+            // Nobody is left to hear the answer.
+            let _ = self.inner.call(request).await;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self, operation: &str) -> Option<Fault> {
+        let mut state = self.state();
+        *state.calls.entry(operation.to_owned()).or_default() += 1;
+        (state.plan)(operation)
+    }
+}
+
+impl HttpConnector for FaultyClient {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+        let fault = self.next(&operation);
+        let this = self.clone();
+        HttpConnectorFuture::new(async move {
+            match fault {
+                None => this.inner.call(request).await,
+                Some(Fault::Throttle) => Ok(answer(
+                    400,
+                    r#"{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException"}"#,
+                )),
+                Some(Fault::InternalError) => Ok(answer(
+                    500,
+                    r#"{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError"}"#,
+                )),
+                Some(Fault::BreakBefore) => Err(broken()),
+                Some(Fault::BreakAfter) => {
+                    let _ = this.inner.call(request).await;
+                    Err(broken())
+                }
+                Some(Fault::SilentAfter) => {
+                    let _ = this.inner.call(request).await;
+                    std::future::pending().await
+                }
+                Some(Fault::Late) => {
+                    this.state().late.push(request);
+                    std::future::pending().await
+                }
+                Some(Fault::Garbage) => Ok(answer(200, "<html>not what was asked for</html>")),
+                Some(Fault::Unprocessed) if operation == "BatchGetItem" => Ok(unprocessed(&request)),
+                Some(Fault::Unprocessed) => this.inner.call(request).await,
+            }
+        })
+    }
+}
+
+impl HttpClient for FaultyClient {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+fn broken() -> ConnectorError {
+    ConnectorError::io("connection reset".into())
+}
+
+fn answer(status: u16, body: &str) -> HttpResponse {
+    let status = StatusCode::try_from(status).unwrap_or_else(|_| unreachable!("a constant status"));
+    HttpResponse::new(status, body.to_owned().into())
+}
+
+/// All that was asked for, as "not processed".
+fn unprocessed(request: &HttpRequest) -> HttpResponse {
+    let body = request.body().bytes().unwrap_or_default();
+    let asked: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let keys = asked.get("RequestItems").cloned().unwrap_or_default();
+    answer(
+        200,
+        &serde_json::json!({"Responses": {}, "UnprocessedKeys": keys}).to_string(),
+    )
+}
