@@ -260,3 +260,132 @@ impl From<KeyFault> for Error {
         Self::Unavailable(Box::new(fault))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each, with stand-ins where a request's own text goes.
+    fn samples() -> Vec<(&'static str, Error)> {
+        vec![
+            ("no api version", Error::ApiVersionUnspecified),
+            (
+                "unknown api version",
+                Error::ApiVersionUnsupported {
+                    path: "/identities".into(),
+                    version: "<version>".into(),
+                },
+            ),
+            (
+                "several api versions",
+                Error::ApiVersionAmbiguous("<versions>".into()),
+            ),
+            (
+                "body is no JSON object",
+                Error::BodyMalformed("<fault and place>".into()),
+            ),
+            ("required member missing", Error::FieldRequired(Field::Scopes)),
+            (
+                "member of the wrong type",
+                Error::FieldType(Field::Scopes, "a list of strings"),
+            ),
+            (
+                "member of the wrong type",
+                Error::FieldType(Field::CreateTokenWithScopes, "a list of strings"),
+            ),
+            (
+                "member of the wrong type",
+                Error::FieldType(Field::ExpiresInMinutes, "a 32-bit integer"),
+            ),
+            ("no scope", Error::Scopes(ScopeFault::Empty)),
+            (
+                "unknown scope",
+                Error::Scopes(ScopeFault::Unknown("<scope>".into())),
+            ),
+            ("life outside its interval", Error::ExpiresInMinutesOutOfRange(59)),
+            ("identifier is none", Error::IdentityMalformed),
+            ("caller not authenticated", Error::Denied(Denial::Signature)),
+            ("date more than 5 minutes off", Error::Denied(Denial::Skew)),
+            ("identity of another resource", Error::IdentityNotOwned),
+            ("no such identity", Error::IdentityNotFound),
+            ("no such path", Error::RouteNotFound),
+            (
+                "no such method on the path",
+                Error::MethodNotAllowed("<methods>".into()),
+            ),
+            ("body too large", Error::BodyTooLarge),
+            ("fault of the service", Error::Internal("cause")),
+            (
+                "state cannot be read or written",
+                Error::Unavailable("cause".into()),
+            ),
+        ]
+    }
+
+    /// Fails to compile when a variant is added: then it needs a sample, and a line in the document.
+    fn assert_sampled(error: &Error) {
+        match error {
+            Error::ApiVersionAmbiguous(_)
+            | Error::ApiVersionUnspecified
+            | Error::ApiVersionUnsupported { .. }
+            | Error::BodyMalformed(_)
+            | Error::BodyTooLarge
+            | Error::Denied(_)
+            | Error::ExpiresInMinutesOutOfRange(_)
+            | Error::FieldRequired(_)
+            | Error::FieldType(..)
+            | Error::IdentityMalformed
+            | Error::IdentityNotFound
+            | Error::IdentityNotOwned
+            | Error::Internal(_)
+            | Error::MethodNotAllowed(_)
+            | Error::RouteNotFound
+            | Error::Scopes(_)
+            | Error::Unavailable(_) => {}
+        }
+    }
+
+    #[test]
+    fn the_document_is_the_catalogue() {
+        let mut table = String::from(
+            "| When | Status | `code` | `message` | `target` | Versions |\n|---|---|---|---|---|---|\n",
+        );
+        for (when, error) in samples() {
+            assert_sampled(&error);
+            let message = error.message("<host>").replace('\n', "\\n");
+            let target = error
+                .target()
+                .map(|target| format!("`{target}`"))
+                .unwrap_or_default();
+            let versions = if error.reports_versions() { "yes" } else { "" };
+            let (status, code) = (error.status().as_u16(), error.code());
+            let _ = writeln!(
+                table,
+                "| {when} | {status} | `{code}` | `{message}` | {target} | {versions} |"
+            );
+        }
+        let document = include_str!("../../docs/errors.md");
+        assert!(
+            document.contains(&table),
+            "docs/errors.md must hold this table:\n{table}"
+        );
+    }
+
+    #[test]
+    fn causes_are_told_to_the_operator_only() {
+        for error in [Error::Internal("cause"), Error::Unavailable("cause".into())] {
+            assert_eq!(error.cause().as_deref(), Some("cause"));
+            assert!(!error.message("host").contains("cause"));
+        }
+    }
+
+    #[test]
+    fn only_what_may_succeed_later_says_when() {
+        for (_, error) in samples() {
+            assert_eq!(
+                error.retry_after().is_some(),
+                error.status() == StatusCode::SERVICE_UNAVAILABLE
+            );
+        }
+    }
+}

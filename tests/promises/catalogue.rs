@@ -267,6 +267,24 @@ async fn the_rows_about_callers_versions_and_paths() {
 }
 
 #[tokio::test]
+async fn the_caller_is_judged_before_anything_else_is_said() {
+    let bench = bench().await;
+    let stranger = "bm90IHRoZSBrZXkgb2YgdGhpcyByZXNvdXJjZSBhdCBhbGw=";
+    for (method, target, body) in [
+        ("POST", "/identities", ""),
+        ("POST", "/identities?api-version=1999-01-01", ""),
+        ("POST", "/identities?api-version=2023-10-01", "not JSON"),
+        ("DELETE", "/identities/nobody?api-version=2023-10-01", ""),
+        ("PUT", "/identities?api-version=2023-10-01", ""),
+        ("GET", "/elsewhere", ""),
+    ] {
+        let reply = bench.send_as(stranger, method, target, body).await;
+        let denied = "Denied by the resource provider.";
+        check((target, reply, 401, "Denied", denied, None, false));
+    }
+}
+
+#[tokio::test]
 async fn successes_carry_the_headers_of_the_contract() {
     let bench = bench().await;
     let id = bench.create().await;
