@@ -29,15 +29,6 @@ fn inbound(event: lambda_http::Request) -> Inbound {
     let target = Target::from_decoded_path(event.raw_http_path(), event.uri().query().unwrap_or(""));
     let (parts, body) = event.into_parts();
     let body = Bytes::copy_from_slice(body.as_ref());
-    let body = if body.len() > MAX_BODY {
-        Body::TooLarge
-    } else {
-        Body::Complete(body)
-    };
-    Inbound {
-        method: parts.method,
-        target,
-        headers: parts.headers,
-        body,
-    }
+    let body = if body.len() > MAX_BODY { Body::TooLarge } else { Body::Complete(body) };
+    Inbound { method: parts.method, target, headers: parts.headers, body }
 }

@@ -5,11 +5,13 @@
 //! | [`boot`] | the composition root: environment, AWS clients, the service of one function |
 //! | [`gateway`] | a gateway event to a request of the core, and a reply back |
 //! | [`aws`] | the ports over DynamoDB and Secrets Manager |
+//! | [`rotate_keys`] | the events that replace keys: Secrets Manager's steps, an operator's call |
 //! | [`system`] | the clock, randomness and key generation of the machine |
 //! | [`telemetry`] | audit lines on standard output |
 
 pub mod aws;
 pub mod boot;
 pub mod gateway;
+pub mod rotate_keys;
 pub mod system;
 pub mod telemetry;

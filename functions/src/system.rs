@@ -21,15 +21,9 @@ pub struct System {
 impl System {
     /// The machine this runs on.
     #[must_use]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is where time and randomness enter"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is where time and randomness enter")]
     pub fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            random: SystemRandom::new(),
-        }
+        Self { started: Instant::now(), random: SystemRandom::new() }
     }
 }
 

@@ -2,17 +2,26 @@
 
 use std::io::Write as _;
 
-use identity::audit::{Audit, AuditEvent};
+use identity::audit::{Audit, AuditEvent, KeyEvent};
+use serde::Serialize;
 
 /// Writes each audit event as one line of JSON to standard output.
 pub struct JsonLines;
 
 impl Audit for JsonLines {
-    fn emit(&self, event: &AuditEvent) {
-        if let Ok(mut line) = serde_json::to_vec(event) {
-            line.push(b'\n');
-            // A log that cannot be written must not fail the request it speaks of.
-            let _ = std::io::stdout().lock().write_all(&line);
-        }
+    fn request(&self, event: &AuditEvent) {
+        write(event);
+    }
+
+    fn keys(&self, event: &KeyEvent) {
+        write(event);
+    }
+}
+
+fn write(event: &impl Serialize) {
+    if let Ok(mut line) = serde_json::to_vec(event) {
+        line.push(b'\n');
+        // A log that cannot be written must not fail the request it speaks of.
+        let _ = std::io::stdout().lock().write_all(&line);
     }
 }

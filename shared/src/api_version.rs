@@ -58,11 +58,7 @@ impl fmt::Display for ApiVersion {
 /// The value of `api-supported-versions` for a route: ascending, comma and space between.
 #[must_use]
 pub fn supported(versions: &[ApiVersion]) -> String {
-    versions
-        .iter()
-        .map(|version| version.as_str())
-        .collect::<Vec<_>>()
-        .join(", ")
+    versions.iter().map(|version| version.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -72,12 +68,7 @@ mod tests {
     #[test]
     fn versions_ascend_as_their_names_do() {
         assert!(ApiVersion::STABLE.is_sorted());
-        assert!(
-            ApiVersion::STABLE
-                .iter()
-                .map(|version| version.as_str())
-                .is_sorted()
-        );
+        assert!(ApiVersion::STABLE.iter().map(|version| version.as_str()).is_sorted());
         assert!(!ApiVersion::V2022_06_01.knows_lifetime());
         assert!(ApiVersion::V2022_10_01.knows_lifetime());
     }

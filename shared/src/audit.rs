@@ -1,13 +1,16 @@
 //! The audit line: one for every request, of allow-listed fields only.
 //!
-//! The fields of [`AuditEvent`] are the list. None of them can hold a key, a signature, a token or a
+//! The fields of [`AuditEvent`] and [`KeyEvent`] are the list. None of them can hold a key, a signature, a token or a
 //! body: they are parsed identifiers, closed names, numbers, and texts from the error catalogue.
 
 use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::ids::RawId;
 use crate::keys::Slot;
+use crate::keys::rotation::{Change, RotationError};
 use crate::routes::{Operation, Route};
 use crate::scope::{Scope, ScopeSet};
 
@@ -54,10 +57,45 @@ pub enum Outcome {
     Failed,
 }
 
+/// One step of replacing keys, or its end (`done`).
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyEvent {
+    /// When the step ended, RFC 3339, UTC.
+    pub time: String,
+    pub operation: &'static str,
+    pub step: &'static str,
+    pub outcome: Outcome,
+    /// Why the step failed or was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// Takes audit lines.
 pub trait Audit: Send + Sync {
-    /// Writes one line.
-    fn emit(&self, event: &AuditEvent);
+    /// Writes the line of a request.
+    fn request(&self, event: &AuditEvent);
+
+    /// Writes the line of a step of replacing keys.
+    fn keys(&self, event: &KeyEvent);
+}
+
+impl KeyEvent {
+    pub(crate) fn new(
+        now: OffsetDateTime,
+        change: Change,
+        step: &'static str,
+        outcome: Outcome,
+        error: Option<&RotationError>,
+    ) -> Self {
+        Self {
+            time: now.format(&Rfc3339).unwrap_or_default(),
+            operation: change.as_str(),
+            step,
+            outcome,
+            reason: error.map(|error| chain(error)),
+        }
+    }
 }
 
 /// What a request tells about itself while it is worked on.

@@ -95,12 +95,7 @@ impl TokenRequest {
 fn object<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Error> {
     let malformed = |fault: serde_json::Error| Error::BodyMalformed(fault.to_string());
     let text = std::str::from_utf8(body).map_err(|fault| {
-        let line = body
-            .iter()
-            .take(fault.valid_up_to())
-            .filter(|byte| **byte == b'\n')
-            .count()
-            + 1;
+        let line = body.iter().take(fault.valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
         Error::BodyMalformed(format!("invalid UTF-8 at line {line}"))
     })?;
     match text.trim_matches([' ', '\t', '\r', '\n']).chars().next() {
@@ -135,9 +130,7 @@ fn minutes(member: Option<Value>, version: ApiVersion) -> Result<Option<i32>, Er
         Some(_) if !version.knows_lifetime() => Ok(None),
         Some(value) => {
             let minutes = value.as_i64().and_then(|minutes| i32::try_from(minutes).ok());
-            minutes
-                .map(Some)
-                .ok_or(Error::FieldType(Field::ExpiresInMinutes, "a 32-bit integer"))
+            minutes.map(Some).ok_or(Error::FieldType(Field::ExpiresInMinutes, "a 32-bit integer"))
         }
     }
 }

@@ -220,7 +220,7 @@ fn unknown_scope(name: &str) -> String {
 }
 
 /// An error and its sources in one line.
-fn chain(error: &dyn StdError) -> String {
+pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -271,37 +271,16 @@ mod tests {
             ("no api version", Error::ApiVersionUnspecified),
             (
                 "unknown api version",
-                Error::ApiVersionUnsupported {
-                    path: "/identities".into(),
-                    version: "<version>".into(),
-                },
+                Error::ApiVersionUnsupported { path: "/identities".into(), version: "<version>".into() },
             ),
-            (
-                "several api versions",
-                Error::ApiVersionAmbiguous("<versions>".into()),
-            ),
-            (
-                "body is no JSON object",
-                Error::BodyMalformed("<fault and place>".into()),
-            ),
+            ("several api versions", Error::ApiVersionAmbiguous("<versions>".into())),
+            ("body is no JSON object", Error::BodyMalformed("<fault and place>".into())),
             ("required member missing", Error::FieldRequired(Field::Scopes)),
-            (
-                "member of the wrong type",
-                Error::FieldType(Field::Scopes, "a list of strings"),
-            ),
-            (
-                "member of the wrong type",
-                Error::FieldType(Field::CreateTokenWithScopes, "a list of strings"),
-            ),
-            (
-                "member of the wrong type",
-                Error::FieldType(Field::ExpiresInMinutes, "a 32-bit integer"),
-            ),
+            ("member of the wrong type", Error::FieldType(Field::Scopes, "a list of strings")),
+            ("member of the wrong type", Error::FieldType(Field::CreateTokenWithScopes, "a list of strings")),
+            ("member of the wrong type", Error::FieldType(Field::ExpiresInMinutes, "a 32-bit integer")),
             ("no scope", Error::Scopes(ScopeFault::Empty)),
-            (
-                "unknown scope",
-                Error::Scopes(ScopeFault::Unknown("<scope>".into())),
-            ),
+            ("unknown scope", Error::Scopes(ScopeFault::Unknown("<scope>".into()))),
             ("life outside its interval", Error::ExpiresInMinutesOutOfRange(59)),
             ("identifier is none", Error::IdentityMalformed),
             ("caller not authenticated", Error::Denied(Denial::Signature)),
@@ -309,16 +288,10 @@ mod tests {
             ("identity of another resource", Error::IdentityNotOwned),
             ("no such identity", Error::IdentityNotFound),
             ("no such path", Error::RouteNotFound),
-            (
-                "no such method on the path",
-                Error::MethodNotAllowed("<methods>".into()),
-            ),
+            ("no such method on the path", Error::MethodNotAllowed("<methods>".into())),
             ("body too large", Error::BodyTooLarge),
             ("fault of the service", Error::Internal("cause")),
-            (
-                "state cannot be read or written",
-                Error::Unavailable("cause".into()),
-            ),
+            ("state cannot be read or written", Error::Unavailable("cause".into())),
         ]
     }
 
@@ -353,22 +326,13 @@ mod tests {
         for (when, error) in samples() {
             assert_sampled(&error);
             let message = error.message("<host>").replace('\n', "\\n");
-            let target = error
-                .target()
-                .map(|target| format!("`{target}`"))
-                .unwrap_or_default();
+            let target = error.target().map(|target| format!("`{target}`")).unwrap_or_default();
             let versions = if error.reports_versions() { "yes" } else { "" };
             let (status, code) = (error.status().as_u16(), error.code());
-            let _ = writeln!(
-                table,
-                "| {when} | {status} | `{code}` | `{message}` | {target} | {versions} |"
-            );
+            let _ = writeln!(table, "| {when} | {status} | `{code}` | `{message}` | {target} | {versions} |");
         }
         let document = include_str!("../../docs/errors.md");
-        assert!(
-            document.contains(&table),
-            "docs/errors.md must hold this table:\n{table}"
-        );
+        assert!(document.contains(&table), "docs/errors.md must hold this table:\n{table}");
     }
 
     #[test]
@@ -382,10 +346,7 @@ mod tests {
     #[test]
     fn only_what_may_succeed_later_says_when() {
         for (_, error) in samples() {
-            assert_eq!(
-                error.retry_after().is_some(),
-                error.status() == StatusCode::SERVICE_UNAVAILABLE
-            );
+            assert_eq!(error.retry_after().is_some(), error.status() == StatusCode::SERVICE_UNAVAILABLE);
         }
     }
 }

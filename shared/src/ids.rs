@@ -36,12 +36,7 @@ pub struct UserId {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RawId {
     /// `8:acs:<resource>_wf_<tenant>_<object>`: an Entra user of a resource.
-    EntraUser {
-        cloud: Cloud,
-        resource: ResourceId,
-        tenant: Uuid,
-        object: Uuid,
-    },
+    EntraUser { cloud: Cloud, resource: ResourceId, tenant: Uuid, object: Uuid },
     /// `4:<number>` or `4:anonymous`.
     Phone(String),
     /// `8:spool:<id>`: a legacy communication user.
@@ -49,12 +44,7 @@ pub enum RawId {
     /// `28:orgid:<id>`, `28:gcch:<id>`, `28:dod:<id>`.
     TeamsApp { cloud: Cloud, app: Uuid },
     /// `8:acs:<resource>_<tenant>_<object>`: a Teams phone-extensibility user.
-    TeamsExtensionUser {
-        cloud: Cloud,
-        resource: ResourceId,
-        tenant: Uuid,
-        object: Uuid,
-    },
+    TeamsExtensionUser { cloud: Cloud, resource: ResourceId, tenant: Uuid, object: Uuid },
     /// `8:orgid:<oid>`, `8:gcch:<oid>`, `8:dod:<oid>`.
     TeamsUser { cloud: Cloud, object: Uuid },
     /// `8:teamsvisitor:<id>`: an anonymous Teams user.
@@ -106,23 +96,13 @@ impl UserId {
         random.fill(&mut tail);
         let head = u64::try_from(milliseconds).unwrap_or(u64::MAX);
         let user = Uuid::from_u64_pair(head, u64::from_be_bytes(tail));
-        Self {
-            cloud: Cloud::Public,
-            resource,
-            user,
-        }
+        Self { cloud: Cloud::Public, resource, user }
     }
 }
 
 impl fmt::Display for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "8:{}:{}_{}",
-            self.cloud.acs(),
-            self.resource,
-            self.user.hyphenated()
-        )
+        write!(f, "8:{}:{}_{}", self.cloud.acs(), self.resource, self.user.hyphenated())
     }
 }
 
@@ -137,21 +117,9 @@ impl RawId {
     #[must_use]
     pub fn resource(&self) -> Option<ResourceId> {
         match self {
-            Self::User(UserId {
-                cloud: Cloud::Public,
-                resource,
-                ..
-            })
-            | Self::EntraUser {
-                cloud: Cloud::Public,
-                resource,
-                ..
-            }
-            | Self::TeamsExtensionUser {
-                cloud: Cloud::Public,
-                resource,
-                ..
-            } => Some(*resource),
+            Self::User(UserId { cloud: Cloud::Public, resource, .. })
+            | Self::EntraUser { cloud: Cloud::Public, resource, .. }
+            | Self::TeamsExtensionUser { cloud: Cloud::Public, resource, .. } => Some(*resource),
             _ => None,
         }
     }
@@ -181,14 +149,12 @@ impl FromStr for RawId {
             (Some("8"), Some("dod-acs"), Some(rest)) => acs(Cloud::Dod, rest),
             (Some("8"), Some("spool"), Some(id)) => opaque(id).map(Self::Spool),
             (Some("8"), Some("teamsvisitor"), Some(id)) => opaque(id).map(Self::TeamsVisitor),
-            (Some("8"), Some(cloud), Some(oid)) => Ok(Self::TeamsUser {
-                cloud: Cloud::from_teams(cloud)?,
-                object: guid(oid)?,
-            }),
-            (Some("28"), Some(cloud), Some(id)) => Ok(Self::TeamsApp {
-                cloud: Cloud::from_teams(cloud)?,
-                app: guid(id)?,
-            }),
+            (Some("8"), Some(cloud), Some(oid)) => {
+                Ok(Self::TeamsUser { cloud: Cloud::from_teams(cloud)?, object: guid(oid)? })
+            }
+            (Some("28"), Some(cloud), Some(id)) => {
+                Ok(Self::TeamsApp { cloud: Cloud::from_teams(cloud)?, app: guid(id)? })
+            }
             _ => Err(MalformedId),
         }
     }
@@ -197,36 +163,14 @@ impl FromStr for RawId {
 impl fmt::Display for RawId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::EntraUser {
-                cloud,
-                resource,
-                tenant,
-                object,
-            } => {
-                write!(
-                    f,
-                    "8:{}:{resource}_wf_{}_{}",
-                    cloud.acs(),
-                    tenant.hyphenated(),
-                    object.hyphenated()
-                )
+            Self::EntraUser { cloud, resource, tenant, object } => {
+                write!(f, "8:{}:{resource}_wf_{}_{}", cloud.acs(), tenant.hyphenated(), object.hyphenated())
             }
             Self::Phone(number) => write!(f, "4:{number}"),
             Self::Spool(id) => write!(f, "8:spool:{id}"),
             Self::TeamsApp { cloud, app } => write!(f, "28:{}:{}", cloud.teams(), app.hyphenated()),
-            Self::TeamsExtensionUser {
-                cloud,
-                resource,
-                tenant,
-                object,
-            } => {
-                write!(
-                    f,
-                    "8:{}:{resource}_{}_{}",
-                    cloud.acs(),
-                    tenant.hyphenated(),
-                    object.hyphenated()
-                )
+            Self::TeamsExtensionUser { cloud, resource, tenant, object } => {
+                write!(f, "8:{}:{resource}_{}_{}", cloud.acs(), tenant.hyphenated(), object.hyphenated())
             }
             Self::TeamsUser { cloud, object } => write!(f, "8:{}:{}", cloud.teams(), object.hyphenated()),
             Self::TeamsVisitor(id) => write!(f, "8:teamsvisitor:{id}"),
@@ -267,11 +211,7 @@ impl Cloud {
 fn acs(cloud: Cloud, rest: &str) -> Result<RawId, MalformedId> {
     let pieces: Vec<&str> = rest.split('_').collect();
     match *pieces.as_slice() {
-        [resource, user] => Ok(RawId::User(UserId {
-            cloud,
-            resource: resource.parse()?,
-            user: guid(user)?,
-        })),
+        [resource, user] => Ok(RawId::User(UserId { cloud, resource: resource.parse()?, user: guid(user)? })),
         [resource, "wf", tenant, object] => Ok(RawId::EntraUser {
             cloud,
             resource: resource.parse()?,
@@ -291,29 +231,17 @@ fn acs(cloud: Cloud, rest: &str) -> Result<RawId, MalformedId> {
 fn phone(number: &str) -> Result<RawId, MalformedId> {
     let digits = number.strip_prefix('+').unwrap_or(number);
     let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    if is_number || number == "anonymous" {
-        Ok(RawId::Phone(number.to_owned()))
-    } else {
-        Err(MalformedId)
-    }
+    if is_number || number == "anonymous" { Ok(RawId::Phone(number.to_owned())) } else { Err(MalformedId) }
 }
 
 fn opaque(id: &str) -> Result<String, MalformedId> {
     let closed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    if !id.is_empty() && id.bytes().all(closed) {
-        Ok(id.to_owned())
-    } else {
-        Err(MalformedId)
-    }
+    if !id.is_empty() && id.bytes().all(closed) { Ok(id.to_owned()) } else { Err(MalformedId) }
 }
 
 /// A GUID in the hyphenated form only; upper-case digits are accepted and written back in lower case.
 pub(crate) fn guid(text: &str) -> Result<Uuid, MalformedId> {
-    if text.len() == 36 {
-        Uuid::try_parse(text).map_err(|_| MalformedId)
-    } else {
-        Err(MalformedId)
-    }
+    if text.len() == 36 { Uuid::try_parse(text).map_err(|_| MalformedId) } else { Err(MalformedId) }
 }
 
 #[cfg(test)]
@@ -384,10 +312,7 @@ mod tests {
         let at = datetime!(2024-08-12 22:11:01.9 UTC);
         let text = UserId::mint(resource, at, &SeededRandom::new(7)).to_string();
         assert_eq!(text.len(), 79);
-        assert!(
-            text.starts_with("8:acs:1b5cc06b-f352-4571-b1e6-d9b259b7c776_00000021-e886-"),
-            "{text}"
-        );
+        assert!(text.starts_with("8:acs:1b5cc06b-f352-4571-b1e6-d9b259b7c776_00000021-e886-"), "{text}");
         assert_eq!(text.matches('_').count(), 1);
     }
 

@@ -25,7 +25,7 @@ pub const ISSUED_AT_LEEWAY: Duration = Duration::seconds(5);
 /// Longer than any token the identity can have been given.
 pub const TOMBSTONE: Duration = Duration::hours(48);
 
-/// Shortest time between two reloads of the access keys that only a failed signature asks for.
+/// How long failed signatures cause no further look at the pointer after one that found nothing new.
 pub const KEY_REFRESH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Lifetime {
@@ -79,10 +79,7 @@ mod tests {
     #[test]
     fn the_bounds_are_inclusive() {
         for minutes in [60, 61, 1439, 1440] {
-            assert_eq!(
-                Lifetime::from_minutes(minutes).map(Lifetime::as_seconds),
-                Ok(minutes * 60)
-            );
+            assert_eq!(Lifetime::from_minutes(minutes).map(Lifetime::as_seconds), Ok(minutes * 60));
         }
         for minutes in [i64::MIN, -60, 0, 59, 1441, 65_596, i64::MAX] {
             assert_eq!(Lifetime::from_minutes(minutes), Err(LifetimeOutOfRange(minutes)));

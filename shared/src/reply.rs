@@ -86,22 +86,14 @@ const EXPIRES_ON: &[BorrowedFormatItem<'_>] =
 
 impl CreatedBody {
     pub(crate) fn new(identity: &RawId, access_token: Option<TokenBody>) -> Self {
-        Self {
-            identity: IdentityBody {
-                id: identity.to_string(),
-            },
-            access_token,
-        }
+        Self { identity: IdentityBody { id: identity.to_string() }, access_token }
     }
 }
 
 impl TokenBody {
     pub(crate) fn new(token: AccessToken, expires_on: OffsetDateTime) -> Self {
         // The format has only components every date has.
-        Self {
-            token,
-            expires_on: expires_on.format(EXPIRES_ON).unwrap_or_default(),
-        }
+        Self { token, expires_on: expires_on.format(EXPIRES_ON).unwrap_or_default() }
     }
 }
 
@@ -129,12 +121,7 @@ impl Envelope<'_> {
         let text = [
             (MS_CV, Some(format!("{}.0", self.request_id))),
             (X_PROCESSING_TIME, Some(format!("{}ms", self.latency.as_millis()))),
-            (
-                API_SUPPORTED_VERSIONS,
-                self.versions
-                    .filter(|_| reports_versions)
-                    .map(api_version::supported),
-            ),
+            (API_SUPPORTED_VERSIONS, self.versions.filter(|_| reports_versions).map(api_version::supported)),
         ];
         for (name, value) in text {
             if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
@@ -149,16 +136,10 @@ impl Envelope<'_> {
 
     fn refusal(&self, error: &Error) -> Response<Bytes> {
         let message = error.message(self.host);
-        let detail = ErrorDetail {
-            code: error.code(),
-            message: &message,
-            target: error.target(),
-        };
+        let detail = ErrorDetail { code: error.code(), message: &message, target: error.target() };
         let mut response = json(error.status(), "application/json", &ErrorBody { error: detail });
         if let Some(seconds) = error.retry_after() {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from(seconds));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Error::MethodNotAllowed(allowed) = error
             && let Ok(allowed) = HeaderValue::from_str(allowed)
@@ -177,9 +158,7 @@ fn json(status: StatusCode, content_type: &'static str, body: &impl Serialize) -
     // Plain structs of strings: writing them as JSON cannot fail.
     let mut response = Response::new(serde_json::to_vec(body).unwrap_or_default().into());
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 

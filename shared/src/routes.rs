@@ -109,10 +109,7 @@ impl Route {
 
     fn id_in(&self, segments: &[String]) -> String {
         let position = self.path.iter().position(|pattern| *pattern == ID);
-        position
-            .and_then(|index| segments.get(index))
-            .cloned()
-            .unwrap_or_default()
+        position.and_then(|index| segments.get(index)).cloned().unwrap_or_default()
     }
 
     /// The version a target names, of those this route has.
@@ -127,11 +124,7 @@ impl Route {
             [name] => name,
             _ => return Err(Error::ApiVersionAmbiguous(named.join(", "))),
         };
-        let known = self
-            .versions
-            .iter()
-            .copied()
-            .find(|version| version.as_str() == name);
+        let known = self.versions.iter().copied().find(|version| version.as_str() == name);
         known.ok_or_else(|| Error::ApiVersionUnsupported {
             path: target.path().to_owned(),
             version: name.to_owned(),
@@ -147,10 +140,7 @@ pub fn find(method: &Method, target: &Target) -> Result<Matched, Error> {
     let segments = target.segments().map_err(|_| Error::RouteNotFound)?;
     let on_path = || ROUTES.iter().filter(|route| route.matches(&segments));
     if let Some(route) = on_path().find(|route| route.method == method) {
-        return Ok(Matched {
-            route,
-            id: route.id_in(&segments),
-        });
+        return Ok(Matched { route, id: route.id_in(&segments) });
     }
     let allowed: Vec<&str> = on_path().map(|route| route.method.as_str()).collect();
     if allowed.is_empty() {
@@ -165,9 +155,7 @@ mod tests {
     use super::*;
 
     fn operation(method: &Method, target: &str) -> Option<(Operation, String)> {
-        find(method, &Target::from_wire(target))
-            .ok()
-            .map(|found| (found.route.operation, found.id))
+        find(method, &Target::from_wire(target)).ok().map(|found| (found.route.operation, found.id))
     }
 
     #[test]
@@ -175,10 +163,7 @@ mod tests {
         for id in ["8%3Aacs%3Aa_b", "8:acs:a_b", "8%3aacs%3aa_b"] {
             let found = |method, suffix: &str| operation(method, &format!("/identities/{id}{suffix}"));
             let id = "8:acs:a_b".to_owned();
-            assert_eq!(
-                found(&Method::DELETE, ""),
-                Some((Operation::DeleteIdentity, id.clone()))
-            );
+            assert_eq!(found(&Method::DELETE, ""), Some((Operation::DeleteIdentity, id.clone())));
             let issue = found(&Method::POST, "/:issueAccessToken?api-version=1");
             assert_eq!(issue, Some((Operation::IssueAccessToken, id.clone())));
             let revoke = found(&Method::POST, "/%3ArevokeAccessTokens");
@@ -213,14 +198,8 @@ mod tests {
 
     #[test]
     fn an_encoded_slash_stays_inside_its_segment() {
-        let found = operation(
-            &Method::POST,
-            "/identities/a%2F:issueAccessToken/:revokeAccessTokens",
-        );
-        assert_eq!(
-            found,
-            Some((Operation::RevokeAccessTokens, "a/:issueAccessToken".to_owned()))
-        );
+        let found = operation(&Method::POST, "/identities/a%2F:issueAccessToken/:revokeAccessTokens");
+        assert_eq!(found, Some((Operation::RevokeAccessTokens, "a/:issueAccessToken".to_owned())));
     }
 
     #[test]
@@ -231,20 +210,14 @@ mod tests {
             assert_eq!(version(&format!("?api-version={known}")).ok(), Some(*known));
         }
         assert!(matches!(version(""), Err(Error::ApiVersionUnspecified)));
-        assert!(matches!(
-            version("?api-version="),
-            Err(Error::ApiVersionUnspecified)
-        ));
+        assert!(matches!(version("?api-version="), Err(Error::ApiVersionUnspecified)));
         let twice = "?api-version=2023-10-01&api-version=2025-06-30";
         assert!(matches!(version(twice), Err(Error::ApiVersionAmbiguous(_))));
         let same = "?api-version=2023-10-01&API-Version=2023-10-01";
         assert_eq!(version(same).ok(), Some(ApiVersion::V2023_10_01));
         for unknown in ["2020-07-20-preview2", "2023-10-1", "2023-10-01 ", "9999-01-01"] {
             let refused = version(&format!("?api-version={unknown}"));
-            assert!(
-                matches!(refused, Err(Error::ApiVersionUnsupported { .. })),
-                "{unknown}"
-            );
+            assert!(matches!(refused, Err(Error::ApiVersionUnsupported { .. })), "{unknown}");
         }
     }
 }

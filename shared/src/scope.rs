@@ -30,13 +30,8 @@ pub enum ScopeFault {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 5] = [
-        Self::Chat,
-        Self::Voip,
-        Self::ChatJoin,
-        Self::ChatJoinLimited,
-        Self::VoipJoin,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Chat, Self::Voip, Self::ChatJoin, Self::ChatJoinLimited, Self::VoipJoin];
 
     /// The scope's name on the wire.
     #[must_use]
@@ -81,11 +76,7 @@ impl ScopeSet {
                 scopes.push(scope);
             }
         }
-        if scopes.is_empty() {
-            Err(ScopeFault::Empty)
-        } else {
-            Ok(Self(scopes))
-        }
+        if scopes.is_empty() { Err(ScopeFault::Empty) } else { Ok(Self(scopes)) }
     }
 
     /// The scopes in request order.
@@ -142,16 +133,7 @@ mod tests {
 
     #[test]
     fn nothing_but_the_five_names_is_a_scope() {
-        for name in [
-            "",
-            "Chat",
-            "CHAT",
-            " chat",
-            "chat.",
-            "chat.joi",
-            "chat.join.limited2",
-            "voip,chat",
-        ] {
+        for name in ["", "Chat", "CHAT", " chat", "chat.", "chat.joi", "chat.join.limited2", "voip,chat"] {
             assert_eq!(name.parse::<Scope>(), Err(ScopeFault::Unknown(name.to_owned())));
         }
         assert_eq!(ScopeSet::parse([]), Err(ScopeFault::Empty));

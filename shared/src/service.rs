@@ -16,9 +16,10 @@ use crate::authn::{Caller, Denial};
 use crate::context::{Clock, Random};
 use crate::error::Error;
 use crate::ids::RawId;
-use crate::keys::Slot;
+use crate::keys::access::AccessKeys;
 use crate::keys::ring::{KeyError, KeyRing};
 use crate::keys::signing::SigningKeys;
+use crate::keys::{Slot, VersionId};
 use crate::limits::MAX_CLIENT_REQUEST_ID;
 use crate::operations::{self, Request};
 use crate::reply::{CLIENT_REQUEST_ID, Envelope, Reply};
@@ -72,9 +73,7 @@ impl Service {
         let request_id = self.request_id();
         let client_request_id = client_request_id(&request.headers);
         let time = self.clock.now().format(&Rfc3339).unwrap_or_default();
-        let shown = client_request_id
-            .and_then(|id| id.to_str().ok())
-            .map(str::to_owned);
+        let shown = client_request_id.and_then(|id| id.to_str().ok()).map(str::to_owned);
         let event = AuditEvent::arrived(time, request_id.clone(), shown);
 
         let mut notes = Notes::default();
@@ -90,13 +89,8 @@ impl Service {
         };
         let response = envelope.seal(outcome.as_ref());
         let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        let event = event.decided(
-            notes,
-            response.status().as_u16(),
-            outcome.as_ref().err(),
-            latency_us,
-        );
-        self.audit.emit(&event);
+        let event = event.decided(notes, response.status().as_u16(), outcome.as_ref().err(), latency_us);
+        self.audit.request(&event);
         response
     }
 
@@ -109,53 +103,65 @@ impl Service {
         let Body::Complete(body) = &request.body else {
             return Err(Error::BodyTooLarge);
         };
-        let presented = Presented {
-            method: &request.method,
-            target: &request.target,
-            headers: &request.headers,
-            body,
-        };
+        let presented =
+            Presented { method: &request.method, target: &request.target, headers: &request.headers, body };
         let signed = SignedRequest::parse(&presented, &self.settings.hosts, self.clock.now())?;
         let caller = self.authenticate(&signed).await?;
         notes.slot(caller.slot);
         let Matched { route, id } = matched?;
         let version = route.version(&request.target)?;
-        let request = Request {
-            service: self,
-            signed: &signed,
-            caller: &caller,
-            id: &id,
-            body,
-            version,
-        };
+        let request = Request { service: self, signed: &signed, caller: &caller, id: &id, body, version };
         operations::run(route.operation, &request, notes).await
     }
 
     fn route(&self, request: &Inbound) -> Result<Matched, Error> {
         let matched = routes::find(&request.method, &request.target)?;
-        if self.functions.contains(&matched.route.function) {
-            Ok(matched)
-        } else {
-            Err(Error::RouteNotFound)
-        }
+        if self.functions.contains(&matched.route.function) { Ok(matched) } else { Err(Error::RouteNotFound) }
     }
 
-    /// Who signed the request, by the keys in memory: a refusal costs no I/O. Keys that fail may be old
-    /// ones, so now and then a failure looks whether the pointer names others.
+    /// Who signed the request, by the keys in memory: a refusal costs no I/O. Keys that fail may be former
+    /// ones, so a failure may look whether the pointer names others.
     async fn authenticate(&self, signed: &SignedRequest) -> Result<Caller, Error> {
-        if let Some((access_keys, keys)) = self.ring.cached_access() {
-            match signed.verify(&keys) {
-                Ok(slot) => return Ok(Caller { slot, access_keys }),
-                Err(denial) if !self.ring.may_refresh(self.clock.uptime()) => return Err(denial.into()),
-                Err(_) => {}
+        let tried = self.ring.cached_access();
+        if let Some((access_keys, keys)) = &tried
+            && let Ok(slot) = signed.verify(keys)
+        {
+            return Ok(Caller { slot, access_keys: access_keys.clone() });
+        }
+        self.look_for_other_keys(signed, tried.map(|(version, _)| version)).await
+    }
+
+    /// One look at a time: whoever comes meanwhile waits for its outcome. A look that finds nothing new
+    /// closes the way for a second, so that a flood of wrong signatures costs one read a second.
+    async fn look_for_other_keys(
+        &self,
+        signed: &SignedRequest,
+        tried: Option<VersionId>,
+    ) -> Result<Caller, Error> {
+        let _look = self.ring.begin_look().await;
+        let cached = self.ring.cached_access().filter(|(version, _)| Some(version) != tried.as_ref());
+        let (access_keys, keys) = match cached {
+            Some(found_meanwhile) => found_meanwhile,
+            None if self.ring.may_look(self.clock.uptime()) => self.access_keys_in_force().await?,
+            None => return Err(Denial::Signature.into()),
+        };
+        if Some(&access_keys) == tried.as_ref() {
+            self.ring.found_nothing_new(self.clock.uptime());
+            return Err(Denial::Signature.into());
+        }
+        Ok(Caller { slot: signed.verify(&keys)?, access_keys })
+    }
+
+    async fn access_keys_in_force(&self) -> Result<(VersionId, Arc<AccessKeys>), Error> {
+        let mut attempt = 1;
+        loop {
+            let pointer = self.store.read(None).await?.pointer;
+            match self.ring.access(&pointer).await {
+                Ok(keys) => return Ok((pointer.access_keys, keys)),
+                Err(KeyError::Vault(VaultError::NoSuchVersion)) if attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error.into()),
             }
         }
-        let pointer = self.store.read(None).await?.pointer;
-        let keys = self.ring.access(&pointer).await?;
-        Ok(Caller {
-            slot: signed.verify(&keys)?,
-            access_keys: pointer.access_keys,
-        })
     }
 
     /// One strong read of pointer and identity; if the pointer names other access keys than the caller
@@ -181,11 +187,7 @@ impl Service {
                 Err(Unconfirmed::Denied(denial)) => return Err(denial.into()),
                 Err(Unconfirmed::Failed(error)) => return Err(error.into()),
                 Ok((slot, signing)) => {
-                    return Ok(Session {
-                        slot,
-                        identity: snapshot.identity,
-                        signing,
-                    });
+                    return Ok(Session { slot, identity: snapshot.identity, signing });
                 }
             }
         }
@@ -203,11 +205,7 @@ impl Service {
             let keys = self.ring.access(&snapshot.pointer).await?;
             request.signed.verify(&keys)?
         };
-        let signing = if mints {
-            Some(self.ring.signing(&snapshot.pointer).await?)
-        } else {
-            None
-        };
+        let signing = if mints { Some(self.ring.signing(&snapshot.pointer).await?) } else { None };
         Ok((slot, signing))
     }
 

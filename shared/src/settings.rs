@@ -62,25 +62,16 @@ impl Settings {
     /// # Errors
     /// [`SettingsFaults`] naming every value that is missing or malformed.
     pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, SettingsFaults> {
-        let mut reader = Reader {
-            lookup,
-            faults: Vec::new(),
-        };
+        let mut reader = Reader { lookup, faults: Vec::new() };
         let id = reader.required("RESOURCE_ID", "a GUID");
         let location = reader.required("RESOURCE_LOCATION", "a name like unitedstates");
         let region = reader.required("RESOURCE_REGION", "a name like amer");
         let issuer = reader.required("ISSUER", "an https URL without query or fragment");
         let hosts = reader.required("ACCEPTED_HOSTS", "host names or host:port, separated by commas");
         match (id, issuer, location, region, hosts) {
-            (Some(id), Some(issuer), Some(location), Some(region), Some(hosts)) => Ok(Self {
-                resource: Resource {
-                    id,
-                    issuer,
-                    location,
-                    region,
-                },
-                hosts,
-            }),
+            (Some(id), Some(issuer), Some(location), Some(region), Some(hosts)) => {
+                Ok(Self { resource: Resource { id, issuer, location, region }, hosts })
+            }
             _ => Err(SettingsFaults(reader.faults)),
         }
     }
@@ -182,12 +173,8 @@ mod tests {
     use super::*;
 
     fn read(values: &[(&str, &str)]) -> Result<Settings, SettingsFaults> {
-        let lookup = |name: &str| {
-            values
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, v)| (*v).to_owned())
-        };
+        let lookup =
+            |name: &str| values.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
         Settings::read(&lookup)
     }
 
@@ -196,10 +183,7 @@ mod tests {
         ("RESOURCE_LOCATION", "unitedstates"),
         ("RESOURCE_REGION", "amer"),
         ("ISSUER", "https://identity.example.com"),
-        (
-            "ACCEPTED_HOSTS",
-            "identity.example.com, a1b2.execute-api.us-east-1.amazonaws.com",
-        ),
+        ("ACCEPTED_HOSTS", "identity.example.com, a1b2.execute-api.us-east-1.amazonaws.com"),
     ];
 
     #[test]
@@ -228,15 +212,9 @@ mod tests {
 
     #[test]
     fn an_issuer_that_some_sdk_cannot_decode_is_refused() {
-        for text in [
-            "http://a",
-            "https://",
-            "https:///a",
-            "https://a?b",
-            "https://a#b",
-            "https://a~b",
-            "https://ä",
-        ] {
+        for text in
+            ["http://a", "https://", "https:///a", "https://a?b", "https://a#b", "https://a~b", "https://ä"]
+        {
             assert!(text.parse::<Issuer>().is_err(), "{text}");
         }
     }

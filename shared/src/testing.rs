@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RsaKey
 use time::OffsetDateTime;
 use time::macros::datetime;
 
-use crate::audit::{Audit, AuditEvent};
+use crate::audit::{Audit, AuditEvent, KeyEvent};
 use crate::context::{Clock, Random};
 use crate::keys::Algorithm;
 use crate::keys::signing::{SigningKey, SigningKeys};
@@ -40,9 +40,7 @@ impl FrozenClock {
     /// A clock that shows [`NOON`].
     #[must_use]
     pub fn at_noon() -> Arc<Self> {
-        Arc::new(Self {
-            milliseconds: AtomicI64::new(0),
-        })
+        Arc::new(Self { milliseconds: AtomicI64::new(0) })
     }
 
     /// Moves the clock.
@@ -65,9 +63,7 @@ impl SeededRandom {
     /// The stream of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self {
-            state: AtomicU64::new(seed),
-        }
+        Self { state: AtomicU64::new(seed) }
     }
 
     // SplitMix64 (Steele, Lea and Flood, 2014).
@@ -92,6 +88,10 @@ impl Random for SeededRandom {
 }
 
 impl CapturedAudit {
+    fn push(&self, line: serde_json::Result<String>) {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line.unwrap_or_default());
+    }
+
     /// The lines so far.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
@@ -100,12 +100,12 @@ impl CapturedAudit {
 }
 
 impl Audit for CapturedAudit {
-    fn emit(&self, event: &AuditEvent) {
-        let line = serde_json::to_string(event).unwrap_or_default();
-        self.lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(line);
+    fn request(&self, event: &AuditEvent) {
+        self.push(serde_json::to_string(event));
+    }
+
+    fn keys(&self, event: &KeyEvent) {
+        self.push(serde_json::to_string(event));
     }
 }
 
@@ -129,10 +129,10 @@ pub fn settings() -> Settings {
     }
 }
 
-/// How many keys of each algorithm the tests have between them.
+/// How many keys of each algorithm are made once and kept.
 const KEYS: usize = 9;
 
-/// One of the test run's keys; the same for the same index.
+/// One of the test run's keys. The first nine are the same for the same index; later ones are always new.
 #[must_use]
 pub fn signing_key(algorithm: Algorithm, index: usize) -> SigningKey {
     static RSA: [OnceLock<Secret>; KEYS] = [const { OnceLock::new() }; KEYS];
@@ -141,10 +141,10 @@ pub fn signing_key(algorithm: Algorithm, index: usize) -> SigningKey {
         Algorithm::Rs256 => (&RSA, rsa_pkcs8),
         Algorithm::Es256 => (&EC, ecdsa_pkcs8),
     };
-    let pkcs8 = keys.get(index % KEYS).map(|key| key.get_or_init(make).clone());
-    match pkcs8.map(|pkcs8| SigningKey::from_pkcs8(algorithm, pkcs8)) {
-        Some(Ok(key)) => key,
-        _ => unreachable!("a generated key parses"),
+    let pkcs8 = keys.get(index).map_or_else(make, |key| key.get_or_init(make).clone());
+    match SigningKey::from_pkcs8(algorithm, pkcs8) {
+        Ok(key) => key,
+        Err(fault) => unreachable!("{fault}"),
     }
 }
 
@@ -162,28 +162,16 @@ pub fn signing_keys(algorithm: Algorithm, index: usize) -> SigningKeys {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "test keys are made once a run, not handed in"
-)]
+#[expect(clippy::disallowed_methods, reason = "test keys are made once a run, not handed in")]
 fn rsa_pkcs8() -> Secret {
     let pair = RsaKeyPair::generate(KeySize::Rsa2048);
     let der = pair.and_then(|pair| AsDer::<Pkcs8V1Der<'_>>::as_der(&pair));
-    der.map_or_else(
-        |_| unreachable!("key generation works"),
-        |der| Secret::new(der.as_ref().to_vec()),
-    )
+    der.map_or_else(|_| unreachable!("key generation works"), |der| Secret::new(der.as_ref().to_vec()))
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "test keys are made once a run, not handed in"
-)]
+#[expect(clippy::disallowed_methods, reason = "test keys are made once a run, not handed in")]
 fn ecdsa_pkcs8() -> Secret {
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING);
     let der = pair.and_then(|pair| pair.to_pkcs8v1());
-    der.map_or_else(
-        |_| unreachable!("key generation works"),
-        |der| Secret::new(der.as_ref().to_vec()),
-    )
+    der.map_or_else(|_| unreachable!("key generation works"), |der| Secret::new(der.as_ref().to_vec()))
 }

@@ -36,17 +36,8 @@ print(json.dumps(client.get_token(CommunicationUserIdentifier(sys.argv[1]), scop
 "#;
 
 fn in_python<T: serde::de::DeserializeOwned>(server: &Server, program: &str, arguments: &[&str]) -> T {
-    let output = server
-        .command(python())
-        .args(["-c", program])
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = server.command(python()).args(["-c", program]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -76,14 +67,8 @@ async fn users_tokens_and_revocations_survive_a_restart() {
         let verifier = &verifier;
         async move { verifier.verify(&token).await }
     };
-    assert!(matches!(
-        refused(&revoked).await,
-        Err(VerifyError::Refused(TokenFault::Revoked))
-    ));
-    assert!(matches!(
-        refused(&orphaned).await,
-        Err(VerifyError::Refused(TokenFault::IdentityGone))
-    ));
+    assert!(matches!(refused(&revoked).await, Err(VerifyError::Refused(TokenFault::Revoked))));
+    assert!(matches!(refused(&orphaned).await, Err(VerifyError::Refused(TokenFault::IdentityGone))));
 }
 
 async fn open(state: &Path) -> Platform {
@@ -102,9 +87,7 @@ async fn open(state: &Path) -> Platform {
 /// The lines under a heading of the start page, up to the next blank line.
 fn example<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
     let from = page.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
-    from.take_while(|line| !line.is_empty())
-        .map(str::trim_start)
-        .collect()
+    from.take_while(|line| !line.is_empty()).map(str::trim_start).collect()
 }
 
 #[test]
@@ -117,26 +100,14 @@ fn the_examples_of_the_start_page_work_when_pasted() {
     assert_eq!((in_python.len(), in_javascript.len()), (3, 3));
     let mut commands = [server.command(python()), server.command("node")];
     commands[0].args(["-c", &in_python.join("\n")]);
-    commands[1]
-        .args(["-e", &in_javascript.join("\n")])
-        .current_dir(javascript());
+    commands[1].args(["-e", &in_javascript.join("\n")]).current_dir(javascript());
     for command in &mut commands {
         let output = command.output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let token = text
-            .split(['\'', '"'])
-            .find(|part| part.starts_with("eyJ"))
-            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let token = text.split(['\'', '"']).find(|part| part.starts_with("eyJ")).unwrap();
         let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
-        assert!(
-            String::from_utf8(header).unwrap().contains("ES256"),
-            "the chosen algorithm signs"
-        );
+        assert!(String::from_utf8(header).unwrap().contains("ES256"), "the chosen algorithm signs");
     }
 }
 
@@ -145,36 +116,14 @@ fn a_taken_port_or_directory_is_named() {
     let state = state_directory(SCRATCH, "taken");
     let server = Server::start(&state, &[]);
     let endpoint = server.value("COMMUNICATION_SERVICES_ENDPOINT");
-    let port = endpoint
-        .trim_end_matches('/')
-        .rsplit_once(':')
-        .unwrap()
-        .1
-        .to_owned();
+    let port = endpoint.trim_end_matches('/').rsplit_once(':').unwrap().1.to_owned();
     let other = state_directory(SCRATCH, "taken-other");
-    let refused = run(&[
-        "--https-port",
-        &port,
-        "--http-port",
-        "0",
-        "--data-dir",
-        other.to_str().unwrap(),
-    ]);
+    let refused = run(&["--https-port", &port, "--http-port", "0", "--data-dir", other.to_str().unwrap()]);
     let message = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success());
-    assert!(
-        message.contains(&port) && message.contains("--https-port"),
-        "{message}"
-    );
+    assert!(message.contains(&port) && message.contains("--https-port"), "{message}");
 
-    let refused = run(&[
-        "--https-port",
-        "0",
-        "--http-port",
-        "0",
-        "--data-dir",
-        state.to_str().unwrap(),
-    ]);
+    let refused = run(&["--https-port", "0", "--http-port", "0", "--data-dir", state.to_str().unwrap()]);
     let message = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success());
     assert!(message.contains(state.to_str().unwrap()), "{message}");

@@ -22,13 +22,9 @@ pub(crate) fn javascript() -> PathBuf {
 fn passes(test: &str, prepare: impl FnOnce(&Server) -> Command) {
     let server = Server::start(&state_directory(env!("CARGO_TARGET_TMPDIR"), test), &[]);
     let mut suite = prepare(&server);
-    let output = suite
-        .output()
-        .unwrap_or_else(|error| panic!("{suite:?}: {error}; has tests/run installed it?"));
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let output =
+        suite.output().unwrap_or_else(|error| panic!("{suite:?}: {error}; has tests/run installed it?"));
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
     no_secret_in_the_log(&server);
 }
@@ -37,10 +33,7 @@ fn no_secret_in_the_log(server: &Server) {
     let log = server.log();
     assert!(log.lines().count() > 5, "every request leaves a line");
     for line in log.lines() {
-        assert!(
-            serde_json::from_str::<serde_json::Value>(line).is_ok(),
-            "not a JSON line: {line}"
-        );
+        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "not a JSON line: {line}");
     }
     let key = |name: &str| server.value(name).split_once("accesskey=").unwrap().1.to_owned();
     for secret in [
@@ -58,9 +51,7 @@ fn no_secret_in_the_log(server: &Server) {
 fn python_sync_aio_and_raw() {
     passes("python", |server| {
         let mut suite = server.command(python());
-        suite
-            .args(["-m", "pytest", "-q", "-p", "no:cacheprovider"])
-            .arg(clients().join("python"));
+        suite.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).arg(clients().join("python"));
         suite
     });
 }
@@ -78,9 +69,7 @@ fn javascript_latest() {
 fn javascript_with_the_signer_that_doubles_the_port() {
     passes("javascript-common-2.3.1", |server| {
         let mut suite = server.command("node");
-        suite
-            .arg("--test")
-            .current_dir(clients().join("javascript-common-2.3.1"));
+        suite.arg("--test").current_dir(clients().join("javascript-common-2.3.1"));
         suite
     });
 }

@@ -52,13 +52,7 @@ async fn a_verification_makes_one_call_and_a_self_refuting_token_none() {
     let before = embedded.dynamodb.calls();
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let flipped = if signature.starts_with('A') { "B" } else { "A" };
-    for bad in [
-        "",
-        "a.b.c",
-        &token[1..],
-        signed,
-        &format!("{signed}.{flipped}{}", &signature[1..]),
-    ] {
+    for bad in ["", "a.b.c", &token[1..], signed, &format!("{signed}.{flipped}{}", &signature[1..])] {
         assert!(bench.verify(bad).await.is_err());
     }
     assert_eq!(embedded.dynamodb.calls() - before, 0);
@@ -76,31 +70,15 @@ async fn a_refused_request_makes_no_call() {
         (stranger, "POST", CREATE, "", 401),
         (&bench.primary, "POST", "/identities", "", 400),
         (&bench.primary, "POST", CREATE, "[]", 400),
-        (
-            &bench.primary,
-            "POST",
-            CREATE,
-            r#"{"createTokenWithScopes":["shout"]}"#,
-            400,
-        ),
-        (
-            &bench.primary,
-            "POST",
-            &issue,
-            r#"{"scopes":["chat"],"expiresInMinutes":59}"#,
-            400,
-        ),
+        (&bench.primary, "POST", CREATE, r#"{"createTokenWithScopes":["shout"]}"#, 400),
+        (&bench.primary, "POST", &issue, r#"{"scopes":["chat"],"expiresInMinutes":59}"#, 400),
         (&bench.primary, "POST", &foreign, r#"{"scopes":["chat"]}"#, 401),
         (&bench.primary, "PUT", CREATE, "", 405),
         (&bench.primary, "POST", "/elsewhere", "", 404),
     ];
     for (key, method, target, body, status) in refusals {
         let (reply, calls) = cost(&embedded, bench.send_as(key, method, target, body)).await;
-        assert_eq!(
-            (reply.status, calls),
-            (status, [0, 0]),
-            "{method} {target} {body}"
-        );
+        assert_eq!((reply.status, calls), (status, [0, 0]), "{method} {target} {body}");
     }
 }
 
@@ -116,9 +94,5 @@ async fn a_flood_of_wrong_signatures_looks_for_new_keys_once_a_second() {
         bench.clock.advance(1_000);
     }
     assert_eq!(embedded.dynamodb.calls() - before, 3);
-    assert_eq!(
-        embedded.secrets.calls_of("GetSecretValue"),
-        4,
-        "service and verifier setup, no reload"
-    );
+    assert_eq!(embedded.secrets.calls_of("GetSecretValue"), 4, "service and verifier setup, no reload");
 }

@@ -45,11 +45,7 @@ async fn every_body_gets_the_answer_its_row_says() {
         let reply = bench.send("POST", &target, body).await;
         assert_eq!(reply.status, row.status, "{}: {}", row.name, reply.text);
         assert_eq!(reply.code(), row.code, "{}", row.name);
-        let message = reply
-            .json
-            .pointer("/error/message")
-            .and_then(|text| text.as_str())
-            .unwrap_or("");
+        let message = reply.json.pointer("/error/message").and_then(|text| text.as_str()).unwrap_or("");
         if let Some(expected) = &row.message {
             assert_eq!(message, expected, "{}", row.name);
         }
@@ -74,11 +70,7 @@ fn check((name, reply, status, code, message, target, listed): Expectation<'_>) 
     }
     assert_eq!(reply.json, serde_json::json!({ "error": error }), "{name}");
     assert_eq!(reply.headers["content-type"], "application/json", "{name}");
-    assert_eq!(
-        reply.headers.contains_key("api-supported-versions"),
-        listed,
-        "{name}"
-    );
+    assert_eq!(reply.headers.contains_key("api-supported-versions"), listed, "{name}");
 }
 
 #[tokio::test]
@@ -88,92 +80,40 @@ async fn the_rows_about_identities() {
     let (resource, _) = own.split_once('_').unwrap();
     let unknown = format!("{resource}_00000000-0000-0000-0000-000000000001");
     let foreign = format!("8:acs:{0}_{0}", "00000000-0000-0000-0000-000000000000");
-    let not_found = (
-        404,
-        "IdentityNotFound",
-        "Provided identity doesn't exist.",
-        None,
-        true,
-    );
-    let not_owned = (
-        401,
-        "IdentityNotOwned",
-        "Provided identity doesn't belong to the resource.",
-        None,
-        true,
-    );
-    let malformed = (
-        400,
-        "ValidationError",
-        "Provided identity has invalid format.",
-        Some("id"),
-        true,
-    );
+    let not_found = (404, "IdentityNotFound", "Provided identity doesn't exist.", None, true);
+    let not_owned =
+        (401, "IdentityNotOwned", "Provided identity doesn't belong to the resource.", None, true);
+    let malformed = (400, "ValidationError", "Provided identity has invalid format.", Some("id"), true);
     let phone = "4:%2B12065550100";
     for (id, (status, code, message, target, listed)) in [
         (unknown.as_str(), not_found),
         (&foreign, not_owned),
-        (
-            "8:gcch-acs:1b5cc06b-f352-4571-b1e6-d9b259b7c776_00000000-0000-0000-0000-000000000001",
-            not_owned,
-        ),
+        ("8:gcch-acs:1b5cc06b-f352-4571-b1e6-d9b259b7c776_00000000-0000-0000-0000-000000000001", not_owned),
         ("8:orgid:00000000-0000-0000-0000-000000000001", not_found),
         ("nobody", malformed),
         ("8:acs:a_b", malformed),
         (phone, malformed),
     ] {
-        check((
-            id,
-            bench.issue(&bench.primary, id).await,
-            status,
-            code,
-            message,
-            target,
-            listed,
-        ));
+        check((id, bench.issue(&bench.primary, id).await, status, code, message, target, listed));
         check((id, bench.revoke(id).await, status, code, message, target, listed));
         let deleted = bench.delete(id).await;
         if status == 404 {
-            assert_eq!(
-                (deleted.status, deleted.text.as_str()),
-                (204, ""),
-                "{id}: delete tells nothing"
-            );
+            assert_eq!((deleted.status, deleted.text.as_str()), (204, ""), "{id}: delete tells nothing");
         } else {
             check((id, deleted, status, code, message, target, listed));
         }
     }
     assert_eq!(bench.delete(&own).await.status, 204);
     let (status, code, message, target, listed) = not_found;
-    check((
-        "deleted",
-        bench.issue(&bench.primary, &own).await,
-        status,
-        code,
-        message,
-        target,
-        listed,
-    ));
-    check((
-        "deleted",
-        bench.revoke(&own).await,
-        status,
-        code,
-        message,
-        target,
-        listed,
-    ));
+    check(("deleted", bench.issue(&bench.primary, &own).await, status, code, message, target, listed));
+    check(("deleted", bench.revoke(&own).await, status, code, message, target, listed));
 }
 
 #[tokio::test]
 async fn the_rows_about_callers_versions_and_paths() {
     let bench = bench().await;
     let now = bench.clock.now();
-    let call = Call {
-        method: "POST",
-        target: "/identities?api-version=2023-10-01",
-        body: "",
-    };
+    let call = Call { method: "POST", target: "/identities?api-version=2023-10-01", body: "" };
     let send = |key: &str, host: &str, at| {
         let request = sign(&call, key, host, at);
         let service = bench.service.clone();
@@ -184,33 +124,9 @@ async fn the_rows_about_callers_versions_and_paths() {
                   client and the server is greater than the allowed margin of 5 minutes.";
     let late = now - time::Duration::seconds(301);
     let stranger = "bm90IHRoZSBrZXkgb2YgdGhpcyByZXNvdXJjZSBhdCBhbGw=";
-    check((
-        "wrong key",
-        send(stranger, HOST, now).await,
-        401,
-        "Denied",
-        denied,
-        None,
-        false,
-    ));
-    check((
-        "wrong host",
-        send(&bench.primary, "elsewhere", now).await,
-        401,
-        "Denied",
-        denied,
-        None,
-        false,
-    ));
-    check((
-        "clock",
-        send(&bench.primary, HOST, late).await,
-        401,
-        "Denied",
-        skewed,
-        None,
-        false,
-    ));
+    check(("wrong key", send(stranger, HOST, now).await, 401, "Denied", denied, None, false));
+    check(("wrong host", send(&bench.primary, "elsewhere", now).await, 401, "Denied", denied, None, false));
+    check(("clock", send(&bench.primary, HOST, late).await, 401, "Denied", skewed, None, false));
     let unsupported = "The HTTP resource that matches the request URI 'https://localhost:8443/identities' does \
                        not support the API version '2019-01-01'.";
     let unspecified = "An API version is required, but was not specified.";
@@ -220,45 +136,13 @@ async fn the_rows_about_callers_versions_and_paths() {
         async move { bench.send("POST", &target, "").await }
     };
     let reply = version("?api-version=2019-01-01").await;
-    check((
-        "unsupported",
-        reply,
-        400,
-        "UnsupportedApiVersion",
-        unsupported,
-        None,
-        true,
-    ));
-    check((
-        "unspecified",
-        version("").await,
-        400,
-        "ApiVersionUnspecified",
-        unspecified,
-        None,
-        true,
-    ));
+    check(("unsupported", reply, 400, "UnsupportedApiVersion", unsupported, None, true));
+    check(("unspecified", version("").await, 400, "ApiVersionUnspecified", unspecified, None, true));
     let path = bench.send("POST", "/elsewhere", "").await;
-    check((
-        "path",
-        path,
-        404,
-        "NotFound",
-        "The path does not exist.",
-        None,
-        false,
-    ));
+    check(("path", path, 404, "NotFound", "The path does not exist.", None, false));
     let method = bench.send("PUT", "/identities?api-version=2023-10-01", "").await;
     assert_eq!(method.headers["allow"], "POST");
-    check((
-        "method",
-        method,
-        405,
-        "MethodNotAllowed",
-        "The path allows only: POST.",
-        None,
-        false,
-    ));
+    check(("method", method, 405, "MethodNotAllowed", "The path allows only: POST.", None, false));
     let mut large = sign(&call, &bench.primary, HOST, now);
     large.body = Body::TooLarge;
     let large = Reply::of(bench.service.handle(large).await);
@@ -288,9 +172,7 @@ async fn the_caller_is_judged_before_anything_else_is_said() {
 async fn successes_carry_the_headers_of_the_contract() {
     let bench = bench().await;
     let id = bench.create().await;
-    let created = bench
-        .send("POST", "/identities?api-version=2021-03-07", "{}")
-        .await;
+    let created = bench.send("POST", "/identities?api-version=2021-03-07", "{}").await;
     assert_eq!((created.status, created.text.len()), (201, 101));
     let issued = bench.issue(&bench.primary, &id).await;
     assert_eq!(issued.json["expiresOn"], "2024-03-02T12:00:00+00:00");
@@ -304,10 +186,7 @@ async fn successes_carry_the_headers_of_the_contract() {
         assert_eq!(header("api-supported-versions"), Some(SUPPORTED));
         assert_eq!(header("request-context"), Some("appId="));
         assert_eq!(header("x-processing-time"), Some("0ms"));
-        assert_eq!(
-            header("strict-transport-security"),
-            Some("max-age=31536000;includeSubDomains")
-        );
+        assert_eq!(header("strict-transport-security"), Some("max-age=31536000;includeSubDomains"));
         let vector = header("ms-cv").unwrap();
         assert!(vector.ends_with(".0") && vector.len() == 24, "{vector}");
         assert_eq!(header("x-ms-client-request-id"), None);
@@ -317,18 +196,11 @@ async fn successes_carry_the_headers_of_the_contract() {
 #[tokio::test]
 async fn a_client_request_id_is_echoed_only_when_sane() {
     let bench = bench().await;
-    let call = Call {
-        method: "POST",
-        target: "/identities?api-version=2023-10-01",
-        body: "",
-    };
+    let call = Call { method: "POST", target: "/identities?api-version=2023-10-01", body: "" };
     let long = "x".repeat(129);
-    for (id, echoed) in [
-        ("a2f1c0de-0000", true),
-        ("with space", false),
-        (long.as_str(), false),
-        ("\u{1b}[31m", false),
-    ] {
+    for (id, echoed) in
+        [("a2f1c0de-0000", true), ("with space", false), (long.as_str(), false), ("\u{1b}[31m", false)]
+    {
         let mut request = sign(&call, &bench.primary, HOST, bench.clock.now());
         let Ok(value) = http::HeaderValue::from_bytes(id.as_bytes()) else {
             continue;
@@ -336,10 +208,7 @@ async fn a_client_request_id_is_echoed_only_when_sane() {
         request.headers.insert("x-ms-client-request-id", value);
         let reply = Reply::of(bench.service.handle(request).await);
         assert_eq!(reply.status, 201);
-        let echo = reply
-            .headers
-            .get("x-ms-client-request-id")
-            .map(|value| value.as_bytes());
+        let echo = reply.headers.get("x-ms-client-request-id").map(|value| value.as_bytes());
         assert_eq!(echo, echoed.then_some(id.as_bytes()));
     }
 }
@@ -351,37 +220,16 @@ async fn there_is_exactly_one_audit_line_for_each_request() {
     bench.issue(&bench.secondary, &id).await;
     bench.revoke("nobody").await;
     bench.send("GET", "/", "").await;
-    let lines: Vec<serde_json::Value> = bench
-        .audit
-        .lines()
-        .iter()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines: Vec<serde_json::Value> =
+        bench.audit.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let fields = ["operation", "outcome", "status", "error", "identity", "slot"];
-    let seen: Vec<_> = lines
-        .iter()
-        .map(|line| fields.map(|field| line[field].to_string()))
-        .collect();
+    let seen: Vec<_> = lines.iter().map(|line| fields.map(|field| line[field].to_string())).collect();
     let id = format!("{id:?}");
     assert_eq!(
         seen,
         [
-            [
-                r#""create_identity""#,
-                r#""success""#,
-                "201",
-                "null",
-                &id,
-                r#""primary""#
-            ],
-            [
-                r#""issue_access_token""#,
-                r#""success""#,
-                "200",
-                "null",
-                &id,
-                r#""secondary""#
-            ],
+            [r#""create_identity""#, r#""success""#, "201", "null", &id, r#""primary""#],
+            [r#""issue_access_token""#, r#""success""#, "200", "null", &id, r#""secondary""#],
             [
                 r#""revoke_access_tokens""#,
                 r#""refused""#,
@@ -390,14 +238,7 @@ async fn there_is_exactly_one_audit_line_for_each_request() {
                 "null",
                 r#""primary""#
             ],
-            [
-                "null",
-                r#""refused""#,
-                "404",
-                r#""NotFound""#,
-                "null",
-                r#""primary""#
-            ],
+            ["null", r#""refused""#, "404", r#""NotFound""#, "null", r#""primary""#],
         ]
     );
 }

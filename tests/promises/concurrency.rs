@@ -23,10 +23,7 @@ async fn issue_revoke_issue_within_one_tick() {
         dead.push(token);
         for token in &dead {
             let refused = bench.verify(token).await;
-            assert!(
-                matches!(refused, Err(VerifyError::Refused(TokenFault::Revoked))),
-                "{refused:?}"
-            );
+            assert!(matches!(refused, Err(VerifyError::Refused(TokenFault::Revoked))), "{refused:?}");
         }
     }
 }
@@ -43,17 +40,8 @@ async fn fifty_revokes_at_once_with_answers_lost() {
         embedded.dynamodb.plan(move |operation| {
             let mut byte = [0];
             random.fill(&mut byte);
-            let after = [
-                None,
-                Some(Fault::BreakAfter),
-                Some(Fault::SilentAfter),
-                Some(Fault::Late),
-            ];
-            if operation == "UpdateItem" {
-                after[usize::from(byte[0] % 4)]
-            } else {
-                None
-            }
+            let after = [None, Some(Fault::BreakAfter), Some(Fault::SilentAfter), Some(Fault::Late)];
+            if operation == "UpdateItem" { after[usize::from(byte[0] % 4)] } else { None }
         });
         let tasks: Vec<_> = (0..50)
             .map(|_| {
@@ -70,22 +58,13 @@ async fn fifty_revokes_at_once_with_answers_lost() {
         }
         embedded.dynamodb.plan(|_| None);
         assert!(done > 0, "seed {seed}: some get through");
-        assert!(
-            bench.verify(&old).await.is_err(),
-            "seed {seed}: dead once any revoke returned"
-        );
+        assert!(bench.verify(&old).await.is_err(), "seed {seed}: dead once any revoke returned");
 
         assert_eq!(bench.revoke(&id).await.status, 204);
         let fresh = bench.issue(&bench.primary, &id).await.token().unwrap();
         embedded.dynamodb.deliver_late().await;
-        assert!(
-            bench.verify(&fresh).await.is_ok(),
-            "seed {seed}: late duplicates kill nothing fresh"
-        );
-        assert!(
-            bench.verify(&old).await.is_err(),
-            "seed {seed}: and bring nothing back"
-        );
+        assert!(bench.verify(&fresh).await.is_ok(), "seed {seed}: late duplicates kill nothing fresh");
+        assert!(bench.verify(&old).await.is_err(), "seed {seed}: and bring nothing back");
     }
 }
 
@@ -116,10 +95,6 @@ async fn a_creation_whose_answer_was_lost_is_recognised_by_its_retry() {
         (operation == "PutItem" && puts == 1).then_some(Fault::BreakAfter)
     });
     let id = bench.create().await;
-    assert_eq!(
-        embedded.dynamodb.calls_of("PutItem"),
-        3,
-        "one for the first identity, two for this"
-    );
+    assert_eq!(embedded.dynamodb.calls_of("PutItem"), 3, "one for the first identity, two for this");
     assert_eq!(bench.issue(&bench.primary, &id).await.status, 200);
 }

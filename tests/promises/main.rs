@@ -6,5 +6,7 @@ mod calls;
 mod catalogue;
 mod closed;
 mod concurrency;
+mod crash_matrix;
+mod history;
 mod quiet;
 mod state_machine;

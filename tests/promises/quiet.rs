@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use e2e::bench::{Bench, HOST, Ports, Reply};
-use e2e::faults::Fault;
+use e2e::faults::{CANARY, Fault};
 use e2e::signer::{Call, sign};
 use identity::context::Clock as _;
 use identity::keys::Algorithm;
@@ -14,18 +14,13 @@ async fn no_secret_is_ever_written() {
     let (ports, embedded) = Ports::embedded(41).await;
     let mut bench = Bench::new(ports, Algorithm::Es256, 41).await;
     let pointer = bench.ports.pointers.pointer().await.unwrap().unwrap();
-    let mut secrets = vec![bench.primary.clone(), bench.secondary.clone()];
-    for (secret, version) in [
-        (SecretName::AccessKeys, &pointer.access_keys),
-        (SecretName::SigningKeys, &pointer.signing_keys),
-    ] {
+    let mut secrets = vec![bench.primary.clone(), bench.secondary.clone(), CANARY.to_owned()];
+    for (secret, version) in
+        [(SecretName::AccessKeys, &pointer.access_keys), (SecretName::SigningKeys, &pointer.signing_keys)]
+    {
         let document = bench.ports.vault.read(secret, version).await.unwrap();
         let document: serde_json::Value = serde_json::from_slice(document.expose()).unwrap();
-        let texts = document
-            .as_object()
-            .unwrap()
-            .values()
-            .map(|value| value.get("pkcs8").unwrap_or(value));
+        let texts = document.as_object().unwrap().values().map(|value| value.get("pkcs8").unwrap_or(value));
         secrets.extend(texts.map(|text| text.as_str().unwrap().to_owned()));
     }
     let mut bodies = Vec::new();
@@ -34,11 +29,7 @@ async fn no_secret_is_ever_written() {
         embedded.dynamodb.plan(move |_| fault);
         embedded.secrets.plan(move |_| fault);
         for (method, target, body) in requests(&id) {
-            let call = Call {
-                method,
-                target: &target,
-                body,
-            };
+            let call = Call { method, target: &target, body };
             let mut request = sign(&call, &bench.primary, HOST, bench.clock.now());
             let signature = request.headers["authorization"].to_str().unwrap();
             secrets.push(signature.rsplit_once("Signature=").unwrap().1.to_owned());
@@ -62,26 +53,14 @@ async fn no_secret_is_ever_written() {
 
 fn requests(id: &str) -> Vec<(&'static str, String, &'static str)> {
     vec![
-        (
-            "POST",
-            "/identities?api-version=2023-10-01".to_owned(),
-            r#"{"createTokenWithScopes":["chat"]}"#,
-        ),
+        ("POST", "/identities?api-version=2023-10-01".to_owned(), r#"{"createTokenWithScopes":["chat"]}"#),
         (
             "POST",
             format!("/identities/{id}/:issueAccessToken?api-version=2023-10-01"),
             r#"{"scopes":["chat"]}"#,
         ),
-        (
-            "POST",
-            format!("/identities/{id}/:issueAccessToken?api-version=2023-10-01"),
-            r#"{"scopes":"#,
-        ),
-        (
-            "POST",
-            format!("/identities/{id}/:revokeAccessTokens?api-version=2023-10-01"),
-            "",
-        ),
+        ("POST", format!("/identities/{id}/:issueAccessToken?api-version=2023-10-01"), r#"{"scopes":"#),
+        ("POST", format!("/identities/{id}/:revokeAccessTokens?api-version=2023-10-01"), ""),
         ("POST", "/identities".to_owned(), ""),
         ("TRACE", "/identities?api-version=2023-10-01".to_owned(), ""),
     ]

@@ -1,10 +1,12 @@
 //! Random histories against a model. After every step every token ever minted is verified: spot checks
 //! would miss a token that comes back.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 
-use e2e::bench::{Bench, Ports, Reply};
-use e2e::faults::{Fault, FaultyClient};
+use e2e::bench::{Bench, Embedded, Ports, Reply};
+use e2e::faults::Fault;
+use identity::keys::rotation::{AccessSlot, Change};
 use identity::keys::{Algorithm, Slot};
 use identity::store::memory::{self, Memory};
 use identity::token::verify::VerifyError;
@@ -25,13 +27,15 @@ enum Step {
     /// The calls of the next request meet these.
     Faults(Vec<Fault>),
     Issue(usize, Slot),
+    /// Rotates or regenerates.
+    ReplaceKeys(Change),
     Restart,
     Revoke(usize),
 }
 
 /// Where faults are planned.
 enum Backend {
-    Embedded(FaultyClient),
+    Embedded(Embedded),
     Memory(Arc<Memory>),
 }
 
@@ -39,6 +43,7 @@ enum Backend {
 struct Minted {
     token: String,
     identity: usize,
+    slot: Slot,
     /// Minutes on the clock at which it has ended.
     ends: u32,
     /// A revoke or delete that began after it was issued has returned success.
@@ -55,6 +60,8 @@ struct Model {
     tokens: Vec<Minted>,
     minutes: u32,
     faults: Vec<Fault>,
+    /// An unclear replacement of keys may still take effect.
+    keys_haunted: bool,
 }
 
 struct Identity {
@@ -68,14 +75,24 @@ struct Identity {
 impl Backend {
     fn plan(&self, faults: Vec<Fault>) {
         match self {
-            Self::Embedded(client) => client.plan_next(faults),
+            Self::Embedded(services) => {
+                // One plan for both services: whichever is called next meets the next fault.
+                let faults = Arc::new(Mutex::new(VecDeque::from(faults)));
+                for client in [&services.dynamodb, &services.secrets] {
+                    let faults = Arc::clone(&faults);
+                    client.plan(move |_| faults.lock().unwrap().pop_front());
+                }
+            }
             Self::Memory(memory) => memory.plan(faults.into_iter().map(in_memory)),
         }
     }
 
     async fn deliver_late(&self) {
         match self {
-            Self::Embedded(client) => client.deliver_late().await,
+            Self::Embedded(services) => {
+                services.dynamodb.deliver_late().await;
+                services.secrets.deliver_late().await;
+            }
             Self::Memory(memory) => memory.deliver_delayed(),
         }
     }
@@ -86,6 +103,7 @@ fn in_memory(fault: Fault) -> Option<memory::Fault> {
         Fault::BreakAfter | Fault::SilentAfter => Some(memory::Fault::After),
         Fault::Late => Some(memory::Fault::Delayed),
         Fault::Unprocessed => None,
+        // Whatever else: nothing happened.
         _ => Some(memory::Fault::Before),
     }
 }
@@ -111,42 +129,34 @@ impl Model {
             Step::Create { with_token } => self.create(*with_token, faulty).await,
             Step::Delete(pick) => self.end(*pick, true, faulty).await,
             Step::DeliverLate => {
+                self.backend.plan(Vec::new());
                 self.backend.deliver_late().await;
                 for identity in &mut self.identities {
                     identity.haunted = false;
                 }
+                self.keys_haunted = false;
+                self.bench.learn_access_keys().await;
             }
             Step::Faults(faults) => self.faults = faults.clone(),
             Step::Issue(pick, slot) => self.issue(*pick, *slot, faulty).await,
+            Step::ReplaceKeys(change) => self.replace_keys(*change, faulty).await,
             Step::Restart => self.bench.restart(),
             Step::Revoke(pick) => self.end(*pick, false, faulty).await,
         }
     }
 
     async fn create(&mut self, with_token: bool, faulty: bool) {
-        let body = if with_token {
-            r#"{"createTokenWithScopes":["voip","chat"]}"#
-        } else {
-            ""
-        };
-        let reply = self
-            .bench
-            .send("POST", "/identities?api-version=2023-10-01", body)
-            .await;
+        let body = if with_token { r#"{"createTokenWithScopes":["voip","chat"]}"# } else { "" };
+        let reply = self.bench.send("POST", "/identities?api-version=2023-10-01", body).await;
         if reply.status == 503 && faulty {
             return;
         }
         assert_eq!(reply.status, 201, "{}", reply.text);
         let id = reply.id().unwrap();
         assert!(self.identities.iter().all(|known| known.id != id), "an id twice");
-        self.identities.push(Identity {
-            id,
-            deleted: false,
-            maybe_deleted: false,
-            haunted: false,
-        });
+        self.identities.push(Identity { id, deleted: false, maybe_deleted: false, haunted: false });
         if with_token {
-            self.keep(&reply, self.identities.len() - 1);
+            self.keep(&reply, self.identities.len() - 1, Slot::Primary);
         }
     }
 
@@ -159,7 +169,7 @@ impl Model {
         match reply.status {
             200 => {
                 assert!(!identity.deleted, "a deleted identity was given a token");
-                self.keep(&reply, index);
+                self.keep(&reply, index, slot);
             }
             404 => assert!(identity.deleted || identity.maybe_deleted, "{}", reply.text),
             status => assert!(status == 503 && faulty, "{}", reply.text),
@@ -178,13 +188,13 @@ impl Model {
             self.bench.revoke(&identity.id).await
         };
         match reply.status {
-            204 => identity.deleted |= deletes,
+            204 => {
+                identity.deleted |= deletes;
+                // The revision has moved on: no late revoke can act any more. A late delete still can.
+                identity.haunted &= identity.maybe_deleted;
+            }
             404 => {
-                assert!(
-                    !deletes && (identity.deleted || identity.maybe_deleted),
-                    "{}",
-                    reply.text
-                );
+                assert!(!deletes && (identity.deleted || identity.maybe_deleted), "{}", reply.text);
                 identity.deleted = true;
             }
             status => {
@@ -199,13 +209,34 @@ impl Model {
         }
     }
 
-    fn keep(&mut self, reply: &Reply, identity: usize) {
+    async fn replace_keys(&mut self, change: Change, faulty: bool) {
+        let outcome = self.bench.replace_keys(change).await;
+        self.backend.plan(Vec::new());
+        assert!(outcome.is_ok() || faulty, "{outcome:?}");
+        let killed = |slot: Slot| match change {
+            Change::RotateSigningKeys => true,
+            Change::RegenerateAccessKey(regenerated) => slot == regenerated.into(),
+        };
+        // A replacement that failed, or that healed one which had, may reach any slot.
+        let unclear = outcome.is_err() || self.keys_haunted;
+        for minted in &mut self.tokens {
+            minted.must_be_dead |= outcome.is_ok() && killed(minted.slot);
+            minted.may_be_dead |= unclear || killed(minted.slot);
+        }
+        self.keys_haunted = outcome.is_err();
+        self.bench.learn_access_keys().await;
+    }
+
+    fn keep(&mut self, reply: &Reply, identity: usize, slot: Slot) {
         self.tokens.push(Minted {
             token: reply.token().unwrap(),
             identity,
+            slot,
             ends: self.minutes + 1_440,
             must_be_dead: false,
-            may_be_dead: self.identities[identity].haunted || self.identities[identity].maybe_deleted,
+            may_be_dead: self.keys_haunted
+                || self.identities[identity].haunted
+                || self.identities[identity].maybe_deleted,
             seen_dead: false,
         });
     }
@@ -229,6 +260,12 @@ impl Model {
     }
 }
 
+const CHANGES: [Change; 3] = [
+    Change::RotateSigningKeys,
+    Change::RegenerateAccessKey(AccessSlot::Primary),
+    Change::RegenerateAccessKey(AccessSlot::Secondary),
+];
+
 fn step() -> impl Strategy<Value = Step> {
     let fault = prop::sample::select(Fault::ALL.to_vec());
     let slot = prop::sample::select(vec![Slot::Primary, Slot::Secondary]);
@@ -242,31 +279,25 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::DeliverLate),
         1 => (0_u16..800).prop_map(|minutes| Step::Advance { minutes }),
         1 => Just(Step::Restart),
+        1 => prop::sample::select(CHANGES.to_vec()).prop_map(Step::ReplaceKeys),
     ]
 }
 
 fn check(cases: u32, embedded: bool) {
     // Seeded, so that a failure is the same on every machine; the failing history is printed.
-    let config = Config {
-        cases,
-        failure_persistence: None,
-        ..Config::default()
-    };
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(
         config,
         proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
     );
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let history = (any::<u64>(), prop::collection::vec(step(), 1..40));
     let outcome = runner.run(&history, |(seed, steps)| {
         runtime.block_on(async {
             let (ports, backend) = if embedded {
                 let (ports, embedded) = Ports::embedded(seed).await;
-                (ports, Backend::Embedded(embedded.dynamodb))
+                (ports, Backend::Embedded(embedded))
             } else {
                 let (ports, memory) = Ports::memory();
                 (ports, Backend::Memory(memory))
@@ -280,6 +311,7 @@ fn check(cases: u32, embedded: bool) {
                 tokens,
                 minutes: 0,
                 faults: Vec::new(),
+                keys_haunted: false,
             };
             model.run(&steps).await;
         });

@@ -1,14 +1,15 @@
-//! A whole resource in one process: the service over either store, a frozen clock, seeded randomness, and
-//! a ledger of every token ever minted, so that after any step all of them can be verified.
+//! A whole resource in one process: the service over either store, a frozen clock, seeded randomness.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::Response;
 use identity::context::{Clock as _, Random as _};
 use identity::keys::access::AccessKeys;
 use identity::keys::ring::KeyRing;
-use identity::keys::setup::Setup;
+use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
+use identity::keys::signing::SigningKey;
 use identity::keys::{Algorithm, Slot};
 use identity::routes::Function;
 use identity::service::Service;
@@ -18,7 +19,7 @@ use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, settings, sign
 use identity::token::verify::{Verified, Verifier, VerifyError};
 use identity::vault::{SecretName, Vault, VaultWriter};
 use local::dynamodb::EmbeddedDynamoDb;
-use local::platform;
+use local::embedded;
 use local::secrets_manager::{EmbeddedSecretsManager, Surroundings};
 
 use crate::faults::FaultyClient;
@@ -47,6 +48,7 @@ pub struct Bench {
     pub primary: String,
     pub secondary: String,
     pub ports: Ports,
+    keys: KeySource,
     random: Arc<SeededRandom>,
 }
 
@@ -54,9 +56,48 @@ pub struct Bench {
 pub struct Embedded {
     pub dynamodb: FaultyClient,
     pub secrets: FaultyClient,
+    secrets_manager: EmbeddedSecretsManager,
+}
+
+impl Embedded {
+    /// What Secrets Manager does before the first step of a scheduled rotation.
+    ///
+    /// # Panics
+    /// When another rotation is in progress.
+    pub fn begin_rotation(&self, secret: &str, version: &str) {
+        self.secrets_manager.begin_rotation(secret, version).unwrap();
+    }
+}
+
+/// Keys for tests, made once a run and handed out one after another.
+struct KeySource {
+    algorithm: Algorithm,
+    next: AtomicUsize,
+}
+
+impl KeySource {
+    fn make(&self) -> SigningKey {
+        signing_key(self.algorithm, self.next.fetch_add(1, Ordering::SeqCst))
+    }
 }
 
 impl Ports {
+    fn keys(&self) -> KeyPorts<'_> {
+        KeyPorts { pointers: self.pointers.as_ref(), vault: self.vault_writer.as_ref() }
+    }
+
+    /// The access keys in force, as connection strings carry them: primary, secondary.
+    ///
+    /// # Panics
+    /// When they cannot be read.
+    pub async fn access_keys(&self) -> (String, String) {
+        let pointer = self.pointers.pointer().await.unwrap().unwrap();
+        let document = self.vault.read(SecretName::AccessKeys, &pointer.access_keys).await.unwrap();
+        let keys = AccessKeys::parse(&document).unwrap();
+        let [primary, secondary] = keys.each().map(|(_, key)| key.encoded().to_string());
+        (primary, secondary)
+    }
+
     /// In memory.
     #[must_use]
     pub fn memory() -> (Self, Arc<Memory>) {
@@ -81,20 +122,20 @@ impl Ports {
             epoch_seconds: Arc::new(|| 1_709_294_400),
             random_bytes: Arc::new(move |bytes| random.fill(bytes)),
         };
-        let embedded = Embedded {
-            dynamodb: FaultyClient::over(EmbeddedDynamoDb::in_memory().unwrap()),
-            secrets: FaultyClient::over(EmbeddedSecretsManager::in_memory(surroundings)),
+        let secrets_manager = EmbeddedSecretsManager::in_memory(surroundings);
+        let services = Embedded {
+            dynamodb: FaultyClient::over(EmbeddedDynamoDb::in_memory().unwrap(), seed),
+            secrets: FaultyClient::over(secrets_manager.clone(), !seed),
+            secrets_manager,
         };
-        let adapters = platform::adapters(embedded.dynamodb.clone(), embedded.secrets.clone())
-            .await
-            .unwrap();
+        let adapters = embedded::adapters(services.dynamodb.clone(), services.secrets.clone()).await.unwrap();
         let ports = Self {
             store: adapters.table.clone(),
             pointers: adapters.table,
             vault: adapters.secrets.clone(),
             vault_writer: adapters.secrets,
         };
-        (ports, embedded)
+        (ports, services)
     }
 }
 
@@ -106,39 +147,51 @@ impl Bench {
     pub async fn new(ports: Ports, algorithm: Algorithm, seed: u64) -> Self {
         let clock = FrozenClock::at_noon();
         let random = Arc::new(SeededRandom::new(seed));
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let setup = Setup {
-            store: ports.pointers.as_ref(),
-            vault: ports.vault_writer.as_ref(),
+        let audit = Arc::new(CapturedAudit::default());
+        let keys = KeySource { algorithm, next: AtomicUsize::new(0) };
+        let rotator = Rotator {
+            ports: ports.keys(),
             clock: clock.as_ref(),
             random: random.as_ref(),
-            generate: &|| {
-                Ok(signing_key(
-                    algorithm,
-                    next.fetch_add(1, std::sync::atomic::Ordering::SeqCst),
-                ))
-            },
+            generate: &|| Ok(keys.make()),
+            audit: audit.as_ref(),
         };
-        let pointer = setup.run().await.unwrap();
-        let document = ports
-            .vault
-            .read(SecretName::AccessKeys, &pointer.access_keys)
-            .await
-            .unwrap();
-        let keys = AccessKeys::parse(&document).unwrap();
-        let [primary, secondary] = keys.each().map(|(_, key)| key.encoded().to_string());
-        let audit = Arc::new(CapturedAudit::default());
+        rotator.set_up().await.unwrap();
+        let (primary, secondary) = ports.access_keys().await;
         let (service, verifier) = host(&ports, &clock, &random, &audit);
-        Self {
-            service,
-            verifier,
-            clock,
-            audit,
-            primary,
-            secondary,
-            ports,
-            random,
-        }
+        Self { service, verifier, clock, audit, primary, secondary, ports, keys, random }
+    }
+
+    /// Replaces keys, as the function `rotate-keys` does.
+    ///
+    /// # Errors
+    /// As the rotator says.
+    pub async fn replace_keys(&self, change: Change) -> Result<(), RotationError> {
+        self.rotate(async |rotator| rotator.run(change).await.map(|_| ())).await
+    }
+
+    /// Hands out a rotator, for its single steps.
+    ///
+    /// # Errors
+    /// As the steps say.
+    pub async fn rotate<T>(
+        &self,
+        steps: impl AsyncFnOnce(Rotator<'_>) -> Result<T, RotationError>,
+    ) -> Result<T, RotationError> {
+        let generate = || Ok(self.keys.make());
+        let rotator = Rotator {
+            ports: self.ports.keys(),
+            clock: self.clock.as_ref(),
+            random: self.random.as_ref(),
+            generate: &generate,
+            audit: self.audit.as_ref(),
+        };
+        steps(rotator).await
+    }
+
+    /// Learns the access keys in force, as an operator does after a regeneration.
+    pub async fn learn_access_keys(&mut self) {
+        (self.primary, self.secondary) = self.ports.access_keys().await;
     }
 
     /// A fresh process over the same state: nothing cached.
@@ -149,11 +202,7 @@ impl Bench {
     /// The access key of a slot.
     #[must_use]
     pub fn key(&self, slot: Slot) -> &str {
-        if slot == Slot::Secondary {
-            &self.secondary
-        } else {
-            &self.primary
-        }
+        if slot == Slot::Secondary { &self.secondary } else { &self.primary }
     }
 
     /// Sends a request signed with the primary key.
@@ -164,11 +213,7 @@ impl Bench {
     /// Sends a request signed with any key.
     pub async fn send_as(&self, key: &str, method: &str, target: &str, body: &str) -> Reply {
         let call = Call { method, target, body };
-        Reply::of(
-            self.service
-                .handle(sign(&call, key, HOST, self.clock.now()))
-                .await,
-        )
+        Reply::of(self.service.handle(sign(&call, key, HOST, self.clock.now())).await)
     }
 
     /// Creates an identity and returns its id.
@@ -195,8 +240,7 @@ impl Bench {
 
     /// `DELETE /identities/{id}`.
     pub async fn delete(&self, id: &str) -> Reply {
-        self.send("DELETE", &format!("/identities/{id}?api-version=2023-10-01"), "")
-            .await
+        self.send("DELETE", &format!("/identities/{id}?api-version=2023-10-01"), "").await
     }
 
     /// Whether a token is good now.
@@ -244,19 +288,11 @@ impl Reply {
         let (parts, body) = response.into_parts();
         let text = String::from_utf8_lossy(&body).into_owned();
         let json = serde_json::from_str(&text).unwrap_or_default();
-        Self {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            text,
-            json,
-        }
+        Self { status: parts.status.as_u16(), headers: parts.headers, text, json }
     }
 
     fn text_at(&self, pointer: &str) -> Option<String> {
-        self.json
-            .pointer(pointer)
-            .and_then(serde_json::Value::as_str)
-            .map(str::to_owned)
+        self.json.pointer(pointer).and_then(serde_json::Value::as_str).map(str::to_owned)
     }
 
     /// The identity's id, of a creation.
@@ -268,8 +304,7 @@ impl Reply {
     /// The token, of an issue or of a creation with one.
     #[must_use]
     pub fn token(&self) -> Option<String> {
-        self.text_at("/token")
-            .or_else(|| self.text_at("/accessToken/token"))
+        self.text_at("/token").or_else(|| self.text_at("/accessToken/token"))
     }
 
     /// The error's code.

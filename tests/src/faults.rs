@@ -11,6 +11,12 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
+use identity::context::Random as _;
+use identity::testing::SeededRandom;
+
+/// In the body of every answer that is a fault: services quote what they were sent, so none of it may be
+/// repeated.
+pub const CANARY: &str = "canary-in-a-service-message";
 
 /// What happens to one HTTP call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +31,8 @@ pub enum Fault {
     BreakAfter,
     /// It happens, and the answer never comes.
     SilentAfter,
+    /// It does not happen, and the answer never comes.
+    SilentBefore,
     /// The answer never comes; it happens when [`FaultyClient::deliver_late`] is called.
     Late,
     /// The answer is not what the service says.
@@ -35,12 +43,13 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Throttle,
         Self::InternalError,
         Self::BreakBefore,
         Self::BreakAfter,
         Self::SilentAfter,
+        Self::SilentBefore,
         Self::Late,
         Self::Garbage,
         Self::Unprocessed,
@@ -58,6 +67,8 @@ pub struct FaultyClient {
 
 struct State {
     plan: Box<Plan>,
+    /// Decides how often a call lets others go first.
+    random: SeededRandom,
     calls: HashMap<String, usize>,
     late: Vec<HttpRequest>,
 }
@@ -69,18 +80,13 @@ impl std::fmt::Debug for FaultyClient {
 }
 
 impl FaultyClient {
-    /// A client over `inner` that does nothing wrong yet.
+    /// A client over `inner` that does nothing wrong yet. Before and after each call it lets other tasks
+    /// run, as often as `seed` says: what stands behind answers at once, a network does not.
     #[must_use]
-    pub fn over(inner: impl HttpConnector + 'static) -> Self {
-        let state = State {
-            plan: Box::new(|_| None),
-            calls: HashMap::new(),
-            late: Vec::new(),
-        };
-        Self {
-            inner: SharedHttpConnector::new(inner),
-            state: Arc::new(Mutex::new(state)),
-        }
+    pub fn over(inner: impl HttpConnector + 'static, seed: u64) -> Self {
+        let random = SeededRandom::new(seed);
+        let state = State { plan: Box::new(|_| None), random, calls: HashMap::new(), late: Vec::new() };
+        Self { inner: SharedHttpConnector::new(inner), state: Arc::new(Mutex::new(state)) }
     }
 
     /// From now on each call, named by its operation, meets what `plan` says.
@@ -119,6 +125,21 @@ impl FaultyClient {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    async fn let_others_go_first(&self) {
+        let mut byte = [0];
+        self.state().random.fill(&mut byte);
+        for _ in 0..byte[0] % 4 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn pass_on(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        self.let_others_go_first().await;
+        let answer = self.inner.call(request).await;
+        self.let_others_go_first().await;
+        answer
+    }
+
     fn next(&self, operation: &str) -> Option<Fault> {
         let mut state = self.state();
         *state.calls.entry(operation.to_owned()).or_default() += 1;
@@ -134,31 +155,26 @@ impl HttpConnector for FaultyClient {
         let this = self.clone();
         HttpConnectorFuture::new(async move {
             match fault {
-                None => this.inner.call(request).await,
-                Some(Fault::Throttle) => Ok(answer(
-                    400,
-                    r#"{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException"}"#,
-                )),
-                Some(Fault::InternalError) => Ok(answer(
-                    500,
-                    r#"{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError"}"#,
-                )),
+                None => this.pass_on(request).await,
+                Some(Fault::Throttle) => Ok(refusal(400, "ThrottlingException")),
+                Some(Fault::InternalError) => Ok(refusal(500, "InternalServerError")),
                 Some(Fault::BreakBefore) => Err(broken()),
                 Some(Fault::BreakAfter) => {
-                    let _ = this.inner.call(request).await;
+                    let _ = this.pass_on(request).await;
                     Err(broken())
                 }
                 Some(Fault::SilentAfter) => {
-                    let _ = this.inner.call(request).await;
+                    let _ = this.pass_on(request).await;
                     std::future::pending().await
                 }
+                Some(Fault::SilentBefore) => std::future::pending().await,
                 Some(Fault::Late) => {
                     this.state().late.push(request);
                     std::future::pending().await
                 }
-                Some(Fault::Garbage) => Ok(answer(200, "<html>not what was asked for</html>")),
+                Some(Fault::Garbage) => Ok(answer(200, &format!("<html>{CANARY}</html>"))),
                 Some(Fault::Unprocessed) if operation == "BatchGetItem" => Ok(unprocessed(&request)),
-                Some(Fault::Unprocessed) => this.inner.call(request).await,
+                Some(Fault::Unprocessed) => this.pass_on(request).await,
             }
         })
     }
@@ -174,6 +190,10 @@ fn broken() -> ConnectorError {
     ConnectorError::io("connection reset".into())
 }
 
+fn refusal(status: u16, code: &str) -> HttpResponse {
+    answer(status, &serde_json::json!({"__type": code, "message": CANARY}).to_string())
+}
+
 fn answer(status: u16, body: &str) -> HttpResponse {
     let status = StatusCode::try_from(status).unwrap_or_else(|_| unreachable!("a constant status"));
     HttpResponse::new(status, body.to_owned().into())
@@ -184,8 +204,5 @@ fn unprocessed(request: &HttpRequest) -> HttpResponse {
     let body = request.body().bytes().unwrap_or_default();
     let asked: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let keys = asked.get("RequestItems").cloned().unwrap_or_default();
-    answer(
-        200,
-        &serde_json::json!({"Responses": {}, "UnprocessedKeys": keys}).to_string(),
-    )
+    answer(200, &serde_json::json!({"Responses": {}, "UnprocessedKeys": keys}).to_string())
 }

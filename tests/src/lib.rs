@@ -2,7 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`mod@bench`] | a whole resource in one process, with every token it ever minted |
+//! | [`mod@bench`] | a whole resource in one process |
 //! | [`faults`] | an SDK HTTP client that fails, loses answers and delivers late, on demand |
 //! | [`signer`] | requests signed as the specification says, sharing no code with the service |
 //! | [`server`] | the local server as a process |

@@ -32,10 +32,7 @@ pub fn program() -> &'static Path {
         if profile.ends_with("release") {
             build.arg("--release");
         }
-        assert!(
-            build.status().unwrap().success(),
-            "the local server does not build"
-        );
+        assert!(build.status().unwrap().success(), "the local server does not build");
         profile.join("local")
     })
 }
@@ -84,13 +81,7 @@ impl Server {
                 panic!("the server ended: {}", fs::read_to_string(&log).unwrap());
             }
         }
-        Self {
-            child,
-            stdout,
-            start_page,
-            env: read_env(&state.join("env")),
-            log,
-        }
+        Self { child, stdout, start_page, env: read_env(&state.join("env")), log }
     }
 
     /// One value of the `env` file.
@@ -121,9 +112,7 @@ impl Server {
     /// # Panics
     /// When it cannot be stopped.
     pub fn stop(mut self) -> (ExitStatus, String) {
-        let killed = Command::new("kill")
-            .args(["-INT", &self.child.id().to_string()])
-            .status();
+        let killed = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
         assert!(killed.unwrap().success());
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).unwrap();

@@ -27,10 +27,7 @@ pub fn sign(call: &Call<'_>, access_key: &str, host: &str, now: OffsetDateTime) 
     let date = rfc1123(now);
     let hash = STANDARD.encode(digest::digest(&digest::SHA256, call.body.as_bytes()));
     let text = format!("{}\n{}\n{date};{host};{hash}", call.method, call.target);
-    let key = hmac::Key::new(
-        hmac::HMAC_SHA256,
-        &STANDARD.decode(access_key).unwrap_or_default(),
-    );
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(access_key).unwrap_or_default());
     let signature = STANDARD.encode(hmac::sign(&key, text.as_bytes()));
     let authorization =
         format!("HMAC-SHA256 SignedHeaders=x-ms-date;host;x-ms-content-sha256&Signature={signature}");

@@ -25,10 +25,7 @@ pub struct AwsFault {
 
 impl AwsFault {
     pub(crate) fn boxed(operation: &'static str, code: &str) -> Box<dyn StdError + Send + Sync> {
-        Box::new(Self {
-            operation,
-            code: code.to_owned(),
-        })
+        Box::new(Self { operation, code: code.to_owned() })
     }
 
     pub(crate) fn of<E: ProvideErrorMetadata, R>(

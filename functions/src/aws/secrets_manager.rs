@@ -3,14 +3,15 @@
 
 use async_trait::async_trait;
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
+use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
+use aws_sdk_secretsmanager::operation::update_secret_version_stage::UpdateSecretVersionStageError as UpdateError;
 use identity::keys::VersionId;
 use identity::secret::Secret;
-use identity::vault::{IN_FORCE, SecretName, Vault, VaultError, VaultWriter};
+use identity::vault::{Label, Labels, Moving, SecretName, Storing, Vault, VaultError, VaultWriter};
 
 use super::AwsFault;
-
-const CURRENT: &str = "AWSCURRENT";
 
 /// The vault over Secrets Manager.
 pub struct SecretsManager {
@@ -23,11 +24,7 @@ impl SecretsManager {
     /// The vault over two secrets, each named by name or ARN.
     #[must_use]
     pub fn new(client: Client, access_keys: String, signing_keys: String) -> Self {
-        Self {
-            client,
-            access_keys,
-            signing_keys,
-        }
+        Self { client, access_keys, signing_keys }
     }
 
     fn id(&self, secret: SecretName) -> &str {
@@ -37,37 +34,26 @@ impl SecretsManager {
         }
     }
 
-    /// The version that bears a label, if any does.
-    async fn labelled(&self, secret: SecretName, label: &str) -> Result<Option<VersionId>, VaultError> {
-        let described = self
-            .client
-            .describe_secret()
-            .secret_id(self.id(secret))
-            .send()
-            .await;
-        let described =
-            described.map_err(|error| VaultError::Unavailable(AwsFault::of("DescribeSecret", &error)))?;
-        let versions = described.version_ids_to_stages.unwrap_or_default();
-        let bearer = versions
-            .into_iter()
-            .find(|(_, labels)| labels.iter().any(|borne| borne == label));
-        Ok(bearer.map(|(version, _)| VersionId::new(version)))
+    /// The secret's ARN.
+    ///
+    /// # Errors
+    /// [`VaultError::Unavailable`].
+    pub async fn arn(&self, secret: SecretName) -> Result<String, VaultError> {
+        Ok(self.describe(secret).await?.arn.unwrap_or_default())
+    }
+
+    async fn describe(&self, secret: SecretName) -> Result<DescribeSecretOutput, VaultError> {
+        let described = self.client.describe_secret().secret_id(self.id(secret)).send().await;
+        described.map_err(|error| VaultError::Unavailable(AwsFault::of("DescribeSecret", &error)))
     }
 }
 
 #[async_trait]
 impl Vault for SecretsManager {
     async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, VaultError> {
-        let request = self
-            .client
-            .get_secret_value()
-            .secret_id(self.id(secret))
-            .version_id(version.as_str());
+        let request = self.client.get_secret_value().secret_id(self.id(secret)).version_id(version.as_str());
         match request.send().await {
-            Ok(answer) => answer
-                .secret_string
-                .map(Secret::from)
-                .ok_or(VaultError::NoSuchVersion),
+            Ok(answer) => answer.secret_string.map(Secret::from).ok_or(VaultError::NoSuchVersion),
             Err(error) => {
                 let fault = AwsFault::of("GetSecretValue", &error);
                 match error.into_service_error() {
@@ -81,16 +67,18 @@ impl Vault for SecretsManager {
 
 #[async_trait]
 impl VaultWriter for SecretsManager {
-    async fn current(&self, secret: SecretName) -> Result<Option<VersionId>, VaultError> {
-        self.labelled(secret, CURRENT).await
+    async fn labels(&self, secret: SecretName) -> Result<Labels, VaultError> {
+        let described = self.describe(secret).await?;
+        Ok(Labels::from_versions(&described.version_ids_to_stages.unwrap_or_default()))
     }
 
-    async fn put_current(
+    async fn store(
         &self,
         secret: SecretName,
         version: &VersionId,
         value: &Secret,
-    ) -> Result<(), VaultError> {
+        label: Label,
+    ) -> Result<Storing, VaultError> {
         const CALL: &str = "PutSecretValue";
         let text = std::str::from_utf8(value.expose());
         let text =
@@ -101,27 +89,40 @@ impl VaultWriter for SecretsManager {
             .secret_id(self.id(secret))
             .client_request_token(version.as_str())
             .secret_string(text)
-            .version_stages(CURRENT);
-        put.send()
-            .await
-            .map_err(|error| VaultError::Unavailable(AwsFault::of(CALL, &error)))?;
-        Ok(())
+            .version_stages(label.as_str());
+        let Err(error) = put.send().await else { return Ok(Storing::Stored) };
+        let fault = AwsFault::of(CALL, &error);
+        match error.into_service_error() {
+            PutSecretValueError::ResourceExistsException(_) => Ok(Storing::AlreadyThere),
+            _ => Err(VaultError::Unavailable(fault)),
+        }
     }
 
-    async fn hold(&self, secret: SecretName, version: &VersionId) -> Result<(), VaultError> {
-        let bearer = self.labelled(secret, IN_FORCE).await?;
-        if bearer.as_ref() == Some(version) {
-            return Ok(());
-        }
+    async fn move_label(
+        &self,
+        secret: SecretName,
+        label: Label,
+        from: Option<&VersionId>,
+        to: Option<&VersionId>,
+    ) -> Result<Moving, VaultError> {
         let update = self
             .client
             .update_secret_version_stage()
             .secret_id(self.id(secret))
-            .version_stage(IN_FORCE)
-            .move_to_version_id(version.as_str())
-            .set_remove_from_version_id(bearer.map(|version| version.to_string()));
-        let moved = update.send().await;
-        moved.map_err(|error| VaultError::Unavailable(AwsFault::of("UpdateSecretVersionStage", &error)))?;
-        Ok(())
+            .version_stage(label.as_str())
+            .set_remove_from_version_id(from.map(ToString::to_string))
+            .set_move_to_version_id(to.map(ToString::to_string));
+        let Err(error) = update.send().await else { return Ok(Moving::Moved) };
+        let fault = AwsFault::of("UpdateSecretVersionStage", &error);
+        match error.into_service_error() {
+            UpdateError::InvalidParameterException(_)
+            | UpdateError::InvalidRequestException(_)
+            | UpdateError::ResourceNotFoundException(_) => {
+                // Refused: stale, unless an earlier attempt moved it and its answer was lost.
+                let moved = self.labels(secret).await?.bearer(label) == to;
+                Ok(if moved { Moving::Moved } else { Moving::Stale })
+            }
+            _ => Err(VaultError::Unavailable(fault)),
+        }
     }
 }

@@ -53,21 +53,14 @@ impl Table {
     /// The store over the table `name`.
     #[must_use]
     pub fn new(client: Client, name: String, random: Arc<dyn Random>) -> Self {
-        Self {
-            client,
-            name,
-            random,
-            copies: AtomicU32::new(1),
-        }
+        Self { client, name, random, copies: AtomicU32::new(1) }
     }
 
     /// Any copy of the pointer, so that reads spread over partitions.
     fn some_copy(&self) -> u32 {
         let mut bytes = [0; 4];
         self.random.fill(&mut bytes);
-        u32::from_le_bytes(bytes)
-            .checked_rem(self.copies.load(Ordering::Relaxed))
-            .unwrap_or(0)
+        u32::from_le_bytes(bytes).checked_rem(self.copies.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// Reads items by key, strongly consistent, in one call; keys the service left unprocessed again.
@@ -75,26 +68,14 @@ impl Table {
         const CALL: &str = "BatchGetItem";
         let unavailable = |code: &str| StoreError::Unavailable(AwsFault::boxed(CALL, code));
         let mut found = HashMap::new();
-        let mut wanted = self
-            .request_for(keys)
-            .map_err(|_| unavailable("the request could not be built"))?;
+        let mut wanted = self.request_for(keys).map_err(|_| unavailable("the request could not be built"))?;
         for attempt in 0..BATCH_ATTEMPTS {
             if attempt > 0 {
                 tokio::time::sleep(BATCH_PAUSE * 2_u32.pow(attempt - 1)).await;
             }
-            let answer = self
-                .client
-                .batch_get_item()
-                .request_items(&self.name, wanted)
-                .send()
-                .await;
+            let answer = self.client.batch_get_item().request_items(&self.name, wanted).send().await;
             let answer = answer.map_err(|error| StoreError::Unavailable(AwsFault::of(CALL, &error)))?;
-            for item in answer
-                .responses
-                .unwrap_or_default()
-                .remove(&self.name)
-                .unwrap_or_default()
-            {
+            for item in answer.responses.unwrap_or_default().remove(&self.name).unwrap_or_default() {
                 found.insert(text(&item, "pk")?.to_owned(), item);
             }
             match answer.unprocessed_keys.unwrap_or_default().remove(&self.name) {
@@ -128,9 +109,8 @@ impl Store for Table {
         let mut copy = self.some_copy();
         loop {
             let pointer_key = pointer_key(copy);
-            let keys: Vec<String> = std::iter::once(pointer_key.clone())
-                .chain(identity_key.clone())
-                .collect();
+            let keys: Vec<String> =
+                std::iter::once(pointer_key.clone()).chain(identity_key.clone()).collect();
             let found = self.batch(&keys).await?;
             let Some(item) = found.get(&pointer_key) else {
                 if copy == 0 {
@@ -175,11 +155,7 @@ impl Store for Table {
         let fault = AwsFault::of("PutItem", &error);
         match error.into_service_error() {
             aws_sdk_dynamodb::operation::put_item::PutItemError::ConditionalCheckFailedException(failed) => {
-                let stored = failed
-                    .item
-                    .as_ref()
-                    .map(|item| text(item, "creation"))
-                    .transpose()?;
+                let stored = failed.item.as_ref().map(|item| text(item, "creation")).transpose()?;
                 let ours = stored == Some(creation.to_string().as_str());
                 Ok(if ours { Creation::Created } else { Creation::Taken })
             }
@@ -193,10 +169,7 @@ impl Store for Table {
                 identity,
                 "SET revision = :next",
                 "#state = :live AND revision = :from",
-                [
-                    (":next", number(from.next().get())),
-                    (":from", number(from.get())),
-                ],
+                [(":next", number(from.next().get())), (":from", number(from.get()))],
             )
             .await?;
         match stored {
@@ -211,13 +184,7 @@ impl Store for Table {
         let deleted = AttributeValue::S(DELETED.to_owned());
         let until = number(until.unix_timestamp());
         let change = "SET #state = :deleted, expires_at = :until";
-        self.update(
-            identity,
-            change,
-            "#state = :live",
-            [(":deleted", deleted), (":until", until)],
-        )
-        .await?;
+        self.update(identity, change, "#state = :live", [(":deleted", deleted), (":until", until)]).await?;
         Ok(())
     }
 }
@@ -258,10 +225,7 @@ impl Table {
             aws_sdk_dynamodb::operation::update_item::UpdateItemError::ConditionalCheckFailedException(
                 failed,
             ) => {
-                let state = failed
-                    .item
-                    .as_ref()
-                    .map_or(Ok(IdentityState::Absent), identity_state)?;
+                let state = failed.item.as_ref().map_or(Ok(IdentityState::Absent), identity_state)?;
                 Ok(Updated::Refused(state))
             }
             _ => Err(StoreError::Unavailable(fault)),
@@ -320,22 +284,15 @@ fn pointer_put(table: &str, copy: u32, pointer: &Pointer) -> Result<Put, StoreEr
         .item("generation", number(pointer.generation))
         .item("copies", number(pointer.copies))
         .item("access_keys", AttributeValue::S(pointer.access_keys.to_string()))
-        .item(
-            "signing_keys",
-            AttributeValue::S(pointer.signing_keys.to_string()),
-        )
-        .item(
-            "published",
-            AttributeValue::S(pointer.published.as_str().to_owned()),
-        );
+        .item("signing_keys", AttributeValue::S(pointer.signing_keys.to_string()))
+        .item("published", AttributeValue::S(pointer.published.as_str().to_owned()));
     let put = match pointer.generation.saturating_sub(1) {
         0 => put.condition_expression("attribute_not_exists(pk)"),
         previous => put
             .condition_expression("generation = :previous")
             .expression_attribute_values(":previous", number(previous)),
     };
-    put.build()
-        .map_err(|_| StoreError::Corrupt("a pointer without items"))
+    put.build().map_err(|_| StoreError::Corrupt("a pointer without items"))
 }
 
 fn pointer(item: &Item) -> Result<Pointer, StoreError> {

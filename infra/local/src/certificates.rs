@@ -166,12 +166,7 @@ impl Authority {
             return Err(unusable(&file, &format!("has expired on {not_after}")));
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|_| unreadable())?;
-        Ok(Self {
-            file,
-            certificate,
-            not_after,
-            issuer,
-        })
+        Ok(Self { file, certificate, not_after, issuer })
     }
 
     /// Signs a server certificate for `key` and `names`.
@@ -227,16 +222,11 @@ fn authority(names: &[String], now: OffsetDateTime) -> Result<CertificateParams,
     let mut authority = CertificateParams::default();
     authority.distinguished_name = common_name(AUTHORITY_NAME);
     authority.not_before = before(now)?;
-    authority.not_after = now
-        .checked_add(AUTHORITY_LIFE)
-        .ok_or(CertificateError::Time(now))?;
+    authority.not_after = now.checked_add(AUTHORITY_LIFE).ok_or(CertificateError::Time(now))?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     authority.use_authority_key_identifier_extension = true;
-    let names: BTreeSet<_> = OWN_NAMES
-        .into_iter()
-        .chain(names.iter().map(String::as_str))
-        .collect();
+    let names: BTreeSet<_> = OWN_NAMES.into_iter().chain(names.iter().map(String::as_str)).collect();
     let permitted_subtrees = names
         .into_iter()
         .map(|name| match name.parse::<IpAddr>() {
@@ -247,10 +237,7 @@ fn authority(names: &[String], now: OffsetDateTime) -> Result<CertificateParams,
             Err(_) => GeneralSubtree::DnsName(name.to_owned()),
         })
         .collect();
-    authority.name_constraints = Some(NameConstraints {
-        permitted_subtrees,
-        excluded_subtrees: Vec::new(),
-    });
+    authority.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
     Ok(authority)
 }
 
@@ -309,10 +296,7 @@ fn file_error(path: &Path, source: io::Error) -> CertificateError {
 }
 
 fn unusable(path: &Path, problem: &str) -> CertificateError {
-    CertificateError::Authority {
-        path: path.to_path_buf(),
-        problem: problem.to_owned(),
-    }
+    CertificateError::Authority { path: path.to_path_buf(), problem: problem.to_owned() }
 }
 
 #[cfg(test)]
@@ -361,9 +345,7 @@ mod tests {
         now: OffsetDateTime,
     ) -> Result<Vec<u8>, rustls::Error> {
         let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_file(authority).unwrap())
-            .unwrap();
+        roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_details(provider, Arc::new(At(now)))
             .with_safe_default_protocol_versions()
@@ -477,10 +459,7 @@ mod tests {
         fs::remove_file(&key).unwrap();
         let missing = said(start(&dir));
         assert!(missing.contains("ca-key.pem is missing"), "{missing}");
-        for damaged in [
-            "",
-            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
-        ] {
+        for damaged in ["", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
             fs::write(&key, damaged).unwrap();
             let unread = said(start(&dir));
             assert!(unread.contains("ca-key.pem does not hold"), "{unread}");

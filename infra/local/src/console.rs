@@ -3,7 +3,8 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
-use identity::audit::{Audit, AuditEvent};
+use identity::audit::{Audit, AuditEvent, KeyEvent, Outcome};
+use serde::Serialize;
 
 struct Console {
     readable: bool,
@@ -12,21 +13,38 @@ struct Console {
 /// The audit sink for this process.
 #[must_use]
 pub fn audit() -> Arc<dyn Audit> {
-    Arc::new(Console {
-        readable: std::io::stderr().is_terminal(),
-    })
+    Arc::new(Console { readable: std::io::stderr().is_terminal() })
 }
 
 impl Audit for Console {
-    fn emit(&self, event: &AuditEvent) {
-        let line = if self.readable {
-            readable(event)
-        } else {
-            serde_json::to_string(event).unwrap_or_default()
-        };
-        // A log that cannot be written must not fail the request it speaks of.
+    fn request(&self, event: &AuditEvent) {
+        self.write(event, readable);
+    }
+
+    fn keys(&self, event: &KeyEvent) {
+        self.write(event, readable_step);
+    }
+}
+
+impl Console {
+    fn write<E: Serialize>(&self, event: &E, readable: impl Fn(&E) -> String) {
+        let line =
+            if self.readable { readable(event) } else { serde_json::to_string(event).unwrap_or_default() };
+        // A log that cannot be written must not fail what it speaks of.
         let _ = writeln!(std::io::stderr().lock(), "{line}");
     }
+}
+
+/// `12:00:00 rotate_signing_keys promote: success`
+fn readable_step(event: &KeyEvent) -> String {
+    let clock = event.time.get(11..19).unwrap_or(&event.time);
+    let outcome = match event.outcome {
+        Outcome::Success => "success",
+        Outcome::Refused => "refused",
+        Outcome::Failed => "failed",
+    };
+    let reason = event.reason.as_ref().map(|reason| format!(" [{reason}]")).unwrap_or_default();
+    format!("{clock} {} {}: {outcome}{reason}", event.operation, event.step)
 }
 
 /// `12:00:00 200 issue_access_token 8:acs:... chat,voip (primary) 1.2 ms`
@@ -52,18 +70,12 @@ fn readable(event: &AuditEvent) -> String {
     if let Some(reason) = &event.reason {
         add(&format!("[{reason}]"));
     }
-    add(&format!(
-        "{}.{} ms",
-        event.latency_us / 1_000,
-        event.latency_us % 1_000 / 100
-    ));
+    add(&format!("{}.{} ms", event.latency_us / 1_000, event.latency_us % 1_000 / 100));
     line
 }
 
 #[cfg(test)]
 mod tests {
-    use identity::audit::Outcome;
-
     use super::*;
 
     #[test]

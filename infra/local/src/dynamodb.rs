@@ -79,10 +79,7 @@ impl EmbeddedDynamoDb {
     /// # Errors
     /// [`OpenError`] when the file cannot be made or read, or is not a database of this engine.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let file_error = |source| OpenError::File {
-            path: path.to_path_buf(),
-            source,
-        };
+        let file_error = |source| OpenError::File { path: path.to_path_buf(), source };
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
         #[cfg(unix)]
@@ -90,13 +87,9 @@ impl EmbeddedDynamoDb {
         options.open(path).map_err(file_error)?;
         // Absolute, because SQLite would read a relative `:memory:` or `file:..` in its own way.
         let absolute = path.canonicalize().map_err(file_error)?;
-        let text = absolute
-            .to_str()
-            .ok_or_else(|| OpenError::Path(absolute.clone()))?;
-        let database = Database::new(text).map_err(|source| OpenError::Database {
-            path: absolute.clone(),
-            source,
-        })?;
+        let text = absolute.to_str().ok_or_else(|| OpenError::Path(absolute.clone()))?;
+        let database =
+            Database::new(text).map_err(|source| OpenError::Database { path: absolute.clone(), source })?;
         Ok(Self { database })
     }
 
@@ -121,10 +114,8 @@ impl EmbeddedDynamoDb {
 
     /// Runs one request to its answer: the status and the JSON body.
     fn answer(&self, request: &HttpRequest) -> (u16, String) {
-        let operation = request
-            .headers()
-            .get("x-amz-target")
-            .and_then(|target| target.strip_prefix(TARGET_PREFIX));
+        let operation =
+            request.headers().get("x-amz-target").and_then(|target| target.strip_prefix(TARGET_PREFIX));
         // The bytes of a streaming body are absent; no operation here has one.
         let body = request.body().bytes().unwrap_or_default();
         match operation.and_then(|operation| self.execute(operation, body)) {
@@ -170,10 +161,7 @@ fn run<Q: DeserializeOwned, A: Serialize>(
 /// The engine validates while it decodes and tells the two kinds of failure apart by a marker in
 /// front of the message; only its own HTTP server, which is not built in, reads the marker.
 fn refusal(message: &str) -> DynoxideError {
-    let text = message
-        .rfind(" at line ")
-        .and_then(|end| message.get(..end))
-        .unwrap_or(message);
+    let text = message.rfind(" at line ").and_then(|end| message.get(..end)).unwrap_or(message);
     let marked = text.split_once(':').and_then(|(marker, rest)| match marker {
         "VALIDATION" | "VALIDATION_REQUEST" | "VALIDATION_AS_READ" => {
             Some(DynoxideError::ValidationException(rest.to_owned()))
@@ -270,11 +258,7 @@ mod tests {
                     .unwrap(),
             )
             .key_schema(
-                KeySchemaElement::builder()
-                    .attribute_name("pk")
-                    .key_type(KeyType::Hash)
-                    .build()
-                    .unwrap(),
+                KeySchemaElement::builder().attribute_name("pk").key_type(KeyType::Hash).build().unwrap(),
             )
             .billing_mode(BillingMode::PayPerRequest)
             .send()
@@ -298,20 +282,11 @@ mod tests {
     }
 
     fn record(pk: &str, revision: u64) -> HashMap<String, AttributeValue> {
-        HashMap::from([
-            ("pk".to_owned(), text(pk)),
-            ("revision".to_owned(), number(revision)),
-        ])
+        HashMap::from([("pk".to_owned(), text(pk)), ("revision".to_owned(), number(revision))])
     }
 
     async fn put(client: &Client, pk: &str, revision: u64) {
-        client
-            .put_item()
-            .table_name(TABLE)
-            .set_item(Some(record(pk, revision)))
-            .send()
-            .await
-            .unwrap();
+        client.put_item().table_name(TABLE).set_item(Some(record(pk, revision))).send().await.unwrap();
     }
 
     async fn get(client: &Client, pk: &str) -> Option<HashMap<String, AttributeValue>> {
@@ -457,11 +432,8 @@ mod tests {
             .key_condition_expression("pk = :pk")
             .expression_attribute_values(":pk", text("a"));
         assert_eq!(query.send().await.unwrap().count(), 1);
-        let delete = client
-            .delete_item()
-            .table_name(TABLE)
-            .key("pk", text("a"))
-            .return_values(ReturnValue::AllOld);
+        let delete =
+            client.delete_item().table_name(TABLE).key("pk", text("a")).return_values(ReturnValue::AllOld);
         let deleted = delete.send().await.unwrap();
         assert_eq!(deleted.attributes(), Some(&record("a", 1)));
         assert_eq!(get(&client, "a").await, None);
@@ -476,11 +448,7 @@ mod tests {
             .update_time_to_live()
             .table_name(TABLE)
             .time_to_live_specification(
-                TimeToLiveSpecification::builder()
-                    .attribute_name("revision")
-                    .enabled(true)
-                    .build()
-                    .unwrap(),
+                TimeToLiveSpecification::builder().attribute_name("revision").enabled(true).build().unwrap(),
             )
             .send()
             .await
@@ -488,10 +456,7 @@ mod tests {
         let described = client.describe_time_to_live().table_name(TABLE).send();
         let described = described.await.unwrap();
         assert_eq!(
-            described
-                .time_to_live_description()
-                .unwrap()
-                .time_to_live_status(),
+            described.time_to_live_description().unwrap().time_to_live_status(),
             Some(&TimeToLiveStatus::Enabled)
         );
         put(&client, "past", 1_600_000_000).await;
@@ -537,21 +502,9 @@ mod tests {
                 "ValidationException",
                 "TableName is short",
             ),
-            (
-                "VALIDATION_REQUEST:empty: set",
-                "ValidationException",
-                "empty: set",
-            ),
-            (
-                "SERIALIZATION:odd value at line 1 column 2",
-                "SerializationException",
-                "odd value",
-            ),
-            (
-                "missing field `Key` at line 1 column 2",
-                "ValidationException",
-                "missing field `Key`",
-            ),
+            ("VALIDATION_REQUEST:empty: set", "ValidationException", "empty: set"),
+            ("SERIALIZATION:odd value at line 1 column 2", "SerializationException", "odd value"),
+            ("missing field `Key` at line 1 column 2", "ValidationException", "missing field `Key`"),
             (
                 "invalid type: map, expected a string at line 1 column 9",
                 "SerializationException",

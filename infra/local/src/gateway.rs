@@ -62,12 +62,7 @@ impl Listeners {
     pub fn bind(address: Option<IpAddr>, https_port: u16, http_port: u16) -> Result<Self, BindError> {
         let (https, https_port) = bind_port(address, https_port, "https")?;
         let (http, http_port) = bind_port(address, http_port, "http")?;
-        Ok(Self {
-            https,
-            http,
-            https_port,
-            http_port,
-        })
+        Ok(Self { https, http, https_port, http_port })
     }
 
     /// The port HTTPS is served on.
@@ -123,10 +118,7 @@ fn bind_port(
     port: u16,
     scheme: &'static str,
 ) -> Result<(Vec<TcpListener>, u16), BindError> {
-    let first = bind_socket(
-        SocketAddr::new(address.unwrap_or(Ipv4Addr::LOCALHOST.into()), port),
-        scheme,
-    )?;
+    let first = bind_socket(SocketAddr::new(address.unwrap_or(Ipv4Addr::LOCALHOST.into()), port), scheme)?;
     let port = first.1;
     let mut listeners = vec![first.0];
     if address.is_none() {
@@ -148,10 +140,7 @@ fn bind_socket(address: SocketAddr, scheme: &'static str) -> Result<(TcpListener
         Ok((TcpListener::from_std(socket)?, port))
     };
     bind().map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => BindError::InUse {
-            port: address.port(),
-            scheme,
-        },
+        io::ErrorKind::AddrInUse => BindError::InUse { port: address.port(), scheme },
         _ => BindError::Other { address, source },
     })
 }
@@ -188,21 +177,13 @@ async fn serve_connection(
     watcher: Watcher,
 ) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PATIENCE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PATIENCE);
     let respond = service_fn(move |request| {
         let service = Arc::clone(&service);
         async move { respond(&service, request).await }
     });
-    let connection = builder
-        .serve_connection(TokioIo::new(stream), respond)
-        .into_owned();
+    let connection = builder.serve_connection(TokioIo::new(stream), respond).into_owned();
     // A connection that breaks has nobody left to be told.
     let _ = watcher.watch(connection).await;
 }
@@ -214,17 +195,11 @@ struct BrokenBody;
 
 async fn respond(service: &Service, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, BrokenBody> {
     let (mut parts, body) = request.into_parts();
-    let body = tokio::time::timeout(PATIENCE, read(body))
-        .await
-        .map_err(|_| BrokenBody)??;
+    let body = tokio::time::timeout(PATIENCE, read(body)).await.map_err(|_| BrokenBody)??;
     name_host(&mut parts);
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    let inbound = Inbound {
-        method: parts.method,
-        target: Target::from_wire(target),
-        headers: parts.headers,
-        body,
-    };
+    let inbound =
+        Inbound { method: parts.method, target: Target::from_wire(target), headers: parts.headers, body };
     let response = service.handle(inbound).await;
     Ok(response.map(Full::new))
 }
@@ -236,11 +211,7 @@ fn name_host(parts: &mut http::request::Parts) {
         return;
     };
     match parts.headers.get(HOST) {
-        Some(host)
-            if !host
-                .as_bytes()
-                .eq_ignore_ascii_case(authority.as_str().as_bytes()) =>
-        {
+        Some(host) if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
             parts.headers.remove(HOST);
         }
         Some(_) => {}
@@ -267,9 +238,5 @@ async fn read(mut body: Incoming) -> Result<Body, BrokenBody> {
             kept.extend_from_slice(&data);
         }
     }
-    Ok(if length > MAX_BODY {
-        Body::TooLarge
-    } else {
-        Body::Complete(kept.into())
-    })
+    Ok(if length > MAX_BODY { Body::TooLarge } else { Body::Complete(kept.into()) })
 }

@@ -1,37 +1,51 @@
-//! Starts the local platform.
+//! The local platform's command line: starts it, or sends an operator's command to the one that runs.
 
+use std::error::Error;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand, ValueEnum};
 use identity::keys::Algorithm;
 use identity::settings::Place;
+use local::control::{self, Command};
 use local::gateway::Listeners;
 use local::platform::{Options, Platform};
-use local::{console, start_page};
+use local::{console, key_page, schedule, start_page};
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A local communication identity service: everything on this machine, nothing else to install.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = false)]
 struct Arguments {
+    /// Where state is kept: identities, keys, the certificate authority, the env file.
+    #[arg(long, global = true, default_value = ".local")]
+    data_dir: PathBuf,
+    #[command(flatten)]
+    start: Start,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+/// How it is started, when no command is given.
+#[derive(clap::Args)]
+struct Start {
     /// Port for HTTPS; 0 takes any free one.
     #[arg(long, default_value_t = 8443)]
     https_port: u16,
     /// Port for HTTP; 0 takes any free one.
     #[arg(long, default_value_t = 8080)]
     http_port: u16,
-    /// Where state is kept: identities, keys, the certificate authority, the env file.
-    #[arg(long, default_value = ".local")]
-    data_dir: PathBuf,
     /// An address to listen on instead of loopback. Anyone who reaches it can try to sign requests.
     #[arg(long)]
     listen: Option<IpAddr>,
     /// A further host name clients may use; repeatable.
     #[arg(long = "host")]
     hosts: Vec<String>,
-    /// The signature algorithm of a new resource: RS256 or ES256.
+    /// The signature algorithm of a new resource: RS256 or ES256 [default: RS256].
     #[arg(long, value_parser = parse_algorithm)]
     algorithm: Option<Algorithm>,
     /// The location of a new resource, as tokens carry it [default: unitedstates].
@@ -40,6 +54,26 @@ struct Arguments {
     /// The region of a new resource, as tokens carry it [default: amer].
     #[arg(long, value_parser = parse_place)]
     region: Option<Place>,
+    /// Rotate the signing keys so often, like 12h or 30m.
+    #[arg(long, value_parser = schedule::parse_duration)]
+    rotate_every: Option<Duration>,
+}
+
+/// Commands for the server that is running.
+#[derive(Subcommand)]
+enum Action {
+    /// Replace every signing key: every token issued so far dies.
+    Rotate,
+    /// Replace an access key and its signing key: every token issued through it dies.
+    Regenerate { slot: Slot },
+    /// List the signing keys in force.
+    Keys,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Slot {
+    Primary,
+    Secondary,
 }
 
 fn parse_algorithm(text: &str) -> Result<Algorithm, String> {
@@ -47,14 +81,18 @@ fn parse_algorithm(text: &str) -> Result<Algorithm, String> {
 }
 
 fn parse_place(text: &str) -> Result<Place, String> {
-    text.parse()
-        .map_err(|()| "not of lower-case letters, digits and hyphens".to_owned())
+    text.parse().map_err(|()| "not of lower-case letters, digits and hyphens".to_owned())
 }
 
 #[tokio::main]
-#[expect(clippy::print_stderr, reason = "a failed start is told on the terminal")]
+#[expect(clippy::print_stderr, reason = "what failed is told on the terminal")]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+    let Arguments { data_dir, start, action } = Arguments::parse();
+    let outcome = match action {
+        None => serve(data_dir, start).await,
+        Some(action) => command(&data_dir, &action).await,
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -64,32 +102,64 @@ async fn main() -> ExitCode {
 }
 
 #[expect(clippy::print_stdout, reason = "the start page is the program's output")]
-async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn Error>> {
     // Asked for first: a signal that arrives during the start must not be lost.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let listeners = Listeners::bind(arguments.listen, arguments.https_port, arguments.http_port)?;
+    let listeners = Listeners::bind(start.listen, start.https_port, start.http_port)?;
     let options = Options {
-        data_dir: arguments.data_dir,
-        hosts: arguments.hosts,
+        data_dir,
+        hosts: start.hosts,
         https_port: listeners.https_port(),
         http_port: listeners.http_port(),
-        algorithm: arguments.algorithm,
-        location: arguments.location,
-        region: arguments.region,
+        algorithm: start.algorithm,
+        location: start.location,
+        region: start.region,
     };
-    let platform = Platform::open(options, console::audit()).await?;
-    let page = start_page::write(&platform)?;
-    print!("{page}");
+    let platform = Arc::new(Platform::open(options, console::audit()).await?);
+    tokio::spawn(control::serve(control::bind(&platform.data_dir)?, Arc::clone(&platform)));
+    if let Some(period) = start.rotate_every {
+        let platform = Arc::clone(&platform);
+        // The audit lines tell of each step; the next rotation is a fresh one.
+        tokio::spawn(async move { schedule::rotate_every(&platform, period, |_| {}).await });
+    }
+    let connection_strings = platform.connection_strings().await?;
+    start_page::write_env(&platform, &connection_strings)?;
+    print!("{}", start_page::page(&platform, &connection_strings));
     let stop = async {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
     };
-    listeners
-        .serve(platform.service.clone(), platform.tls.clone(), stop)
-        .await;
+    listeners.serve(platform.service.clone(), platform.tls.clone(), stop).await;
     println!("Stopped.");
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the answer is the program's output")]
+async fn command(data_dir: &Path, action: &Action) -> Result<(), Box<dyn Error>> {
+    let command = match action {
+        Action::Rotate => Command::Invoke(json!({"rotate": "signing-keys"})),
+        Action::Regenerate { slot: Slot::Primary } => Command::Invoke(json!({"regenerate": "primary"})),
+        Action::Regenerate { slot: Slot::Secondary } => Command::Invoke(json!({"regenerate": "secondary"})),
+        Action::Keys => Command::Keys,
+    };
+    let state = control::send(data_dir, &command).await?;
+    match action {
+        Action::Rotate => println!("Every token issued before now is dead.\n"),
+        Action::Regenerate { slot } => println!("{}", key_page::regenerated(data_dir, slot.name())?),
+        Action::Keys => {}
+    }
+    print!("{}", key_page::keys(&state));
+    Ok(())
+}
+
+impl Slot {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+        }
+    }
 }

@@ -6,30 +6,25 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TimeToLiveSpecification,
-};
-use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
-use aws_smithy_runtime_api::client::http::{HttpClient, SharedHttpClient};
-use functions::aws::sdk_config;
-use functions::boot::{Adapters, Places};
-use functions::system::{self, System};
+use functions::boot::Adapters;
+use functions::rotate_keys::RotateKeys;
+use functions::system::System;
 use identity::audit::Audit;
 use identity::authn::host::{Authority, MalformedAuthority};
 use identity::context::{Clock as _, Random as _};
+use identity::keys::Algorithm;
 use identity::keys::access::AccessKeys;
-use identity::keys::setup::{Setup, SetupError};
-use identity::keys::{Algorithm, KeyFault};
+use identity::keys::rotation::RotationError;
 use identity::routes::Function;
 use identity::service::Service;
 use identity::settings::{Hosts, Place, Settings};
-use identity::vault::{SecretName, Vault as _, VaultError};
+use identity::store::{PointerWriter as _, StoreError};
+use identity::vault::{SecretName, Vault as _};
 use zeroize::Zeroizing;
 
 use crate::certificates::{self, CertificateError};
 use crate::dynamodb::{self, EmbeddedDynamoDb};
+use crate::embedded::{self, PrepareError};
 use crate::resource::{self, Choices, LocalResource, ResourceError};
 use crate::secrets_manager::{self, EmbeddedSecretsManager, Surroundings};
 
@@ -53,7 +48,10 @@ pub struct Platform {
     pub tls: Arc<rustls::ServerConfig>,
     /// Where state is kept, absolute.
     pub data_dir: PathBuf,
-    access_keys: AccessKeys,
+    /// The function that replaces keys.
+    pub rotate_keys: RotateKeys,
+    /// For the driver of scheduled rotations.
+    pub secrets: EmbeddedSecretsManager,
     https_port: u16,
     http_port: u16,
 }
@@ -69,21 +67,15 @@ pub enum StartError {
     DynamoDb(#[from] dynamodb::OpenError),
     #[error("--host {0}: not a host name")]
     Host(String),
-    #[error("a key: {0}")]
-    Key(#[from] KeyFault),
     #[error("the resource: {0}")]
     Resource(#[from] ResourceError),
     #[error("the embedded Secrets Manager: {0}")]
     SecretsManager(#[from] secrets_manager::OpenError),
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
     #[error("setting up the resource: {0}")]
-    Setup(#[from] SetupError),
-    #[error("setting up {what}: {cause}")]
-    Prepare { what: &'static str, cause: String },
-    #[error("reading the access keys: {0}")]
-    Vault(#[from] VaultError),
+    Setup(#[from] RotationError),
 }
-
-const TABLE: &str = "communication-identity";
 
 /// Names that always lead to this machine.
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -102,32 +94,25 @@ impl Platform {
         // First, for it keeps a second server away from the directory.
         let secrets = EmbeddedSecretsManager::open(&data_dir.join("secrets.json"), surroundings(&system))?;
         let database = EmbeddedDynamoDb::open(&data_dir.join("dynamodb.sqlite"))?;
-        let choices = Choices {
-            algorithm: options.algorithm,
-            location: options.location,
-            region: options.region,
-        };
+        let choices =
+            Choices { algorithm: options.algorithm, location: options.location, region: options.region };
         let resource = resource::open(&data_dir, options.https_port, &choices, system.as_ref())?;
-        let adapters = adapters(database, secrets).await?;
-        let access_keys = set_up(&adapters, resource.algorithm).await?;
-        let names: Vec<String> = LOOPBACK_NAMES
-            .into_iter()
-            .map(str::to_owned)
-            .chain(options.hosts.clone())
-            .collect();
+        let adapters = embedded::adapters(database, secrets.clone()).await?;
+        let rotate_keys = RotateKeys::new(&adapters, resource.algorithm, audit.clone());
+        rotate_keys.set_up().await?;
+        let names: Vec<String> =
+            LOOPBACK_NAMES.into_iter().map(str::to_owned).chain(options.hosts.clone()).collect();
         let tls = certificates::server_config(&data_dir, &names, adapters.system.now())?;
         let hosts = accepted_hosts(&options.hosts, options.https_port, options.http_port)?;
-        let settings = Settings {
-            resource: resource.resource.clone(),
-            hosts,
-        };
+        let settings = Settings { resource: resource.resource.clone(), hosts };
         Ok(Self {
             service: Arc::new(adapters.service(settings, FUNCTIONS, audit)),
             adapters,
             resource,
             tls: Arc::new(tls),
             data_dir,
-            access_keys,
+            rotate_keys,
+            secrets,
             https_port: options.https_port,
             http_port: options.http_port,
         })
@@ -145,145 +130,46 @@ impl Platform {
         format!("http://localhost:{}/", self.http_port)
     }
 
-    /// The connection strings of the primary and the secondary access key.
-    #[must_use]
-    pub fn connection_strings(&self) -> [Zeroizing<String>; 2] {
+    /// The connection strings of the access keys in force.
+    ///
+    /// # Errors
+    /// [`RotationError`] when they cannot be read.
+    pub async fn connection_strings(&self) -> Result<ConnectionStrings, RotationError> {
+        let pointer = self.adapters.table.pointer().await?.ok_or(StoreError::NotSetUp)?;
+        let document = self.adapters.secrets.read(SecretName::AccessKeys, &pointer.access_keys).await?;
         let endpoint = self.endpoint();
-        self.access_keys.each().map(|(_, key)| {
-            Zeroizing::new(format!(
-                "endpoint={endpoint};accesskey={}",
-                key.encoded().as_str()
-            ))
-        })
+        let [primary, secondary] = AccessKeys::parse(&document)?.each().map(|(_, key)| {
+            Zeroizing::new(format!("endpoint={endpoint};accesskey={}", key.encoded().as_str()))
+        });
+        Ok(ConnectionStrings { primary, secondary })
     }
+}
+
+/// What SDK clients are given. Secret: they hold the access keys.
+pub struct ConnectionStrings {
+    pub primary: Zeroizing<String>,
+    pub secondary: Zeroizing<String>,
 }
 
 /// Makes the directory, private to its owner, and returns its absolute path.
 fn state_directory(path: &Path) -> Result<PathBuf, StartError> {
-    let fault = |source| StartError::Directory {
-        path: path.to_owned(),
-        source,
-    };
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(fault)?;
+    let fault = |source| StartError::Directory { path: path.to_owned(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fault)?;
     path.canonicalize().map_err(fault)
 }
 
 fn surroundings(system: &Arc<System>) -> Surroundings {
     let (clock, random) = (Arc::clone(system), Arc::clone(system));
     Surroundings {
-        region: "us-east-1".to_owned(),
+        region: embedded::REGION.to_owned(),
         epoch_seconds: Arc::new(move || clock.now().unix_timestamp()),
         random_bytes: Arc::new(move |bytes| random.fill(bytes)),
     }
 }
 
-/// The production adapters, their clients' HTTP replaced by the embedded services.
-///
-/// # Errors
-/// [`StartError::Prepare`] when the table or the secrets cannot be made.
-pub async fn adapters(
-    database: impl HttpClient + 'static,
-    secrets: impl HttpClient + 'static,
-) -> Result<Adapters, StartError> {
-    let credentials =
-        || SharedCredentialsProvider::new(Credentials::new("local", "local", None, None, "local"));
-    let config = |http| sdk_config(http, "us-east-1".to_owned(), credentials(), None);
-    let database = aws_sdk_dynamodb::Client::new(&config(SharedHttpClient::new(database)));
-    let secrets = aws_sdk_secretsmanager::Client::new(&config(SharedHttpClient::new(secrets)));
-    prepare_table(&database).await?;
-    prepare_secrets(&secrets).await?;
-    let name = |secret: SecretName| secret.as_str().to_owned();
-    let places = Places {
-        table: TABLE.to_owned(),
-        access_keys: name(SecretName::AccessKeys),
-        signing_keys: name(SecretName::SigningKeys),
-    };
-    Ok(Adapters::new(database, secrets, places))
-}
-
-/// Makes the table a deployment's template makes.
-async fn prepare_table(client: &aws_sdk_dynamodb::Client) -> Result<(), StartError> {
-    let fault = |cause: String| StartError::Prepare {
-        what: "the table",
-        cause,
-    };
-    if client.describe_table().table_name(TABLE).send().await.is_ok() {
-        return Ok(());
-    }
-    let attribute = AttributeDefinition::builder()
-        .attribute_name("pk")
-        .attribute_type(ScalarAttributeType::S);
-    let key = KeySchemaElement::builder()
-        .attribute_name("pk")
-        .key_type(KeyType::Hash);
-    let ttl = TimeToLiveSpecification::builder()
-        .attribute_name("expires_at")
-        .enabled(true);
-    client
-        .create_table()
-        .table_name(TABLE)
-        .billing_mode(BillingMode::PayPerRequest)
-        .attribute_definitions(attribute.build().map_err(|error| fault(error.to_string()))?)
-        .key_schema(key.build().map_err(|error| fault(error.to_string()))?)
-        .send()
-        .await
-        .map_err(|error| fault(error.to_string()))?;
-    client
-        .update_time_to_live()
-        .table_name(TABLE)
-        .time_to_live_specification(ttl.build().map_err(|error| fault(error.to_string()))?)
-        .send()
-        .await
-        .map_err(|error| fault(error.to_string()))?;
-    Ok(())
-}
-
-/// Makes the two secrets, empty, as a deployment's template does.
-async fn prepare_secrets(client: &aws_sdk_secretsmanager::Client) -> Result<(), StartError> {
-    for secret in [SecretName::AccessKeys, SecretName::SigningKeys] {
-        match client.create_secret().name(secret.as_str()).send().await {
-            Ok(_) => {}
-            Err(error) if error.code() == Some("ResourceExistsException") => {}
-            Err(error) => {
-                return Err(StartError::Prepare {
-                    what: "the secrets",
-                    cause: error.to_string(),
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Sets the resource up if it is not, and reads the access keys in force.
-///
-/// # Errors
-/// [`StartError`].
-pub async fn set_up(adapters: &Adapters, algorithm: Algorithm) -> Result<AccessKeys, StartError> {
-    let setup = Setup {
-        store: adapters.table.as_ref(),
-        vault: adapters.secrets.as_ref(),
-        clock: adapters.system.as_ref(),
-        random: adapters.system.as_ref(),
-        generate: &|| system::generate(algorithm),
-    };
-    let pointer = setup.run().await?;
-    let document = adapters
-        .secrets
-        .read(SecretName::AccessKeys, &pointer.access_keys)
-        .await?;
-    Ok(AccessKeys::parse(&document)?)
-}
-
 /// Loopback names and the further ones, at both ports; `localhost` over HTTPS is the public one.
 fn accepted_hosts(further: &[String], https_port: u16, http_port: u16) -> Result<Hosts, StartError> {
-    let names = ["localhost", "127.0.0.1", "[::1]"]
-        .into_iter()
-        .chain(further.iter().map(String::as_str));
+    let names = ["localhost", "127.0.0.1", "[::1]"].into_iter().chain(further.iter().map(String::as_str));
     let mut hosts = Vec::new();
     for name in names {
         for port in [https_port, http_port] {
@@ -292,8 +178,6 @@ fn accepted_hosts(further: &[String], https_port: u16, http_port: u16) -> Result
         }
     }
     let others = hosts.split_off(1);
-    let public = hosts
-        .pop()
-        .ok_or_else(|| StartError::Host("localhost".to_owned()))?;
+    let public = hosts.pop().ok_or_else(|| StartError::Host("localhost".to_owned()))?;
     Ok(Hosts::new(public, others))
 }

@@ -67,10 +67,7 @@ pub fn open(
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let made = make(https_port, choices, random);
-            write(&path, &made).map_err(|source| ResourceError::File {
-                path: path.clone(),
-                source,
-            })?;
+            write(&path, &made).map_err(|source| ResourceError::File { path: path.clone(), source })?;
             made
         }
         Err(source) => return Err(ResourceError::File { path, source }),
@@ -82,9 +79,7 @@ fn make(https_port: u16, choices: &Choices, random: &dyn Random) -> Document {
     let mut bytes = [0; 16];
     random.fill(&mut bytes);
     let chosen = |place: &Option<Place>, default: &str| {
-        place
-            .as_ref()
-            .map_or_else(|| default.to_owned(), |place| place.as_str().to_owned())
+        place.as_ref().map_or_else(|| default.to_owned(), |place| place.as_str().to_owned())
     };
     Document {
         id: ResourceId::new(Builder::from_random_bytes(bytes).into_uuid()).to_string(),
@@ -96,30 +91,14 @@ fn make(https_port: u16, choices: &Choices, random: &dyn Random) -> Document {
 }
 
 fn unchanged(path: &Path, kept: &Document, choices: &Choices) -> Result<(), ResourceError> {
-    let differs = |choice| {
-        Err(ResourceError::Differs {
-            path: path.to_owned(),
-            choice,
-        })
-    };
-    if choices
-        .algorithm
-        .is_some_and(|algorithm| algorithm != kept.algorithm)
-    {
+    let differs = |choice| Err(ResourceError::Differs { path: path.to_owned(), choice });
+    if choices.algorithm.is_some_and(|algorithm| algorithm != kept.algorithm) {
         return differs("algorithm");
     }
-    if choices
-        .location
-        .as_ref()
-        .is_some_and(|location| location.as_str() != kept.location)
-    {
+    if choices.location.as_ref().is_some_and(|location| location.as_str() != kept.location) {
         return differs("location");
     }
-    if choices
-        .region
-        .as_ref()
-        .is_some_and(|region| region.as_str() != kept.region)
-    {
+    if choices.region.as_ref().is_some_and(|region| region.as_str() != kept.region) {
         return differs("region");
     }
     Ok(())
@@ -133,10 +112,7 @@ fn parse(document: &Document) -> Option<LocalResource> {
         location: document.location.parse().ok()?,
         region: document.region.parse().ok()?,
     };
-    Some(LocalResource {
-        resource,
-        algorithm: document.algorithm,
-    })
+    Some(LocalResource { resource, algorithm: document.algorithm })
 }
 
 /// Written aside and renamed, so that a crash leaves the whole file or none.

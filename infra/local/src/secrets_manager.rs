@@ -133,11 +133,7 @@ impl EmbeddedSecretsManager {
 
     fn new(file: Option<StateFile>, secrets: Secrets, surroundings: Surroundings) -> Self {
         let secrets = Mutex::new(secrets);
-        let inner = Arc::new(Inner {
-            surroundings,
-            file,
-            secrets,
-        });
+        let inner = Arc::new(Inner { surroundings, file, secrets });
         Self { inner }
     }
 
@@ -196,10 +192,8 @@ impl EmbeddedSecretsManager {
     }
 
     fn answer(&self, request: &HttpRequest) -> Result<String, ServiceError> {
-        let operation = request
-            .headers()
-            .get("x-amz-target")
-            .and_then(|target| target.strip_prefix(TARGET_PREFIX));
+        let operation =
+            request.headers().get("x-amz-target").and_then(|target| target.strip_prefix(TARGET_PREFIX));
         // The bytes of a streaming body are absent; no operation here has one.
         let body = request.body().bytes().unwrap_or_default();
         match operation {
@@ -429,11 +423,7 @@ mod tests {
         .await;
         check(
             "the third version pushes the first out",
-            &[
-                (Create("v1", "one"), "ok"),
-                (Put("v2", "two", &[]), "ok"),
-                (Put("v3", "three", &[]), "ok"),
-            ],
+            &[(Create("v1", "one"), "ok"), (Put("v2", "two", &[]), "ok"), (Put("v3", "three", &[]), "ok")],
             "v2=two(PREVIOUS), v3=three(CURRENT)",
         )
         .await;
@@ -480,33 +470,13 @@ mod tests {
             check(row, &[create, put, (call, expected)], start).await;
         }
         let moved: [(&str, Call, &str); 7] = [
-            (
-                "promotion",
-                Move("AWSCURRENT", "v1", "v2"),
-                "v1=one(PREVIOUS), v2=two(CURRENT KEEP)",
-            ),
+            ("promotion", Move("AWSCURRENT", "v1", "v2"), "v1=one(PREVIOUS), v2=two(CURRENT KEEP)"),
             ("stays", Move("AWSCURRENT", "v1", "v1"), start),
             ("stays, unnamed", Move("AWSCURRENT", "", "v1"), start),
-            (
-                "custom moves; its version is gone",
-                Move("KEEP", "v2", "v1"),
-                "v1=one(CURRENT KEEP)",
-            ),
-            (
-                "custom removed; its version is gone",
-                Move("KEEP", "v2", ""),
-                "v1=one(CURRENT)",
-            ),
-            (
-                "custom added",
-                Move("MORE", "", "v2"),
-                "v1=one(CURRENT), v2=two(KEEP MORE)",
-            ),
-            (
-                "previous by hand",
-                Move("AWSPREVIOUS", "", "v2"),
-                "v1=one(CURRENT), v2=two(PREVIOUS KEEP)",
-            ),
+            ("custom moves; its version is gone", Move("KEEP", "v2", "v1"), "v1=one(CURRENT KEEP)"),
+            ("custom removed; its version is gone", Move("KEEP", "v2", ""), "v1=one(CURRENT)"),
+            ("custom added", Move("MORE", "", "v2"), "v1=one(CURRENT), v2=two(KEEP MORE)"),
+            ("previous by hand", Move("AWSPREVIOUS", "", "v2"), "v1=one(CURRENT), v2=two(PREVIOUS KEEP)"),
         ];
         for (row, call, left) in moved {
             let [create, put] = made();
@@ -601,11 +571,7 @@ mod tests {
         .await;
         check(
             "a placeholder does not become current",
-            &[
-                (Create("v1", "one"), "ok"),
-                (Begin("v2"), "ok"),
-                (Move("AWSCURRENT", "v1", "v2"), REQUEST),
-            ],
+            &[(Create("v1", "one"), "ok"), (Begin("v2"), "ok"), (Move("AWSCURRENT", "v1", "v2"), REQUEST)],
             "v1=one(CURRENT), v2=none(PENDING)",
         )
         .await;
@@ -714,20 +680,10 @@ mod tests {
         // (token, value, labels, answer)
         let rows = [
             (id("v2"), largest.clone(), vec!["KEEP".to_owned()], "ok"),
-            (
-                id("v3"),
-                largest + "x",
-                vec!["KEEP".to_owned()],
-                "ValidationException",
-            ),
+            (id("v3"), largest + "x", vec!["KEEP".to_owned()], "ValidationException"),
             ("t".repeat(31), "two".to_owned(), vec![], PARAMETER),
             ("t".repeat(65), "two".to_owned(), vec![], PARAMETER),
-            (
-                id("v3"),
-                "two".to_owned(),
-                vec!["l".repeat(257)],
-                "ValidationException",
-            ),
+            (id("v3"), "two".to_owned(), vec!["l".repeat(257)], "ValidationException"),
             (id("v3"), "two".to_owned(), vec![], "ok"),
             (
                 id("v4"),
@@ -785,19 +741,13 @@ mod tests {
         // A directory where the new content is to be written.
         let blocked = directory.join("secrets.json.new");
         std::fs::create_dir(&blocked).unwrap();
-        assert_eq!(
-            run(&manager, &Put("v2", "two", &[])).await,
-            "InternalServiceError"
-        );
+        assert_eq!(run(&manager, &Put("v2", "two", &[])).await, "InternalServiceError");
         assert_eq!(picture(&manager).await, "v1=one(CURRENT)");
         std::fs::remove_dir(&blocked).unwrap();
         assert_eq!(run(&manager, &Put("v2", "two", &[])).await, "ok");
         assert_eq!(run(&manager, &Begin("v3")).await, "ok");
         drop(manager);
         let manager = EmbeddedSecretsManager::open(&path, surroundings()).unwrap();
-        assert_eq!(
-            picture(&manager).await,
-            "v1=one(PREVIOUS), v2=two(CURRENT), v3=none(PENDING)"
-        );
+        assert_eq!(picture(&manager).await, "v1=one(PREVIOUS), v2=two(CURRENT), v3=none(PENDING)");
     }
 }

@@ -4,30 +4,28 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::platform::Platform;
+use crate::platform::{ConnectionStrings, Platform};
 
-/// Writes `env` into the state directory and returns the page to print.
+/// Writes `env` into the state directory: at start, and when an access key was replaced.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write(platform: &Platform) -> io::Result<String> {
-    let path = platform.data_dir.join("env");
-    write_private(&path, &env(platform))?;
-    Ok(page(platform, &path))
+pub fn write_env(platform: &Platform, connection_strings: &ConnectionStrings) -> io::Result<()> {
+    write_private(&path_of_env(platform), &env(platform, connection_strings))
+}
+
+fn path_of_env(platform: &Platform) -> PathBuf {
+    platform.data_dir.join("env")
 }
 
 /// `KEY='value'` lines, for `set -a; . .local/env`.
-fn env(platform: &Platform) -> String {
+fn env(platform: &Platform, ConnectionStrings { primary, secondary }: &ConnectionStrings) -> String {
     let authority = platform.data_dir.join("ca.pem").display().to_string();
-    let [primary, secondary] = platform.connection_strings();
     let values = [
         ("COMMUNICATION_SERVICES_CONNECTION_STRING", primary.as_str()),
-        (
-            "COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING",
-            secondary.as_str(),
-        ),
+        ("COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING", secondary.as_str()),
         ("COMMUNICATION_SERVICES_ENDPOINT", &platform.endpoint()),
         ("SSL_CERT_FILE", &authority),
         ("REQUESTS_CA_BUNDLE", &authority),
@@ -41,8 +39,9 @@ fn env(platform: &Platform) -> String {
     text
 }
 
-fn page(platform: &Platform, env: &Path) -> String {
-    let [primary, _] = platform.connection_strings();
+/// The page to print.
+#[must_use]
+pub fn page(platform: &Platform, ConnectionStrings { primary, .. }: &ConnectionStrings) -> String {
     format!(
         r#"
 Communication identity service, running on this machine
@@ -75,7 +74,7 @@ Ctrl-C stops it; identities, keys and tokens are kept in {dir}.
         ca = platform.data_dir.join("ca.pem").display(),
         resource = platform.resource.resource.id,
         algorithm = platform.resource.algorithm.as_str(),
-        env = env.display(),
+        env = path_of_env(platform).display(),
         dir = platform.data_dir.display(),
     )
 }
@@ -83,12 +82,7 @@ Ctrl-C stops it; identities, keys and tokens are kept in {dir}.
 /// Only the owner may read it: it holds the access keys. Replaced whole, so that no reader sees half.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let aside = path.with_extension("new");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&aside)?;
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(text.as_bytes())?;
     fs::rename(&aside, path)

@@ -38,10 +38,7 @@ mod tests {
 
     #[test]
     fn only_imf_fixdate_is_a_date() {
-        assert_eq!(
-            parse("Fri, 01 Mar 2024 12:00:00 GMT").unwrap().unix_timestamp(),
-            1_709_294_400
-        );
+        assert_eq!(parse("Fri, 01 Mar 2024 12:00:00 GMT").unwrap().unix_timestamp(), 1_709_294_400);
         for text in [
             "",
             "Friday, 01-Mar-24 12:00:00 GMT",

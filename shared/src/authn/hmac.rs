@@ -127,18 +127,11 @@ impl<'a> Credentials<'a> {
         if scheme != SCHEME {
             return Err(Denial::Scheme);
         }
-        let parameters = parameters
-            .strip_prefix("SignedHeaders=")
-            .ok_or(Denial::Authorization)?;
-        let (names, signature) = parameters
-            .split_once("&Signature=")
-            .ok_or(Denial::Authorization)?;
+        let parameters = parameters.strip_prefix("SignedHeaders=").ok_or(Denial::Authorization)?;
+        let (names, signature) = parameters.split_once("&Signature=").ok_or(Denial::Authorization)?;
         let signature = STANDARD.decode(signature).map_err(|_| Denial::Authorization)?;
         let signature = signature.try_into().map_err(|_| Denial::Authorization)?;
-        Ok(Self {
-            signed_headers: signed_headers(names)?,
-            signature,
-        })
+        Ok(Self { signed_headers: signed_headers(names)?, signature })
     }
 }
 
@@ -250,9 +243,7 @@ mod tests {
     }
 
     fn accepted() -> impl Iterator<Item = Row> {
-        Row::all()
-            .into_iter()
-            .filter(|row| row.verdict.starts_with("accept"))
+        Row::all().into_iter().filter(|row| row.verdict.starts_with("accept"))
     }
 
     #[test]

@@ -26,10 +26,7 @@ impl Authority {
     /// # Errors
     /// [`MalformedAuthority`] when the name is none.
     pub fn new(name: &str, port: u16) -> Result<Self, MalformedAuthority> {
-        Ok(Self {
-            name: parse_name(name)?,
-            port: Some(port),
-        })
+        Ok(Self { name: parse_name(name)?, port: Some(port) })
     }
 
     /// The host and, if not implied, the port, as the SDKs write it: plain; without the port (Java);
@@ -66,10 +63,7 @@ impl FromStr for Authority {
                 let port = port.parse().ok().filter(|_| digits).ok_or(MalformedAuthority)?;
                 Self::new(name, port)
             }
-            _ => Ok(Self {
-                name: parse_name(text)?,
-                port: None,
-            }),
+            _ => Ok(Self { name: parse_name(text)?, port: None }),
         }
     }
 }
@@ -81,11 +75,7 @@ fn parse_name(text: &str) -> Result<String, MalformedAuthority> {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => (1..=253).contains(&text.len()) && text.bytes().all(closed),
     };
-    if is_name {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err(MalformedAuthority)
-    }
+    if is_name { Ok(text.to_ascii_lowercase()) } else { Err(MalformedAuthority) }
 }
 
 /// The hosts a signature may have been computed over, given the `Host` a request arrived with: every
@@ -124,18 +114,12 @@ mod tests {
 
     #[test]
     fn authorities_parse_and_print() {
-        for text in [
-            "localhost:8443",
-            "identity.example.com",
-            "127.0.0.1:8080",
-            "[::1]:8443",
-            "[::1]",
-        ] {
+        for text in ["localhost:8443", "identity.example.com", "127.0.0.1:8080", "[::1]:8443", "[::1]"] {
             assert_eq!(text.parse::<Authority>().unwrap().to_string(), text);
         }
-        for text in [
-            "", ":1", "a:", "a:b", "a:99999", "a:+1", "a b", "a/", "a@b", "ä", "::1", "a:1:1", "[x]:1",
-        ] {
+        for text in
+            ["", ":1", "a:", "a:b", "a:99999", "a:+1", "a b", "a/", "a@b", "ä", "::1", "a:1:1", "[x]:1"]
+        {
             assert_eq!(text.parse::<Authority>(), Err(MalformedAuthority), "{text}");
         }
     }
@@ -143,42 +127,21 @@ mod tests {
     #[test]
     fn each_sdk_spelling_of_the_received_host_is_a_candidate() {
         let hosts = hosts("localhost:8443,127.0.0.1:8443");
-        for received in [
-            "localhost:8443",
-            "localhost",
-            "localhost:8443:8443",
-            "LocalHost:8443",
-        ] {
+        for received in ["localhost:8443", "localhost", "localhost:8443:8443", "LocalHost:8443"] {
             let candidates = candidates(&hosts, received);
-            for spelling in [
-                "localhost:8443",
-                "localhost",
-                "localhost:8443:8443",
-                "localhost:8443/",
-            ] {
-                assert!(
-                    candidates.contains(&spelling.to_owned()),
-                    "{spelling} for {received}"
-                );
+            for spelling in ["localhost:8443", "localhost", "localhost:8443:8443", "localhost:8443/"] {
+                assert!(candidates.contains(&spelling.to_owned()), "{spelling} for {received}");
             }
-            assert!(
-                !candidates.iter().any(|host| host.starts_with("127")),
-                "{received}"
-            );
+            assert!(!candidates.iter().any(|host| host.starts_with("127")), "{received}");
         }
     }
 
     #[test]
     fn a_host_that_is_not_accepted_has_no_candidate() {
         let hosts = hosts("localhost:8443");
-        for received in [
-            "",
-            "localhost:8444",
-            "localhost.",
-            "localhost:8443:8444",
-            "evil",
-            "localhost:8443@evil",
-        ] {
+        for received in
+            ["", "localhost:8444", "localhost.", "localhost:8443:8444", "evil", "localhost:8443@evil"]
+        {
             assert!(candidates(&hosts, received).is_empty(), "{received}");
         }
     }

@@ -34,22 +34,14 @@ impl Target {
             Some((path, query)) => (path, Some(query.to_owned())),
             None => (target, None),
         };
-        Self {
-            path: path.to_owned(),
-            query,
-            path_form: PathForm::Wire,
-        }
+        Self { path: path.to_owned(), query, path_form: PathForm::Wire }
     }
 
     /// A target whose path the host has decoded, with the query as it was on the wire.
     #[must_use]
     pub fn from_decoded_path(path: &str, query: &str) -> Self {
         let query = (!query.is_empty()).then(|| query.to_owned());
-        Self {
-            path: path.to_owned(),
-            query,
-            path_form: PathForm::Decoded,
-        }
+        Self { path: path.to_owned(), query, path_form: PathForm::Decoded }
     }
 
     /// The path as delivered.
@@ -60,14 +52,10 @@ impl Target {
 
     /// The query's parameters named `name` (in any case), undecoded.
     pub fn parameters<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.query
-            .as_deref()
-            .unwrap_or("")
-            .split('&')
-            .filter_map(move |pair| {
-                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                key.eq_ignore_ascii_case(name).then_some(value)
-            })
+        self.query.as_deref().unwrap_or("").split('&').filter_map(move |pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            key.eq_ignore_ascii_case(name).then_some(value)
+        })
     }
 
     /// The path's segments, split first and then decoded once, so that an encoded slash never makes a
@@ -93,11 +81,7 @@ impl Target {
             PathForm::Decoded => encoded_spellings(&self.path),
             PathForm::Wire => wire_spellings(&self.path),
         };
-        let query = self
-            .query
-            .as_ref()
-            .map(|query| format!("?{query}"))
-            .unwrap_or_default();
+        let query = self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
         paths.into_iter().map(|path| format!("{path}{query}")).collect()
     }
 }
@@ -155,23 +139,14 @@ mod tests {
         let wire = "/identities/8%3Aacs%3Aa_b/:issueAccessToken?api-version=2023-10-01";
         let target = Target::from_wire(wire);
         assert_eq!(target.spellings(), [wire]);
-        assert_eq!(
-            target.segments().unwrap(),
-            ["identities", "8:acs:a_b", ":issueAccessToken"]
-        );
-        assert_eq!(
-            target.parameters("Api-Version").collect::<Vec<_>>(),
-            ["2023-10-01"]
-        );
+        assert_eq!(target.segments().unwrap(), ["identities", "8:acs:a_b", ":issueAccessToken"]);
+        assert_eq!(target.parameters("Api-Version").collect::<Vec<_>>(), ["2023-10-01"]);
     }
 
     #[test]
     fn a_target_that_can_name_nothing_may_be_signed_decoded() {
         let target = Target::from_wire("/identities/8:acs:a%2Fb%20c%2Bd");
-        assert_eq!(
-            target.spellings(),
-            ["/identities/8:acs:a%2Fb%20c%2Bd", "/identities/8:acs:a/b c+d"]
-        );
+        assert_eq!(target.spellings(), ["/identities/8:acs:a%2Fb%20c%2Bd", "/identities/8:acs:a/b c+d"]);
         assert_eq!(target.segments().unwrap(), ["identities", "8:acs:a/b c+d"]);
     }
 
@@ -180,27 +155,11 @@ mod tests {
         let target = Target::from_decoded_path("/identities/8:acs:a_b/:issueAccessToken", "api-version=1");
         let spellings = target.spellings();
         assert_eq!(spellings.len(), 9);
-        assert_eq!(
-            spellings[0],
-            "/identities/8%3Aacs%3Aa_b/:issueAccessToken?api-version=1"
-        );
+        assert_eq!(spellings[0], "/identities/8%3Aacs%3Aa_b/:issueAccessToken?api-version=1");
         assert!(spellings.contains(&"/identities/8:acs:a_b/:issueAccessToken?api-version=1".to_owned()));
-        assert_eq!(
-            Target::from_decoded_path("/identities", "").spellings(),
-            ["/identities"]
-        );
-        assert_eq!(
-            Target::from_decoded_path("/identities/8:acs:a_b", "")
-                .spellings()
-                .len(),
-            3
-        );
-        assert_eq!(
-            Target::from_decoded_path("/identities/8:%3A", "")
-                .spellings()
-                .len(),
-            1
-        );
+        assert_eq!(Target::from_decoded_path("/identities", "").spellings(), ["/identities"]);
+        assert_eq!(Target::from_decoded_path("/identities/8:acs:a_b", "").spellings().len(), 3);
+        assert_eq!(Target::from_decoded_path("/identities/8:%3A", "").spellings().len(), 1);
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::rotation::AccessSlot;
 use super::{KeyFault, Slot};
 use crate::context::Random;
 use crate::secret::Secret;
@@ -40,9 +41,8 @@ impl AccessKey {
     }
 
     fn parse(text: &str) -> Result<Self, KeyFault> {
-        let bytes = STANDARD
-            .decode(text)
-            .map_err(|_| KeyFault("an access key is not padded standard base64"))?;
+        let bytes =
+            STANDARD.decode(text).map_err(|_| KeyFault("an access key is not padded standard base64"))?;
         if bytes.len() < 32 {
             return Err(KeyFault("an access key is shorter than 32 bytes"));
         }
@@ -71,9 +71,16 @@ impl AccessKeys {
     /// Two fresh keys.
     #[must_use]
     pub fn generate(random: &dyn Random) -> Self {
-        Self {
-            primary: AccessKey::generate(random),
-            secondary: AccessKey::generate(random),
+        Self { primary: AccessKey::generate(random), secondary: AccessKey::generate(random) }
+    }
+
+    /// These keys, the one of `slot` replaced by a fresh one.
+    #[must_use]
+    pub fn regenerated(self, slot: AccessSlot, random: &dyn Random) -> Self {
+        let fresh = AccessKey::generate(random);
+        match slot {
+            AccessSlot::Primary => Self { primary: fresh, ..self },
+            AccessSlot::Secondary => Self { secondary: fresh, ..self },
         }
     }
 
@@ -93,10 +100,7 @@ impl AccessKeys {
     /// The secret's document.
     #[must_use]
     pub fn to_document(&self) -> Secret {
-        let document = Document {
-            primary: self.primary.encoded(),
-            secondary: self.secondary.encoded(),
-        };
+        let document = Document { primary: self.primary.encoded(), secondary: self.secondary.encoded() };
         Secret::new(serde_json::to_vec(&document).unwrap_or_default())
     }
 

@@ -50,12 +50,24 @@ impl Published {
     /// The public halves of `keys`.
     #[must_use]
     pub fn of(keys: &SigningKeys, published_at: i64) -> Self {
-        let entries = Slot::ALL.map(|slot| PublishedKey {
-            slot,
-            published_at,
-            jwk: keys.of(slot).jwk().clone(),
-        });
+        let entries =
+            Slot::ALL.map(|slot| PublishedKey { slot, published_at, jwk: keys.of(slot).jwk().clone() });
         Self::from_entries(&entries)
+    }
+
+    /// The public halves of `keys`; those that `previous` has already keep their date.
+    ///
+    /// # Errors
+    /// [`KeyFault`] when `previous` cannot be read.
+    pub fn after(previous: &Self, keys: &SigningKeys, published_at: i64) -> Result<Self, KeyFault> {
+        let known = previous.entries()?;
+        let entries = Slot::ALL.map(|slot| {
+            let jwk = keys.of(slot).jwk();
+            let same = known.iter().find(|entry| entry.jwk.common.key_id == jwk.common.key_id);
+            let published_at = same.map_or(published_at, |entry| entry.published_at);
+            PublishedKey { slot, published_at, jwk: jwk.clone() }
+        });
+        Ok(Self::from_entries(&entries))
     }
 
     /// The record's text for these entries.
@@ -83,14 +95,8 @@ impl Published {
     pub fn entries(&self) -> Result<Vec<PublishedKey>, KeyFault> {
         let entries: Vec<PublishedKey> = serde_json::from_str(&self.0)
             .map_err(|_| KeyFault("the pointer's public keys are not the expected document"))?;
-        let complete = Slot::ALL
-            .iter()
-            .all(|slot| entries.iter().filter(|e| e.slot == *slot).count() == 1);
-        if complete {
-            Ok(entries)
-        } else {
-            Err(KeyFault("the pointer does not name one key for each slot"))
-        }
+        let complete = Slot::ALL.iter().all(|slot| entries.iter().filter(|e| e.slot == *slot).count() == 1);
+        if complete { Ok(entries) } else { Err(KeyFault("the pointer does not name one key for each slot")) }
     }
 }
 
@@ -122,9 +128,7 @@ impl PublishedKeys {
     /// Whether these are the public halves of `keys`, slot by slot.
     #[must_use]
     pub fn belong_to(&self, keys: &SigningKeys) -> bool {
-        self.keys
-            .iter()
-            .all(|(slot, key)| keys.of(*slot).id() == key.id())
+        self.keys.iter().all(|(slot, key)| keys.of(*slot).id() == key.id())
     }
 
     /// The key set as RFC 7517 section 5 writes it.

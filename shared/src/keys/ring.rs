@@ -15,6 +15,7 @@ use crate::vault::{SecretName, Vault, VaultError};
 pub struct KeyRing {
     vault: Arc<dyn Vault>,
     cache: Mutex<Cache>,
+    looking: async_lock::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -22,7 +23,7 @@ struct Cache {
     access: Option<(VersionId, Arc<AccessKeys>)>,
     signing: Option<(VersionId, Arc<SigningKeys>)>,
     published: Option<(Published, Arc<PublishedKeys>)>,
-    refreshed_at: Option<Duration>,
+    vain_look_at: Option<Duration>,
 }
 
 /// Keys could not be had.
@@ -40,10 +41,7 @@ impl KeyRing {
     /// An empty ring over a vault.
     #[must_use]
     pub fn new(vault: Arc<dyn Vault>) -> Self {
-        Self {
-            vault,
-            cache: Mutex::default(),
-        }
+        Self { vault, cache: Mutex::default(), looking: async_lock::Mutex::new(()) }
     }
 
     /// The access keys last loaded, whatever the pointer says by now.
@@ -62,10 +60,7 @@ impl KeyRing {
         {
             return Ok(Arc::clone(keys));
         }
-        let document = self
-            .vault
-            .read(SecretName::AccessKeys, &pointer.access_keys)
-            .await?;
+        let document = self.vault.read(SecretName::AccessKeys, &pointer.access_keys).await?;
         let keys = Arc::new(AccessKeys::parse(&document)?);
         self.cache().access = Some((pointer.access_keys.clone(), Arc::clone(&keys)));
         Ok(keys)
@@ -81,10 +76,7 @@ impl KeyRing {
         let keys = match cached {
             Some((version, keys)) if version == pointer.signing_keys => keys,
             _ => {
-                let document = self
-                    .vault
-                    .read(SecretName::SigningKeys, &pointer.signing_keys)
-                    .await?;
+                let document = self.vault.read(SecretName::SigningKeys, &pointer.signing_keys).await?;
                 let keys = Arc::new(SigningKeys::parse(&document)?);
                 self.cache().signing = Some((pointer.signing_keys.clone(), Arc::clone(&keys)));
                 keys
@@ -119,17 +111,22 @@ impl KeyRing {
         self.cache().published.as_ref().map(|(_, keys)| Arc::clone(keys))
     }
 
-    /// Whether a failed signature may cause a reload now: at most one in [`KEY_REFRESH_INTERVAL`].
+    /// Waits for the look at the pointer that is under way, if one is, and begins another.
+    pub(crate) async fn begin_look(&self) -> async_lock::MutexGuard<'_, ()> {
+        self.looking.lock().await
+    }
+
+    /// Whether a failed signature may cause a look now: not within [`KEY_REFRESH_INTERVAL`] of one that
+    /// found nothing new.
     #[must_use]
-    pub fn may_refresh(&self, uptime: Duration) -> bool {
-        let mut cache = self.cache();
-        let due = cache
-            .refreshed_at
-            .is_none_or(|at| uptime.saturating_sub(at) >= KEY_REFRESH_INTERVAL);
-        if due {
-            cache.refreshed_at = Some(uptime);
-        }
-        due
+    pub(crate) fn may_look(&self, uptime: Duration) -> bool {
+        let vain = self.cache().vain_look_at;
+        vain.is_none_or(|at| uptime.saturating_sub(at) >= KEY_REFRESH_INTERVAL)
+    }
+
+    /// A look found the keys unchanged.
+    pub(crate) fn found_nothing_new(&self, uptime: Duration) {
+        self.cache().vain_look_at = Some(uptime);
     }
 
     // A panic elsewhere cannot leave the cache half-written: every write is one assignment.

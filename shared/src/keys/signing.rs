@@ -75,13 +75,7 @@ impl SigningKey {
         let id = thumbprint(&jwk)?;
         let mut jwk = jwk;
         jwk.common.key_id = Some(id.as_str().to_owned());
-        let key = Self {
-            id,
-            algorithm,
-            pair,
-            pkcs8,
-            jwk,
-        };
+        let key = Self { id, algorithm, pair, pkcs8, jwk };
         key.prove()?;
         Ok(key)
     }
@@ -134,10 +128,7 @@ impl SigningKey {
     }
 
     fn to_document(&self) -> KeyDocument {
-        KeyDocument {
-            alg: self.algorithm,
-            pkcs8: Zeroizing::new(STANDARD.encode(self.pkcs8.expose())),
-        }
+        KeyDocument { alg: self.algorithm, pkcs8: Zeroizing::new(STANDARD.encode(self.pkcs8.expose())) }
     }
 
     fn from_document(document: &KeyDocument) -> Result<Self, KeyFault> {
@@ -153,11 +144,7 @@ impl SigningKeys {
     /// # Errors
     /// Whatever `generate` refuses.
     pub fn generate(mut generate: impl FnMut() -> Result<SigningKey, KeyFault>) -> Result<Self, KeyFault> {
-        Ok(Self {
-            primary: generate()?,
-            secondary: generate()?,
-            entra: generate()?,
-        })
+        Ok(Self { primary: generate()?, secondary: generate()?, entra: generate()? })
     }
 
     /// Reads the secret's document.
@@ -185,6 +172,16 @@ impl SigningKeys {
         Secret::new(serde_json::to_vec(&document).unwrap_or_default())
     }
 
+    /// These keys, the one of `slot` replaced.
+    #[must_use]
+    pub fn with(self, slot: Slot, key: SigningKey) -> Self {
+        match slot {
+            Slot::Primary => Self { primary: key, ..self },
+            Slot::Secondary => Self { secondary: key, ..self },
+            Slot::Entra => Self { entra: key, ..self },
+        }
+    }
+
     /// The key of a slot.
     #[must_use]
     pub fn of(&self, slot: Slot) -> &SigningKey {
@@ -210,10 +207,7 @@ impl VerifyingKey {
         let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| UNUSABLE);
         let (algorithm, key) = match &jwk.algorithm {
             AlgorithmParameters::RSA(rsa) => {
-                let components = signature::RsaPublicKeyComponents {
-                    n: decode(&rsa.n)?,
-                    e: decode(&rsa.e)?,
-                };
+                let components = signature::RsaPublicKeyComponents { n: decode(&rsa.n)?, e: decode(&rsa.e)? };
                 let key = components.to_parsed_public_key(&signature::RSA_PKCS1_2048_8192_SHA256);
                 (Algorithm::Rs256, key.map_err(|_| UNUSABLE)?)
             }
@@ -277,9 +271,7 @@ fn published(jwk: serde_json::Value) -> Result<Jwk, KeyFault> {
 
 fn thumbprint(jwk: &Jwk) -> Result<KeyId, KeyFault> {
     let thumbprint = jwk.thumbprint(ThumbprintHash::SHA256);
-    thumbprint
-        .map_err(|_| KeyFault("a key has no thumbprint"))?
-        .try_into()
+    thumbprint.map_err(|_| KeyFault("a key has no thumbprint"))?.try_into()
 }
 
 #[cfg(test)]
@@ -297,14 +289,8 @@ mod tests {
                   Rwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
         }))
         .unwrap();
-        assert_eq!(
-            thumbprint(&jwk).unwrap().as_str(),
-            "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
-        );
-        assert!(
-            VerifyingKey::from_jwk(&jwk).is_err(),
-            "a kid that is no thumbprint is refused"
-        );
+        assert_eq!(thumbprint(&jwk).unwrap().as_str(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+        assert!(VerifyingKey::from_jwk(&jwk).is_err(), "a kid that is no thumbprint is refused");
     }
 
     #[test]

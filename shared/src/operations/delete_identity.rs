@@ -14,10 +14,7 @@ pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Repl
     let session = service.open(request, Some(&identity), false).await?;
     notes.slot(session.slot);
     if let IdentityState::Live(_) = session.identity {
-        service
-            .store
-            .delete(&identity, service.clock.now() + TOMBSTONE)
-            .await?;
+        service.store.delete(&identity, service.clock.now() + TOMBSTONE).await?;
     }
     Ok(Reply::Done)
 }

@@ -16,9 +16,9 @@ pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Repl
     let session = request.service.open(request, Some(&identity), true).await?;
     notes.slot(session.slot);
     match session.identity {
-        IdentityState::Live(revision) => request
-            .mint(&session, &identity, revision, &token)
-            .map(Reply::Issued),
+        IdentityState::Live(revision) => {
+            request.mint(&session, &identity, revision, &token).map(Reply::Issued)
+        }
         IdentityState::Absent | IdentityState::Deleted => Err(Error::IdentityNotFound),
     }
 }

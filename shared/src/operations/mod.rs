@@ -83,14 +83,7 @@ impl Request<'_> {
             .map_err(|_| Error::Internal("the clock is beyond the calendar"))?;
         let mut token_id = [0; 16];
         self.service.random.fill(&mut token_id);
-        let grant = Grant {
-            identity,
-            scopes,
-            revision,
-            issued_at,
-            expires_at,
-            token_id,
-        };
+        let grant = Grant { identity, scopes, revision, issued_at, expires_at, token_id };
         let claims = Claims::of(&self.service.settings.resource, &grant);
         let token = mint(&claims, keys.of(session.slot))?;
         Ok(TokenBody::new(token, expires_on))

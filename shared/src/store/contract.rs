@@ -25,34 +25,16 @@ pub async fn holds(store: &dyn Store, pointers: &dyn PointerWriter) {
 }
 
 async fn pointer_changes_one_generation_at_a_time(store: &dyn Store, pointers: &dyn PointerWriter) {
-    assert!(
-        matches!(store.read(None).await, Err(StoreError::NotSetUp)),
-        "an empty store has no pointer"
-    );
+    assert!(matches!(store.read(None).await, Err(StoreError::NotSetUp)), "an empty store has no pointer");
     assert_eq!(pointers.pointer().await.unwrap(), None);
     let first = pointer(1, 0);
-    assert_eq!(
-        pointers.write_pointer(&pointer(2, 0)).await.unwrap(),
-        PointerChange::Conflict
-    );
-    assert_eq!(
-        pointers.write_pointer(&first).await.unwrap(),
-        PointerChange::Changed
-    );
-    assert_eq!(
-        pointers.write_pointer(&first).await.unwrap(),
-        PointerChange::Conflict
-    );
-    assert_eq!(
-        pointers.write_pointer(&pointer(3, 3)).await.unwrap(),
-        PointerChange::Conflict
-    );
+    assert_eq!(pointers.write_pointer(&pointer(2, 0)).await.unwrap(), PointerChange::Conflict);
+    assert_eq!(pointers.write_pointer(&first).await.unwrap(), PointerChange::Changed);
+    assert_eq!(pointers.write_pointer(&first).await.unwrap(), PointerChange::Conflict);
+    assert_eq!(pointers.write_pointer(&pointer(3, 3)).await.unwrap(), PointerChange::Conflict);
     assert_eq!(pointers.pointer().await.unwrap(), Some(first));
     let second = pointer(2, 3);
-    assert_eq!(
-        pointers.write_pointer(&second).await.unwrap(),
-        PointerChange::Changed
-    );
+    assert_eq!(pointers.write_pointer(&second).await.unwrap(), PointerChange::Changed);
     // Copies are read at random: every one must have changed.
     for _ in 0..64 {
         assert_eq!(store.read(None).await.unwrap().pointer, second);
@@ -64,11 +46,7 @@ async fn creation_meets_no_record(store: &dyn Store) {
     assert_eq!(state(store, &id).await, IdentityState::Absent);
     assert_eq!(store.create(&id, mine, NOON).await.unwrap(), Creation::Created);
     assert_eq!(state(store, &id).await, IdentityState::Live(Revision::FIRST));
-    assert_eq!(
-        store.create(&id, mine, NOON).await.unwrap(),
-        Creation::Created,
-        "a repeat knows itself"
-    );
+    assert_eq!(store.create(&id, mine, NOON).await.unwrap(), Creation::Created, "a repeat knows itself");
     assert_eq!(store.create(&id, theirs, NOON).await.unwrap(), Creation::Taken);
     assert_eq!(state(store, &identity(2)).await, IdentityState::Absent);
 }
@@ -76,39 +54,14 @@ async fn creation_meets_no_record(store: &dyn Store) {
 async fn revision_only_moves_on(store: &dyn Store) {
     let id = identity(1);
     let second = Revision::FIRST.next();
-    assert_eq!(
-        store.revoke(&id, Revision::FIRST).await.unwrap(),
-        Revocation::Revoked
-    );
+    assert_eq!(store.revoke(&id, Revision::FIRST).await.unwrap(), Revocation::Revoked);
     assert_eq!(state(store, &id).await, IdentityState::Live(second));
-    assert_eq!(
-        store.revoke(&id, Revision::FIRST).await.unwrap(),
-        Revocation::Revoked,
-        "already done"
-    );
-    assert_eq!(
-        state(store, &id).await,
-        IdentityState::Live(second),
-        "a repeat must not count again"
-    );
-    assert_eq!(
-        store.create(&id, creation(1), NOON).await.unwrap(),
-        Creation::Created
-    );
-    assert_eq!(
-        state(store, &id).await,
-        IdentityState::Live(second),
-        "a late creation must not reset it"
-    );
-    assert_eq!(
-        store.revoke(&identity(3), Revision::FIRST).await.unwrap(),
-        Revocation::Gone
-    );
-    assert_eq!(
-        state(store, &identity(3)).await,
-        IdentityState::Absent,
-        "nothing is made by revoking"
-    );
+    assert_eq!(store.revoke(&id, Revision::FIRST).await.unwrap(), Revocation::Revoked, "already done");
+    assert_eq!(state(store, &id).await, IdentityState::Live(second), "a repeat must not count again");
+    assert_eq!(store.create(&id, creation(1), NOON).await.unwrap(), Creation::Created);
+    assert_eq!(state(store, &id).await, IdentityState::Live(second), "a late creation must not reset it");
+    assert_eq!(store.revoke(&identity(3), Revision::FIRST).await.unwrap(), Revocation::Gone);
+    assert_eq!(state(store, &identity(3)).await, IdentityState::Absent, "nothing is made by revoking");
 }
 
 async fn deletion_is_final(store: &dyn Store) {
@@ -118,10 +71,7 @@ async fn deletion_is_final(store: &dyn Store) {
         store.delete(&id, until).await.unwrap();
         assert_eq!(state(store, &id).await, IdentityState::Deleted);
     }
-    assert_eq!(
-        store.revoke(&id, Revision::FIRST.next()).await.unwrap(),
-        Revocation::Gone
-    );
+    assert_eq!(store.revoke(&id, Revision::FIRST.next()).await.unwrap(), Revocation::Gone);
     let late = store.create(&id, creation(1), NOON).await.unwrap();
     assert_eq!(
         (late, state(store, &id).await),
@@ -129,11 +79,7 @@ async fn deletion_is_final(store: &dyn Store) {
         "a late creation"
     );
     store.delete(&identity(4), until).await.unwrap();
-    assert_eq!(
-        state(store, &identity(4)).await,
-        IdentityState::Absent,
-        "nothing is made by deleting"
-    );
+    assert_eq!(state(store, &identity(4)).await, IdentityState::Absent, "nothing is made by deleting");
 }
 
 async fn state(store: &dyn Store, identity: &RawId) -> IdentityState {

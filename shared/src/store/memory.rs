@@ -17,7 +17,7 @@ use crate::ids::RawId;
 use crate::keys::VersionId;
 use crate::keys::pointer::Pointer;
 use crate::secret::Secret;
-use crate::vault::{SecretName, Vault, VaultError, VaultWriter};
+use crate::vault::{Label, Labels, Moving, SecretName, Storing, Vault, VaultError, VaultWriter};
 
 /// Everything a resource keeps, in memory.
 #[derive(Default)]
@@ -29,11 +29,16 @@ pub struct Memory {
 struct State {
     identities: HashMap<String, Record>,
     pointer: Option<Pointer>,
-    secrets: HashMap<(SecretName, String), Secret>,
-    current: HashMap<SecretName, VersionId>,
+    secrets: HashMap<SecretName, Versions>,
     faults: VecDeque<Option<Fault>>,
     delayed: Vec<Write>,
-    calls: usize,
+}
+
+/// A secret's versions, as harsh as the vault may be: what bears no label is gone.
+#[derive(Default)]
+struct Versions {
+    values: HashMap<VersionId, Secret>,
+    labels: HashMap<Label, VersionId>,
 }
 
 #[derive(Clone, Copy)]
@@ -74,10 +79,9 @@ impl Memory {
         }
     }
 
-    /// How many calls the store and the vault have had.
-    #[must_use]
-    pub fn calls(&self) -> usize {
-        self.state().calls
+    /// Replaces a stored version's value, which no vault would do: damage.
+    pub fn replace_secret(&self, secret: SecretName, version: &VersionId, value: Secret) {
+        self.state().secrets.entry(secret).or_default().values.insert(version.clone(), value);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -108,7 +112,6 @@ enum Written {
 
 impl State {
     fn next_fault(&mut self) -> Option<Fault> {
-        self.calls += 1;
         self.faults.pop_front().flatten()
     }
 
@@ -126,23 +129,13 @@ impl State {
     }
 
     fn create(&mut self, identity: &RawId, creation: CreationId) -> Creation {
-        let fresh = Record {
-            state: IdentityState::Live(Revision::FIRST),
-            creation,
-        };
+        let fresh = Record { state: IdentityState::Live(Revision::FIRST), creation };
         let stored = self.identities.entry(identity.to_string()).or_insert(fresh);
-        if stored.creation == creation {
-            Creation::Created
-        } else {
-            Creation::Taken
-        }
+        if stored.creation == creation { Creation::Created } else { Creation::Taken }
     }
 
     fn revoke(&mut self, identity: &RawId, from: Revision) -> Revocation {
-        let state = self
-            .identities
-            .get_mut(&identity.to_string())
-            .map(|record| &mut record.state);
+        let state = self.identities.get_mut(&identity.to_string()).map(|record| &mut record.state);
         match state {
             Some(IdentityState::Live(stored)) if *stored == from => {
                 *stored = from.next();
@@ -167,10 +160,7 @@ impl Store for Memory {
         }
         let record = identity.and_then(|identity| state.identities.get(&identity.to_string()));
         let identity = record.map_or(IdentityState::Absent, |record| record.state);
-        Ok(Snapshot {
-            pointer: state.pointer.clone().ok_or(StoreError::NotSetUp)?,
-            identity,
-        })
+        Ok(Snapshot { pointer: state.pointer.clone().ok_or(StoreError::NotSetUp)?, identity })
     }
 
     async fn create(
@@ -201,11 +191,7 @@ impl Store for Memory {
 impl PointerWriter for Memory {
     async fn pointer(&self) -> Result<Option<Pointer>, StoreError> {
         let mut state = self.state();
-        if state.next_fault().is_some() {
-            Err(lost())
-        } else {
-            Ok(state.pointer.clone())
-        }
+        if state.next_fault().is_some() { Err(lost()) } else { Ok(state.pointer.clone()) }
     }
 
     async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerChange, StoreError> {
@@ -232,34 +218,109 @@ impl Vault for Memory {
         if state.next_fault().is_some() {
             return Err(VaultError::Unavailable("planned fault".into()));
         }
-        state
-            .secrets
-            .get(&(secret, version.to_string()))
-            .cloned()
-            .ok_or(VaultError::NoSuchVersion)
+        let versions = state.secrets.entry(secret).or_default();
+        versions.values.get(version).cloned().ok_or(VaultError::NoSuchVersion)
     }
 }
 
 #[async_trait]
 impl VaultWriter for Memory {
-    async fn current(&self, secret: SecretName) -> Result<Option<VersionId>, VaultError> {
-        Ok(self.state().current.get(&secret).cloned())
+    async fn labels(&self, secret: SecretName) -> Result<Labels, VaultError> {
+        let mut state = self.state();
+        if state.next_fault().is_some() {
+            return Err(VaultError::Unavailable("planned fault".into()));
+        }
+        let mut listed: HashMap<String, Vec<String>> = HashMap::new();
+        for (label, version) in &state.secrets.entry(secret).or_default().labels {
+            listed.entry(version.to_string()).or_default().push(label.as_str().to_owned());
+        }
+        Ok(Labels::from_versions(&listed))
     }
 
-    async fn put_current(
+    async fn store(
         &self,
         secret: SecretName,
         version: &VersionId,
         value: &Secret,
-    ) -> Result<(), VaultError> {
-        let mut state = self.state();
-        state.secrets.insert((secret, version.to_string()), value.clone());
-        state.current.insert(secret, version.clone());
-        Ok(())
+        label: Label,
+    ) -> Result<Storing, VaultError> {
+        self.change(secret, |versions| versions.store(version, value, label))
     }
 
-    async fn hold(&self, _secret: SecretName, _version: &VersionId) -> Result<(), VaultError> {
-        Ok(())
+    async fn move_label(
+        &self,
+        secret: SecretName,
+        label: Label,
+        from: Option<&VersionId>,
+        to: Option<&VersionId>,
+    ) -> Result<Moving, VaultError> {
+        self.change(secret, |versions| versions.move_label(label, from, to))
+    }
+}
+
+impl Memory {
+    fn change<T>(
+        &self,
+        secret: SecretName,
+        change: impl FnOnce(&mut Versions) -> T,
+    ) -> Result<T, VaultError> {
+        let mut state = self.state();
+        let fault = state.next_fault();
+        let lost = || VaultError::Unavailable("planned fault".into());
+        if fault == Some(Fault::Before) {
+            return Err(lost());
+        }
+        let answer = change(state.secrets.entry(secret).or_default());
+        if fault.is_some() { Err(lost()) } else { Ok(answer) }
+    }
+}
+
+impl Versions {
+    fn store(&mut self, version: &VersionId, value: &Secret, label: Label) -> Storing {
+        if let Some(stored) = self.values.get(version) {
+            let same = stored.expose() == value.expose();
+            return if same { Storing::Stored } else { Storing::AlreadyThere };
+        }
+        self.labels.remove(&Label::Pending);
+        self.values.insert(version.clone(), value.clone());
+        self.put(label, version);
+        Storing::Stored
+    }
+
+    fn move_label(&mut self, label: Label, from: Option<&VersionId>, to: Option<&VersionId>) -> Moving {
+        if self.labels.get(&label) == to {
+            return Moving::Moved;
+        }
+        let known = to.is_none_or(|version| self.values.contains_key(version));
+        if self.labels.get(&label) != from || !known {
+            return Moving::Stale;
+        }
+        match to {
+            Some(version) => self.put(label, version),
+            None => {
+                self.labels.remove(&label);
+                self.forget_unlabelled();
+            }
+        }
+        Moving::Moved
+    }
+
+    fn put(&mut self, label: Label, version: &VersionId) {
+        let former = self.labels.insert(label, version.clone());
+        if label == Label::Current {
+            if let Some(former) = former {
+                self.labels.insert(Label::Previous, former);
+            }
+            if self.labels.get(&Label::Pending) == Some(version) {
+                self.labels.remove(&Label::Pending);
+            }
+        }
+        self.forget_unlabelled();
+    }
+
+    fn forget_unlabelled(&mut self) {
+        let Self { values, labels } = self;
+        values.retain(|version, _| labels.values().any(|labelled| labelled == version));
     }
 }
 
@@ -274,5 +335,10 @@ mod tests {
     async fn the_store_keeps_the_contract() {
         let memory = Arc::new(Memory::default());
         contract::holds(memory.as_ref(), memory.as_ref()).await;
+    }
+
+    #[tokio::test]
+    async fn the_vault_keeps_the_contract() {
+        crate::vault::contract::holds(&Memory::default()).await;
     }
 }

@@ -23,11 +23,7 @@ struct Header<'a> {
 /// [`KeyFault`] when signing fails.
 pub fn mint(claims: &Claims, key: &SigningKey) -> Result<AccessToken, KeyFault> {
     const UNWRITABLE: KeyFault = KeyFault("a token cannot be written as JSON");
-    let header = Header {
-        alg: key.algorithm(),
-        kid: key.id().as_str(),
-        typ: "JWT",
-    };
+    let header = Header { alg: key.algorithm(), kid: key.id().as_str(), typ: "JWT" };
     let header = serde_json::to_vec(&header).map_err(|_| UNWRITABLE)?;
     let payload = serde_json::to_vec(claims).map_err(|_| UNWRITABLE)?;
     let mut token = Zeroizing::new(String::with_capacity(1024));
@@ -75,10 +71,7 @@ mod tests {
         let parts: Vec<_> = token.expose().split('.').collect();
         let text = |part: &str| String::from_utf8(URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
         let kid = testing::signing_key(Algorithm::Rs256, 0).id().to_string();
-        assert_eq!(
-            text(parts[0]),
-            format!(r#"{{"alg":"RS256","kid":"{kid}","typ":"JWT"}}"#)
-        );
+        assert_eq!(text(parts[0]), format!(r#"{{"alg":"RS256","kid":"{kid}","typ":"JWT"}}"#));
         let user = claims.skypeid.strip_prefix("acs:").unwrap();
         assert_eq!(
             text(parts[1]),

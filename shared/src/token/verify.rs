@@ -111,12 +111,7 @@ impl Verifier {
     /// A verifier that asks this store. The ring serves public keys only: no secret is read.
     #[must_use]
     pub fn new(resource: Resource, store: Arc<dyn Store>, ring: Arc<KeyRing>, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            resource,
-            store,
-            ring,
-            clock,
-        }
+        Self { resource, store, ring, clock }
     }
 
     /// Whether the token is good now: signature, claims, key in force, revision unchanged. One read of
@@ -126,19 +121,14 @@ impl Verifier {
     /// [`VerifyError::Refused`] for a token that is not good; the others when that cannot be known.
     pub async fn verify(&self, token: &str) -> Result<Verified, VerifyError> {
         let unverified = Unverified::parse(token)?;
-        let known = self
-            .ring
-            .cached_published()
-            .and_then(|keys| keys.find(&unverified.header.kid).cloned());
+        let known = self.ring.cached_published().and_then(|keys| keys.find(&unverified.header.kid).cloned());
         if let Some(key) = &known {
             unverified.check_signature(key)?;
         }
         let identity = unverified.check_claims(&self.resource, self.clock.now())?;
         let snapshot = self.store.read(Some(&identity)).await?;
         let published = self.ring.published(&snapshot.pointer)?;
-        let key = published
-            .find(&unverified.header.kid)
-            .ok_or(TokenFault::KeyNotInForce)?;
+        let key = published.find(&unverified.header.kid).ok_or(TokenFault::KeyNotInForce)?;
         if known.is_none() {
             unverified.check_signature(key)?;
         }
@@ -152,11 +142,7 @@ impl Verifier {
             return Err(TokenFault::Expired.into());
         }
         let claims = unverified.claims;
-        Ok(Verified {
-            identity,
-            scopes: claims.scopes.clone(),
-            claims,
-        })
+        Ok(Verified { identity, scopes: claims.scopes.clone(), claims })
     }
 }
 
@@ -172,10 +158,7 @@ impl<'a> Unverified<'a> {
         else {
             return Err(TokenFault::Structure);
         };
-        let signed = token
-            .as_bytes()
-            .get(..header.len() + 1 + payload.len())
-            .ok_or(TokenFault::Structure)?;
+        let signed = token.as_bytes().get(..header.len() + 1 + payload.len()).ok_or(TokenFault::Structure)?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Structure);
         Ok(Self {
             header: serde_json::from_slice(&decode(header)?).map_err(|_| TokenFault::Header)?,
@@ -187,9 +170,7 @@ impl<'a> Unverified<'a> {
 
     /// The algorithm is the key's; a header that names another is refused.
     fn check_signature(&self, key: &VerifyingKey) -> Result<(), TokenFault> {
-        let Header {
-            alg, typ: Typ::Jwt, ..
-        } = self.header;
+        let Header { alg, typ: Typ::Jwt, .. } = self.header;
         if alg == key.algorithm() && key.verifies(self.signed, &self.signature) {
             Ok(())
         } else {
@@ -210,11 +191,7 @@ impl<'a> Unverified<'a> {
         if lifetime::has_expired(claims.exp, now) {
             return Err(TokenFault::Expired);
         }
-        if claims.iat
-            > now
-                .unix_timestamp()
-                .saturating_add(ISSUED_AT_LEEWAY.whole_seconds())
-        {
+        if claims.iat > now.unix_timestamp().saturating_add(ISSUED_AT_LEEWAY.whole_seconds()) {
             return Err(TokenFault::TooEarly);
         }
         if !(1..=Lifetime::MAX_SECONDS).contains(&claims.exp.saturating_sub(claims.iat)) {
@@ -226,10 +203,6 @@ impl<'a> Unverified<'a> {
             && identity.resource() == Some(resource.id)
             && claims.csi == claims.iat.to_string()
             && claims.scp == SCP_USER;
-        if consistent {
-            Ok(identity)
-        } else {
-            Err(TokenFault::Claims)
-        }
+        if consistent { Ok(identity) } else { Err(TokenFault::Claims) }
     }
 }

@@ -64,12 +64,7 @@ pub(super) struct UpdateStage {
 
 /// Makes a secret, with a first version when a value is given.
 pub(super) fn create(manager: &EmbeddedSecretsManager, request: Create) -> Result<String, ServiceError> {
-    let Create {
-        name,
-        description,
-        client_request_token,
-        secret_string: value,
-    } = request;
+    let Create { name, description, client_request_token, secret_string: value } = request;
     check_name(&name)?;
     value.as_ref().map_or(Ok(()), check_value)?;
     let token = version_id(manager, client_request_token)?;
@@ -145,11 +140,7 @@ pub(super) fn get(manager: &EmbeddedSecretsManager, request: &Get) -> Result<Str
             (secret.bearer(label), format!("staging label: {label}"))
         }
     };
-    let absent = || {
-        not_found(format!(
-            "Secrets Manager can't find the specified secret value for {named}."
-        ))
-    };
+    let absent = || not_found(format!("Secrets Manager can't find the specified secret value for {named}."));
     let version_id = id.ok_or_else(absent)?;
     let version = secret.version(version_id).ok_or_else(absent)?;
     let version_stages = secret.labels_of(version_id);
@@ -172,10 +163,7 @@ pub(super) fn get(manager: &EmbeddedSecretsManager, request: &Get) -> Result<Str
 pub(super) fn describe(manager: &EmbeddedSecretsManager, request: &Describe) -> Result<String, ServiceError> {
     let secrets = manager.secrets();
     let secret = secrets.find(&request.secret_id).ok_or_else(no_secret)?;
-    let stages: BTreeMap<_, _> = secret
-        .versions()
-        .map(|(id, _)| (id, secret.labels_of(id)))
-        .collect();
+    let stages: BTreeMap<_, _> = secret.versions().map(|(id, _)| (id, secret.labels_of(id))).collect();
     let more = json!({
         "Description": secret.description,
         "RotationEnabled": secret.rotation_enabled,
@@ -265,10 +253,7 @@ pub(super) fn check_token(token: &str) -> Result<(), ServiceError> {
 fn check_name(name: &str) -> Result<(), ServiceError> {
     let legal = |letter: u8| letter.is_ascii_alphanumeric() || b"/_+=.@!-".contains(&letter);
     let message = "Name must have 1 to 512 letters, digits or characters of /_+=.@!-";
-    require(
-        (1..=512).contains(&name.len()) && name.bytes().all(legal),
-        validation(message),
-    )
+    require((1..=512).contains(&name.len()) && name.bytes().all(legal), validation(message))
 }
 
 fn check_label(label: &str) -> Result<(), ServiceError> {

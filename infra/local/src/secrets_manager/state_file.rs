@@ -53,10 +53,7 @@ pub(super) struct StateFile {
 impl StateFile {
     /// Takes the file and reads it; a file that is not there yet holds no secrets.
     pub(super) fn open(path: &Path) -> Result<(Self, Secrets), OpenError> {
-        let file_error = |source| OpenError::File {
-            path: path.to_path_buf(),
-            source,
-        };
+        let file_error = |source| OpenError::File { path: path.to_path_buf(), source };
         let lock = private()
             .create(true)
             .truncate(false)
@@ -67,10 +64,9 @@ impl StateFile {
             TryLockError::Error(source) => file_error(source),
         })?;
         let secrets = match fs::read(path).map(Zeroizing::new) {
-            Ok(text) => parse(&text).map_err(|reason| OpenError::Content {
-                path: path.to_path_buf(),
-                reason,
-            })?,
+            Ok(text) => {
+                parse(&text).map_err(|reason| OpenError::Content { path: path.to_path_buf(), reason })?
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Secrets::default(),
             Err(error) => return Err(file_error(error)),
         };
@@ -81,10 +77,7 @@ impl StateFile {
     /// Replaces the content. When this returns, the new content is on the disk; when it fails, the
     /// disk has the old content or the new, whole.
     pub(super) fn save(&self, secrets: &Secrets) -> io::Result<()> {
-        let document = Document {
-            format: FORMAT,
-            secrets,
-        };
+        let document = Document { format: FORMAT, secrets };
         let text = Zeroizing::new(serde_json::to_vec_pretty(&document)?);
         let beside = self.path.with_added_extension("new");
         // One that a crash left may have other permissions.

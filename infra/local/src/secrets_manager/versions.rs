@@ -117,11 +117,7 @@ impl Secret {
 
     /// The labels on version `id`, in order.
     pub(super) fn labels_of(&self, id: &str) -> Vec<&str> {
-        self.labels
-            .iter()
-            .filter(|(_, version)| *version == id)
-            .map(|(label, _)| label.as_str())
-            .collect()
+        self.labels.iter().filter(|(_, version)| *version == id).map(|(label, _)| label.as_str()).collect()
     }
 
     /// Every version with its id, in the order of the ids.
@@ -241,8 +237,7 @@ impl Secret {
             return Err(error("LimitExceededException", message));
         }
         let labels = &self.labels;
-        self.versions
-            .retain(|id, _| labels.values().any(|bearer| bearer == id));
+        self.versions.retain(|id, _| labels.values().any(|bearer| bearer == id));
         self.changed = now;
         Ok(())
     }

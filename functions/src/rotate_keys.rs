@@ -1,0 +1,248 @@
+//! The events that replace keys. Two kinds, told apart by their members:
+//!
+//! * Secrets Manager's four steps for the secret `signing-keys`:
+//!   `{"Step":"createSecret","SecretId":"<ARN>","ClientRequestToken":"<version id>"}`
+//! * an operator's call: `{"rotate":"signing-keys"}` or `{"regenerate":"primary"}` (or `"secondary"`),
+//!   answered with the state that is now in force. Never with a key: the answer of a regeneration names
+//!   the secret and the version to read it from.
+
+use std::sync::Arc;
+
+use identity::audit::Audit;
+use identity::context::Clock as _;
+use identity::keys::pointer::Pointer;
+use identity::keys::rotation::{AccessSlot, Change, KeyPorts, RotationError, Rotator};
+use identity::keys::signing::SigningKey;
+use identity::keys::{Algorithm, KeyFault, VersionId};
+use identity::store::{PointerWriter as _, StoreError};
+use identity::vault::{SecretName, VaultError};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::aws::secrets_manager::SecretsManager;
+use crate::aws::table::Table;
+use crate::boot::Adapters;
+use crate::system::{self, System};
+
+/// The function `rotate-keys`.
+pub struct RotateKeys {
+    table: Arc<Table>,
+    secrets: Arc<SecretsManager>,
+    system: Arc<System>,
+    algorithm: Algorithm,
+    audit: Arc<dyn Audit>,
+}
+
+/// An event that was not carried out, or of which that is unclear.
+#[derive(Debug, thiserror::Error)]
+pub enum RotateKeysError {
+    #[error(
+        "not an event of this function: it takes Secrets Manager's rotation steps, \
+         {{\"rotate\":\"signing-keys\"}} or {{\"regenerate\":\"primary\"|\"secondary\"}}"
+    )]
+    Event,
+    #[error("the rotation is of another secret than signing-keys")]
+    OtherSecret,
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
+}
+
+impl RotateKeysError {
+    /// A stable name for what went wrong.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Event => "InvalidEvent",
+            Self::OtherSecret => "OtherSecret",
+            Self::Rotation(RotationError::Conflict) => "Conflict",
+            Self::Rotation(RotationError::NotPending) => "NotPending",
+            Self::Rotation(RotationError::Key(_) | RotationError::Store(_)) => "Unavailable",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Event {
+    Regenerate(RegenerateEvent),
+    Rotate(RotateEvent),
+    Step(StepEvent),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RegenerateEvent {
+    regenerate: SlotName,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RotateEvent {
+    #[serde(rename = "rotate")]
+    _rotate: SigningKeysName,
+}
+
+/// Secrets Manager adds a member for callers in other accounts, so further ones are let through.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StepEvent {
+    step: Step,
+    secret_id: String,
+    client_request_token: String,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+enum Step {
+    #[serde(rename = "createSecret")]
+    Create,
+    #[serde(rename = "setSecret")]
+    Set,
+    #[serde(rename = "testSecret")]
+    Test,
+    #[serde(rename = "finishSecret")]
+    Finish,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SlotName {
+    Primary,
+    Secondary,
+}
+
+#[derive(Deserialize)]
+enum SigningKeysName {
+    #[serde(rename = "signing-keys")]
+    SigningKeys,
+}
+
+impl RotateKeys {
+    /// The function over these adapters, making keys of one algorithm.
+    #[must_use]
+    pub fn new(adapters: &Adapters, algorithm: Algorithm, audit: Arc<dyn Audit>) -> Self {
+        Self {
+            table: adapters.table.clone(),
+            secrets: adapters.secrets.clone(),
+            system: adapters.system.clone(),
+            algorithm,
+            audit,
+        }
+    }
+
+    /// Carries out one event. An operator's call is answered with the new state, a step with `null`.
+    ///
+    /// # Errors
+    /// [`RotateKeysError`]; its text says what to do.
+    pub async fn handle(&self, event: Value) -> Result<Value, RotateKeysError> {
+        match serde_json::from_value(event).map_err(|_| RotateKeysError::Event)? {
+            Event::Rotate(_) => self.replace(Change::RotateSigningKeys).await,
+            Event::Regenerate(RegenerateEvent { regenerate: SlotName::Primary }) => {
+                self.replace(Change::RegenerateAccessKey(AccessSlot::Primary)).await
+            }
+            Event::Regenerate(RegenerateEvent { regenerate: SlotName::Secondary }) => {
+                self.replace(Change::RegenerateAccessKey(AccessSlot::Secondary)).await
+            }
+            Event::Step(step) => self.step(&step).await.map(|()| Value::Null),
+        }
+    }
+
+    /// The keys in force: ids, slots, algorithm, since when. No secret is read.
+    ///
+    /// # Errors
+    /// [`RotationError`] when the pointer cannot be read.
+    pub async fn keys(&self) -> Result<Value, RotationError> {
+        let pointer = self.table.pointer().await?.ok_or(StoreError::NotSetUp)?;
+        self.state(&pointer)
+    }
+
+    /// Sets the resource up if it is not.
+    ///
+    /// # Errors
+    /// [`RotationError`]; repeating is safe.
+    pub async fn set_up(&self) -> Result<Pointer, RotationError> {
+        self.rotator(&self.generate()).set_up().await
+    }
+
+    async fn replace(&self, change: Change) -> Result<Value, RotateKeysError> {
+        let pointer = self.rotator(&self.generate()).run(change).await?;
+        let mut state = self.state(&pointer)?;
+        if let (Change::RegenerateAccessKey(_), Value::Object(members)) = (change, &mut state) {
+            let arn = self.secrets.arn(SecretName::AccessKeys).await.map_err(RotationError::from)?;
+            members.insert(
+                "accessKeys".to_owned(),
+                json!({
+                    "secret": arn,
+                    "version": pointer.access_keys.as_str(),
+                }),
+            );
+        }
+        Ok(state)
+    }
+
+    async fn step(&self, event: &StepEvent) -> Result<(), RotateKeysError> {
+        let arn = self.secrets.arn(SecretName::SigningKeys).await.map_err(RotationError::from)?;
+        if event.secret_id != arn && event.secret_id != SecretName::SigningKeys.as_str() {
+            return Err(RotateKeysError::OtherSecret);
+        }
+        let version = VersionId::new(event.client_request_token.clone());
+        let generate = self.generate();
+        let rotator = self.rotator(&generate);
+        match event.step {
+            Step::Create => rotator.create(&version).await?,
+            Step::Set => rotator.set(&version).await?,
+            Step::Test => rotator.try_out(&version).await?,
+            Step::Finish => {
+                rotator.finish(&version).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn generate(&self) -> impl Fn() -> Result<SigningKey, KeyFault> + Sync + use<> {
+        let algorithm = self.algorithm;
+        move || system::generate(algorithm)
+    }
+
+    fn rotator<'a>(&'a self, generate: &'a (dyn Fn() -> Result<SigningKey, KeyFault> + Sync)) -> Rotator<'a> {
+        Rotator {
+            ports: KeyPorts { pointers: self.table.as_ref(), vault: self.secrets.as_ref() },
+            clock: self.system.as_ref(),
+            random: self.system.as_ref(),
+            generate,
+            audit: self.audit.as_ref(),
+        }
+    }
+
+    fn state(&self, pointer: &Pointer) -> Result<Value, RotationError> {
+        let keys: Vec<Value> = pointer
+            .published
+            .entries()?
+            .iter()
+            .map(|entry| {
+                json!({
+                    "slot": entry.slot.as_str(),
+                    "keyId": entry.jwk.common.key_id,
+                    "algorithm": entry.jwk.common.key_algorithm.map(|algorithm| algorithm.to_string()),
+                    "publishedAt": rfc3339(entry.published_at),
+                })
+            })
+            .collect();
+        Ok(json!({
+            "generation": pointer.generation,
+            "at": self.system.now().format(&Rfc3339).unwrap_or_default(),
+            "signingKeys": { "version": pointer.signing_keys.as_str(), "keys": keys },
+        }))
+    }
+}
+
+fn rfc3339(epoch_seconds: i64) -> Option<String> {
+    OffsetDateTime::from_unix_timestamp(epoch_seconds).ok()?.format(&Rfc3339).ok()
+}
+
+impl From<VaultError> for RotateKeysError {
+    fn from(error: VaultError) -> Self {
+        Self::Rotation(error.into())
+    }
+}

@@ -1,0 +1,139 @@
+//! The control socket: an operator's commands reach the running server, which alone may open its state.
+//!
+//! A Unix socket in the state directory, which only its owner can enter. One line of JSON asks, one
+//! answers: `{"invoke":<event of rotate-keys>}` or `"keys"`; the answer is `{"ok":...}` or
+//! `{"error":"..."}`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::platform::Platform;
+use crate::start_page;
+
+/// A command for the running server.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Command {
+    /// An event for the function `rotate-keys`.
+    Invoke(Value),
+    /// The keys in force.
+    Keys,
+}
+
+/// The server's answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    Ok(Value),
+    Error(String),
+}
+
+/// The command did not reach a server, or was refused by it.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("no server is running on {}; start one with `cargo run`", .0.display())]
+    NotRunning(PathBuf),
+    #[error("{}: {source}", path.display())]
+    Socket { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Longest command, in bytes.
+const MAX_COMMAND: u64 = 4_096;
+
+/// How long a client may take to say its command.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn socket(dir: &Path) -> PathBuf {
+    dir.join("control.sock")
+}
+
+/// Listens in the state directory. A socket that is left from a server that ended hard is replaced: the
+/// state is locked, so no other server can be using it.
+///
+/// # Errors
+/// [`ControlError::Socket`], also when the path is longer than a socket's may be (107 bytes).
+pub fn bind(dir: &Path) -> Result<UnixListener, ControlError> {
+    let path = socket(dir);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(ControlError::Socket { path, source: error });
+        }
+        _ => {}
+    }
+    UnixListener::bind(&path).map_err(|source| ControlError::Socket { path, source })
+}
+
+/// Answers commands, for ever.
+pub async fn serve(listener: UnixListener, platform: Arc<Platform>) {
+    loop {
+        if let Ok((stream, _)) = listener.accept().await {
+            // One after another: two commands at once would only conflict. Whoever hangs up is done.
+            let _ = converse(stream, &platform).await;
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, platform: &Platform) -> io::Result<()> {
+    let (reading, mut writing) = stream.into_split();
+    let mut line = String::new();
+    let mut reading = BufReader::new(reading.take(MAX_COMMAND));
+    tokio::time::timeout(PATIENCE, reading.read_line(&mut line)).await??;
+    let answer = match serde_json::from_str(&line) {
+        Ok(command) => obey(command, platform).await,
+        Err(_) => Answer::Error("not a command of this server".to_owned()),
+    };
+    let mut text = serde_json::to_vec(&answer)?;
+    text.push(b'\n');
+    writing.write_all(&text).await
+}
+
+async fn obey(command: Command, platform: &Platform) -> Answer {
+    let outcome = match command {
+        Command::Keys => platform.rotate_keys.keys().await.map_err(|error| error.to_string()),
+        Command::Invoke(event) => match platform.rotate_keys.handle(event).await {
+            Ok(state) => rewrite_env(platform).await.map(|()| state),
+            Err(error) => Err(error.to_string()),
+        },
+    };
+    outcome.map_or_else(Answer::Error, Answer::Ok)
+}
+
+/// An access key may have changed: the `env` file must say so before the command is answered.
+async fn rewrite_env(platform: &Platform) -> Result<(), String> {
+    let strings = platform.connection_strings().await.map_err(|error| error.to_string())?;
+    start_page::write_env(platform, &strings).map_err(|error| format!("the keys were replaced, but {error}"))
+}
+
+/// Sends a command to the server that runs on a state directory.
+///
+/// # Errors
+/// [`ControlError`].
+pub async fn send(dir: &Path, command: &Command) -> Result<Value, ControlError> {
+    let path = socket(dir);
+    let fault = |source: io::Error| ControlError::Socket { path: path.clone(), source };
+    let mut stream = match UnixStream::connect(&path).await {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Err(ControlError::NotRunning(dir.to_owned()));
+        }
+        Err(error) => return Err(fault(error)),
+    };
+    let mut line = serde_json::to_vec(command).map_err(|error| fault(error.into()))?;
+    line.push(b'\n');
+    stream.write_all(&line).await.map_err(fault)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.map_err(fault)?;
+    match serde_json::from_str(&answer).map_err(|error| fault(error.into()))? {
+        Answer::Ok(value) => Ok(value),
+        Answer::Error(message) => Err(ControlError::Refused(message)),
+    }
+}

@@ -1,0 +1,92 @@
+//! The production adapters over the embedded services, and what a deployment's template would have made.
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TimeToLiveSpecification,
+};
+use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
+use aws_smithy_runtime_api::client::http::{HttpClient, SharedHttpClient};
+use functions::aws::sdk_config;
+use functions::boot::{Adapters, Places};
+use identity::vault::SecretName;
+
+const TABLE: &str = "communication-identity";
+
+/// The region the clients are told; the embedded services have none.
+pub(crate) const REGION: &str = "us-east-1";
+
+/// The table or the secrets could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("making {what}: {cause}")]
+pub struct PrepareError {
+    what: &'static str,
+    cause: String,
+}
+
+/// The production adapters, their clients' HTTP replaced by the embedded services.
+///
+/// # Errors
+/// [`PrepareError`] when the table or the secrets cannot be made.
+pub async fn adapters(
+    database: impl HttpClient + 'static,
+    secrets: impl HttpClient + 'static,
+) -> Result<Adapters, PrepareError> {
+    let credentials =
+        || SharedCredentialsProvider::new(Credentials::new("local", "local", None, None, "local"));
+    let config = |http| sdk_config(http, REGION.to_owned(), credentials(), None);
+    let database = aws_sdk_dynamodb::Client::new(&config(SharedHttpClient::new(database)));
+    let secrets = aws_sdk_secretsmanager::Client::new(&config(SharedHttpClient::new(secrets)));
+    prepare_table(&database).await?;
+    prepare_secrets(&secrets).await?;
+    let name = |secret: SecretName| secret.as_str().to_owned();
+    let places = Places {
+        table: TABLE.to_owned(),
+        access_keys: name(SecretName::AccessKeys),
+        signing_keys: name(SecretName::SigningKeys),
+    };
+    Ok(Adapters::new(database, secrets, places))
+}
+
+/// Makes the table a deployment's template makes.
+async fn prepare_table(client: &aws_sdk_dynamodb::Client) -> Result<(), PrepareError> {
+    let fault = |cause: String| PrepareError { what: "the table", cause };
+    if client.describe_table().table_name(TABLE).send().await.is_ok() {
+        return Ok(());
+    }
+    let attribute =
+        AttributeDefinition::builder().attribute_name("pk").attribute_type(ScalarAttributeType::S);
+    let key = KeySchemaElement::builder().attribute_name("pk").key_type(KeyType::Hash);
+    let ttl = TimeToLiveSpecification::builder().attribute_name("expires_at").enabled(true);
+    client
+        .create_table()
+        .table_name(TABLE)
+        .billing_mode(BillingMode::PayPerRequest)
+        .attribute_definitions(attribute.build().map_err(|error| fault(error.to_string()))?)
+        .key_schema(key.build().map_err(|error| fault(error.to_string()))?)
+        .send()
+        .await
+        .map_err(|error| fault(error.to_string()))?;
+    client
+        .update_time_to_live()
+        .table_name(TABLE)
+        .time_to_live_specification(ttl.build().map_err(|error| fault(error.to_string()))?)
+        .send()
+        .await
+        .map_err(|error| fault(error.to_string()))?;
+    Ok(())
+}
+
+/// Makes the two secrets, empty, as a deployment's template does.
+async fn prepare_secrets(client: &aws_sdk_secretsmanager::Client) -> Result<(), PrepareError> {
+    for secret in [SecretName::AccessKeys, SecretName::SigningKeys] {
+        match client.create_secret().name(secret.as_str()).send().await {
+            Ok(_) => {}
+            Err(error) if error.code() == Some("ResourceExistsException") => {}
+            Err(error) => {
+                return Err(PrepareError { what: "the secrets", cause: error.to_string() });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! What the commands about keys print.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+
+use serde_json::Value;
+
+/// The signing keys of a state that `rotate-keys` answered with, one a line, without secrets.
+#[must_use]
+pub fn keys(state: &Value) -> String {
+    let text = |value: &Value, pointer: &str| {
+        value.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned()
+    };
+    let mut page = format!("{:<10} {:<44} {:<10} since\n", "slot", "key id", "algorithm");
+    for key in state.pointer("/signingKeys/keys").and_then(Value::as_array).into_iter().flatten() {
+        let (slot, id) = (text(key, "/slot"), text(key, "/keyId"));
+        let (algorithm, since) = (text(key, "/algorithm"), text(key, "/publishedAt"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "{slot:<10} {id:<44} {algorithm:<10} {since}");
+    }
+    page
+}
+
+/// What an operator is told after an access key was replaced: the new connection string, from the `env`
+/// file the server has rewritten.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn regenerated(data_dir: &Path, slot: &str) -> io::Result<String> {
+    let path = data_dir.join("env");
+    let env = std::fs::read_to_string(&path)?;
+    let name = match slot {
+        "secondary" => "COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING",
+        _ => "COMMUNICATION_SERVICES_CONNECTION_STRING",
+    };
+    let value = env.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("='")?.strip_suffix('\''));
+    Ok(format!(
+        "The {slot} access key is new; the former is refused and every token issued through it is dead.\n\n\
+         connection string   {}\nwritten to          {}\n",
+        value.unwrap_or("-"),
+        path.display()
+    ))
+}

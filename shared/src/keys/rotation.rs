@@ -1,0 +1,454 @@
+//! Replacing keys: rotation of the signing keys, regeneration of an access key. The protocol is decision
+//! record 0008; a model of it, step for step, is in `tests/models`.
+//!
+//! The steps, in order:
+//!
+//! | step | what it does |
+//! |---|---|
+//! | `flip` | brings a pointer that lags behind the current versions up to them (heals), or does nothing |
+//! | `settle` | moves the labels after the pointer, so that exactly the versions in force are kept |
+//! | `store` | writes the new versions, pending; nothing names them |
+//! | `test` | reads them back and proves the keys |
+//! | `promote` | makes them current, if what was current at the first `flip` still is |
+//! | `flip` | the pointer names them: from here on the old keys are dead, for everyone, at once |
+//! | `settle` | takes the last labels off the old versions |
+//!
+//! A crash after any of them leaves the pointer naming keys that can be read. Whoever comes next heals.
+
+use uuid::Builder;
+
+use super::access::AccessKeys;
+use super::pointer::{Pointer, Published, PublishedKeys};
+use super::ring::KeyError;
+use super::signing::{SigningKey, SigningKeys};
+use super::{KeyFault, Slot, VersionId};
+use crate::audit::{Audit, KeyEvent, Outcome};
+use crate::context::{Clock, Random};
+use crate::store::{PointerChange, PointerWriter, StoreError};
+use crate::vault::{Label, Moving, SecretName, Storing, VaultError, VaultWriter};
+
+/// What is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A fresh signing key in every slot: every token dies.
+    RotateSigningKeys,
+    /// A fresh access key and the signing key of its slot: the tokens minted through it die.
+    RegenerateAccessKey(AccessSlot),
+}
+
+/// The slots that have an access key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessSlot {
+    Primary,
+    Secondary,
+}
+
+/// Keys were not replaced, or it is unclear whether they were. Repeating is always safe: an operator's
+/// repetition starts afresh.
+#[derive(Debug, thiserror::Error)]
+pub enum RotationError {
+    /// Somebody else is replacing keys; theirs stands.
+    #[error("another rotation came in between")]
+    Conflict,
+    /// A step of a scheduled rotation for a version that is neither pending nor current.
+    #[error("the version is not pending: another rotation took its place")]
+    NotPending,
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<VaultError> for RotationError {
+    fn from(error: VaultError) -> Self {
+        Self::Key(error.into())
+    }
+}
+
+impl From<KeyFault> for RotationError {
+    fn from(fault: KeyFault) -> Self {
+        Self::Key(fault.into())
+    }
+}
+
+/// Where keys are replaced.
+#[derive(Clone, Copy)]
+pub struct KeyPorts<'a> {
+    pub pointers: &'a dyn PointerWriter,
+    pub vault: &'a dyn VaultWriter,
+}
+
+/// Replaces keys, and sets them up.
+#[derive(Clone, Copy)]
+pub struct Rotator<'a> {
+    pub ports: KeyPorts<'a>,
+    pub clock: &'a dyn Clock,
+    pub random: &'a dyn Random,
+    /// Makes one signing key of the deployment's algorithm.
+    pub generate: &'a (dyn Fn() -> Result<SigningKey, KeyFault> + Sync),
+    pub audit: &'a dyn Audit,
+}
+
+/// The versions that are to be put in force, and those they replace.
+struct Replacement {
+    change: Change,
+    base: Pointer,
+    signing_keys: VersionId,
+    /// Only a regeneration has one.
+    access_keys: Option<VersionId>,
+}
+
+/// How often a flip looks again when the pointer or the current versions move under it.
+const FLIP_ATTEMPTS: usize = 8;
+
+impl Rotator<'_> {
+    /// Replaces keys now, with fresh ones whatever went before. When it returns, the old keys are dead.
+    ///
+    /// # Errors
+    /// [`RotationError`]. After [`RotationError::Conflict`] nothing of this call is in force; after the
+    /// others it is unclear, and repeating settles it.
+    pub async fn run(&self, change: Change) -> Result<Pointer, RotationError> {
+        let outcome = self.replace(change).await;
+        self.note(change, "done", outcome.as_ref());
+        outcome
+    }
+
+    async fn replace(&self, change: Change) -> Result<Pointer, RotationError> {
+        let base = self.noted(change, "flip", self.flip().await)?;
+        self.noted(change, "settle", self.settle(&base).await)?;
+        let replacement = self.noted(change, "store", self.store_fresh(change, base).await)?;
+        let outcome = self.put_in_force(&replacement).await;
+        if outcome.is_err() {
+            // Only what never became current: the rest is settled by whoever comes next.
+            self.abandon(&replacement).await;
+        }
+        outcome
+    }
+
+    async fn put_in_force(&self, replacement: &Replacement) -> Result<Pointer, RotationError> {
+        let change = replacement.change;
+        self.noted(change, "test", self.test(replacement).await)?;
+        self.noted(change, "promote", self.promote(replacement).await)?;
+        let pointer = self.noted(change, "flip", self.flip().await)?;
+        if !replacement.is_named_by(&pointer) {
+            return Err(RotationError::Conflict);
+        }
+        self.noted(change, "settle", self.settle(&pointer).await)?;
+        Ok(pointer)
+    }
+
+    /// Has the pointer name the current version of each secret. A lost answer is recognised by reading
+    /// again: then the pointer names them already.
+    pub(super) async fn flip(&self) -> Result<Pointer, RotationError> {
+        let mut last = RotationError::Conflict;
+        for _ in 0..FLIP_ATTEMPTS {
+            let pointer = self.ports.pointers.pointer().await?.ok_or(StoreError::NotSetUp)?;
+            let access_keys = self.current(SecretName::AccessKeys).await?;
+            let signing_keys = self.current(SecretName::SigningKeys).await?;
+            if pointer.access_keys == access_keys && pointer.signing_keys == signing_keys {
+                return Ok(pointer);
+            }
+            let document = match self.ports.vault.read(SecretName::SigningKeys, &signing_keys).await {
+                Ok(document) => document,
+                // Replaced since it was read as current.
+                Err(VaultError::NoSuchVersion) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let keys = SigningKeys::parse(&document)?;
+            let next = Pointer {
+                generation: pointer.generation + 1,
+                copies: pointer.copies,
+                access_keys,
+                signing_keys,
+                published: Published::after(&pointer.published, &keys, self.clock.now().unix_timestamp())?,
+            };
+            match self.ports.pointers.write_pointer(&next).await {
+                Ok(PointerChange::Changed) => return Ok(next),
+                Ok(PointerChange::Conflict) => {}
+                Err(error) => last = error.into(),
+            }
+        }
+        Err(last)
+    }
+
+    /// Moves the labels after the pointer: `IN_FORCE` to what it names, `AWSPREVIOUS` off what it does not.
+    pub(super) async fn settle(&self, pointer: &Pointer) -> Result<(), RotationError> {
+        for secret in SecretName::ALL {
+            let named = match secret {
+                SecretName::AccessKeys => &pointer.access_keys,
+                SecretName::SigningKeys => &pointer.signing_keys,
+            };
+            let vault = self.ports.vault;
+            let labels = vault.labels(secret).await?;
+            // Stale moves are left to whoever moved the label meanwhile.
+            if !labels.is_on(Label::InForce, named) {
+                vault.move_label(secret, Label::InForce, labels.bearer(Label::InForce), Some(named)).await?;
+            }
+            if let Some(previous) = labels.bearer(Label::Previous).filter(|previous| *previous != named) {
+                vault.move_label(secret, Label::Previous, Some(previous), None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the new keys and stores them as pending versions, the signing keys first.
+    async fn store_fresh(&self, change: Change, base: Pointer) -> Result<Replacement, RotationError> {
+        let signing_keys = VersionId::random(self.random);
+        let access_keys = match change {
+            Change::RotateSigningKeys => None,
+            Change::RegenerateAccessKey(_) => Some(VersionId::random(self.random)),
+        };
+        let replacement = Replacement { change, base, signing_keys, access_keys };
+        self.store(&replacement).await?;
+        Ok(replacement)
+    }
+
+    async fn store(&self, replacement: &Replacement) -> Result<Storing, RotationError> {
+        let vault = self.ports.vault;
+        let base = &replacement.base;
+        let fresh = match replacement.change {
+            Change::RotateSigningKeys => SigningKeys::generate(self.generate)?,
+            Change::RegenerateAccessKey(slot) => {
+                let keys =
+                    SigningKeys::parse(&vault.read(SecretName::SigningKeys, &base.signing_keys).await?)?;
+                keys.with(slot.into(), (self.generate)()?)
+            }
+        };
+        let document = fresh.to_document();
+        let stored = vault
+            .store(SecretName::SigningKeys, &replacement.signing_keys, &document, Label::Pending)
+            .await?;
+        if let (Change::RegenerateAccessKey(slot), Some(version)) =
+            (replacement.change, &replacement.access_keys)
+        {
+            let keys = AccessKeys::parse(&vault.read(SecretName::AccessKeys, &base.access_keys).await?)?;
+            let document = keys.regenerated(slot, self.random).to_document();
+            vault.store(SecretName::AccessKeys, version, &document, Label::Pending).await?;
+        }
+        Ok(stored)
+    }
+
+    /// Reads the stored versions back: they parse, each key signs what its public half verifies, the
+    /// slots that were to change have new keys, and the others have not changed.
+    async fn test(&self, replacement: &Replacement) -> Result<(), RotationError> {
+        let vault = self.ports.vault;
+        let gone = |error| match error {
+            VaultError::NoSuchVersion => RotationError::Conflict,
+            error => error.into(),
+        };
+        let document = vault.read(SecretName::SigningKeys, &replacement.signing_keys).await.map_err(gone)?;
+        let keys = SigningKeys::parse(&document)?;
+        let published = PublishedKeys::parse(&replacement.base.published)?;
+        for slot in Slot::ALL {
+            let changes = match replacement.change {
+                Change::RotateSigningKeys => true,
+                Change::RegenerateAccessKey(regenerated) => slot == regenerated.into(),
+            };
+            if published.find(keys.of(slot).id()).is_none() != changes {
+                return Err(KeyFault("a stored signing key is not the one that was to be stored").into());
+            }
+        }
+        if let Some(version) = &replacement.access_keys {
+            AccessKeys::parse(&vault.read(SecretName::AccessKeys, version).await.map_err(gone)?)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the new versions current. The signing keys first: a crash in between then ends tokens, which
+    /// clients can get again, and not an access key that nobody was told the successor of.
+    async fn promote(&self, replacement: &Replacement) -> Result<(), RotationError> {
+        let base = &replacement.base;
+        self.make_current(SecretName::SigningKeys, &base.signing_keys, &replacement.signing_keys).await?;
+        if let Some(version) = &replacement.access_keys {
+            self.make_current(SecretName::AccessKeys, &base.access_keys, version).await?;
+        }
+        Ok(())
+    }
+
+    async fn make_current(
+        &self,
+        secret: SecretName,
+        from: &VersionId,
+        to: &VersionId,
+    ) -> Result<(), RotationError> {
+        match self.ports.vault.move_label(secret, Label::Current, Some(from), Some(to)).await? {
+            Moving::Moved => Ok(()),
+            Moving::Stale => Err(RotationError::Conflict),
+        }
+    }
+
+    /// Takes the pending label off versions that will not be put in force, so that they vanish.
+    async fn abandon(&self, replacement: &Replacement) {
+        let versions = [
+            (SecretName::SigningKeys, Some(&replacement.signing_keys)),
+            (SecretName::AccessKeys, replacement.access_keys.as_ref()),
+        ];
+        for (secret, version) in versions {
+            if let Some(version) = version {
+                // What cannot be cleaned up now is displaced by the next version that is stored.
+                let _ = self.ports.vault.move_label(secret, Label::Pending, Some(version), None).await;
+            }
+        }
+    }
+
+    async fn current(&self, secret: SecretName) -> Result<VersionId, RotationError> {
+        let labels = self.ports.vault.labels(secret).await?;
+        Ok(labels.bearer(Label::Current).cloned().ok_or(VaultError::NoSuchVersion)?)
+    }
+}
+
+/// The four steps in which Secrets Manager drives a scheduled rotation of the signing keys. Each may be
+/// repeated with its version; the version decides, so a repetition never makes another key.
+impl Rotator<'_> {
+    /// `createSecret`: heals, then stores fresh keys under the version, unless it has some already.
+    ///
+    /// # Errors
+    /// [`RotationError`].
+    pub async fn create(&self, version: &VersionId) -> Result<(), RotationError> {
+        const CHANGE: Change = Change::RotateSigningKeys;
+        let outcome = async {
+            if self.stage(version).await? == Stage::Current {
+                return Ok(());
+            }
+            let base = self.noted(CHANGE, "flip", self.flip().await)?;
+            self.noted(CHANGE, "settle", self.settle(&base).await)?;
+            match self.ports.vault.read(SecretName::SigningKeys, version).await {
+                Ok(_) => Ok(()),
+                // The vault announces the version before it has a value.
+                Err(VaultError::NoSuchVersion) => {
+                    self.store(&Replacement::scheduled(base, version)).await.map(|_| ())
+                }
+                Err(error) => Err(error.into()),
+            }
+        };
+        self.noted(CHANGE, "store", outcome.await)
+    }
+
+    /// `setSecret`: nothing outside the vault has to learn of the keys yet.
+    ///
+    /// # Errors
+    /// [`RotationError::NotPending`], or that it cannot be known.
+    pub async fn set(&self, version: &VersionId) -> Result<(), RotationError> {
+        self.stage(version).await.map(|_| ())
+    }
+
+    /// `testSecret`: proves the stored keys.
+    ///
+    /// # Errors
+    /// [`RotationError`].
+    pub async fn try_out(&self, version: &VersionId) -> Result<(), RotationError> {
+        let outcome = async {
+            if self.stage(version).await? == Stage::Current {
+                return Ok(());
+            }
+            let base = self.ports.pointers.pointer().await?.ok_or(StoreError::NotSetUp)?;
+            self.test(&Replacement::scheduled(base, version)).await
+        };
+        self.noted(Change::RotateSigningKeys, "test", outcome.await)
+    }
+
+    /// `finishSecret`: puts the keys in force. When it returns, every older token is dead.
+    ///
+    /// # Errors
+    /// [`RotationError`].
+    pub async fn finish(&self, version: &VersionId) -> Result<Pointer, RotationError> {
+        const CHANGE: Change = Change::RotateSigningKeys;
+        let outcome = async {
+            let base = self.noted(CHANGE, "flip", self.flip().await)?;
+            let replacement = Replacement::scheduled(base, version);
+            if self.stage(version).await? == Stage::Pending {
+                self.noted(CHANGE, "promote", self.promote(&replacement).await)?;
+            }
+            let pointer = self.noted(CHANGE, "flip", self.flip().await)?;
+            if !replacement.is_named_by(&pointer) {
+                return Err(RotationError::Conflict);
+            }
+            self.noted(CHANGE, "settle", self.settle(&pointer).await)?;
+            Ok(pointer)
+        };
+        let outcome = outcome.await;
+        self.note(CHANGE, "done", outcome.as_ref());
+        outcome
+    }
+
+    async fn stage(&self, version: &VersionId) -> Result<Stage, RotationError> {
+        let labels = self.ports.vault.labels(SecretName::SigningKeys).await?;
+        if labels.is_on(Label::Current, version) {
+            Ok(Stage::Current)
+        } else if labels.is_on(Label::Pending, version) {
+            Ok(Stage::Pending)
+        } else {
+            Err(RotationError::NotPending)
+        }
+    }
+}
+
+/// How far a scheduled rotation's version has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Current,
+    Pending,
+}
+
+impl Rotator<'_> {
+    fn noted<T>(
+        &self,
+        change: Change,
+        step: &'static str,
+        outcome: Result<T, RotationError>,
+    ) -> Result<T, RotationError> {
+        self.note(change, step, outcome.as_ref());
+        outcome
+    }
+
+    fn note<T>(&self, change: Change, step: &'static str, outcome: Result<&T, &RotationError>) {
+        let reached = match outcome {
+            Ok(_) => Outcome::Success,
+            Err(RotationError::Conflict | RotationError::NotPending) => Outcome::Refused,
+            Err(_) => Outcome::Failed,
+        };
+        self.audit.keys(&KeyEvent::new(self.clock.now(), change, step, reached, outcome.err()));
+    }
+}
+
+impl Replacement {
+    fn scheduled(base: Pointer, version: &VersionId) -> Self {
+        Self { change: Change::RotateSigningKeys, base, signing_keys: version.clone(), access_keys: None }
+    }
+
+    fn is_named_by(&self, pointer: &Pointer) -> bool {
+        pointer.signing_keys == self.signing_keys
+            && self.access_keys.as_ref().is_none_or(|version| pointer.access_keys == *version)
+    }
+}
+
+impl From<AccessSlot> for Slot {
+    fn from(slot: AccessSlot) -> Self {
+        match slot {
+            AccessSlot::Primary => Self::Primary,
+            AccessSlot::Secondary => Self::Secondary,
+        }
+    }
+}
+
+impl Change {
+    /// The change's name in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RotateSigningKeys => "rotate_signing_keys",
+            Self::RegenerateAccessKey(AccessSlot::Primary) => "regenerate_primary",
+            Self::RegenerateAccessKey(AccessSlot::Secondary) => "regenerate_secondary",
+        }
+    }
+}
+
+impl VersionId {
+    /// A fresh version id: a random GUID, as Secrets Manager makes them.
+    #[must_use]
+    pub fn random(random: &dyn Random) -> Self {
+        let mut bytes = [0; 16];
+        random.fill(&mut bytes);
+        Self::new(Builder::from_random_bytes(bytes).into_uuid().hyphenated().to_string())
+    }
+}

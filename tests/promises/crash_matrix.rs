@@ -1,0 +1,295 @@
+//! Replacing keys, broken off at every call of every step in every way: the process dies, the call fails
+//! for good, or only once. Afterwards somebody starts anew, mints, and replaces keys again. The promises
+//! are checked each time, over every token ever minted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use e2e::bench::{Bench, Embedded, Ports};
+use e2e::faults::Fault;
+use identity::keys::rotation::{AccessSlot, Change, RotationError};
+use identity::keys::{Algorithm, Slot, VersionId};
+use identity::token::verify::VerifyError;
+use identity::vault::{Label, SecretName};
+use tokio::sync::Notify;
+
+/// How keys are replaced.
+#[derive(Clone, Copy, Debug)]
+enum Run {
+    /// An operator's call.
+    Operator(Change),
+    /// Secrets Manager's four steps.
+    Scheduled,
+}
+
+/// What happens at the chosen call.
+#[derive(Clone, Copy, Debug)]
+enum Break {
+    /// The process dies there: the future is dropped.
+    Dies(Fault),
+    /// That call and every later one fail.
+    Outage(Fault),
+    /// That call fails once; the SDK tries again.
+    Once(Fault),
+}
+
+const RUNS: [Run; 4] = [
+    Run::Operator(Change::RotateSigningKeys),
+    Run::Operator(Change::RegenerateAccessKey(AccessSlot::Primary)),
+    Run::Operator(Change::RegenerateAccessKey(AccessSlot::Secondary)),
+    Run::Scheduled,
+];
+
+const BREAKS: [Break; 6] = [
+    Break::Dies(Fault::SilentBefore),
+    Break::Dies(Fault::SilentAfter),
+    Break::Outage(Fault::BreakBefore),
+    Break::Outage(Fault::BreakAfter),
+    Break::Once(Fault::BreakBefore),
+    Break::Once(Fault::BreakAfter),
+];
+
+impl Run {
+    fn kills(self, slot: Slot) -> bool {
+        match self {
+            Self::Operator(Change::RegenerateAccessKey(regenerated)) => slot == regenerated.into(),
+            Self::Operator(Change::RotateSigningKeys) | Self::Scheduled => true,
+        }
+    }
+
+    async fn go(self, bench: &Bench, version: &VersionId) -> Result<(), RotationError> {
+        match self {
+            Self::Operator(change) => bench.replace_keys(change).await,
+            Self::Scheduled => {
+                let steps = async |rotator: identity::keys::rotation::Rotator<'_>| {
+                    rotator.create(version).await?;
+                    rotator.set(version).await?;
+                    rotator.try_out(version).await?;
+                    rotator.finish(version).await.map(|_| ())
+                };
+                bench.rotate(steps).await
+            }
+        }
+    }
+}
+
+/// A resource with a token through each access key.
+struct Matrix {
+    bench: Bench,
+    embedded: Embedded,
+    id: String,
+    tokens: Vec<(Slot, String)>,
+    version: VersionId,
+}
+
+impl Matrix {
+    async fn new(run: Run) -> Self {
+        let (ports, embedded) = Ports::embedded(51).await;
+        let bench = Bench::new(ports, Algorithm::Es256, 51).await;
+        let id = bench.create().await;
+        let version = VersionId::new("5c4ed001-0000-4000-8000-000000000001");
+        let mut matrix = Self { bench, embedded, id, tokens: Vec::new(), version };
+        matrix.mint().await;
+        if let Run::Scheduled = run {
+            matrix.announce().await;
+        }
+        matrix
+    }
+
+    /// What Secrets Manager does before the first step: the version is pending, without a value.
+    async fn announce(&self) {
+        self.embedded.begin_rotation(SecretName::SigningKeys.as_str(), self.version.as_str());
+    }
+
+    async fn mint(&mut self) {
+        for slot in [Slot::Primary, Slot::Secondary] {
+            let reply = self.bench.issue(self.bench.key(slot), &self.id).await;
+            assert_eq!(reply.status, 200, "K: {}", reply.text);
+            let token = reply.token().unwrap();
+            assert!(self.bench.verify(&token).await.is_ok(), "S2: a fresh token is dead");
+            self.tokens.push((slot, token));
+        }
+    }
+
+    /// Which tokens are alive. None may be undecidable: the pointer can always be read.
+    async fn alive(&self) -> Vec<bool> {
+        let mut alive = Vec::new();
+        for (_, token) in &self.tokens {
+            match self.bench.verify(token).await {
+                Ok(_) => alive.push(true),
+                Err(VerifyError::Refused(_)) => alive.push(false),
+                Err(error) => panic!("K: {error}"),
+            }
+        }
+        alive
+    }
+
+    fn plan(&self, at: usize, broken: Break, reached: &Arc<Notify>) {
+        let calls = Arc::new(AtomicUsize::new(0));
+        for client in [&self.embedded.dynamodb, &self.embedded.secrets] {
+            let (calls, reached) = (Arc::clone(&calls), Arc::clone(reached));
+            client.plan(move |_| {
+                let call = calls.fetch_add(1, Ordering::SeqCst);
+                if call == at {
+                    reached.notify_one();
+                }
+                match broken {
+                    Break::Dies(fault) | Break::Once(fault) => (call == at).then_some(fault),
+                    // What was begun may still happen; what follows does not.
+                    Break::Outage(fault) if call == at => Some(fault),
+                    Break::Outage(_) => (call > at).then_some(Fault::BreakBefore),
+                }
+            });
+        }
+    }
+
+    fn repair(&self) {
+        for client in [&self.embedded.dynamodb, &self.embedded.secrets] {
+            client.plan(|_| None);
+        }
+    }
+
+    /// Exactly one set of live private keys at rest: what the pointer names, current and held.
+    async fn assert_one_set_at_rest(&self) {
+        let pointer = self.bench.ports.pointers.pointer().await.unwrap().unwrap();
+        for (secret, named) in
+            [(SecretName::AccessKeys, &pointer.access_keys), (SecretName::SigningKeys, &pointer.signing_keys)]
+        {
+            let labels = self.bench.ports.vault_writer.labels(secret).await.unwrap();
+            assert!(labels.is_on(Label::Current, named), "{secret:?}");
+            assert!(labels.is_on(Label::InForce, named), "{secret:?}");
+            assert_eq!(labels.bearer(Label::Previous), None, "{secret:?}");
+            assert_eq!(labels.bearer(Label::Pending), None, "{secret:?}");
+        }
+    }
+}
+
+/// Runs with a break at one call. Returns whether the call was reached at all.
+async fn cell(run: Run, at: usize, broken: Break) -> bool {
+    let mut matrix = Matrix::new(run).await;
+    let reached = Arc::new(Notify::new());
+    matrix.plan(at, broken, &reached);
+    let version = matrix.version.clone();
+    let outcome = match broken {
+        // Dropped at the very call, before any of the SDK's timeouts could fire.
+        Break::Dies(_) => tokio::select! {
+            biased;
+            () = reached.notified() => None,
+            outcome = run.go(&matrix.bench, &version) => Some(outcome),
+        },
+        _ => Some(run.go(&matrix.bench, &version).await),
+    };
+    let was_reached = match broken {
+        Break::Dies(_) => outcome.is_none(),
+        _ => tokio::time::timeout(std::time::Duration::ZERO, reached.notified()).await.is_ok(),
+    };
+    matrix.repair();
+    matrix.bench.restart();
+    matrix.bench.learn_access_keys().await;
+
+    let before = matrix.alive().await;
+    for ((slot, _), alive) in matrix.tokens.iter().zip(&before) {
+        if matches!(outcome, Some(Ok(()))) {
+            assert_eq!(*alive, !run.kills(*slot), "S1, or too much: {slot:?} after success");
+        } else if !run.kills(*slot) {
+            assert!(alive, "a slot that is not replaced lives on: {slot:?}");
+        }
+    }
+    if matches!(outcome, Some(Ok(()))) {
+        matrix.assert_one_set_at_rest().await;
+    }
+
+    // A driver repeats a scheduled rotation with its version: once done, it must stay done.
+    if let Run::Scheduled = run {
+        let repeated = run.go(&matrix.bench, &version).await;
+        assert!(repeated.is_ok(), "the same version again: {repeated:?}");
+        assert!(!matrix.alive().await.contains(&true), "S1 of the scheduled rotation");
+        matrix.assert_one_set_at_rest().await;
+    }
+
+    matrix.mint().await;
+    let replaced = run_again(run, &matrix.bench).await;
+    assert!(replaced.is_ok(), "the next replacement: {replaced:?}");
+    let alive = matrix.alive().await;
+    for (index, ((slot, _), alive)) in matrix.tokens.iter().zip(alive).enumerate() {
+        let was_alive = before.get(index).copied().unwrap_or(true);
+        if run.kills(*slot) {
+            assert!(!alive, "S1: token {index} of {slot:?} is alive after the next replacement");
+        } else {
+            assert_eq!(alive, was_alive, "token {index} of {slot:?} was not to be touched");
+        }
+    }
+    matrix.assert_one_set_at_rest().await;
+    matrix.bench.learn_access_keys().await;
+    matrix.mint().await;
+    was_reached
+}
+
+/// The next replacement is always an operator's, and always fresh.
+async fn run_again(run: Run, bench: &Bench) -> Result<(), RotationError> {
+    match run {
+        Run::Operator(change) => bench.replace_keys(change).await,
+        Run::Scheduled => bench.replace_keys(Change::RotateSigningKeys).await,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_call_of_every_step_may_break() {
+    for run in RUNS {
+        for broken in BREAKS {
+            let mut cells = 0;
+            while cell(run, cells, broken).await {
+                cells += 1;
+                assert!(cells < 200, "{run:?} {broken:?}: no end");
+            }
+            assert!(cells >= 15, "{run:?} {broken:?}: only {cells} calls were broken");
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_at_once_one_wins_and_the_other_is_told() {
+    let (mut won, mut conflicts) = (0, 0);
+    for seed in 0..60 {
+        let (ports, _) = Ports::embedded(seed).await;
+        let bench = Bench::new(ports, Algorithm::Es256, seed).await;
+        let id = bench.create().await;
+        let old = bench.issue(&bench.primary, &id).await.token().unwrap();
+        let rotate = Change::RotateSigningKeys;
+        let (first, second) = tokio::join!(bench.replace_keys(rotate), bench.replace_keys(rotate));
+        for outcome in [&first, &second] {
+            match outcome {
+                Ok(()) => won += 1,
+                Err(RotationError::Conflict) => conflicts += 1,
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+        }
+        assert!(first.is_ok() || second.is_ok(), "seed {seed}: somebody wins");
+        assert!(bench.verify(&old).await.is_err(), "seed {seed}: S1");
+        let fresh = bench.issue(&bench.primary, &id).await.token().unwrap();
+        assert!(bench.verify(&fresh).await.is_ok(), "seed {seed}: S2");
+    }
+    assert!(won >= 60 && conflicts > 0, "{won} won, {conflicts} conflicts");
+}
+
+#[tokio::test]
+async fn a_regenerated_key_replaces_exactly_its_own() {
+    let (ports, _) = Ports::embedded(52).await;
+    let mut bench = Bench::new(ports, Algorithm::Rs256, 52).await;
+    let id = bench.create().await;
+    let through_primary = bench.issue(&bench.primary, &id).await.token().unwrap();
+    let through_secondary = bench.issue(&bench.secondary, &id).await.token().unwrap();
+    let (old_primary, old_secondary) = (bench.primary.clone(), bench.secondary.clone());
+    let change = Change::RegenerateAccessKey(AccessSlot::Primary);
+    bench.replace_keys(change).await.unwrap();
+    // The service is warm: it still has the former keys in memory.
+    assert_eq!(bench.issue(&old_primary, &id).await.status, 401, "the former key is refused at once");
+    assert!(bench.verify(&through_primary).await.is_err());
+    assert!(bench.verify(&through_secondary).await.is_ok());
+    assert_eq!(bench.issue(&old_secondary, &id).await.status, 200, "the other key is untouched");
+    bench.learn_access_keys().await;
+    assert_eq!(bench.secondary, old_secondary);
+    assert_ne!(bench.primary, old_primary);
+    let fresh = bench.issue(&bench.primary, &id).await.token().unwrap();
+    assert!(bench.verify(&fresh).await.is_ok());
+}

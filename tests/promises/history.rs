@@ -1,0 +1,166 @@
+//! Many tasks at once over one resource; the history of what they did is checked for both promises. Each
+//! operation has the moments at which it began and ended on one logical clock, so the rules need no search.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use e2e::bench::{Bench, Ports};
+use identity::context::Random as _;
+use identity::keys::rotation::Change;
+use identity::keys::{Algorithm, Slot};
+use identity::testing::SeededRandom;
+use identity::token::verify::VerifyError;
+use tokio::sync::Mutex;
+
+const TASKS: u64 = 8;
+const STEPS: u64 = 160;
+const IDENTITIES: usize = 3;
+
+/// From when to when an operation ran.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    began: u64,
+    ended: u64,
+}
+
+struct Issued {
+    identity: usize,
+    token: String,
+    span: Span,
+}
+
+/// One verification: of which token, and what it said.
+struct Seen {
+    token: usize,
+    alive: bool,
+    span: Span,
+}
+
+#[derive(Default)]
+struct History {
+    issued: Vec<Issued>,
+    /// Of one identity, or of all.
+    killed: Vec<(Option<usize>, Span)>,
+    seen: Vec<Seen>,
+}
+
+struct Run {
+    bench: Bench,
+    ids: Vec<String>,
+    time: AtomicU64,
+    history: Mutex<History>,
+}
+
+impl Run {
+    fn tick(&self) -> u64 {
+        self.time.fetch_add(1, Ordering::SeqCst)
+    }
+
+    async fn act(&self, choice: u8, pick: u8) {
+        let identity = usize::from(pick) % IDENTITIES;
+        let began = self.tick();
+        match choice {
+            0..=99 => {
+                let slot = if pick.is_multiple_of(2) { Slot::Primary } else { Slot::Secondary };
+                let reply = self.bench.issue(self.bench.key(slot), &self.ids[identity]).await;
+                let span = Span { began, ended: self.tick() };
+                assert_eq!(reply.status, 200, "{}", reply.text);
+                let token = reply.token().unwrap();
+                self.history.lock().await.issued.push(Issued { identity, token, span });
+            }
+            100..=119 => {
+                let status = self.bench.revoke(&self.ids[identity]).await.status;
+                assert_eq!(status, 204);
+                let span = Span { began, ended: self.tick() };
+                self.history.lock().await.killed.push((Some(identity), span));
+            }
+            120..=124 => {
+                // Whoever loses against another has killed nothing, but may have been healed by it.
+                if self.bench.replace_keys(Change::RotateSigningKeys).await.is_ok() {
+                    let span = Span { began, ended: self.tick() };
+                    self.history.lock().await.killed.push((None, span));
+                }
+            }
+            _ => self.verify_one(pick).await,
+        }
+    }
+
+    async fn verify_one(&self, pick: u8) {
+        let chosen = {
+            let history = self.history.lock().await;
+            let index = usize::from(pick).checked_rem(history.issued.len());
+            index.map(|index| {
+                // The youngest are the likeliest to be judged wrongly.
+                let index = history.issued.len() - 1 - index;
+                (index, history.issued[index].token.clone())
+            })
+        };
+        let Some((token, text)) = chosen else { return };
+        let began = self.tick();
+        let alive = match self.bench.verify(&text).await {
+            Ok(_) => true,
+            Err(VerifyError::Refused(_)) => false,
+            Err(error) => panic!("{error}"),
+        };
+        let span = Span { began, ended: self.tick() };
+        self.history.lock().await.seen.push(Seen { token, alive, span });
+    }
+}
+
+impl History {
+    fn check(&self, seed: u64) {
+        for seen in &self.seen {
+            let issued = &self.issued[seen.token];
+            let killers = || {
+                self.killed.iter().filter(|(identity, _)| identity.is_none_or(|one| one == issued.identity))
+            };
+            let must_be_dead =
+                killers().any(|(_, kill)| kill.began > issued.span.ended && kill.ended < seen.span.began);
+            let must_be_alive =
+                killers().all(|(_, kill)| kill.ended < issued.span.began || kill.began > seen.span.ended);
+            assert!(!must_be_dead || !seen.alive, "S1, seed {seed}: token {} at {:?}", seen.token, seen.span);
+            assert!(!must_be_alive || seen.alive, "S2, seed {seed}: token {} at {:?}", seen.token, seen.span);
+        }
+    }
+}
+
+async fn run(seed: u64) -> History {
+    let (ports, _) = Ports::embedded(seed).await;
+    let bench = Bench::new(ports, Algorithm::Es256, seed).await;
+    let mut ids = Vec::new();
+    for _ in 0..IDENTITIES {
+        ids.push(bench.create().await);
+    }
+    let run = Arc::new(Run { bench, ids, time: AtomicU64::new(0), history: Mutex::default() });
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let run = Arc::clone(&run);
+            tokio::spawn(async move {
+                let random = SeededRandom::new(seed * TASKS + task);
+                for _ in 0..STEPS {
+                    let mut bytes = [0; 2];
+                    random.fill(&mut bytes);
+                    run.act(bytes[0], bytes[1]).await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    std::mem::take(&mut *run.history.lock().await)
+}
+
+#[tokio::test]
+async fn concurrent_histories_keep_both_promises() {
+    let (mut operations, mut dead, mut alive) = (0, 0, 0);
+    for seed in 0..10 {
+        let history = run(seed).await;
+        history.check(seed);
+        operations += history.issued.len() + history.killed.len() + history.seen.len();
+        dead += history.seen.iter().filter(|seen| !seen.alive).count();
+        alive += history.seen.iter().filter(|seen| seen.alive).count();
+    }
+    assert!(operations > 10_000, "{operations} operations");
+    assert!(dead > 500 && alive > 500, "{dead} dead and {alive} alive were seen");
+}
