@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::error::{Error, chain};
 use crate::ids::RawId;
 use crate::keys::Slot;
-use crate::keys::rotation::{Change, RotationError};
+use crate::keys::rotation::{Cause, RotationError};
 use crate::routes::{Operation, Route};
 use crate::scope::{Scope, ScopeSet};
 
@@ -64,6 +64,8 @@ pub struct KeyEvent {
     /// When the step ended, RFC 3339, UTC.
     pub time: String,
     pub operation: &'static str,
+    /// `operator` or `schedule`.
+    pub trigger: &'static str,
     pub step: &'static str,
     pub outcome: Outcome,
     /// Why the step failed or was refused.
@@ -83,14 +85,15 @@ pub trait Audit: Send + Sync {
 impl KeyEvent {
     pub(crate) fn new(
         now: OffsetDateTime,
-        change: Change,
+        cause: Cause,
         step: &'static str,
         outcome: Outcome,
         error: Option<&RotationError>,
     ) -> Self {
         Self {
             time: now.format(&Rfc3339).unwrap_or_default(),
-            operation: change.as_str(),
+            operation: cause.change.as_str(),
+            trigger: cause.trigger.as_str(),
             step,
             outcome,
             reason: error.map(|error| chain(error)),

@@ -52,13 +52,7 @@ async fn users_tokens_and_revocations_survive_a_restart() {
     assert!(second.stop().0.success());
 
     let platform = open(&state).await;
-    let ring = KeyRing::new(platform.adapters.secrets.clone());
-    let verifier = Verifier::new(
-        platform.resource.resource.clone(),
-        platform.adapters.table.clone(),
-        ring.into(),
-        std::sync::Arc::new(System::new()),
-    );
+    let verifier = verifier(&platform);
     for token in [&alive, &fresh] {
         assert_eq!(verifier.verify(token).await.unwrap().identity.to_string(), user);
     }
@@ -71,7 +65,19 @@ async fn users_tokens_and_revocations_survive_a_restart() {
     assert!(matches!(refused(&orphaned).await, Err(VerifyError::Refused(TokenFault::IdentityGone))));
 }
 
-async fn open(state: &Path) -> Platform {
+/// The verifier of a server that has stopped.
+pub(crate) fn verifier(platform: &Platform) -> Verifier {
+    let ring = KeyRing::new(platform.adapters.secrets.clone());
+    Verifier::new(
+        platform.resource.resource.clone(),
+        platform.adapters.table.clone(),
+        ring.into(),
+        std::sync::Arc::new(System::new()),
+    )
+}
+
+/// Opens the state of a server that has stopped.
+pub(crate) async fn open(state: &Path) -> Platform {
     let options = Options {
         data_dir: state.to_owned(),
         hosts: Vec::new(),

@@ -3,4 +3,5 @@
 //! The clients' own packages must be installed: `tests/run` does it, then runs everything.
 
 mod local_server;
+mod rotation;
 mod suites;

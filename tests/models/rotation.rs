@@ -23,6 +23,9 @@ enum Variant {
     Unguarded,
     SettleRereads,
     KeepsStray,
+    IgnoreRefused,
+    FinishSettles,
+    StoreIfCurrent,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,7 +42,7 @@ struct Protocol {
     watch: &'static [&'static str],
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Version(u8);
 
 const CURRENT: usize = 0;
@@ -47,7 +50,7 @@ const PREVIOUS: usize = 1;
 const PENDING: usize = 2;
 const IN_FORCE: usize = 3;
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Write {
     Flip { to: Version, fresh: bool },
     Move { label: u8, from: Version, to: Version },
@@ -91,7 +94,7 @@ enum Phase {
     Publish,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Rotator {
     step: Step,
     phase: Phase,
@@ -107,7 +110,7 @@ struct Rotator {
     mine: Version,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Mint {
     #[default]
     Idle,
@@ -116,7 +119,7 @@ enum Mint {
     Token,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Issuer {
     mint: Mint,
     tries: u8,
@@ -125,7 +128,7 @@ struct Issuer {
     version: Version,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct State {
     bearers: [Version; 4],
     pointer: Version,
@@ -217,6 +220,24 @@ impl State {
             id += 1;
         }
         Version(id)
+    }
+
+    fn renamed(mut self) -> Self {
+        let mut names = [0_u8; 64];
+        let mut next = [1_u8, 33];
+        self.each(&mut |version| {
+            let class = usize::from(version.0 >= 32);
+            if version.0 == 0 || version.0 == 32 {
+                return;
+            }
+            let name = &mut names[usize::from(version.0)];
+            if *name == 0 {
+                *name = next[class];
+                next[class] += 1;
+            }
+            version.0 = *name;
+        });
+        self
     }
 
     fn crashed(&mut self) {
@@ -411,6 +432,7 @@ impl Protocol {
                 self.write(s, i, "settle: move IN_FORCE", write, to, |after, reply| {
                     after.rotators[i].in_force = Version::NONE;
                     match reply {
+                        Reply::Refused if !self.is(Variant::IgnoreRefused) && !self.is(Variant::FinishSettles) => after.rotators[i].flip(r.phase),
                         Reply::Lost => after.rotators[i].flip(r.phase),
                         _ => self.settle(after, i),
                     }
@@ -421,6 +443,7 @@ impl Protocol {
                 self.write(s, i, "settle: remove PREVIOUS", write, to, |after, reply| {
                     after.rotators[i].previous = Version::NONE;
                     match reply {
+                        Reply::Refused if !self.is(Variant::IgnoreRefused) && !self.is(Variant::FinishSettles) => after.rotators[i].flip(r.phase),
                         Reply::Lost => after.rotators[i].flip(r.phase),
                         _ => self.settle(after, i),
                     }
@@ -530,6 +553,8 @@ impl Protocol {
         if r.phase == Phase::Finish {
             if r.named.is(r.mine) {
                 r.phase = Phase::Publish;
+            } else if self.is(Variant::FinishSettles) && r.pending {
+                return self.settle(s, i);
             } else if r.pending || self.is(Variant::UnguardedFinish) || self.is(Variant::Unguarded) {
                 r.in_force = Version::NONE;
                 r.previous = Version::NONE;
@@ -560,6 +585,9 @@ impl Protocol {
             r.step = Step::DropPrevious;
         } else if r.stray != Version::NONE {
             r.step = Step::DropPending;
+        } else if r.phase == Phase::Finish {
+            r.pending = false;
+            r.step = Step::Promote;
         } else if r.phase == Phase::Publish {
             if self.is(Variant::SettleFirst) && s.pointer != r.mine {
                 r.step = Step::ReadValue;
@@ -575,9 +603,10 @@ impl Protocol {
             if guard && !r.pending && !r.named.is(r.mine) {
                 r.end(Step::Idle);
             } else {
+                let current = r.named.is(r.mine);
                 r.pending = false;
                 r.named = Version::NONE;
-                r.step = Step::AskStored;
+                r.step = if current && guard && !self.is(Variant::StoreIfCurrent) { Step::Test } else { Step::AskStored };
             }
         } else {
             r.step = Step::Store;
@@ -731,12 +760,6 @@ impl Model for Protocol {
     }
 
     fn canonical(&self, mut s: State) -> State {
-        if self.who == Who::Two {
-            let rank = |r: &Rotator| (r.step, r.phase, r.fresh, r.after_token, r.covers, r.in_force.0 == 0, r.previous.0 == 0);
-            if rank(&s.rotators[1]) < rank(&s.rotators[0]) {
-                s.rotators.swap(0, 1);
-            }
-        }
         s.unavailable = false;
         if s.issuer.mint == Mint::Token {
             let kid = s.issuer.version;
@@ -756,21 +779,18 @@ impl Model for Protocol {
                 r.covers = false;
             }
         }
-        let mut names = [0_u8; 64];
-        let mut next = [1_u8, 33];
-        s.each(&mut |version| {
-            let class = usize::from(version.0 >= 32);
-            if version.0 == 0 || version.0 == 32 {
-                return;
-            }
-            let name = &mut names[usize::from(version.0)];
-            if *name == 0 {
-                *name = next[class];
-                next[class] += 1;
-            }
-            version.0 = *name;
-        });
-        s
+        if self.who != Who::Two {
+            return s.renamed();
+        }
+        let rank = |r: &Rotator| (r.step, r.phase, r.fresh, r.after_token, r.covers);
+        let (one, two) = (rank(&s.rotators[0]), rank(&s.rotators[1]));
+        let mut swapped = s;
+        swapped.rotators.swap(0, 1);
+        match one.cmp(&two) {
+            std::cmp::Ordering::Less => s.renamed(),
+            std::cmp::Ordering::Greater => swapped.renamed(),
+            std::cmp::Ordering::Equal => s.renamed().min(swapped.renamed()),
+        }
     }
 
     fn broken(&self, s: &State) -> Option<&'static str> {
@@ -799,7 +819,7 @@ impl fmt::Debug for State {
         let [current, previous, pending, in_force] = self.bearers;
         write!(f, "ptr={:?} CUR={current:?} PREV={previous:?} PEND={pending:?} INF={in_force:?} ", self.pointer)?;
         for r in &self.rotators {
-            write!(f, "[{:?}/{:?} {:?} {:?} {:?} mine={:?} at={}] ", r.step, r.phase, r.named, r.in_force, r.previous, r.mine, r.after_token)?;
+            write!(f, "[{:?}/{:?} n={:?} m={:?}] ", r.step, r.phase, r.named, r.mine)?;
         }
         let i = self.issuer;
         write!(f, "{:?} {:?} calm={} dead={} uns={} aside={:?}", i.mint, i.version, i.calm, i.dead, self.unsettled, self.aside)
@@ -858,4 +878,23 @@ fn broken() {
 #[test]
 fn literal_s1() {
     run(Variant::UnguardedFinish, Who::Scheduled, false, &["S1"]);
+}
+#[test]
+fn literal_k() {
+    run(Variant::UnguardedFinish, Who::Scheduled, false, &["K"]);
+}
+#[test]
+fn stable() {
+    run(Variant::KeepsStray, Who::Scheduled, false, &["STABLE"]);
+}
+#[test]
+fn nolabel() {
+    run(Variant::NoLabel, Who::Two, true, ALL);
+}
+
+#[test]
+fn combos() {
+    for v in [Variant::Real, Variant::IgnoreRefused, Variant::FinishSettles, Variant::KeepsStray, Variant::StoreIfCurrent] {
+        run(v, Who::Scheduled, false, ALL);
+    }
 }

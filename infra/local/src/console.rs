@@ -35,7 +35,7 @@ impl Console {
     }
 }
 
-/// `12:00:00 rotate_signing_keys promote: success`
+/// `12:00:00 rotate_signing_keys (operator) promote: success`
 fn readable_step(event: &KeyEvent) -> String {
     let clock = event.time.get(11..19).unwrap_or(&event.time);
     let outcome = match event.outcome {
@@ -44,7 +44,7 @@ fn readable_step(event: &KeyEvent) -> String {
         Outcome::Failed => "failed",
     };
     let reason = event.reason.as_ref().map(|reason| format!(" [{reason}]")).unwrap_or_default();
-    format!("{clock} {} {}: {outcome}{reason}", event.operation, event.step)
+    format!("{clock} {} ({}) {}: {outcome}{reason}", event.operation, event.trigger, event.step)
 }
 
 /// `12:00:00 200 issue_access_token 8:acs:... chat,voip (primary) 1.2 ms`

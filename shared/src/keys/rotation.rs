@@ -43,6 +43,23 @@ pub enum AccessSlot {
     Secondary,
 }
 
+/// Who had keys replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    Operator,
+    Schedule,
+}
+
+/// What is replaced, and at whose instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause {
+    pub change: Change,
+    pub trigger: Trigger,
+}
+
+/// The cause of every scheduled step.
+const SCHEDULED: Cause = Cause { change: Change::RotateSigningKeys, trigger: Trigger::Schedule };
+
 /// Keys were not replaced, or it is unclear whether they were. Repeating is always safe: an operator's
 /// repetition starts afresh.
 #[derive(Debug, thiserror::Error)]
@@ -105,19 +122,20 @@ impl Rotator<'_> {
     /// Replaces keys now, with fresh ones whatever went before. When it returns, the old keys are dead.
     ///
     /// # Errors
-    /// [`RotationError`]. After [`RotationError::Conflict`] nothing of this call is in force; after the
-    /// others it is unclear, and repeating settles it.
+    /// [`RotationError`]. After [`RotationError::Conflict`] somebody else's keys are in force; after the
+    /// others it is unclear whose. Repeating settles it.
     pub async fn run(&self, change: Change) -> Result<Pointer, RotationError> {
-        let outcome = self.replace(change).await;
-        self.note(change, "done", outcome.as_ref());
+        let cause = Cause { change, trigger: Trigger::Operator };
+        let outcome = self.replace(cause).await;
+        self.note(cause, "done", outcome.as_ref());
         outcome
     }
 
-    async fn replace(&self, change: Change) -> Result<Pointer, RotationError> {
-        let base = self.noted(change, "flip", self.flip().await)?;
-        self.noted(change, "settle", self.settle(&base).await)?;
-        let replacement = self.noted(change, "store", self.store_fresh(change, base).await)?;
-        let outcome = self.put_in_force(&replacement).await;
+    async fn replace(&self, cause: Cause) -> Result<Pointer, RotationError> {
+        let base = self.noted(cause, "flip", self.flip().await)?;
+        self.noted(cause, "settle", self.settle(&base).await)?;
+        let replacement = self.noted(cause, "store", self.store_fresh(cause.change, base).await)?;
+        let outcome = self.put_in_force(cause, &replacement).await;
         if outcome.is_err() {
             // Only what never became current: the rest is settled by whoever comes next.
             self.abandon(&replacement).await;
@@ -125,15 +143,14 @@ impl Rotator<'_> {
         outcome
     }
 
-    async fn put_in_force(&self, replacement: &Replacement) -> Result<Pointer, RotationError> {
-        let change = replacement.change;
-        self.noted(change, "test", self.test(replacement).await)?;
-        self.noted(change, "promote", self.promote(replacement).await)?;
-        let pointer = self.noted(change, "flip", self.flip().await)?;
+    async fn put_in_force(&self, cause: Cause, replacement: &Replacement) -> Result<Pointer, RotationError> {
+        self.noted(cause, "test", self.test(replacement).await)?;
+        self.noted(cause, "promote", self.promote(replacement).await)?;
+        let pointer = self.noted(cause, "flip", self.flip().await)?;
         if !replacement.is_named_by(&pointer) {
             return Err(RotationError::Conflict);
         }
-        self.noted(change, "settle", self.settle(&pointer).await)?;
+        self.noted(cause, "settle", self.settle(&pointer).await)?;
         Ok(pointer)
     }
 
@@ -305,13 +322,12 @@ impl Rotator<'_> {
     /// # Errors
     /// [`RotationError`].
     pub async fn create(&self, version: &VersionId) -> Result<(), RotationError> {
-        const CHANGE: Change = Change::RotateSigningKeys;
         let outcome = async {
             if self.stage(version).await? == Stage::Current {
                 return Ok(());
             }
-            let base = self.noted(CHANGE, "flip", self.flip().await)?;
-            self.noted(CHANGE, "settle", self.settle(&base).await)?;
+            let base = self.noted(SCHEDULED, "flip", self.flip().await)?;
+            self.noted(SCHEDULED, "settle", self.settle(&base).await)?;
             match self.ports.vault.read(SecretName::SigningKeys, version).await {
                 Ok(_) => Ok(()),
                 // The vault announces the version before it has a value.
@@ -321,7 +337,7 @@ impl Rotator<'_> {
                 Err(error) => Err(error.into()),
             }
         };
-        self.noted(CHANGE, "store", outcome.await)
+        self.noted(SCHEDULED, "store", outcome.await)
     }
 
     /// `setSecret`: nothing outside the vault has to learn of the keys yet.
@@ -344,7 +360,7 @@ impl Rotator<'_> {
             let base = self.ports.pointers.pointer().await?.ok_or(StoreError::NotSetUp)?;
             self.test(&Replacement::scheduled(base, version)).await
         };
-        self.noted(Change::RotateSigningKeys, "test", outcome.await)
+        self.noted(SCHEDULED, "test", outcome.await)
     }
 
     /// `finishSecret`: puts the keys in force. When it returns, every older token is dead.
@@ -352,22 +368,21 @@ impl Rotator<'_> {
     /// # Errors
     /// [`RotationError`].
     pub async fn finish(&self, version: &VersionId) -> Result<Pointer, RotationError> {
-        const CHANGE: Change = Change::RotateSigningKeys;
         let outcome = async {
-            let base = self.noted(CHANGE, "flip", self.flip().await)?;
+            let base = self.noted(SCHEDULED, "flip", self.flip().await)?;
             let replacement = Replacement::scheduled(base, version);
             if self.stage(version).await? == Stage::Pending {
-                self.noted(CHANGE, "promote", self.promote(&replacement).await)?;
+                self.noted(SCHEDULED, "promote", self.promote(&replacement).await)?;
             }
-            let pointer = self.noted(CHANGE, "flip", self.flip().await)?;
+            let pointer = self.noted(SCHEDULED, "flip", self.flip().await)?;
             if !replacement.is_named_by(&pointer) {
                 return Err(RotationError::Conflict);
             }
-            self.noted(CHANGE, "settle", self.settle(&pointer).await)?;
+            self.noted(SCHEDULED, "settle", self.settle(&pointer).await)?;
             Ok(pointer)
         };
         let outcome = outcome.await;
-        self.note(CHANGE, "done", outcome.as_ref());
+        self.note(SCHEDULED, "done", outcome.as_ref());
         outcome
     }
 
@@ -393,21 +408,21 @@ enum Stage {
 impl Rotator<'_> {
     fn noted<T>(
         &self,
-        change: Change,
+        cause: Cause,
         step: &'static str,
         outcome: Result<T, RotationError>,
     ) -> Result<T, RotationError> {
-        self.note(change, step, outcome.as_ref());
+        self.note(cause, step, outcome.as_ref());
         outcome
     }
 
-    fn note<T>(&self, change: Change, step: &'static str, outcome: Result<&T, &RotationError>) {
+    fn note<T>(&self, cause: Cause, step: &'static str, outcome: Result<&T, &RotationError>) {
         let reached = match outcome {
             Ok(_) => Outcome::Success,
             Err(RotationError::Conflict | RotationError::NotPending) => Outcome::Refused,
             Err(_) => Outcome::Failed,
         };
-        self.audit.keys(&KeyEvent::new(self.clock.now(), change, step, reached, outcome.err()));
+        self.audit.keys(&KeyEvent::new(self.clock.now(), cause, step, reached, outcome.err()));
     }
 }
 
@@ -439,6 +454,17 @@ impl Change {
             Self::RotateSigningKeys => "rotate_signing_keys",
             Self::RegenerateAccessKey(AccessSlot::Primary) => "regenerate_primary",
             Self::RegenerateAccessKey(AccessSlot::Secondary) => "regenerate_secondary",
+        }
+    }
+}
+
+impl Trigger {
+    /// The trigger's name in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Schedule => "schedule",
         }
     }
 }
