@@ -1,5 +1,6 @@
 //! The composition root of every function: the environment is read here, once, and nowhere else.
 
+use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::sync::Arc;
 
@@ -10,31 +11,38 @@ use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use identity::audit::Audit;
-use identity::keys::KeyFault;
+use identity::keys::Algorithm;
 use identity::keys::ring::KeyRing;
 use identity::routes::Function;
 use identity::service::Service;
-use identity::settings::{Settings, SettingsFaults};
-use lambda_http::service_fn;
-use lambda_runtime::{Diagnostic, LambdaEvent};
+use identity::settings::{Reader, Settings};
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 
+use crate::aws;
 use crate::aws::secrets_manager::SecretsManager;
 use crate::aws::table::Table;
+use crate::gateway::{self, PathForm};
 use crate::rotate_keys::RotateKeys;
 use crate::system::System;
 use crate::telemetry::JsonLines;
-use crate::{aws, gateway};
 
-/// Where a deployment keeps its state.
+/// What a deployment's table and secrets are called.
 #[derive(Clone)]
-pub struct Places {
+pub struct StateNames {
     /// The table's name.
     pub table: String,
     /// Name or ARN of the secret `access-keys`.
     pub access_keys: String,
-    /// Name or ARN of the secret `signing-keys`.
+    /// Name or ARN of the secret `signing-keys`; empty where nothing is minted.
     pub signing_keys: String,
+}
+
+/// Whether a function mints: only such a one is told where the signing keys lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SigningKeysAccess {
+    None,
+    Needed,
 }
 
 /// The adapters over one AWS configuration.
@@ -45,16 +53,16 @@ pub struct Adapters {
 }
 
 impl Adapters {
-    /// The adapters over these clients, for these places.
+    /// The adapters over these clients, for a table and secrets of these names.
     #[must_use]
     pub fn new(
         dynamodb: aws_sdk_dynamodb::Client,
         secrets_manager: aws_sdk_secretsmanager::Client,
-        places: Places,
+        names: StateNames,
     ) -> Self {
         let system = Arc::new(System::new());
-        let table = Table::new(dynamodb, places.table, system.clone());
-        let secrets = SecretsManager::new(secrets_manager, places.access_keys, places.signing_keys);
+        let table = Table::new(dynamodb, names.table, system.clone());
+        let secrets = SecretsManager::new(secrets_manager, names.access_keys, names.signing_keys);
         Self { system, table: Arc::new(table), secrets: Arc::new(secrets) }
     }
 
@@ -83,10 +91,20 @@ impl Adapters {
 /// # Errors
 /// All faults of the settings at once, or what the runtime reports.
 pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdError + Send + Sync>> {
-    let settings = Settings::read(&environment)?;
-    let adapters = adapters()?;
-    let service = adapters.service(settings, functions, Arc::new(JsonLines));
-    lambda_http::run(service_fn(|event| gateway::handle(&service, event))).await
+    let access = match functions {
+        [Function::Revoke] => SigningKeysAccess::None,
+        _ => SigningKeysAccess::Needed,
+    };
+    let mut reader = Reader::new(&environment);
+    let settings = Settings::read(&mut reader);
+    let path_form = reader.optional("GATEWAY_PATH", "decoded or wire").unwrap_or(PathForm::Decoded);
+    let adapters = adapters(&mut reader, access);
+    let (settings, adapters) = reader.finish(settings.zip(adapters))?;
+    let service = &adapters.service(settings, functions, Arc::new(JsonLines));
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
+        Ok::<_, Infallible>(gateway::handle(service, path_form, event.payload).await)
+    }))
+    .await
 }
 
 /// Runs the function that replaces keys, on Lambda, until its environment is taken down.
@@ -94,12 +112,11 @@ pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdErro
 /// # Errors
 /// All faults of the settings at once, or what the runtime reports.
 pub async fn serve_rotation() -> Result<(), Box<dyn StdError + Send + Sync>> {
-    let algorithm = environment("SIGNING_ALGORITHM").unwrap_or_else(|| "RS256".to_owned());
-    let algorithm = algorithm
-        .parse()
-        .map_err(|fault: KeyFault| SettingsFaults(vec![format!("SIGNING_ALGORITHM: {fault}")]))?;
-    let rotate_keys = RotateKeys::new(&adapters()?, algorithm, Arc::new(JsonLines));
-    let rotate_keys = &rotate_keys;
+    let mut reader = Reader::new(&environment);
+    let algorithm = reader.optional("SIGNING_ALGORITHM", "RS256 or ES256").unwrap_or(Algorithm::Rs256);
+    let adapters = adapters(&mut reader, SigningKeysAccess::Needed);
+    let adapters = reader.finish(adapters)?;
+    let rotate_keys = &RotateKeys::new(&adapters, algorithm, Arc::new(JsonLines));
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
         let outcome = rotate_keys.handle(event.payload).await;
         outcome.map_err(|error| Diagnostic {
@@ -110,31 +127,26 @@ pub async fn serve_rotation() -> Result<(), Box<dyn StdError + Send + Sync>> {
     .await
 }
 
-fn adapters() -> Result<Adapters, SettingsFaults> {
-    let config = config()?;
-    let (dynamodb, secrets) =
-        (aws_sdk_dynamodb::Client::new(&config), aws_sdk_secretsmanager::Client::new(&config));
-    Ok(Adapters::new(dynamodb, secrets, places()?))
+fn adapters(reader: &mut Reader<'_>, access: SigningKeysAccess) -> Option<Adapters> {
+    let region = reader.required("AWS_REGION", "an AWS Region");
+    let table = reader.required("TABLE_NAME", "the table's name");
+    let access_keys = reader.required("ACCESS_KEYS_SECRET", "a secret's name or ARN");
+    let signing_keys = match access {
+        SigningKeysAccess::None => Some(String::new()),
+        SigningKeysAccess::Needed => reader.required("SIGNING_KEYS_SECRET", "a secret's name or ARN"),
+    };
+    let endpoint = reader.optional("AWS_ENDPOINT_URL", "a URL");
+    let config = config(region?, endpoint);
+    let names = StateNames { table: table?, access_keys: access_keys?, signing_keys: signing_keys? };
+    let secrets = aws_sdk_secretsmanager::Client::new(&config);
+    Some(Adapters::new(aws_sdk_dynamodb::Client::new(&config), secrets, names))
 }
 
-/// The one HTTPS client all SDK clients share.
-fn config() -> Result<SdkConfig, SettingsFaults> {
-    let region = environment("AWS_REGION");
-    let region = region.ok_or_else(|| SettingsFaults(vec!["AWS_REGION is missing".to_owned()]))?;
+/// One HTTPS client for all SDK clients.
+fn config(region: String, endpoint: Option<String>) -> SdkConfig {
     let http = Builder::new().tls_provider(Provider::rustls(CryptoMode::AwsLc)).build_https();
     let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
-    Ok(aws::sdk_config(http, region, credentials, environment("AWS_ENDPOINT_URL")))
-}
-
-fn places() -> Result<Places, SettingsFaults> {
-    let required =
-        |name: &str| environment(name).ok_or_else(|| SettingsFaults(vec![format!("{name} is missing")]));
-    Ok(Places {
-        table: required("TABLE_NAME")?,
-        access_keys: required("ACCESS_KEYS_SECRET")?,
-        // Functions that do not mint are not told where the signing keys lie.
-        signing_keys: environment("SIGNING_KEYS_SECRET").unwrap_or_default(),
-    })
+    aws::sdk_config(http, region, credentials, endpoint)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where the environment enters")]

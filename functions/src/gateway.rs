@@ -1,34 +1,241 @@
 //! Gateway events: an HTTP API event (payload 2.0) to a request of the core, and its reply back.
 //!
-//! The path a request was signed over is taken from the event, never from the URI that the Lambda library
-//! rebuilds; the HTTP API has decoded it, so the core tries the few spellings it can have had.
+//! Method, path, query, headers and body are taken from the event itself. The Lambda HTTP library's own
+//! request type is not used: it rebuilds a URI, which changes what was signed and panics on some inputs.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use http::{HeaderMap, Method, Response};
 use identity::authn::target::Target;
 use identity::limits::MAX_BODY;
 use identity::service::{Body, Inbound, Service};
-use lambda_http::{Error, RequestExt as _};
+use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
+use serde_json::Value;
 
-/// Answers one event.
-///
-/// # Errors
-/// Never: every request has an answer.
-pub async fn handle(
-    service: &Service,
-    event: lambda_http::Request,
-) -> Result<http::Response<lambda_http::Body>, Error> {
-    let response = service.handle(inbound(event)).await;
-    Ok(response.map(|body| match std::str::from_utf8(&body) {
-        Ok("") => lambda_http::Body::Empty,
-        Ok(text) => lambda_http::Body::Text(text.to_owned()),
-        Err(_) => lambda_http::Body::Binary(body.to_vec()),
-    }))
+/// What the host in front does to the path before a function sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathForm {
+    /// An HTTP API: it decodes the path, so the spellings a client may have signed are tried.
+    Decoded,
+    /// A function URL or a development server: the path is as the client sent it.
+    Wire,
 }
 
-fn inbound(event: lambda_http::Request) -> Inbound {
-    let target = Target::from_decoded_path(event.raw_http_path(), event.uri().query().unwrap_or(""));
-    let (parts, body) = event.into_parts();
-    let body = Bytes::copy_from_slice(body.as_ref());
-    let body = if body.len() > MAX_BODY { Body::TooLarge } else { Body::Complete(body) };
-    Inbound { method: parts.method, target, headers: parts.headers, body }
+impl std::str::FromStr for PathForm {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "decoded" => Ok(Self::Decoded),
+            "wire" => Ok(Self::Wire),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Answers one event. An event that cannot be read is answered as a malformed request.
+pub async fn handle(service: &Service, path_form: PathForm, event: Value) -> ApiGatewayV2httpResponse {
+    let inbound = match serde_json::from_value(event) {
+        Ok(event) => inbound(event, path_form),
+        Err(_) => Inbound {
+            method: Method::GET,
+            target: Target::from_decoded_path("/", ""),
+            headers: HeaderMap::new(),
+            body: Body::Unreadable,
+        },
+    };
+    outbound(service.handle(inbound).await)
+}
+
+fn inbound(event: ApiGatewayV2httpRequest, path_form: PathForm) -> Inbound {
+    let path = event.raw_path.unwrap_or_default();
+    let query = event.raw_query_string.unwrap_or_default();
+    let target = match path_form {
+        PathForm::Decoded => Target::from_decoded_path(&path, &query),
+        PathForm::Wire if query.is_empty() => Target::from_wire(&path),
+        PathForm::Wire => Target::from_wire(&format!("{path}?{query}")),
+    };
+    let body = body(event.body.unwrap_or_default(), event.is_base64_encoded);
+    Inbound { method: event.request_context.http.method, target, headers: event.headers, body }
+}
+
+fn body(text: String, is_base64: bool) -> Body {
+    let bytes = if is_base64 { STANDARD.decode(text) } else { Ok(text.into_bytes()) };
+    match bytes {
+        Ok(bytes) if bytes.len() > MAX_BODY => Body::TooLarge,
+        Ok(bytes) => Body::Complete(Bytes::from(bytes)),
+        Err(_) => Body::Unreadable,
+    }
+}
+
+fn outbound(response: Response<Bytes>) -> ApiGatewayV2httpResponse {
+    let (parts, body) = response.into_parts();
+    let mut answer = ApiGatewayV2httpResponse::default();
+    answer.status_code = parts.status.as_u16().into();
+    answer.headers = parts.headers;
+    // Every reply is JSON text, or empty.
+    answer.body = std::str::from_utf8(&body).ok().filter(|text| !text.is_empty()).map(Into::into);
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use identity::authn::date;
+    use identity::authn::hmac::{Presented, SignedRequest};
+    use identity::keys::access::AccessKeys;
+    use identity::keys::ring::KeyRing;
+    use identity::routes::Function;
+    use identity::secret::Secret;
+    use identity::settings::Settings;
+    use identity::store::memory::Memory;
+    use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, settings};
+    use percent_encoding::percent_decode_str;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A signed request as the shared vectors keep it.
+    #[derive(Deserialize)]
+    struct Row {
+        name: String,
+        now: String,
+        method: String,
+        target: String,
+        headers: Vec<(String, String)>,
+        body: String,
+        access_keys: Value,
+        hosts: Vec<String>,
+        verdict: String,
+    }
+
+    impl Row {
+        fn all() -> Vec<Self> {
+            serde_json::from_str(include_str!("../../tests/vectors/hmac.json")).unwrap()
+        }
+
+        /// The request as an HTTP API hands it over: path decoded, names in lower case, repeated headers
+        /// joined by commas.
+        fn event(&self) -> Value {
+            let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
+            let mut headers = serde_json::Map::new();
+            for (name, value) in &self.headers {
+                let name = name.to_ascii_lowercase();
+                let joined = match headers.get(&name).and_then(Value::as_str) {
+                    Some(first) => format!("{first},{value}"),
+                    None => value.clone(),
+                };
+                headers.insert(name, joined.into());
+            }
+            json!({
+                "version": "2.0",
+                "routeKey": "$default",
+                "rawPath": percent_decode_str(path).decode_utf8().unwrap(),
+                "rawQueryString": query,
+                "headers": headers,
+                "requestContext": { "http": { "method": self.method, "path": path } },
+                "body": self.body,
+                "isBase64Encoded": false,
+            })
+        }
+
+        fn judge(&self, request: &Inbound) -> String {
+            let Body::Complete(body) = &request.body else { return "no body".to_owned() };
+            let Inbound { method, target, headers, .. } = request;
+            let settings = Settings { hosts: self.hosts.join(",").parse().unwrap(), ..settings() };
+            let keys = AccessKeys::parse(&Secret::from(self.access_keys.to_string())).unwrap();
+            let now = date::parse(&self.now).unwrap();
+            let signed = SignedRequest::parse(&Presented { method, target, headers, body }, &settings, now);
+            signed
+                .and_then(|signed| signed.verify(&keys))
+                .map_or_else(|_| "refused".to_owned(), |slot| format!("accept:{}", slot.as_str()))
+        }
+    }
+
+    fn read(event: Value, path_form: PathForm) -> Inbound {
+        inbound(serde_json::from_value(event).unwrap(), path_form)
+    }
+
+    #[test]
+    fn a_signature_verifies_although_the_path_was_decoded() {
+        let mut accepted = 0;
+        for row in Row::all() {
+            let verdict = row.judge(&read(row.event(), PathForm::Decoded));
+            if row.verdict.starts_with("accept") {
+                assert_eq!(verdict, row.verdict, "{}", row.name);
+                accepted += 1;
+            }
+        }
+        assert!(accepted > 20, "{accepted} rows");
+    }
+
+    #[test]
+    fn what_is_refused_on_the_wire_is_refused_behind_a_gateway() {
+        for row in Row::all() {
+            // Which escapes the client used is what the gateway has forgotten.
+            let is_about_escapes = row.name.contains("lower-case hex");
+            if !row.verdict.starts_with("accept") && !is_about_escapes {
+                assert_eq!(row.judge(&read(row.event(), PathForm::Decoded)), "refused", "{}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_that_leaves_the_path_alone_gives_exactly_the_target() {
+        for row in Row::all() {
+            let mut event = row.event();
+            event["rawPath"] = row.target.split('?').next().unwrap().into();
+            assert_eq!(read(event, PathForm::Wire).target, Target::from_wire(&row.target), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn bodies_arrive_as_they_were_sent() {
+        let event = |body: Value, base64: bool| json!({ "body": body, "isBase64Encoded": base64, "requestContext": { "http": { "method": "POST" } } });
+        let bytes = |event| match read(event, PathForm::Decoded).body {
+            Body::Complete(bytes) => Some(bytes.to_vec()),
+            Body::TooLarge | Body::Unreadable => None,
+        };
+        assert_eq!(bytes(event(json!("{}"), false)).unwrap(), b"{}");
+        assert_eq!(bytes(event(json!("/+8="), true)).unwrap(), [0xff, 0xef], "no text");
+        assert_eq!(bytes(event(Value::Null, false)).unwrap(), b"", "absent");
+        assert_eq!(bytes(event(json!("x".repeat(MAX_BODY)), false)).unwrap().len(), MAX_BODY);
+        assert_eq!(bytes(event(json!("x".repeat(MAX_BODY + 1)), false)), None);
+        assert_eq!(bytes(event(json!("not base64!"), true)), None);
+    }
+
+    /// What makes the Lambda HTTP library panic, and what is no event at all.
+    #[tokio::test]
+    async fn every_event_is_answered() {
+        let memory = Arc::new(Memory::default());
+        let service = Service {
+            settings: settings(),
+            store: memory.clone(),
+            ring: Arc::new(KeyRing::new(memory)),
+            clock: FrozenClock::at_noon(),
+            random: Arc::new(SeededRandom::new(1)),
+            audit: Arc::new(CapturedAudit::default()),
+            functions: &[Function::User],
+        };
+        let http = json!({ "http": { "method": "POST" } });
+        for (event, status) in [
+            (json!({ "rawPath": "/identities", "rawQueryString": "a b\"<>", "requestContext": http }), 401),
+            (json!({ "rawPath": "/a?b#c", "requestContext": http, "headers": { "host": "a b" } }), 401),
+            (json!({ "rawPath": "/", "headers": { "host": "\u{7f}" }, "requestContext": http }), 400),
+            (json!({ "body": "%%%", "isBase64Encoded": true, "requestContext": http }), 400),
+            (json!({ "requestContext": { "http": { "method": "B A D" } } }), 400),
+            (json!([1, 2, 3]), 400),
+            (json!(null), 400),
+            (json!({ "Records": [] }), 400),
+        ] {
+            let answer = handle(&service, PathForm::Decoded, event.clone()).await;
+            assert_eq!(answer.status_code, status, "{event}");
+            let body = answer.body.map(|body| body.as_ref().to_vec()).unwrap_or_default();
+            let error: Value = serde_json::from_slice(&body).unwrap();
+            assert!(error.pointer("/error/code").is_some(), "{error}");
+        }
+    }
 }

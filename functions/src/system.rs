@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use async_trait::async_trait;
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use aws_lc_rs::rsa::KeySize;
@@ -33,6 +34,7 @@ impl Default for System {
     }
 }
 
+#[async_trait]
 impl Clock for System {
     #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
     fn now(&self) -> OffsetDateTime {
@@ -41,6 +43,10 @@ impl Clock for System {
 
     fn uptime(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
     }
 }
 

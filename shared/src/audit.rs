@@ -22,7 +22,7 @@ pub struct AuditEvent {
     pub time: String,
     /// Ours; `MS-CV` of the reply begins with it.
     pub request_id: String,
-    /// The client's, if it sent a sane one.
+    /// The client's, if it looks like one: at most 36 letters, digits and hyphens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_request_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use time::OffsetDateTime;
 
 /// The time.
+#[async_trait]
 pub trait Clock: Send + Sync {
     /// The wall clock, UTC.
     fn now(&self) -> OffsetDateTime;
 
     /// Time since some fixed moment; never steps back, unlike the wall clock.
     fn uptime(&self) -> Duration;
+
+    /// Ready after so much time.
+    async fn sleep(&self, duration: Duration);
 }
 
 /// A cryptographically secure source of random bytes.

@@ -138,11 +138,11 @@ impl Error {
             ),
             Self::BodyMalformed(fault) => format!("The request body is not valid: {fault}."),
             Self::BodyTooLarge => format!("The request body is larger than {MAX_BODY} bytes."),
-            Self::Denied(Denial::Skew) => {
-                "The given request could not be resolved.\nThe time difference between \
-                the originating client and the server is greater than the allowed margin of 5 minutes."
-                    .to_owned()
-            }
+            Self::Denied(Denial::Skew(window)) => format!(
+                "The given request could not be resolved.\nThe time difference between the originating \
+                 client and the server is greater than the allowed margin of {} minutes.",
+                window.minutes()
+            ),
             Self::Denied(_) => "Denied by the resource provider.".to_owned(),
             Self::ExpiresInMinutesOutOfRange(minutes) => format!(
                 "ExpiresInMinutes value {minutes} is invalid. Value must be within the [{}, {}] interval.",
@@ -264,6 +264,7 @@ impl From<KeyFault> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lifetime::DateWindow;
 
     /// One of each, with stand-ins where a request's own text goes.
     fn samples() -> Vec<(&'static str, Error)> {
@@ -284,7 +285,7 @@ mod tests {
             ("life outside its interval", Error::ExpiresInMinutesOutOfRange(59)),
             ("identifier is none", Error::IdentityMalformed),
             ("caller not authenticated", Error::Denied(Denial::Signature)),
-            ("date more than 5 minutes off", Error::Denied(Denial::Skew)),
+            ("date more than 5 minutes off", Error::Denied(Denial::Skew(DateWindow::default()))),
             ("identity of another resource", Error::IdentityNotOwned),
             ("no such identity", Error::IdentityNotFound),
             ("no such path", Error::RouteNotFound),

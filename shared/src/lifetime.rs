@@ -2,6 +2,8 @@
 //!
 //! They are all here because they depend on one another; the assertions at the end hold them together.
 
+use std::str::FromStr;
+
 use time::{Duration, OffsetDateTime};
 
 /// How long a token lives: 60 to 1440 minutes (wire-contract section 13).
@@ -13,8 +15,10 @@ pub struct Lifetime(u16);
 #[error("{0} minutes are outside 60..=1440")]
 pub struct LifetimeOutOfRange(pub i64);
 
-/// Largest difference between a signed request's date and our clock (wire-contract section 7.7).
-pub const REQUEST_DATE_WINDOW: Duration = Duration::minutes(5);
+/// Largest difference between a signed request's date and our clock, in minutes: 1 to 15, and 5 unless a
+/// deployment says otherwise (wire-contract section 7.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DateWindow(u8);
 
 /// How far ahead of the verifier's clock a token's `iat` may lie. Issuer and verifier are different
 /// machines: without this a token could be refused in the instant after it was issued. It does not
@@ -24,6 +28,10 @@ pub const ISSUED_AT_LEEWAY: Duration = Duration::seconds(5);
 /// How long a deleted identity's record stays, so that a late duplicate of its creation meets it.
 /// Longer than any token the identity can have been given.
 pub const TOMBSTONE: Duration = Duration::hours(48);
+
+/// How long a request may take in all. Below the 5 seconds a function has, so that a caller is told to try
+/// again instead of meeting a gateway's timeout, and the audit line is written.
+pub const REQUEST_DEADLINE: std::time::Duration = std::time::Duration::from_secs(4);
 
 /// How long failed signatures cause no further look at the pointer after one that found nothing new.
 pub const KEY_REFRESH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -53,6 +61,34 @@ impl Lifetime {
     #[must_use]
     pub fn as_seconds(self) -> i64 {
         i64::from(self.0) * 60
+    }
+}
+
+impl DateWindow {
+    /// The window in minutes.
+    #[must_use]
+    pub fn minutes(self) -> u8 {
+        self.0
+    }
+
+    /// Whether a date is within the window around now, edges included.
+    #[must_use]
+    pub fn admits(self, date: OffsetDateTime, now: OffsetDateTime) -> bool {
+        (now - date).abs() <= Duration::minutes(self.0.into())
+    }
+}
+
+impl Default for DateWindow {
+    fn default() -> Self {
+        Self(5)
+    }
+}
+
+impl FromStr for DateWindow {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        text.parse().ok().filter(|minutes| (1..=15).contains(minutes)).map(Self).ok_or(())
     }
 }
 

@@ -1,6 +1,9 @@
 //! The one pipeline every request goes through: size, caller, route, version, operation, audit, reply.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -20,6 +23,7 @@ use crate::keys::access::AccessKeys;
 use crate::keys::ring::{KeyError, KeyRing};
 use crate::keys::signing::SigningKeys;
 use crate::keys::{Slot, VersionId};
+use crate::lifetime::REQUEST_DEADLINE;
 use crate::limits::MAX_CLIENT_REQUEST_ID;
 use crate::operations::{self, Request};
 use crate::reply::{CLIENT_REQUEST_ID, Envelope, Reply};
@@ -53,6 +57,8 @@ pub enum Body {
     Complete(Bytes),
     /// Longer than [`crate::limits::MAX_BODY`]; its bytes were not kept.
     TooLarge,
+    /// The host's own encoding of it is broken, so what was sent cannot be known.
+    Unreadable,
 }
 
 /// A caller whose keys are the ones in force, with the state of the world that showed it.
@@ -73,11 +79,13 @@ impl Service {
         let request_id = self.request_id();
         let client_request_id = client_request_id(&request.headers);
         let time = self.clock.now().format(&Rfc3339).unwrap_or_default();
-        let shown = client_request_id.and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let shown = client_request_id.and_then(loggable);
         let event = AuditEvent::arrived(time, request_id.clone(), shown);
 
         let mut notes = Notes::default();
-        let outcome = self.answer(&request, &mut notes).await;
+        let answer = self.answer(&request, &mut notes);
+        let outcome = within(self.clock.sleep(REQUEST_DEADLINE), answer).await;
+        let outcome = outcome.unwrap_or_else(|| Err(Error::Unavailable("deadline exceeded".into())));
 
         let latency = self.clock.uptime().saturating_sub(arrived);
         let envelope = Envelope {
@@ -94,18 +102,21 @@ impl Service {
         response
     }
 
-    /// The caller is judged before anything else is said about the request, a wrong path included.
+    /// The caller is judged before anything else is said about the request, a wrong path included; only a
+    /// body that could not be kept comes first, for the signature covers its hash.
     async fn answer(&self, request: &Inbound, notes: &mut Notes) -> Result<Reply, Error> {
         let matched = self.route(request);
         if let Ok(matched) = &matched {
             notes.routed(matched.route);
         }
-        let Body::Complete(body) = &request.body else {
-            return Err(Error::BodyTooLarge);
+        let body = match &request.body {
+            Body::Complete(body) => body,
+            Body::TooLarge => return Err(Error::BodyTooLarge),
+            Body::Unreadable => return Err(Error::BodyMalformed("it cannot be decoded".to_owned())),
         };
         let presented =
             Presented { method: &request.method, target: &request.target, headers: &request.headers, body };
-        let signed = SignedRequest::parse(&presented, &self.settings.hosts, self.clock.now())?;
+        let signed = SignedRequest::parse(&presented, &self.settings, self.clock.now())?;
         let caller = self.authenticate(&signed).await?;
         notes.slot(caller.slot);
         let Matched { route, id } = matched?;
@@ -216,6 +227,17 @@ impl Service {
     }
 }
 
+/// The outcome of `work`, unless the deadline comes first; then it is dropped where it stands, and what it
+/// was about to write is as unclear as any write without an answer.
+async fn within<T>(deadline: impl Future<Output = ()>, work: impl Future<Output = T>) -> Option<T> {
+    let (mut deadline, mut work) = (pin!(deadline), pin!(work));
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending => deadline.as_mut().poll(context).map(|()| None),
+    })
+    .await
+}
+
 enum Unconfirmed {
     Denied(Denial),
     Failed(KeyError),
@@ -235,6 +257,14 @@ impl From<Denial> for Unconfirmed {
     fn from(denial: Denial) -> Self {
         Self::Denied(denial)
     }
+}
+
+/// What may be logged of a client's request id: only what looks like one. Anyone may send the header, with
+/// anything in it.
+fn loggable(id: &HeaderValue) -> Option<String> {
+    let id = id.to_str().ok()?;
+    let closed = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    (id.len() <= 36 && id.bytes().all(closed)).then(|| id.to_owned())
 }
 
 /// The client's request id, if it is there once, short, and plain text.

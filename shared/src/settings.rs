@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use crate::authn::host::Authority;
 use crate::ids::ResourceId;
+use crate::lifetime::DateWindow;
 
 /// What a deployment is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct Settings {
     pub resource: Resource,
     /// The hosts that clients may address, the public one first.
     pub hosts: Hosts,
+    /// How far the date of a signed request may be off.
+    pub date_window: DateWindow,
 }
 
 /// The resource that tokens speak of.
@@ -47,7 +50,7 @@ pub struct Issuer(String);
 /// All that is wrong with the settings, one line each.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
-pub struct SettingsFaults(pub Vec<String>);
+pub struct SettingsFaults(Vec<String>);
 
 /// Reads settings from named values and gathers what is wrong.
 pub struct Reader<'a> {
@@ -56,36 +59,52 @@ pub struct Reader<'a> {
 }
 
 impl Settings {
-    /// Reads `RESOURCE_ID`, `RESOURCE_LOCATION`, `RESOURCE_REGION`, `ISSUER` and `ACCEPTED_HOSTS` (a comma
-    /// list, the public host first).
-    ///
-    /// # Errors
-    /// [`SettingsFaults`] naming every value that is missing or malformed.
-    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, SettingsFaults> {
-        let mut reader = Reader { lookup, faults: Vec::new() };
+    /// Reads `RESOURCE_ID`, `RESOURCE_LOCATION`, `RESOURCE_REGION`, `ISSUER`, `ACCEPTED_HOSTS` (a comma list,
+    /// the public host first) and, if it is there, `REQUEST_DATE_WINDOW_MINUTES`. Nothing when the reader
+    /// has met a fault.
+    pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let id = reader.required("RESOURCE_ID", "a GUID");
         let location = reader.required("RESOURCE_LOCATION", "a name like unitedstates");
         let region = reader.required("RESOURCE_REGION", "a name like amer");
         let issuer = reader.required("ISSUER", "an https URL without query or fragment");
         let hosts = reader.required("ACCEPTED_HOSTS", "host names or host:port, separated by commas");
-        match (id, issuer, location, region, hosts) {
-            (Some(id), Some(issuer), Some(location), Some(region), Some(hosts)) => {
-                Ok(Self { resource: Resource { id, issuer, location, region }, hosts })
-            }
-            _ => Err(SettingsFaults(reader.faults)),
-        }
+        let date_window = reader.optional("REQUEST_DATE_WINDOW_MINUTES", "a number from 1 to 15");
+        let resource = Resource { id: id?, issuer: issuer?, location: location?, region: region? };
+        Some(Self { resource, hosts: hosts?, date_window: date_window.unwrap_or_default() })
     }
 }
 
-impl Reader<'_> {
-    fn required<T: FromStr>(&mut self, name: &str, form: &str) -> Option<T> {
-        let parsed = (self.lookup)(name).map(|text| text.trim().parse::<T>());
-        match parsed {
-            Some(Ok(value)) => return Some(value),
-            Some(Err(_)) => self.faults.push(format!("{name} must be {form}")),
-            None => self.faults.push(format!("{name} is missing; it must be {form}")),
+impl<'a> Reader<'a> {
+    /// A reader over a lookup function.
+    #[must_use]
+    pub fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { lookup, faults: Vec::new() }
+    }
+
+    /// A value that must be there and of this form.
+    pub fn required<T: FromStr>(&mut self, name: &str, form: &str) -> Option<T> {
+        let value = self.optional(name, form);
+        if value.is_none() && (self.lookup)(name).is_none() {
+            self.faults.push(format!("{name} is missing; it must be {form}"));
         }
-        None
+        value
+    }
+
+    /// A value that may be missing, but not malformed.
+    pub fn optional<T: FromStr>(&mut self, name: &str, form: &str) -> Option<T> {
+        let value = (self.lookup)(name)?.trim().parse().ok();
+        if value.is_none() {
+            self.faults.push(format!("{name} must be {form}"));
+        }
+        value
+    }
+
+    /// What was read, or everything that is wrong with it.
+    ///
+    /// # Errors
+    /// [`SettingsFaults`].
+    pub fn finish<T>(self, read: Option<T>) -> Result<T, SettingsFaults> {
+        read.filter(|_| self.faults.is_empty()).ok_or(SettingsFaults(self.faults))
     }
 }
 
@@ -175,7 +194,9 @@ mod tests {
     fn read(values: &[(&str, &str)]) -> Result<Settings, SettingsFaults> {
         let lookup =
             |name: &str| values.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
-        Settings::read(&lookup)
+        let mut reader = Reader::new(&lookup);
+        let settings = Settings::read(&mut reader);
+        reader.finish(settings)
     }
 
     const GOOD: [(&str, &str); 5] = [
@@ -201,6 +222,7 @@ mod tests {
             ("RESOURCE_REGION", "North America"),
             ("ISSUER", "https://identity.example.com/?a=b"),
             ("ACCEPTED_HOSTS", "identity.example.com,,"),
+            ("REQUEST_DATE_WINDOW_MINUTES", "16"),
         ])
         .unwrap_err()
         .to_string();
@@ -208,6 +230,8 @@ mod tests {
             assert!(faults.contains(name), "{name} is not named in {faults}");
         }
         assert!(faults.contains("RESOURCE_LOCATION is missing"));
+        assert!(faults.contains("REQUEST_DATE_WINDOW_MINUTES"));
+        assert_eq!(faults.lines().count(), 6, "each once: {faults}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair};
@@ -15,7 +16,7 @@ use crate::context::{Clock, Random};
 use crate::keys::Algorithm;
 use crate::keys::signing::{SigningKey, SigningKeys};
 use crate::secret::Secret;
-use crate::settings::Settings;
+use crate::settings::{Reader, Settings};
 
 /// Where a [`FrozenClock`] starts; the date of the worked examples of wire-contract section 7.
 pub const NOON: OffsetDateTime = datetime!(2024-03-01 12:00 UTC);
@@ -49,6 +50,7 @@ impl FrozenClock {
     }
 }
 
+#[async_trait]
 impl Clock for FrozenClock {
     fn now(&self) -> OffsetDateTime {
         NOON + time::Duration::milliseconds(self.milliseconds.load(Ordering::SeqCst))
@@ -56,6 +58,11 @@ impl Clock for FrozenClock {
 
     fn uptime(&self) -> Duration {
         Duration::from_millis(self.milliseconds.load(Ordering::SeqCst).unsigned_abs())
+    }
+
+    /// Of the runtime's time, which tests pause.
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
     }
 }
 
@@ -123,7 +130,9 @@ pub fn settings() -> Settings {
         "ACCEPTED_HOSTS" => Some("localhost:8443".to_owned()),
         _ => None,
     };
-    match Settings::read(&value) {
+    let mut reader = Reader::new(&value);
+    let settings = Settings::read(&mut reader);
+    match reader.finish(settings) {
         Ok(settings) => settings,
         Err(faults) => unreachable!("{faults}"),
     }

@@ -86,6 +86,25 @@ async fn unprocessed_keys_are_asked_for_again_and_never_mean_not_found() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_takes_too_long_is_told_to_try_again_before_its_host_gives_up() {
+    let (mut bench, embedded) = bench(27).await;
+    let id = bench.create().await;
+    // Each operation's first attempt is never answered: alone that is survived, together it is too long.
+    for client in [&embedded.dynamodb, &embedded.secrets] {
+        let mut silent = false;
+        client.plan(move |_| {
+            silent = !silent;
+            silent.then_some(Fault::SilentBefore)
+        });
+    }
+    bench.restart();
+    let began = tokio::time::Instant::now();
+    assert_unavailable(&bench.revoke(&id).await, "slow everywhere");
+    assert!(began.elapsed() <= std::time::Duration::from_secs(5), "a function has no more");
+    assert!(bench.audit.lines().last().unwrap().contains("deadline exceeded"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cold_start_without_secrets_refuses_until_they_are_back() {
     let (mut bench, embedded) = bench(25).await;
     let id = bench.create().await;

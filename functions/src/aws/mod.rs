@@ -44,8 +44,8 @@ impl AwsFault {
     }
 }
 
-/// How every client is set up: few attempts, short timeouts, all below a function's own 5 seconds, so that
-/// a caller gets "unavailable" instead of a gateway's timeout.
+/// How every client is set up: few attempts and short timeouts. A request as a whole is bounded by the
+/// core's deadline.
 #[must_use]
 pub fn sdk_config(
     http: SharedHttpClient,

@@ -106,28 +106,13 @@ impl Table {
 impl Store for Table {
     async fn read(&self, identity: Option<&RawId>) -> Result<Snapshot, StoreError> {
         let identity_key = identity.map(identity_key);
-        let mut copy = self.some_copy();
-        loop {
-            let pointer_key = pointer_key(copy);
-            let keys: Vec<String> =
-                std::iter::once(pointer_key.clone()).chain(identity_key.clone()).collect();
-            let found = self.batch(&keys).await?;
-            let Some(item) = found.get(&pointer_key) else {
-                if copy == 0 {
-                    return Err(StoreError::NotSetUp);
-                }
-                // The copies were reduced since they were last counted.
-                copy = 0;
-                continue;
-            };
-            let pointer = pointer(item)?;
-            self.learn(&pointer);
-            let item = identity_key.as_ref().and_then(|key| found.get(key));
-            return Ok(Snapshot {
-                pointer,
-                identity: item.map_or(Ok(IdentityState::Absent), identity_state)?,
-            });
-        }
+        let pointer_key = pointer_key(self.some_copy());
+        let keys: Vec<String> = std::iter::once(pointer_key.clone()).chain(identity_key.clone()).collect();
+        let found = self.batch(&keys).await?;
+        let pointer = pointer(found.get(&pointer_key).ok_or(StoreError::NotSetUp)?)?;
+        self.learn(&pointer);
+        let item = identity_key.as_ref().and_then(|key| found.get(key));
+        Ok(Snapshot { pointer, identity: item.map_or(Ok(IdentityState::Absent), identity_state)? })
     }
 
     async fn create(
@@ -289,8 +274,10 @@ fn pointer_put(table: &str, copy: u32, pointer: &Pointer) -> Result<Put, StoreEr
     let put = match pointer.generation.saturating_sub(1) {
         0 => put.condition_expression("attribute_not_exists(pk)"),
         previous => put
-            .condition_expression("generation = :previous")
-            .expression_attribute_values(":previous", number(previous)),
+            // The number of copies never changes: a copy left behind would go on being read.
+            .condition_expression("generation = :previous AND copies = :copies")
+            .expression_attribute_values(":previous", number(previous))
+            .expression_attribute_values(":copies", number(pointer.copies)),
     };
     put.build().map_err(|_| StoreError::Corrupt("a pointer without items"))
 }

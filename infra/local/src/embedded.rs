@@ -8,8 +8,10 @@ use aws_sdk_dynamodb::types::{
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
 use aws_smithy_runtime_api::client::http::{HttpClient, SharedHttpClient};
 use functions::aws::sdk_config;
-use functions::boot::{Adapters, Places};
+use functions::boot::{Adapters, StateNames};
 use identity::vault::SecretName;
+
+use crate::chain;
 
 const TABLE: &str = "communication-identity";
 
@@ -40,12 +42,12 @@ pub async fn adapters(
     prepare_table(&database).await?;
     prepare_secrets(&secrets).await?;
     let name = |secret: SecretName| secret.as_str().to_owned();
-    let places = Places {
+    let names = StateNames {
         table: TABLE.to_owned(),
         access_keys: name(SecretName::AccessKeys),
         signing_keys: name(SecretName::SigningKeys),
     };
-    Ok(Adapters::new(database, secrets, places))
+    Ok(Adapters::new(database, secrets, names))
 }
 
 /// Makes the table a deployment's template makes.
@@ -62,18 +64,18 @@ async fn prepare_table(client: &aws_sdk_dynamodb::Client) -> Result<(), PrepareE
         .create_table()
         .table_name(TABLE)
         .billing_mode(BillingMode::PayPerRequest)
-        .attribute_definitions(attribute.build().map_err(|error| fault(error.to_string()))?)
-        .key_schema(key.build().map_err(|error| fault(error.to_string()))?)
+        .attribute_definitions(attribute.build().map_err(|error| fault(chain(&error)))?)
+        .key_schema(key.build().map_err(|error| fault(chain(&error)))?)
         .send()
         .await
-        .map_err(|error| fault(error.to_string()))?;
+        .map_err(|error| fault(chain(&error)))?;
     client
         .update_time_to_live()
         .table_name(TABLE)
-        .time_to_live_specification(ttl.build().map_err(|error| fault(error.to_string()))?)
+        .time_to_live_specification(ttl.build().map_err(|error| fault(chain(&error)))?)
         .send()
         .await
-        .map_err(|error| fault(error.to_string()))?;
+        .map_err(|error| fault(chain(&error)))?;
     Ok(())
 }
 
@@ -84,7 +86,7 @@ async fn prepare_secrets(client: &aws_sdk_secretsmanager::Client) -> Result<(), 
             Ok(_) => {}
             Err(error) if error.code() == Some("ResourceExistsException") => {}
             Err(error) => {
-                return Err(PrepareError { what: "the secrets", cause: error.to_string() });
+                return Err(PrepareError { what: "the secrets", cause: chain(&error) });
             }
         }
     }

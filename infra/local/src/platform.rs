@@ -6,18 +6,20 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dynoxide::DynoxideError;
 use functions::boot::Adapters;
 use functions::rotate_keys::RotateKeys;
 use functions::system::System;
 use identity::audit::Audit;
-use identity::authn::host::{Authority, MalformedAuthority};
+use identity::authn::host::MalformedAuthority;
 use identity::context::{Clock as _, Random as _};
 use identity::keys::Algorithm;
 use identity::keys::access::AccessKeys;
 use identity::keys::rotation::RotationError;
+use identity::lifetime::DateWindow;
 use identity::routes::Function;
 use identity::service::Service;
-use identity::settings::{Hosts, Place, Settings};
+use identity::settings::{Place, Settings};
 use identity::store::{PointerWriter as _, StoreError};
 use identity::vault::{SecretName, Vault as _};
 use zeroize::Zeroizing;
@@ -25,14 +27,15 @@ use zeroize::Zeroizing;
 use crate::certificates::{self, CertificateError};
 use crate::dynamodb::{self, EmbeddedDynamoDb};
 use crate::embedded::{self, PrepareError};
+use crate::names::Names;
 use crate::resource::{self, Choices, LocalResource, ResourceError};
 use crate::secrets_manager::{self, EmbeddedSecretsManager, Surroundings};
 
 /// How the local server is started.
 pub struct Options {
     pub data_dir: PathBuf,
-    /// Further host names clients may use.
-    pub hosts: Vec<String>,
+    /// By which names clients may know the server.
+    pub names: Names,
     pub https_port: u16,
     pub http_port: u16,
     pub algorithm: Option<Algorithm>,
@@ -52,8 +55,8 @@ pub struct Platform {
     pub rotate_keys: RotateKeys,
     /// For the driver of scheduled rotations.
     pub secrets: EmbeddedSecretsManager,
-    https_port: u16,
-    http_port: u16,
+    endpoint: String,
+    http_endpoint: String,
 }
 
 /// The local server cannot start.
@@ -65,8 +68,8 @@ pub enum StartError {
     Directory { path: PathBuf, source: io::Error },
     #[error("the embedded DynamoDB: {0}")]
     DynamoDb(#[from] dynamodb::OpenError),
-    #[error("--host {0}: not a host name")]
-    Host(String),
+    #[error("the names of this server: {0}")]
+    Names(#[from] MalformedAuthority),
     #[error("the resource: {0}")]
     Resource(#[from] ResourceError),
     #[error("the embedded Secrets Manager: {0}")]
@@ -75,10 +78,9 @@ pub enum StartError {
     Prepare(#[from] PrepareError),
     #[error("setting up the resource: {0}")]
     Setup(#[from] RotationError),
+    #[error("deleting what has expired: {0}")]
+    Sweep(#[source] DynoxideError),
 }
-
-/// Names that always lead to this machine.
-const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// Every function is served here.
 const FUNCTIONS: &[Function] = &[Function::User, Function::Token, Function::Revoke];
@@ -97,14 +99,15 @@ impl Platform {
         let choices =
             Choices { algorithm: options.algorithm, location: options.location, region: options.region };
         let resource = resource::open(&data_dir, options.https_port, &choices, system.as_ref())?;
-        let adapters = embedded::adapters(database, secrets.clone()).await?;
+        let adapters = embedded::adapters(database.clone(), secrets.clone()).await?;
+        // DynamoDB does it by itself. A database in which this fails would fail requests too.
+        database.sweep_expired().map_err(StartError::Sweep)?;
         let rotate_keys = RotateKeys::new(&adapters, resource.algorithm, audit.clone());
         rotate_keys.set_up().await?;
-        let names: Vec<String> =
-            LOOPBACK_NAMES.into_iter().map(str::to_owned).chain(options.hosts.clone()).collect();
-        let tls = certificates::server_config(&data_dir, &names, adapters.system.now())?;
-        let hosts = accepted_hosts(&options.hosts, options.https_port, options.http_port)?;
-        let settings = Settings { resource: resource.resource.clone(), hosts };
+        let tls = certificates::server_config(&data_dir, &options.names.certified(), adapters.system.now())?;
+        let hosts = options.names.accepted(options.https_port, options.http_port)?;
+        let settings =
+            Settings { resource: resource.resource.clone(), hosts, date_window: DateWindow::default() };
         Ok(Self {
             service: Arc::new(adapters.service(settings, FUNCTIONS, audit)),
             adapters,
@@ -113,21 +116,21 @@ impl Platform {
             data_dir,
             rotate_keys,
             secrets,
-            https_port: options.https_port,
-            http_port: options.http_port,
+            endpoint: format!("https://{}:{}/", options.names.public(), options.https_port),
+            http_endpoint: format!("http://{}:{}/", options.names.public(), options.http_port),
         })
     }
 
     /// Where SDK clients connect.
     #[must_use]
-    pub fn endpoint(&self) -> String {
-        format!("https://localhost:{}/", self.https_port)
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// Where plain HTTP is served.
     #[must_use]
-    pub fn http_endpoint(&self) -> String {
-        format!("http://localhost:{}/", self.http_port)
+    pub fn http_endpoint(&self) -> &str {
+        &self.http_endpoint
     }
 
     /// The connection strings of the access keys in force.
@@ -151,7 +154,8 @@ pub struct ConnectionStrings {
     pub secondary: Zeroizing<String>,
 }
 
-/// Makes the directory, private to its owner, and returns its absolute path.
+/// Makes the directory, private to its owner, and returns its absolute path. One that is there keeps its
+/// mode: it is its owner's choice, and the files that hold secrets are private by themselves.
 fn state_directory(path: &Path) -> Result<PathBuf, StartError> {
     let fault = |source| StartError::Directory { path: path.to_owned(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fault)?;
@@ -165,19 +169,4 @@ fn surroundings(system: &Arc<System>) -> Surroundings {
         epoch_seconds: Arc::new(move || clock.now().unix_timestamp()),
         random_bytes: Arc::new(move |bytes| random.fill(bytes)),
     }
-}
-
-/// Loopback names and the further ones, at both ports; `localhost` over HTTPS is the public one.
-fn accepted_hosts(further: &[String], https_port: u16, http_port: u16) -> Result<Hosts, StartError> {
-    let names = ["localhost", "127.0.0.1", "[::1]"].into_iter().chain(further.iter().map(String::as_str));
-    let mut hosts = Vec::new();
-    for name in names {
-        for port in [https_port, http_port] {
-            let host = Authority::new(name, port);
-            hosts.push(host.map_err(|MalformedAuthority| StartError::Host(name.to_owned()))?);
-        }
-    }
-    let others = hosts.split_off(1);
-    let public = hosts.pop().ok_or_else(|| StartError::Host("localhost".to_owned()))?;
-    Ok(Hosts::new(public, others))
 }

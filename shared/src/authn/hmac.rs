@@ -19,8 +19,7 @@ use super::target::Target;
 use super::{Denial, date, host};
 use crate::keys::Slot;
 use crate::keys::access::AccessKeys;
-use crate::lifetime::REQUEST_DATE_WINDOW;
-use crate::settings::Hosts;
+use crate::settings::Settings;
 
 /// The scheme's name in `Authorization`.
 pub const SCHEME: &str = "HMAC-SHA256";
@@ -63,20 +62,20 @@ impl SignedRequest {
     ///
     /// # Errors
     /// The [`Denial`] that names the first thing wrong.
-    pub fn parse(request: &Presented<'_>, hosts: &Hosts, now: OffsetDateTime) -> Result<Self, Denial> {
+    pub fn parse(request: &Presented<'_>, settings: &Settings, now: OffsetDateTime) -> Result<Self, Denial> {
         let authorization = single(request.headers, "authorization").map_err(|_| Denial::Authorization)?;
         let credentials = Credentials::parse(authorization)?;
         let names = &credentials.signed_headers;
         let date_name = if names.contains(&MS_DATE) { MS_DATE } else { DATE };
         let date = date::parse(single(request.headers, date_name)?).ok_or(Denial::Date)?;
-        if (now - date).abs() > REQUEST_DATE_WINDOW {
-            return Err(Denial::Skew);
+        if !settings.date_window.admits(date, now) {
+            return Err(Denial::Skew(settings.date_window));
         }
         let body_hash = STANDARD.encode(digest::digest(&digest::SHA256, request.body));
         if single(request.headers, CONTENT_HASH)? != body_hash {
             return Err(Denial::ContentHash);
         }
-        let candidates = host::candidates(hosts, single(request.headers, HOST)?);
+        let candidates = host::candidates(&settings.hosts, single(request.headers, HOST)?);
         if candidates.is_empty() {
             return Err(Denial::Host);
         }
@@ -189,6 +188,7 @@ mod tests {
 
     use super::*;
     use crate::secret::Secret;
+    use crate::testing::settings;
 
     #[derive(Deserialize)]
     struct Row {
@@ -223,11 +223,12 @@ mod tests {
                 body: self.body.as_bytes(),
             };
             let hosts = self.hosts.join(",").parse().unwrap();
-            let verdict = SignedRequest::parse(&presented, &hosts, date::parse(&self.now).unwrap())
+            let settings = Settings { hosts, ..settings() };
+            let verdict = SignedRequest::parse(&presented, &settings, date::parse(&self.now).unwrap())
                 .and_then(|signed| signed.verify(&keys));
             match verdict {
                 Ok(slot) => format!("accept:{}", slot.as_str()),
-                Err(Denial::Skew) => "clock_skew".to_owned(),
+                Err(Denial::Skew(_)) => "clock_skew".to_owned(),
                 Err(_) => "denied".to_owned(),
             }
         }

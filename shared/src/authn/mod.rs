@@ -9,6 +9,7 @@ pub mod host;
 pub mod target;
 
 use crate::keys::{Slot, VersionId};
+use crate::lifetime::DateWindow;
 
 /// Who is calling. An operation cannot run without one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,6 @@ pub enum Denial {
     #[error("SignedHeaders lacks the date, the host or the content hash, or names a header twice")]
     SignedHeaders,
     /// Told to the caller: clocks drift, and the message is documented (wire-contract section 5, row 17).
-    #[error("the date is more than five minutes off")]
-    Skew,
+    #[error("the date is more than {} minutes off", .0.minutes())]
+    Skew(DateWindow),
 }

@@ -3,7 +3,7 @@
 //! SDKs sign the target as they send it. A host that delivers it untouched gives one spelling; a gateway
 //! that decodes the path leaves at most nine that the client may have sent (decision record 0005).
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// The path and query of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,20 +102,21 @@ fn wire_spellings(path: &str) -> Vec<String> {
 }
 
 /// A decoded path with the colons of the identifier and of the action spelled in each way a client may.
+/// Where it holds a character no identifier has, as it is and as SDKs escape it, so that the sender is told
+/// so. Nothing where an escape remains: the decoded form would be the wire form of another path.
 fn encoded_spellings(path: &str) -> Vec<String> {
     const IDENTIFIER: [&str; 3] = ["%3A", ":", "%3a"];
     const ACTION: [&str; 3] = [":", "%3A", "%3a"];
+    if path.contains('%') {
+        return Vec::new();
+    }
     if !path.bytes().all(in_identifier_path) {
-        return vec![path.to_owned()];
+        return vec![spelled(path, ":", escaped), path.to_owned()];
     }
     let mut spellings: Vec<String> = Vec::with_capacity(9);
     for identifier_colon in IDENTIFIER {
         for action_colon in ACTION {
-            let spell = |segment: &str| match segment.strip_prefix(':') {
-                Some(action) => format!("{action_colon}{action}"),
-                None => segment.replace(':', identifier_colon),
-            };
-            let spelling = path.split('/').map(spell).collect::<Vec<_>>().join("/");
+            let spelling = spelled(path, action_colon, |segment| segment.replace(':', identifier_colon));
             if !spellings.contains(&spelling) {
                 spellings.push(spelling);
             }
@@ -124,8 +125,23 @@ fn encoded_spellings(path: &str) -> Vec<String> {
     spellings
 }
 
+/// The path with each action's colon and each other segment spelled so.
+fn spelled(path: &str, action_colon: &str, other: impl Fn(&str) -> String) -> String {
+    let spell = |segment: &str| match segment.strip_prefix(':') {
+        Some(action) => format!("{action_colon}{action}"),
+        None => other(segment),
+    };
+    path.split('/').map(spell).collect::<Vec<_>>().join("/")
+}
+
+/// Everything but unreserved characters (RFC 3986 section 2.3) escaped, as SDKs escape an identifier.
+fn escaped(segment: &str) -> String {
+    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(segment, RESERVED).to_string()
+}
+
 fn in_identifier_path(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'/' | b':' | b'_' | b'-' | b'+')
+    b.is_ascii_alphanumeric() || matches!(b, b'/' | b':' | b'_' | b'-')
 }
 
 #[cfg(test)]
@@ -159,13 +175,17 @@ mod tests {
         assert!(spellings.contains(&"/identities/8:acs:a_b/:issueAccessToken?api-version=1".to_owned()));
         assert_eq!(Target::from_decoded_path("/identities", "").spellings(), ["/identities"]);
         assert_eq!(Target::from_decoded_path("/identities/8:acs:a_b", "").spellings().len(), 3);
-        assert_eq!(Target::from_decoded_path("/identities/8:%3A", "").spellings().len(), 1);
+        assert!(Target::from_decoded_path("/identities/8:%3A", "").spellings().is_empty());
+        assert_eq!(
+            Target::from_decoded_path("/identities/4:+1/:issueAccessToken", "").spellings(),
+            ["/identities/4%3A%2B1/:issueAccessToken", "/identities/4:+1/:issueAccessToken"]
+        );
     }
 
     proptest! {
         // An alternative spelling must never be another route's: decoding each leads back to one path.
         #[test]
-        fn every_spelling_of_a_decoded_path_decodes_to_it(path in "/[a-z0-9:_/-]{0,40}") {
+        fn every_spelling_of_a_decoded_path_decodes_to_it(path in "/[a-z0-9:_/ @+?%#-]{0,40}") {
             for spelling in Target::from_decoded_path(&path, "").spellings() {
                 prop_assert_eq!(percent_decode_str(&spelling).decode_utf8().unwrap(), path.as_str());
             }

@@ -7,7 +7,7 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, ThumbprintHash};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse, ThumbprintHash};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -197,7 +197,8 @@ impl VerifyingKey {
     /// Parses a public key.
     ///
     /// # Errors
-    /// [`KeyFault`] when the key is not an RSA-2048 or P-256 signature key, or `kid` is not its thumbprint.
+    /// [`KeyFault`] when the key is not an RSA-2048 or P-256 key, is not marked for signatures with its
+    /// algorithm, or `kid` is not its thumbprint.
     pub fn from_jwk(jwk: &Jwk) -> Result<Self, KeyFault> {
         const UNUSABLE: KeyFault = KeyFault("a published key is not a usable public key");
         let id = thumbprint(jwk)?;
@@ -208,6 +209,9 @@ impl VerifyingKey {
         let (algorithm, key) = match &jwk.algorithm {
             AlgorithmParameters::RSA(rsa) => {
                 let components = signature::RsaPublicKeyComponents { n: decode(&rsa.n)?, e: decode(&rsa.e)? };
+                if components.n.len() != KeySize::Rsa2048.len() {
+                    return Err(UNUSABLE);
+                }
                 let key = components.to_parsed_public_key(&signature::RSA_PKCS1_2048_8192_SHA256);
                 (Algorithm::Rs256, key.map_err(|_| UNUSABLE)?)
             }
@@ -218,7 +222,9 @@ impl VerifyingKey {
             }
             _ => return Err(UNUSABLE),
         };
-        Ok(Self { id, algorithm, key })
+        let signs = jwk.common.public_key_use == Some(PublicKeyUse::Signature)
+            && jwk.common.key_algorithm.is_some_and(|named| named.to_string() == algorithm.as_str());
+        if signs { Ok(Self { id, algorithm, key }) } else { Err(UNUSABLE) }
     }
 
     /// Whether `signature` is this key's over exactly these bytes.
@@ -318,6 +324,24 @@ mod tests {
                 Algorithm::Es256 => &["alg", "crv", "kid", "kty", "use", "x", "y"],
             };
             assert_eq!(members, expected);
+        }
+    }
+
+    #[test]
+    fn a_published_key_that_is_not_for_signatures_is_refused() {
+        for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
+            let published = serde_json::to_value(testing::signing_key(algorithm, 0).jwk()).unwrap();
+            let usable = |jwk: &serde_json::Value| {
+                VerifyingKey::from_jwk(&serde_json::from_value(jwk.clone()).unwrap()).is_ok()
+            };
+            assert!(usable(&published));
+            for (member, value) in
+                [("use", json!("enc")), ("use", json!(null)), ("alg", json!("PS256")), ("alg", json!(null))]
+            {
+                let mut other = published.clone();
+                other[member] = value;
+                assert!(!usable(&other), "{member} of {other}");
+            }
         }
     }
 

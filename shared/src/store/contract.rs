@@ -33,6 +33,8 @@ async fn pointer_changes_one_generation_at_a_time(store: &dyn Store, pointers: &
     assert_eq!(pointers.write_pointer(&first).await.unwrap(), PointerChange::Conflict);
     assert_eq!(pointers.write_pointer(&pointer(3, 3)).await.unwrap(), PointerChange::Conflict);
     assert_eq!(pointers.pointer().await.unwrap(), Some(first));
+    let fewer = Pointer { copies: 4, ..pointer(2, 3) };
+    assert_eq!(pointers.write_pointer(&fewer).await.unwrap(), PointerChange::Conflict, "copies left behind");
     let second = pointer(2, 3);
     assert_eq!(pointers.write_pointer(&second).await.unwrap(), PointerChange::Changed);
     // Copies are read at random: every one must have changed.

@@ -200,8 +200,9 @@ impl PointerWriter for Memory {
         if fault == Some(Fault::Before) {
             return Err(lost());
         }
-        let generation = state.pointer.as_ref().map_or(0, |stored| stored.generation);
-        let change = if generation + 1 == pointer.generation {
+        let stored = state.pointer.as_ref();
+        let follows = stored.map_or(0, |stored| stored.generation) + 1 == pointer.generation;
+        let change = if follows && stored.is_none_or(|stored| stored.copies == pointer.copies) {
             state.pointer = Some(pointer.clone());
             PointerChange::Changed
         } else {

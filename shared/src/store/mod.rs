@@ -132,7 +132,7 @@ pub trait PointerWriter: Send + Sync {
     async fn pointer(&self) -> Result<Option<Pointer>, StoreError>;
 
     /// Writes every copy of the pointer in one transaction, if the generation in the table is the one
-    /// before `pointer.generation` (no record at all, for generation 1).
+    /// before `pointer.generation` (no record at all, for generation 1) and has as many copies.
     ///
     /// # Errors
     /// [`StoreError`]; the outcome is then unclear and must be read.
