@@ -11,6 +11,7 @@ use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use identity::audit::Audit;
+use identity::authn::entra::{Entra, EntraSettings};
 use identity::keys::Algorithm;
 use identity::keys::ring::KeyRing;
 use identity::routes::Function;
@@ -22,6 +23,7 @@ use serde_json::Value;
 use crate::aws;
 use crate::aws::secrets_manager::SecretsManager;
 use crate::aws::table::Table;
+use crate::entra_http::HttpsFetch;
 use crate::gateway::{self, PathForm};
 use crate::rotate_keys::RotateKeys;
 use crate::system::System;
@@ -36,13 +38,6 @@ pub struct StateNames {
     pub access_keys: String,
     /// Name or ARN of the secret `signing-keys`; empty where nothing is minted.
     pub signing_keys: String,
-}
-
-/// Whether a function mints: only such a one is told where the signing keys lie.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum SigningKeysAccess {
-    None,
-    Needed,
 }
 
 /// The adapters over one AWS configuration.
@@ -71,6 +66,7 @@ impl Adapters {
     pub fn service(
         &self,
         settings: Settings,
+        entra: Entra,
         functions: &'static [Function],
         audit: Arc<dyn Audit>,
     ) -> Service {
@@ -78,6 +74,7 @@ impl Adapters {
             settings,
             store: self.table.clone(),
             ring: Arc::new(KeyRing::new(self.secrets.clone())),
+            entra: Arc::new(entra),
             clock: self.system.clone(),
             random: self.system.clone(),
             audit,
@@ -91,16 +88,15 @@ impl Adapters {
 /// # Errors
 /// All faults of the settings at once, or what the runtime reports.
 pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdError + Send + Sync>> {
-    let access = match functions {
-        [Function::Revoke] => SigningKeysAccess::None,
-        _ => SigningKeysAccess::Needed,
-    };
+    let mints = functions.iter().any(|function| function.mints());
     let mut reader = Reader::new(&environment);
     let settings = Settings::read(&mut reader);
     let path_form = reader.optional("GATEWAY_PATH", "decoded or wire").unwrap_or(PathForm::Decoded);
-    let adapters = adapters(&mut reader, access);
-    let (settings, adapters) = reader.finish(settings.zip(adapters))?;
-    let service = &adapters.service(settings, functions, Arc::new(JsonLines));
+    let entra = EntraSettings::read(&mut reader);
+    let adapters = adapters(&mut reader, mints);
+    let (settings, (entra, adapters)) = reader.finish(settings.zip(entra.zip(adapters)))?;
+    let entra = Entra::new(entra, Arc::new(HttpsFetch::new()), adapters.system.clone());
+    let service = &adapters.service(settings, entra, functions, Arc::new(JsonLines));
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
         Ok::<_, Infallible>(gateway::handle(service, path_form, event.payload).await)
     }))
@@ -114,7 +110,7 @@ pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdErro
 pub async fn serve_rotation() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let mut reader = Reader::new(&environment);
     let algorithm = reader.optional("SIGNING_ALGORITHM", "RS256 or ES256").unwrap_or(Algorithm::Rs256);
-    let adapters = adapters(&mut reader, SigningKeysAccess::Needed);
+    let adapters = adapters(&mut reader, true);
     let adapters = reader.finish(adapters)?;
     let rotate_keys = &RotateKeys::new(&adapters, algorithm, Arc::new(JsonLines));
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
@@ -127,13 +123,15 @@ pub async fn serve_rotation() -> Result<(), Box<dyn StdError + Send + Sync>> {
     .await
 }
 
-fn adapters(reader: &mut Reader<'_>, access: SigningKeysAccess) -> Option<Adapters> {
+/// Only a function that mints is told where the signing keys lie.
+fn adapters(reader: &mut Reader<'_>, mints: bool) -> Option<Adapters> {
     let region = reader.required("AWS_REGION", "an AWS Region");
     let table = reader.required("TABLE_NAME", "the table's name");
     let access_keys = reader.required("ACCESS_KEYS_SECRET", "a secret's name or ARN");
-    let signing_keys = match access {
-        SigningKeysAccess::None => Some(String::new()),
-        SigningKeysAccess::Needed => reader.required("SIGNING_KEYS_SECRET", "a secret's name or ARN"),
+    let signing_keys = if mints {
+        reader.required("SIGNING_KEYS_SECRET", "a secret's name or ARN")
+    } else {
+        Some(String::new())
     };
     let endpoint = reader.optional("AWS_ENDPOINT_URL", "a URL");
     let config = config(region?, endpoint);

@@ -91,7 +91,7 @@ mod tests {
     use identity::secret::Secret;
     use identity::settings::Settings;
     use identity::store::memory::Memory;
-    use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, settings};
+    use identity::testing::{self, CapturedAudit, FrozenClock, SeededRandom, settings};
     use percent_encoding::percent_decode_str;
     use serde::Deserialize;
     use serde_json::json;
@@ -215,6 +215,7 @@ mod tests {
             settings: settings(),
             store: memory.clone(),
             ring: Arc::new(KeyRing::new(memory)),
+            entra: Arc::new(testing::no_entra()),
             clock: FrozenClock::at_noon(),
             random: Arc::new(SeededRandom::new(1)),
             audit: Arc::new(CapturedAudit::default()),

@@ -11,6 +11,8 @@ pub enum ApiVersion {
     V2022_10_01,
     /// Adds the scopes `chat.join`, `chat.join.limited` and `voip.join` to the documented list.
     V2023_10_01,
+    /// The only preview served, and only on the routes it brought.
+    V2025_03_02Preview,
     V2025_06_30,
     V2026_07_22,
     V2026_09_23,
@@ -28,6 +30,24 @@ impl ApiVersion {
         Self::V2026_09_23,
     ];
 
+    /// The versions that know the exchange of a Teams user's token in its present shape.
+    pub const TEAMS_USER: &'static [Self] = &[
+        Self::V2022_06_01,
+        Self::V2022_10_01,
+        Self::V2023_10_01,
+        Self::V2025_03_02Preview,
+        Self::V2025_06_30,
+        Self::V2026_07_22,
+        Self::V2026_09_23,
+    ];
+
+    /// The versions that know Teams phone extensibility.
+    pub const TEAMS_EXTENSION: &'static [Self] =
+        &[Self::V2025_03_02Preview, Self::V2025_06_30, Self::V2026_07_22, Self::V2026_09_23];
+
+    /// The version that knows Entra users of a resource.
+    pub const ENTRA_USERS: &'static [Self] = &[Self::V2025_03_02Preview];
+
     /// The version's name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -36,6 +56,7 @@ impl ApiVersion {
             Self::V2022_06_01 => "2022-06-01",
             Self::V2022_10_01 => "2022-10-01",
             Self::V2023_10_01 => "2023-10-01",
+            Self::V2025_03_02Preview => "2025-03-02-preview",
             Self::V2025_06_30 => "2025-06-30",
             Self::V2026_07_22 => "2026-07-22",
             Self::V2026_09_23 => "2026-09-23",
@@ -67,8 +88,10 @@ mod tests {
 
     #[test]
     fn versions_ascend_as_their_names_do() {
-        assert!(ApiVersion::STABLE.is_sorted());
-        assert!(ApiVersion::STABLE.iter().map(|version| version.as_str()).is_sorted());
+        for versions in [ApiVersion::STABLE, ApiVersion::TEAMS_USER, ApiVersion::TEAMS_EXTENSION] {
+            assert!(versions.is_sorted());
+            assert!(versions.iter().map(|version| version.as_str()).is_sorted());
+        }
         assert!(!ApiVersion::V2022_06_01.knows_lifetime());
         assert!(ApiVersion::V2022_10_01.knows_lifetime());
     }

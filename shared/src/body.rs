@@ -4,11 +4,17 @@
 //! each member its type, is what is required there) and, later, rules about values. A member that is
 //! `null` is a missing one; members a version does not know are ignored.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::api_version::ApiVersion;
+use crate::assignments::{BookName, PrincipalType};
 use crate::error::{Error, Field};
+use crate::ids::guid;
 use crate::lifetime::Lifetime;
 use crate::scope::{ScopeFault, ScopeSet};
 
@@ -88,6 +94,137 @@ impl TokenRequest {
             return Ok(Lifetime::default());
         };
         Lifetime::from_minutes(minutes.into()).map_err(|fault| Error::ExpiresInMinutesOutOfRange(fault.0))
+    }
+}
+
+/// The body of a Teams user's exchange, its members not yet judged: that happens between other checks.
+pub struct TeamsUserExchange {
+    token: Option<Value>,
+    app_id: Option<Value>,
+    user_id: Option<Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TeamsUserMembers {
+    token: Option<Value>,
+    app_id: Option<Value>,
+    user_id: Option<Value>,
+}
+
+impl TeamsUserExchange {
+    /// Binds the body.
+    ///
+    /// # Errors
+    /// [`Error::BodyMalformed`].
+    pub fn bind(body: &[u8]) -> Result<Self, Error> {
+        let TeamsUserMembers { token, app_id, user_id } = object(body)?;
+        Ok(Self { token, app_id, user_id })
+    }
+
+    /// The Entra token.
+    ///
+    /// # Errors
+    /// [`Error::TokenRequired`] when it is missing; [`Error::FieldType`].
+    pub fn token(&self) -> Result<&str, Error> {
+        match &self.token {
+            None | Some(Value::Null) => Err(Error::TokenRequired),
+            Some(Value::String(token)) => Ok(token),
+            Some(_) => Err(Error::FieldType(Field::Token, A_STRING)),
+        }
+    }
+
+    /// The application and the user the token must be of. Both must be there before either is judged.
+    ///
+    /// # Errors
+    /// [`Error::FieldRequired`], [`Error::FieldType`] or [`Error::FieldFormat`].
+    pub fn expected(&self) -> Result<(Uuid, Uuid), Error> {
+        let app = required_text(Field::AppId, self.app_id.as_ref())?;
+        let user = required_text(Field::UserId, self.user_id.as_ref())?;
+        let parse = |field, text: &str| guid(text).map_err(|_| Error::FieldFormat(field));
+        Ok((parse(Field::AppId, app)?, parse(Field::UserId, user)?))
+    }
+}
+
+/// The body of an assignment, judged for one book. Members a book does not know are ignored.
+pub struct AssignmentRequest {
+    pub tenant: Option<Uuid>,
+    pub principal_type: PrincipalType,
+    pub client_ids: Option<Vec<Uuid>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AssignmentMembers {
+    tenant_id: Option<Value>,
+    principal_type: Option<Value>,
+    client_ids: Option<Value>,
+}
+
+impl AssignmentRequest {
+    /// Binds and judges the body.
+    ///
+    /// # Errors
+    /// [`Error::BodyMalformed`], or the error of the first member that is wrong.
+    pub fn bind(body: &[u8], book: BookName) -> Result<Self, Error> {
+        Self::judge(object(body)?, book)
+    }
+
+    /// Binds and judges a map from object ids to assignments; `null` takes one out.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn bind_many(body: &[u8], book: BookName) -> Result<Vec<(Uuid, Option<Self>)>, Error> {
+        let members: HashMap<String, Option<AssignmentMembers>> = object(body)?;
+        let judged = members.into_iter().map(|(object, members)| {
+            let object = guid(&object).map_err(|_| Error::FieldFormat(Field::ObjectId))?;
+            Ok((object, members.map(|members| Self::judge(members, book)).transpose()?))
+        });
+        judged.collect()
+    }
+
+    fn judge(members: AssignmentMembers, book: BookName) -> Result<Self, Error> {
+        let kinds = match book {
+            BookName::Entra => "user, group or tenant",
+            BookName::TeamsExtension => "user, resourceAccount or teamsResourceAccount",
+        };
+        let name = required_text(Field::PrincipalType, members.principal_type.as_ref())?;
+        let principal_type = PrincipalType::from_name(name).filter(|kind| book.admits(*kind));
+        let principal_type = principal_type.ok_or(Error::FieldValue(Field::PrincipalType, kinds))?;
+        let client_ids = names(Field::ClientIds, members.client_ids)?;
+        let client = |text: String| guid(&text).map_err(|_| Error::FieldFormat(Field::ClientIds));
+        let client_ids = client_ids.map(|ids| ids.into_iter().map(client).collect()).transpose()?;
+        let tenant = match book {
+            BookName::TeamsExtension => None,
+            BookName::Entra => {
+                let text = required_text(Field::TenantId, members.tenant_id.as_ref())?;
+                Some(guid(text).map_err(|_| Error::FieldFormat(Field::TenantId))?)
+            }
+        };
+        if book == BookName::Entra && client_ids.is_none() {
+            return Err(Error::FieldRequired(Field::ClientIds));
+        }
+        Ok(Self { tenant, principal_type, client_ids })
+    }
+}
+
+/// Checks that a body is a JSON object whose members nobody asks for.
+///
+/// # Errors
+/// [`Error::BodyMalformed`].
+pub fn bind_empty(body: &[u8]) -> Result<(), Error> {
+    object::<HashMap<String, IgnoredAny>>(body).map(|_| ())
+}
+
+const A_STRING: &str = "a string";
+
+/// A member that must be there, and not empty.
+fn required_text(field: Field, member: Option<&Value>) -> Result<&str, Error> {
+    match member {
+        None | Some(Value::Null) => Err(Error::FieldRequired(field)),
+        Some(Value::String(text)) if text.is_empty() => Err(Error::FieldRequired(field)),
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(Error::FieldType(field, A_STRING)),
     }
 }
 

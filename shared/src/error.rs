@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use http::StatusCode;
 
 use crate::authn::Denial;
+use crate::authn::entra::{EntraError, EntraFault};
 use crate::keys::KeyFault;
 use crate::keys::ring::KeyError;
 use crate::lifetime::Lifetime;
@@ -20,6 +21,8 @@ use crate::store::StoreError;
 /// A refused or failed request.
 #[derive(Debug)]
 pub enum Error {
+    /// An assignment that is asked for does not exist (row 22).
+    AssignmentNotFound,
     /// More than one api version is named.
     ApiVersionAmbiguous(String),
     /// No api version is named (row 19).
@@ -36,8 +39,14 @@ pub enum Error {
     ExpiresInMinutesOutOfRange(i64),
     /// A required member is missing (row 3).
     FieldRequired(Field),
+    /// A member is no GUID (rows 11 and 12).
+    FieldFormat(Field),
+    /// A member is not what the Entra token says (rows 13 and 14).
+    FieldMismatch(Field),
     /// A member has the wrong type.
     FieldType(Field, &'static str),
+    /// A member has a value that is none of its own.
+    FieldValue(Field, &'static str),
     /// The id in the path is no raw id of an identity.
     IdentityMalformed,
     /// The identity was deleted or never existed.
@@ -46,12 +55,16 @@ pub enum Error {
     IdentityNotOwned,
     /// The service itself failed. Never the caller's doing.
     Internal(&'static str),
+    /// The Entra token to exchange is not good (row 8).
+    InvalidAccessToken(EntraFault),
     /// The path exists, but not with this method; the text lists those it has.
     MethodNotAllowed(String),
     /// No such path.
     RouteNotFound,
     /// A list of scopes names none, or an unknown one (row 4).
     Scopes(ScopeFault),
+    /// There is no Entra token to exchange (row 7).
+    TokenRequired,
     /// What decides could not be read or written in time; trying again may succeed.
     Unavailable(Box<dyn StdError + Send + Sync>),
 }
@@ -59,9 +72,16 @@ pub enum Error {
 /// The members of request bodies, as error targets spell them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
+    AppId,
+    ClientIds,
     CreateTokenWithScopes,
     ExpiresInMinutes,
+    ObjectId,
+    PrincipalType,
     Scopes,
+    TenantId,
+    Token,
+    UserId,
 }
 
 impl Field {
@@ -69,9 +89,32 @@ impl Field {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::AppId => "AppId",
+            Self::ClientIds => "ClientIds",
             Self::CreateTokenWithScopes => "CreateTokenWithScopes",
             Self::ExpiresInMinutes => "ExpiresInMinutes",
+            Self::ObjectId => "ObjectId",
+            Self::PrincipalType => "PrincipalType",
             Self::Scopes => "Scopes",
+            Self::TenantId => "TenantId",
+            Self::Token => "Token",
+            Self::UserId => "UserId",
+        }
+    }
+
+    /// The name in targets of the second validation layer.
+    fn camel_case(self) -> &'static str {
+        match self {
+            Self::AppId => "appId",
+            Self::ClientIds => "clientIds",
+            Self::CreateTokenWithScopes => "createTokenWithScopes",
+            Self::ExpiresInMinutes => "expiresInMinutes",
+            Self::ObjectId => "objectId",
+            Self::PrincipalType => "principalType",
+            Self::Scopes => "scopes",
+            Self::TenantId => "tenantId",
+            Self::Token => "token",
+            Self::UserId => "userId",
         }
     }
 }
@@ -86,12 +129,18 @@ impl Error {
             | Self::ApiVersionUnsupported { .. }
             | Self::BodyMalformed(_)
             | Self::ExpiresInMinutesOutOfRange(_)
+            | Self::FieldFormat(_)
+            | Self::FieldMismatch(_)
             | Self::FieldRequired(_)
             | Self::FieldType(..)
+            | Self::FieldValue(..)
             | Self::IdentityMalformed
-            | Self::Scopes(_) => StatusCode::BAD_REQUEST,
-            Self::Denied(_) | Self::IdentityNotOwned => StatusCode::UNAUTHORIZED,
-            Self::IdentityNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
+            | Self::Scopes(_)
+            | Self::TokenRequired => StatusCode::BAD_REQUEST,
+            Self::Denied(_) | Self::IdentityNotOwned | Self::InvalidAccessToken(_) => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::AssignmentNotFound | Self::IdentityNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -106,12 +155,18 @@ impl Error {
             Self::ApiVersionAmbiguous(_) => "AmbiguousApiVersion",
             Self::ApiVersionUnspecified => "ApiVersionUnspecified",
             Self::ApiVersionUnsupported { .. } => "UnsupportedApiVersion",
+            Self::AssignmentNotFound => "AssignmentNotFound",
             Self::BodyMalformed(_)
             | Self::ExpiresInMinutesOutOfRange(_)
+            | Self::FieldFormat(_)
+            | Self::FieldMismatch(_)
             | Self::FieldRequired(_)
             | Self::FieldType(..)
+            | Self::FieldValue(..)
             | Self::IdentityMalformed
-            | Self::Scopes(_) => "ValidationError",
+            | Self::Scopes(_)
+            | Self::TokenRequired => "ValidationError",
+            Self::InvalidAccessToken(_) => "InvalidAccessToken",
             Self::BodyTooLarge => "RequestBodyTooLarge",
             Self::Denied(_) => "Denied",
             Self::IdentityNotFound => "IdentityNotFound",
@@ -136,6 +191,7 @@ impl Error {
                 "The HTTP resource that matches the request URI 'https://{host}{path}' does not support the \
                  API version '{version}'."
             ),
+            Self::AssignmentNotFound => "The assignment does not exist.".to_owned(),
             Self::BodyMalformed(fault) => format!("The request body is not valid: {fault}."),
             Self::BodyTooLarge => format!("The request body is larger than {MAX_BODY} bytes."),
             Self::Denied(Denial::Skew(window)) => format!(
@@ -149,10 +205,15 @@ impl Error {
                 Lifetime::MIN,
                 Lifetime::MAX
             ),
+            Self::FieldFormat(field) => format!("Provided {} has invalid format.", field.as_str()),
+            Self::FieldMismatch(Field::AppId) => "AAD application is not the expected one.".to_owned(),
+            Self::FieldMismatch(_) => "Provided AAD token issued for unexpected user.".to_owned(),
             Self::FieldRequired(field) => format!("{0}: The {0} field is required.", field.as_str()),
             Self::FieldType(field, expected) => {
                 format!("{0}: The {0} field must be {expected}.", field.as_str())
             }
+            Self::FieldValue(field, expected) => format!("{} must be {expected}.", field.as_str()),
+            Self::InvalidAccessToken(_) => "Provided access token is not valid.".to_owned(),
             Self::IdentityMalformed => "Provided identity has invalid format.".to_owned(),
             Self::IdentityNotFound => "Provided identity doesn't exist.".to_owned(),
             Self::IdentityNotOwned => "Provided identity doesn't belong to the resource.".to_owned(),
@@ -161,6 +222,7 @@ impl Error {
             Self::RouteNotFound => "The path does not exist.".to_owned(),
             Self::Scopes(ScopeFault::Empty) => "Invalid scopes - Scopes field is required.".to_owned(),
             Self::Scopes(ScopeFault::Unknown(name)) => unknown_scope(name),
+            Self::TokenRequired => "The body is either missing or doesn't contain any token.".to_owned(),
             Self::Unavailable(_) => "The service is temporarily unavailable. Please try again.".to_owned(),
         }
     }
@@ -172,6 +234,9 @@ impl Error {
         match self {
             Self::ExpiresInMinutesOutOfRange(_) => Some(Field::ExpiresInMinutes.as_str()),
             Self::FieldRequired(field) | Self::FieldType(field, _) => Some(field.as_str()),
+            Self::FieldFormat(field) | Self::FieldMismatch(field) | Self::FieldValue(field, _) => {
+                Some(field.camel_case())
+            }
             Self::IdentityMalformed => Some("id"),
             Self::Scopes(_) => Some("scopes"),
             _ => None,
@@ -187,7 +252,11 @@ impl Error {
             Self::ApiVersionAmbiguous(_)
                 | Self::ApiVersionUnspecified
                 | Self::ApiVersionUnsupported { .. }
+                | Self::AssignmentNotFound
                 | Self::ExpiresInMinutesOutOfRange(_)
+                | Self::FieldFormat(_)
+                | Self::FieldMismatch(_)
+                | Self::FieldValue(..)
                 | Self::IdentityMalformed
                 | Self::IdentityNotFound
                 | Self::IdentityNotOwned
@@ -206,6 +275,7 @@ impl Error {
     pub fn cause(&self) -> Option<String> {
         match self {
             Self::Denied(denial) => Some(denial.to_string()),
+            Self::InvalidAccessToken(fault) => Some(fault.to_string()),
             Self::Internal(cause) => Some((*cause).to_owned()),
             Self::Unavailable(source) => Some(chain(source.as_ref())),
             _ => None,
@@ -234,6 +304,16 @@ pub(crate) fn chain(error: &dyn StdError) -> String {
 impl From<Denial> for Error {
     fn from(denial: Denial) -> Self {
         Self::Denied(denial)
+    }
+}
+
+impl From<EntraError> for Error {
+    /// Of a caller's own token; of one to exchange see [`Self::InvalidAccessToken`].
+    fn from(error: EntraError) -> Self {
+        match error {
+            EntraError::Refused(fault) => Self::Denied(Denial::Entra(fault)),
+            EntraError::Unavailable(source) => Self::Unavailable(source),
+        }
     }
 }
 
@@ -291,6 +371,14 @@ mod tests {
             ("no such path", Error::RouteNotFound),
             ("no such method on the path", Error::MethodNotAllowed("<methods>".into())),
             ("body too large", Error::BodyTooLarge),
+            ("no token to exchange", Error::TokenRequired),
+            ("token to exchange is not good", Error::InvalidAccessToken(EntraFault::Expired)),
+            ("member is no GUID", Error::FieldFormat(Field::AppId)),
+            ("member is no GUID", Error::FieldFormat(Field::UserId)),
+            ("application is another", Error::FieldMismatch(Field::AppId)),
+            ("user is another", Error::FieldMismatch(Field::UserId)),
+            ("member has no such value", Error::FieldValue(Field::PrincipalType, "<values>")),
+            ("no such assignment", Error::AssignmentNotFound),
             ("fault of the service", Error::Internal("cause")),
             ("state cannot be read or written", Error::Unavailable("cause".into())),
         ]
@@ -302,12 +390,18 @@ mod tests {
             Error::ApiVersionAmbiguous(_)
             | Error::ApiVersionUnspecified
             | Error::ApiVersionUnsupported { .. }
+            | Error::AssignmentNotFound
             | Error::BodyMalformed(_)
             | Error::BodyTooLarge
             | Error::Denied(_)
             | Error::ExpiresInMinutesOutOfRange(_)
+            | Error::FieldFormat(_)
+            | Error::FieldMismatch(_)
             | Error::FieldRequired(_)
             | Error::FieldType(..)
+            | Error::FieldValue(..)
+            | Error::InvalidAccessToken(_)
+            | Error::TokenRequired
             | Error::IdentityMalformed
             | Error::IdentityNotFound
             | Error::IdentityNotOwned

@@ -9,9 +9,10 @@
 //! | [`service`] | the pipeline of a request, and the session an operation runs in |
 //! | [`routes`], [`api_version`] | which operations exist, where, in which versions |
 //! | [`operations`] | one file for each operation |
-//! | [`authn`] | who calls: the signing rule, hosts, dates, targets |
+//! | [`authn`] | who calls: the signing rule, hosts, dates, targets, Entra tokens |
 //! | [`token`] | claims, minting, verification |
 //! | [`keys`] | access keys, signing keys, the pointer, the key ring, setting up |
+//! | [`assignments`] | which Entra principals may have tokens |
 //! | [`ids`], [`scope`], [`lifetime`], [`limits`] | the words and numbers of the domain |
 //! | [`body`], [`reply`], [`error`] | the wire: what comes in, what goes out, what is refused |
 //! | [`store`], [`vault`] | the ports: identities and pointer, secrets |
@@ -19,6 +20,7 @@
 //! | [`context`], [`settings`], [`secret`] | what is handed in, what is configured, what is never shown |
 
 pub mod api_version;
+pub mod assignments;
 pub mod audit;
 pub mod authn;
 pub mod body;

@@ -9,6 +9,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use crate::api_version::{self, ApiVersion};
+use crate::assignments::Assignment;
 use crate::error::Error;
 use crate::ids::RawId;
 use crate::token::AccessToken;
@@ -19,8 +20,20 @@ pub enum Reply {
     Done,
     /// 201.
     Created(CreatedBody),
+    /// 200: one assignment, or 201 when it is new.
+    Assignment { body: Assignment, is_new: bool },
+    /// 200.
+    Assignments(AssignmentsBody),
+    /// 200: what a creation answers, for an identity that comes from Entra.
+    Exchanged(CreatedBody),
     /// 200.
     Issued(TokenBody),
+}
+
+/// `{"value":[...]}`
+#[derive(Serialize)]
+pub struct AssignmentsBody {
+    pub value: Vec<Assignment>,
 }
 
 /// `{"identity":{"id"},"accessToken":{...}?}`
@@ -108,6 +121,10 @@ impl Envelope<'_> {
         let mut response = match outcome {
             Ok(Reply::Done) => bare(StatusCode::NO_CONTENT),
             Ok(Reply::Created(body)) => success(StatusCode::CREATED, body),
+            Ok(Reply::Assignment { body, is_new: true }) => success(StatusCode::CREATED, body),
+            Ok(Reply::Assignment { body, is_new: false }) => success(StatusCode::OK, body),
+            Ok(Reply::Assignments(body)) => success(StatusCode::OK, body),
+            Ok(Reply::Exchanged(body)) => success(StatusCode::OK, body),
             Ok(Reply::Issued(body)) => success(StatusCode::OK, body),
             Err(error) => self.refusal(error),
         };

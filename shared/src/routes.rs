@@ -3,6 +3,7 @@
 use http::Method;
 
 use crate::api_version::ApiVersion;
+use crate::authn::entra::Audience;
 use crate::authn::target::Target;
 use crate::error::Error;
 
@@ -10,17 +11,38 @@ use crate::error::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     CreateIdentity,
+    DeleteEntraAssignment,
     DeleteIdentity,
+    DeleteTeamsExtensionAssignment,
+    ExchangeEntraToken,
+    ExchangeTeamsExtensionToken,
+    ExchangeTeamsUserToken,
+    GetEntraAssignment,
+    GetTeamsExtensionAssignment,
     IssueAccessToken,
+    ListEntraAssignments,
+    PutEntraAssignment,
+    PutTeamsExtensionAssignment,
     RevokeAccessTokens,
+    UpdateEntraAssignments,
 }
 
 /// The function that serves an operation: one binary, one role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Function {
     Revoke,
+    TeamsExchange,
     Token,
     User,
+}
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callers {
+    /// An end user with an Entra token for this audience, and no access key (wire-contract section 7.8).
+    EntraUser(Audience),
+    /// A service: an access key, or an Entra principal that is allowed.
+    Service,
 }
 
 /// One row of the table.
@@ -28,52 +50,151 @@ pub struct Route {
     pub operation: Operation,
     pub function: Function,
     pub method: Method,
-    /// Segments between slashes; `{id}` stands for any one segment.
+    /// Segments between slashes; one in braces stands for any one segment.
     pub path: &'static [&'static str],
+    pub callers: Callers,
     pub versions: &'static [ApiVersion],
 }
 
 /// The segment that stands for an identity's raw id.
 pub const ID: &str = "{id}";
+/// The segment that stands for an Entra tenant's GUID.
+pub const TENANT: &str = "{tenantId}";
+/// The segment that stands for an Entra object's GUID.
+pub const OBJECT: &str = "{objectId}";
 
 /// The table.
 pub const ROUTES: &[Route] = &[
+    service(Operation::CreateIdentity, Function::User, Method::POST, &["identities"]),
+    service(Operation::DeleteIdentity, Function::User, Method::DELETE, &["identities", ID]),
+    service(
+        Operation::IssueAccessToken,
+        Function::Token,
+        Method::POST,
+        &["identities", ID, ":issueAccessToken"],
+    ),
+    service(
+        Operation::RevokeAccessTokens,
+        Function::Revoke,
+        Method::POST,
+        &["identities", ID, ":revokeAccessTokens"],
+    ),
     Route {
-        operation: Operation::CreateIdentity,
-        function: Function::User,
+        operation: Operation::ExchangeTeamsUserToken,
+        function: Function::TeamsExchange,
         method: Method::POST,
-        path: &["identities"],
-        versions: ApiVersion::STABLE,
+        path: &["teamsUser", ":exchangeAccessToken"],
+        callers: Callers::Service,
+        versions: ApiVersion::TEAMS_USER,
     },
-    Route {
-        operation: Operation::DeleteIdentity,
-        function: Function::User,
-        method: Method::DELETE,
-        path: &["identities", ID],
-        versions: ApiVersion::STABLE,
-    },
-    Route {
-        operation: Operation::IssueAccessToken,
-        function: Function::Token,
-        method: Method::POST,
-        path: &["identities", ID, ":issueAccessToken"],
-        versions: ApiVersion::STABLE,
-    },
-    Route {
-        operation: Operation::RevokeAccessTokens,
-        function: Function::Revoke,
-        method: Method::POST,
-        path: &["identities", ID, ":revokeAccessTokens"],
-        versions: ApiVersion::STABLE,
-    },
+    extension(
+        Operation::ExchangeTeamsExtensionToken,
+        Callers::EntraUser(Audience::Teams),
+        Method::POST,
+        &["access", "teamsExtension", ":exchangeAccessToken"],
+    ),
+    extension(
+        Operation::GetTeamsExtensionAssignment,
+        Callers::Service,
+        Method::GET,
+        &["access", "teamsExtension", "tenants", TENANT, "assignments", OBJECT],
+    ),
+    extension(
+        Operation::PutTeamsExtensionAssignment,
+        Callers::Service,
+        Method::PUT,
+        &["access", "teamsExtension", "tenants", TENANT, "assignments", OBJECT],
+    ),
+    extension(
+        Operation::DeleteTeamsExtensionAssignment,
+        Callers::Service,
+        Method::DELETE,
+        &["access", "teamsExtension", "tenants", TENANT, "assignments", OBJECT],
+    ),
+    entra(
+        Operation::ExchangeEntraToken,
+        Callers::EntraUser(Audience::Clients),
+        Method::POST,
+        &["access", "entra", ":exchangeAccessToken"],
+    ),
+    entra(
+        Operation::ListEntraAssignments,
+        Callers::Service,
+        Method::GET,
+        &["access", "entra", "assignments"],
+    ),
+    entra(
+        Operation::UpdateEntraAssignments,
+        Callers::Service,
+        Method::PATCH,
+        &["access", "entra", "assignments"],
+    ),
+    entra(
+        Operation::GetEntraAssignment,
+        Callers::Service,
+        Method::GET,
+        &["access", "entra", "assignments", OBJECT],
+    ),
+    entra(
+        Operation::PutEntraAssignment,
+        Callers::Service,
+        Method::PUT,
+        &["access", "entra", "assignments", OBJECT],
+    ),
+    entra(
+        Operation::DeleteEntraAssignment,
+        Callers::Service,
+        Method::DELETE,
+        &["access", "entra", "assignments", OBJECT],
+    ),
 ];
+
+const fn service(
+    operation: Operation,
+    function: Function,
+    method: Method,
+    path: &'static [&'static str],
+) -> Route {
+    Route { operation, function, method, path, callers: Callers::Service, versions: ApiVersion::STABLE }
+}
+
+const fn extension(
+    operation: Operation,
+    callers: Callers,
+    method: Method,
+    path: &'static [&'static str],
+) -> Route {
+    let function = Function::TeamsExchange;
+    Route { operation, function, method, path, callers, versions: ApiVersion::TEAMS_EXTENSION }
+}
+
+const fn entra(
+    operation: Operation,
+    callers: Callers,
+    method: Method,
+    path: &'static [&'static str],
+) -> Route {
+    let function = Function::TeamsExchange;
+    Route { operation, function, method, path, callers, versions: ApiVersion::ENTRA_USERS }
+}
 
 /// A request's place in the table.
 #[derive(Clone)]
 pub struct Matched {
     pub route: &'static Route,
-    /// The decoded `{id}` segment; empty where the route has none.
-    pub id: String,
+    pub parameters: Parameters,
+}
+
+/// The decoded segments a route's braces stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameters(Vec<(&'static str, String)>);
+
+impl Parameters {
+    /// The segment that stands for `name`; empty where the route has none.
+    #[must_use]
+    pub fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(known, _)| *known == name).map_or("", |(_, segment)| segment)
+    }
 }
 
 impl Operation {
@@ -82,19 +203,43 @@ impl Operation {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CreateIdentity => "create_identity",
+            Self::DeleteEntraAssignment => "delete_entra_assignment",
             Self::DeleteIdentity => "delete_identity",
+            Self::DeleteTeamsExtensionAssignment => "delete_teams_extension_assignment",
+            Self::ExchangeEntraToken => "exchange_entra_token",
+            Self::ExchangeTeamsExtensionToken => "exchange_teams_extension_token",
+            Self::ExchangeTeamsUserToken => "exchange_teams_user_token",
+            Self::GetEntraAssignment => "get_entra_assignment",
+            Self::GetTeamsExtensionAssignment => "get_teams_extension_assignment",
             Self::IssueAccessToken => "issue_access_token",
+            Self::ListEntraAssignments => "list_entra_assignments",
+            Self::PutEntraAssignment => "put_entra_assignment",
+            Self::PutTeamsExtensionAssignment => "put_teams_extension_assignment",
             Self::RevokeAccessTokens => "revoke_access_tokens",
+            Self::UpdateEntraAssignments => "update_entra_assignments",
         }
     }
 }
 
 impl Function {
+    /// Every function that serves routes.
+    pub const ALL: &'static [Self] = &[Self::User, Self::Token, Self::Revoke, Self::TeamsExchange];
+
+    /// Whether the function mints, and so must read the signing keys.
+    #[must_use]
+    pub fn mints(self) -> bool {
+        match self {
+            Self::TeamsExchange | Self::Token | Self::User => true,
+            Self::Revoke => false,
+        }
+    }
+
     /// The name of the function's binary.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Revoke => "revoke",
+            Self::TeamsExchange => "teams-exchange",
             Self::Token => "token",
             Self::User => "user",
         }
@@ -103,13 +248,13 @@ impl Function {
 
 impl Route {
     fn matches(&self, segments: &[String]) -> bool {
-        let fits = |(pattern, segment): (&&str, &String)| *pattern == ID || *pattern == segment;
+        let fits = |(pattern, segment): (&&str, &String)| stands_for_any(pattern) || *pattern == segment;
         self.path.len() == segments.len() && self.path.iter().zip(segments).all(fits)
     }
 
-    fn id_in(&self, segments: &[String]) -> String {
-        let position = self.path.iter().position(|pattern| *pattern == ID);
-        position.and_then(|index| segments.get(index)).cloned().unwrap_or_default()
+    fn parameters_in(&self, segments: Vec<String>) -> Parameters {
+        let named = self.path.iter().copied().zip(segments).filter(|(pattern, _)| stands_for_any(pattern));
+        Parameters(named.collect())
     }
 
     /// The version a target names, of those this route has.
@@ -132,6 +277,10 @@ impl Route {
     }
 }
 
+fn stands_for_any(pattern: &str) -> bool {
+    pattern.starts_with('{')
+}
+
 /// The route of a request.
 ///
 /// # Errors
@@ -140,7 +289,7 @@ pub fn find(method: &Method, target: &Target) -> Result<Matched, Error> {
     let segments = target.segments().map_err(|_| Error::RouteNotFound)?;
     let on_path = || ROUTES.iter().filter(|route| route.matches(&segments));
     if let Some(route) = on_path().find(|route| route.method == method) {
-        return Ok(Matched { route, id: route.id_in(&segments) });
+        return Ok(Matched { route, parameters: route.parameters_in(segments) });
     }
     let allowed: Vec<&str> = on_path().map(|route| route.method.as_str()).collect();
     if allowed.is_empty() {
@@ -155,7 +304,9 @@ mod tests {
     use super::*;
 
     fn operation(method: &Method, target: &str) -> Option<(Operation, String)> {
-        find(method, &Target::from_wire(target)).ok().map(|found| (found.route.operation, found.id))
+        find(method, &Target::from_wire(target))
+            .ok()
+            .map(|found| (found.route.operation, found.parameters.get(ID).to_owned()))
     }
 
     #[test]

@@ -79,6 +79,12 @@ impl ScopeSet {
         if scopes.is_empty() { Err(ScopeFault::Empty) } else { Ok(Self(scopes)) }
     }
 
+    /// The set of these scopes; nothing for no scope at all.
+    #[must_use]
+    pub fn of(scopes: &[Scope]) -> Option<Self> {
+        Self::parse(scopes.iter().map(|scope| scope.as_str())).ok()
+    }
+
     /// The scopes in request order.
     pub fn iter(&self) -> impl Iterator<Item = Scope> {
         self.0.iter().copied()

@@ -12,13 +12,14 @@ use http::header::HeaderValue;
 use http::{HeaderMap, Method, Response};
 use time::format_description::well_known::Rfc3339;
 
+use crate::assignments::Book;
 use crate::audit::{Audit, AuditEvent, Notes};
+use crate::authn::entra::{Audience, Entra, EntraError};
 use crate::authn::hmac::{Presented, SignedRequest};
 use crate::authn::target::Target;
-use crate::authn::{Caller, Denial};
+use crate::authn::{Caller, Denial, Scheme};
 use crate::context::{Clock, Random};
 use crate::error::Error;
-use crate::ids::RawId;
 use crate::keys::access::AccessKeys;
 use crate::keys::ring::{KeyError, KeyRing};
 use crate::keys::signing::SigningKeys;
@@ -27,9 +28,9 @@ use crate::lifetime::REQUEST_DEADLINE;
 use crate::limits::MAX_CLIENT_REQUEST_ID;
 use crate::operations::{self, Request};
 use crate::reply::{CLIENT_REQUEST_ID, Envelope, Reply};
-use crate::routes::{self, Function, Matched};
+use crate::routes::{self, Callers, Function, Matched};
 use crate::settings::Settings;
-use crate::store::{IdentityState, Snapshot, Store};
+use crate::store::{IdentityState, Snapshot, Store, Wanted};
 use crate::vault::VaultError;
 
 /// The service: what decides, over the ports it is given.
@@ -37,6 +38,7 @@ pub struct Service {
     pub settings: Settings,
     pub store: Arc<dyn Store>,
     pub ring: Arc<KeyRing>,
+    pub entra: Arc<Entra>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub audit: Arc<dyn Audit>,
@@ -65,6 +67,7 @@ pub enum Body {
 pub(crate) struct Session {
     pub(crate) slot: Slot,
     pub(crate) identity: IdentityState,
+    pub(crate) book: Book,
     /// Loaded where the operation mints.
     pub(crate) signing: Option<Arc<SigningKeys>>,
 }
@@ -114,15 +117,40 @@ impl Service {
             Body::TooLarge => return Err(Error::BodyTooLarge),
             Body::Unreadable => return Err(Error::BodyMalformed("it cannot be decoded".to_owned())),
         };
-        let presented =
-            Presented { method: &request.method, target: &request.target, headers: &request.headers, body };
-        let signed = SignedRequest::parse(&presented, &self.settings, self.clock.now())?;
-        let caller = self.authenticate(&signed).await?;
-        notes.slot(caller.slot);
-        let Matched { route, id } = matched?;
+        let callers = matched.as_ref().map_or(Callers::Service, |matched| matched.route.callers);
+        let caller = self.caller(request, body, callers).await?;
+        notes.slot(caller.slot());
+        let Matched { route, parameters } = matched?;
         let version = route.version(&request.target)?;
-        let request = Request { service: self, signed: &signed, caller: &caller, id: &id, body, version };
+        let request = Request { service: self, caller: &caller, parameters: &parameters, body, version };
         operations::run(route.operation, &request, notes).await
+    }
+
+    async fn caller(&self, request: &Inbound, body: &[u8], callers: Callers) -> Result<Caller, Error> {
+        match (Scheme::of(&request.headers)?, callers) {
+            (Scheme::AccessKey, Callers::Service) => {
+                let Inbound { method, target, headers, .. } = request;
+                let presented = Presented { method, target, headers, body };
+                let signed = SignedRequest::parse(&presented, &self.settings, self.clock.now())?;
+                self.authenticate(signed).await
+            }
+            (Scheme::Bearer(token), Callers::Service) => {
+                let token = self.entra.verify(token, Audience::Service).await?;
+                if self.entra.allows(&token) {
+                    Ok(Caller::EntraPrincipal)
+                } else {
+                    Err(Denial::Principal.into())
+                }
+            }
+            (Scheme::Bearer(token), Callers::EntraUser(audience)) => {
+                match self.entra.verify(token, audience).await {
+                    Ok(token) => Ok(Caller::EntraUser(token)),
+                    Err(EntraError::Refused(fault)) => Err(Error::InvalidAccessToken(fault)),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            (Scheme::AccessKey, Callers::EntraUser(_)) => Err(Denial::Scheme.into()),
+        }
     }
 
     fn route(&self, request: &Inbound) -> Result<Matched, Error> {
@@ -132,12 +160,12 @@ impl Service {
 
     /// Who signed the request, by the keys in memory: a refusal costs no I/O. Keys that fail may be former
     /// ones, so a failure may look whether the pointer names others.
-    async fn authenticate(&self, signed: &SignedRequest) -> Result<Caller, Error> {
+    async fn authenticate(&self, signed: SignedRequest) -> Result<Caller, Error> {
         let tried = self.ring.cached_access();
         if let Some((access_keys, keys)) = &tried
             && let Ok(slot) = signed.verify(keys)
         {
-            return Ok(Caller { slot, access_keys: access_keys.clone() });
+            return Ok(Caller::AccessKey { slot, access_keys: access_keys.clone(), signed });
         }
         self.look_for_other_keys(signed, tried.map(|(version, _)| version)).await
     }
@@ -146,7 +174,7 @@ impl Service {
     /// closes the way for a second, so that a flood of wrong signatures costs one read a second.
     async fn look_for_other_keys(
         &self,
-        signed: &SignedRequest,
+        signed: SignedRequest,
         tried: Option<VersionId>,
     ) -> Result<Caller, Error> {
         let _look = self.ring.begin_look().await;
@@ -160,13 +188,13 @@ impl Service {
             self.ring.found_nothing_new(self.clock.uptime());
             return Err(Denial::Signature.into());
         }
-        Ok(Caller { slot: signed.verify(&keys)?, access_keys })
+        Ok(Caller::AccessKey { slot: signed.verify(&keys)?, access_keys, signed })
     }
 
     async fn access_keys_in_force(&self) -> Result<(VersionId, Arc<AccessKeys>), Error> {
         let mut attempt = 1;
         loop {
-            let pointer = self.store.read(None).await?.pointer;
+            let pointer = self.store.read(Wanted::POINTER).await?.pointer;
             match self.ring.access(&pointer).await {
                 Ok(keys) => return Ok((pointer.access_keys, keys)),
                 Err(KeyError::Vault(VaultError::NoSuchVersion)) if attempt < ATTEMPTS => attempt += 1,
@@ -184,12 +212,12 @@ impl Service {
     pub(crate) async fn open(
         &self,
         request: &Request<'_>,
-        identity: Option<&RawId>,
+        wanted: Wanted<'_>,
         mints: bool,
     ) -> Result<Session, Error> {
         let mut attempt = 1;
         loop {
-            let snapshot = self.store.read(identity).await?;
+            let snapshot = self.store.read(wanted).await?;
             match self.confirm(request, &snapshot, mints).await {
                 Err(Unconfirmed::KeysReplaced) if attempt < ATTEMPTS => attempt += 1,
                 Err(Unconfirmed::KeysReplaced) => {
@@ -198,7 +226,8 @@ impl Service {
                 Err(Unconfirmed::Denied(denial)) => return Err(denial.into()),
                 Err(Unconfirmed::Failed(error)) => return Err(error.into()),
                 Ok((slot, signing)) => {
-                    return Ok(Session { slot, identity: snapshot.identity, signing });
+                    let Snapshot { identity, book, .. } = snapshot;
+                    return Ok(Session { slot, identity, book, signing });
                 }
             }
         }
@@ -210,11 +239,11 @@ impl Service {
         snapshot: &Snapshot,
         mints: bool,
     ) -> Result<(Slot, Option<Arc<SigningKeys>>), Unconfirmed> {
-        let slot = if snapshot.pointer.access_keys == request.caller.access_keys {
-            request.caller.slot
-        } else {
-            let keys = self.ring.access(&snapshot.pointer).await?;
-            request.signed.verify(&keys)?
+        let slot = match request.caller {
+            Caller::AccessKey { access_keys, signed, .. } if *access_keys != snapshot.pointer.access_keys => {
+                signed.verify(&*self.ring.access(&snapshot.pointer).await?)?
+            }
+            caller => caller.slot(),
         };
         let signing = if mints { Some(self.ring.signing(&snapshot.pointer).await?) } else { None };
         Ok((slot, signing))

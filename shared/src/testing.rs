@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 
 use crate::audit::{Audit, AuditEvent, KeyEvent};
+use crate::authn::entra::{Entra, EntraSettings, Fetch, FetchError};
 use crate::context::{Clock, Random};
 use crate::keys::Algorithm;
 use crate::keys::signing::{SigningKey, SigningKeys};
@@ -135,6 +136,26 @@ pub fn settings() -> Settings {
     match reader.finish(settings) {
         Ok(settings) => settings,
         Err(faults) => unreachable!("{faults}"),
+    }
+}
+
+/// A world in which nobody comes from Entra.
+#[must_use]
+pub fn no_entra() -> Entra {
+    let mut reader = Reader::new(&|_: &str| None);
+    let settings = EntraSettings::read(&mut reader);
+    match reader.finish(settings) {
+        Ok(settings) => Entra::new(settings, Arc::new(NoFetch), FrozenClock::at_noon()),
+        Err(faults) => unreachable!("{faults}"),
+    }
+}
+
+struct NoFetch;
+
+#[async_trait]
+impl Fetch for NoFetch {
+    async fn get(&self, _url: &str) -> Result<Vec<u8>, FetchError> {
+        unreachable!("there is nobody to ask")
     }
 }
 

@@ -1,11 +1,12 @@
 //! The store over one DynamoDB table.
 //!
-//! Key schema: `pk`, a string. Two kinds of item:
+//! Key schema: `pk`, a string. Three kinds of item:
 //!
 //! | `pk` | attributes |
 //! |---|---|
 //! | `identity#<raw id>` | `state` (`live`, `deleted`), `revision` (N), `creation` (32 hex digits), `created_at` (N, epoch seconds); a tombstone also `expires_at` (N, epoch seconds, the table's TTL attribute) |
 //! | `pointer#<n>`, n in `0..copies` | `generation` (N), `copies` (N), `access_keys`, `signing_keys` (version ids), `published` (JSON) |
+//! | `assignments#<book>` | `version` (N), `entries` (JSON) |
 //!
 //! Every read is strongly consistent. Every write is conditional on what it changes, so that an attempt
 //! that arrives late, or twice, changes nothing (decision record 0002). TTL deletes tombstones some time
@@ -18,17 +19,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
     AttributeValue, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
+use identity::assignments::{Book, BookName};
 use identity::context::Random;
 use identity::ids::RawId;
 use identity::keys::VersionId;
 use identity::keys::pointer::{Pointer, Published};
 use identity::store::{
-    Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation, Snapshot, Store,
-    StoreError,
+    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation, Snapshot, Store,
+    StoreError, Wanted,
 };
 use time::OffsetDateTime;
 
@@ -104,15 +108,18 @@ impl Table {
 
 #[async_trait]
 impl Store for Table {
-    async fn read(&self, identity: Option<&RawId>) -> Result<Snapshot, StoreError> {
-        let identity_key = identity.map(identity_key);
+    async fn read(&self, wanted: Wanted<'_>) -> Result<Snapshot, StoreError> {
+        let identity_key = wanted.identity.map(identity_key);
+        let book_key = wanted.book.map(book_key);
         let pointer_key = pointer_key(self.some_copy());
-        let keys: Vec<String> = std::iter::once(pointer_key.clone()).chain(identity_key.clone()).collect();
+        let further = identity_key.iter().chain(&book_key).cloned();
+        let keys: Vec<String> = std::iter::once(pointer_key.clone()).chain(further).collect();
         let found = self.batch(&keys).await?;
         let pointer = pointer(found.get(&pointer_key).ok_or(StoreError::NotSetUp)?)?;
         self.learn(&pointer);
-        let item = identity_key.as_ref().and_then(|key| found.get(key));
-        Ok(Snapshot { pointer, identity: item.map_or(Ok(IdentityState::Absent), identity_state)? })
+        let item = |key: Option<String>| key.and_then(|key| found.get(&key));
+        let identity = item(identity_key).map_or(Ok(IdentityState::Absent), identity_state)?;
+        Ok(Snapshot { pointer, identity, book: item(book_key).map_or(Ok(Book::default()), book)? })
     }
 
     async fn create(
@@ -139,7 +146,7 @@ impl Store for Table {
         };
         let fault = AwsFault::of("PutItem", &error);
         match error.into_service_error() {
-            aws_sdk_dynamodb::operation::put_item::PutItemError::ConditionalCheckFailedException(failed) => {
+            PutItemError::ConditionalCheckFailedException(failed) => {
                 let stored = failed.item.as_ref().map(|item| text(item, "creation")).transpose()?;
                 let ours = stored == Some(creation.to_string().as_str());
                 Ok(if ours { Creation::Created } else { Creation::Taken })
@@ -171,6 +178,29 @@ impl Store for Table {
         let change = "SET #state = :deleted, expires_at = :until";
         self.update(identity, change, "#state = :live", [(":deleted", deleted), (":until", until)]).await?;
         Ok(())
+    }
+
+    async fn write_book(&self, name: BookName, book: &Book) -> Result<BookChange, StoreError> {
+        let entries = serde_json::to_string(&book.entries).map_err(|_| StoreError::Corrupt("entries"))?;
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.name)
+            .item("pk", AttributeValue::S(book_key(name)))
+            .item("version", number(book.version + 1))
+            .item("entries", AttributeValue::S(entries));
+        let put = match book.version {
+            0 => put.condition_expression("attribute_not_exists(pk)"),
+            read => put
+                .condition_expression("version = :read")
+                .expression_attribute_values(":read", number(read)),
+        };
+        let Err(error) = put.send().await else { return Ok(BookChange::Changed) };
+        let fault = AwsFault::of("PutItem", &error);
+        match error.into_service_error() {
+            PutItemError::ConditionalCheckFailedException(_) => Ok(BookChange::Conflict),
+            _ => Err(StoreError::Unavailable(fault)),
+        }
     }
 }
 
@@ -207,7 +237,7 @@ impl Table {
         };
         let fault = AwsFault::of("UpdateItem", &error);
         match error.into_service_error() {
-            aws_sdk_dynamodb::operation::update_item::UpdateItemError::ConditionalCheckFailedException(
+            UpdateItemError::ConditionalCheckFailedException(
                 failed,
             ) => {
                 let state = failed.item.as_ref().map_or(Ok(IdentityState::Absent), identity_state)?;
@@ -255,6 +285,18 @@ const DELETED: &str = "deleted";
 
 fn identity_key(identity: &RawId) -> String {
     format!("identity#{identity}")
+}
+
+fn book_key(name: BookName) -> String {
+    format!("assignments#{}", name.as_str())
+}
+
+fn book(item: &Item) -> Result<Book, StoreError> {
+    let entries = serde_json::from_str(text(item, "entries")?);
+    Ok(Book {
+        version: integer(item, "version")?,
+        entries: entries.map_err(|_| StoreError::Corrupt("entries"))?,
+    })
 }
 
 fn pointer_key(copy: u32) -> String {

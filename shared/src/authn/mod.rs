@@ -4,20 +4,75 @@
 //! falling through to another.
 
 pub mod date;
+pub mod entra;
 pub mod hmac;
 pub mod host;
 pub mod target;
 
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use self::entra::{EntraFault, EntraToken};
+use self::hmac::SignedRequest;
 use crate::keys::{Slot, VersionId};
 use crate::lifetime::DateWindow;
 
 /// Who is calling. An operation cannot run without one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// Selects the key that signs what this caller is given.
-    pub slot: Slot,
-    /// The version of the access keys that proved it; compared with the pointer before anything is done.
-    pub access_keys: VersionId,
+pub enum Caller {
+    /// A service that signed with an access key.
+    AccessKey {
+        /// Selects the key that signs what this caller is given.
+        slot: Slot,
+        /// The version of the access keys that proved it; compared with the pointer before anything is
+        /// done.
+        access_keys: VersionId,
+        /// Judged again if that version is no longer the one in force.
+        signed: SignedRequest,
+    },
+    /// A service that is an Entra principal on the allow-list.
+    EntraPrincipal,
+    /// An end user, with the token to be exchanged.
+    EntraUser(EntraToken),
+}
+
+impl Caller {
+    /// The slot whose key signs what this caller is given.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        match self {
+            Self::AccessKey { slot, .. } => *slot,
+            Self::EntraPrincipal | Self::EntraUser(_) => Slot::Entra,
+        }
+    }
+}
+
+/// The scheme a request was made with.
+pub enum Scheme<'a> {
+    /// [`hmac::SCHEME`].
+    AccessKey,
+    /// `Bearer`, with its token (RFC 6750 section 2.1).
+    Bearer(&'a str),
+}
+
+impl<'a> Scheme<'a> {
+    /// The one scheme of a request. More than one, or none of ours, is refused: there is no falling
+    /// through from one to another.
+    ///
+    /// # Errors
+    /// [`Denial::Authorization`] or [`Denial::Scheme`].
+    pub fn of(headers: &'a HeaderMap) -> Result<Self, Denial> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return Err(Denial::Authorization) };
+        let value = value.to_str().map_err(|_| Denial::Authorization)?;
+        let (name, rest) = value.split_once(' ').ok_or(Denial::Authorization)?;
+        let is_token =
+            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+        match name {
+            hmac::SCHEME => Ok(Self::AccessKey),
+            _ if name.eq_ignore_ascii_case("Bearer") && is_token(rest) => Ok(Self::Bearer(rest)),
+            _ => Err(Denial::Scheme),
+        }
+    }
 }
 
 /// Why a caller is refused. For the operator's log; the caller is only told "denied".
@@ -29,16 +84,22 @@ pub enum Denial {
     ContentHash,
     #[error("the date is not an IMF-fixdate")]
     Date,
+    #[error("{0}")]
+    Entra(EntraFault),
     #[error("a signed header is missing or repeated")]
     Header,
     #[error("the Host header names no accepted host")]
     Host,
+    #[error("the principal is not on the list of those allowed")]
+    Principal,
     #[error("the authentication scheme is not accepted here")]
     Scheme,
     #[error("the signature matches neither access key for any spelling of host and path")]
     Signature,
     #[error("SignedHeaders lacks the date, the host or the content hash, or names a header twice")]
     SignedHeaders,
+    #[error("the principal is not assigned to the resource, or not through this application")]
+    Unassigned,
     /// Told to the caller: clocks drift, and the message is documented (wire-contract section 5, row 17).
     #[error("the date is more than {} minutes off", .0.minutes())]
     Skew(DateWindow),

@@ -1,12 +1,12 @@
 //! `POST /identities`: a new identity and, when asked for, its first token.
 
-use super::Request;
+use super::{Request, TokenSpec};
 use crate::audit::Notes;
 use crate::body::TokenRequest;
 use crate::error::Error;
 use crate::ids::{RawId, UserId};
 use crate::reply::{CreatedBody, Reply};
-use crate::store::{Creation, CreationId, Revision};
+use crate::store::{Creation, CreationId, Revision, Wanted};
 
 /// One write, after everything that could refuse the request: a bad token request leaves no identity.
 pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
@@ -15,13 +15,17 @@ pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Repl
     if let Some((scopes, _)) = &token {
         notes.scopes(scopes);
     }
-    let session = service.open(request, None, token.is_some()).await?;
+    let session = service.open(request, Wanted::POINTER, token.is_some()).await?;
     notes.slot(session.slot);
     let now = service.clock.now();
     let identity: RawId = UserId::mint(service.settings.resource.id, now, service.random.as_ref()).into();
     notes.identity(&identity);
     let access_token = match &token {
-        Some(token) => Some(request.mint(&session, &identity, Revision::FIRST, token)?),
+        Some((scopes, lifetime)) => {
+            let (issued_at, expires_at) = request.from_now(*lifetime);
+            let spec = TokenSpec { scopes, issued_at, expires_at, teams: None };
+            Some(request.mint(&session, &identity, Revision::FIRST, &spec)?)
+        }
         None => None,
     };
     let creation = CreationId::random(service.random.as_ref());

@@ -3,18 +3,25 @@
 use super::Request;
 use crate::audit::Notes;
 use crate::error::Error;
+use crate::ids::RawId;
 use crate::lifetime::TOMBSTONE;
 use crate::reply::Reply;
-use crate::store::IdentityState;
+use crate::store::{IdentityState, Wanted};
 
 /// Idempotent: what does not exist is already deleted, and tells nobody whether it ever existed.
 pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
     let service = request.service;
     let identity = request.identity(notes)?;
-    let session = service.open(request, Some(&identity), false).await?;
+    let session = service.open(request, Wanted::identity(&identity), false).await?;
     notes.slot(session.slot);
-    if let IdentityState::Live(_) = session.identity {
-        service.store.delete(&identity, service.clock.now() + TOMBSTONE).await?;
+    let IdentityState::Live(revision) = session.identity else { return Ok(Reply::Done) };
+    match identity {
+        // An id of ours is never used again.
+        RawId::User(_) => service.store.delete(&identity, service.clock.now() + TOMBSTONE).await?,
+        // One that comes from Entra may be exchanged again: its tokens die, its record goes on counting.
+        _ => {
+            service.store.revoke(&identity, revision).await?;
+        }
     }
     Ok(Reply::Done)
 }

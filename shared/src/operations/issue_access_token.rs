@@ -1,24 +1,27 @@
 //! `POST /identities/{id}/:issueAccessToken`: a token for an identity that exists.
 
-use super::Request;
+use super::{Request, TokenSpec};
 use crate::audit::Notes;
 use crate::body::TokenRequest;
 use crate::error::Error;
+use crate::ids::RawId;
 use crate::reply::Reply;
-use crate::store::IdentityState;
+use crate::store::{IdentityState, Wanted};
 
 /// One read, no write: the token carries the revision that was read.
 pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
     let bound = TokenRequest::bind_issue(request.body, request.version)?;
     let identity = request.identity(notes)?;
-    let token = bound.judge()?;
-    notes.scopes(&token.0);
-    let session = request.service.open(request, Some(&identity), true).await?;
-    notes.slot(session.slot);
-    match session.identity {
-        IdentityState::Live(revision) => {
-            request.mint(&session, &identity, revision, &token).map(Reply::Issued)
-        }
-        IdentityState::Absent | IdentityState::Deleted => Err(Error::IdentityNotFound),
+    if matches!(identity, RawId::TeamsUser { .. }) {
+        // A Teams user's token is only given for an Entra token.
+        return Err(Error::IdentityNotFound);
     }
+    let (scopes, lifetime) = bound.judge()?;
+    notes.scopes(&scopes);
+    let session = request.service.open(request, Wanted::identity(&identity), true).await?;
+    notes.slot(session.slot);
+    let IdentityState::Live(revision) = session.identity else { return Err(Error::IdentityNotFound) };
+    let (issued_at, expires_at) = request.from_now(lifetime);
+    let spec = TokenSpec { scopes: &scopes, issued_at, expires_at, teams: None };
+    request.mint(&session, &identity, revision, &spec).map(Reply::Issued)
 }

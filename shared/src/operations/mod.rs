@@ -1,34 +1,37 @@
 //! The operations, one file each, and what they share.
 
+mod assignments;
 mod create_identity;
 mod delete_identity;
+mod exchange_entra_token;
+mod exchange_teams_extension_token;
+mod exchange_teams_user_token;
 mod issue_access_token;
 mod revoke_access_tokens;
 
 use time::OffsetDateTime;
 
 use crate::api_version::ApiVersion;
+use crate::assignments::BookName;
 use crate::audit::Notes;
 use crate::authn::Caller;
-use crate::authn::hmac::SignedRequest;
+use crate::authn::entra::{EntraFault, EntraToken};
 use crate::error::Error;
 use crate::ids::RawId;
 use crate::lifetime::Lifetime;
 use crate::reply::{Reply, TokenBody};
-use crate::routes::Operation;
+use crate::routes::{ID, Operation, Parameters};
 use crate::scope::ScopeSet;
 use crate::service::{Service, Session};
-use crate::store::Revision;
+use crate::store::{Creation, CreationId, IdentityState, Revision, Wanted};
 use crate::token::claims::{Claims, Grant};
 use crate::token::mint::mint;
 
 /// An authenticated request for an operation.
 pub(crate) struct Request<'a> {
     pub(crate) service: &'a Service,
-    pub(crate) signed: &'a SignedRequest,
     pub(crate) caller: &'a Caller,
-    /// The decoded `{id}` segment.
-    pub(crate) id: &'a str,
+    pub(crate) parameters: &'a Parameters,
     pub(crate) body: &'a [u8],
     pub(crate) version: ApiVersion,
 }
@@ -41,16 +44,40 @@ pub(crate) async fn run(
 ) -> Result<Reply, Error> {
     match operation {
         Operation::CreateIdentity => create_identity::run(request, notes).await,
+        Operation::DeleteEntraAssignment => assignments::delete(request, BookName::Entra).await,
         Operation::DeleteIdentity => delete_identity::run(request, notes).await,
+        Operation::DeleteTeamsExtensionAssignment => {
+            assignments::delete(request, BookName::TeamsExtension).await
+        }
+        Operation::ExchangeEntraToken => exchange_entra_token::run(request, notes).await,
+        Operation::ExchangeTeamsExtensionToken => exchange_teams_extension_token::run(request, notes).await,
+        Operation::ExchangeTeamsUserToken => exchange_teams_user_token::run(request, notes).await,
+        Operation::GetEntraAssignment => assignments::get(request, BookName::Entra).await,
+        Operation::GetTeamsExtensionAssignment => assignments::get(request, BookName::TeamsExtension).await,
         Operation::IssueAccessToken => issue_access_token::run(request, notes).await,
+        Operation::ListEntraAssignments => assignments::list(request).await,
+        Operation::PutEntraAssignment => assignments::put(request, BookName::Entra).await,
+        Operation::PutTeamsExtensionAssignment => assignments::put(request, BookName::TeamsExtension).await,
         Operation::RevokeAccessTokens => revoke_access_tokens::run(request, notes).await,
+        Operation::UpdateEntraAssignments => assignments::update(request).await,
     }
+}
+
+/// What a token is to be.
+struct TokenSpec<'a> {
+    scopes: &'a ScopeSet,
+    /// Seconds since the epoch.
+    issued_at: i64,
+    /// Seconds since the epoch.
+    expires_at: i64,
+    /// The Entra token it is given for, of a Teams user.
+    teams: Option<&'a EntraToken>,
 }
 
 impl Request<'_> {
     /// The identity the path names, if its form is one this resource can have.
     fn identity(&self, notes: &mut Notes) -> Result<RawId, Error> {
-        let id: RawId = self.id.parse().map_err(|_| Error::IdentityMalformed)?;
+        let id: RawId = self.parameters.get(ID).parse().map_err(|_| Error::IdentityMalformed)?;
         notes.identity(&id);
         match &id {
             RawId::Phone(_) | RawId::TeamsApp { .. } | RawId::TeamsVisitor(_) => {
@@ -66,26 +93,76 @@ impl Request<'_> {
         Ok(id)
     }
 
+    /// When a token of this lifetime, issued now, is issued and ends: seconds since the epoch.
+    fn from_now(&self, lifetime: Lifetime) -> (i64, i64) {
+        let issued_at = self.service.clock.now().unix_timestamp();
+        (issued_at, issued_at + lifetime.as_seconds())
+    }
+
     /// Mints a token for an identity at a revision, with the key of the caller's slot.
     fn mint(
         &self,
         session: &Session,
         identity: &RawId,
         revision: Revision,
-        (scopes, lifetime): &(ScopeSet, Lifetime),
+        spec: &TokenSpec<'_>,
     ) -> Result<TokenBody, Error> {
         let Some(keys) = &session.signing else {
             return Err(Error::Internal("minting without signing keys"));
         };
-        let issued_at = self.service.clock.now().unix_timestamp();
-        let expires_at = issued_at + lifetime.as_seconds();
-        let expires_on = OffsetDateTime::from_unix_timestamp(expires_at)
+        let expires_on = OffsetDateTime::from_unix_timestamp(spec.expires_at)
             .map_err(|_| Error::Internal("the clock is beyond the calendar"))?;
         let mut token_id = [0; 16];
         self.service.random.fill(&mut token_id);
-        let grant = Grant { identity, scopes, revision, issued_at, expires_at, token_id };
+        let grant = Grant {
+            identity,
+            scopes: spec.scopes,
+            revision,
+            issued_at: spec.issued_at,
+            expires_at: spec.expires_at,
+            token_id,
+            teams: spec.teams,
+        };
         let claims = Claims::of(&self.service.settings.resource, &grant);
         let token = mint(&claims, keys.of(session.slot))?;
         Ok(TokenBody::new(token, expires_on))
     }
+
+    /// The revision of an identity that comes from Entra; its record is made on its first exchange, so that
+    /// revoking works for it as for any other.
+    async fn revision_of(&self, session: &Session, identity: &RawId) -> Result<Revision, Error> {
+        let service = self.service;
+        let mut state = session.identity;
+        for _ in 0..2 {
+            match state {
+                IdentityState::Live(revision) => return Ok(revision),
+                IdentityState::Deleted => return Err(Error::IdentityNotFound),
+                IdentityState::Absent => {}
+            }
+            let creation = CreationId::random(service.random.as_ref());
+            if service.store.create(identity, creation, service.clock.now()).await? == Creation::Created {
+                return Ok(Revision::FIRST);
+            }
+            // Another exchange of the same user was first.
+            state = service.store.read(Wanted::identity(identity)).await?.identity;
+        }
+        Err(Error::Internal("an identity appeared and vanished"))
+    }
+
+    /// The token of the end user who is calling.
+    fn entra_user(&self) -> Result<&EntraToken, Error> {
+        match self.caller {
+            Caller::EntraUser(token) => Ok(token),
+            Caller::AccessKey { .. } | Caller::EntraPrincipal => {
+                Err(Error::Internal("a route without its caller"))
+            }
+        }
+    }
+}
+
+/// When a token that is given for an Entra token is issued and ends: it never outlives that (RFC 8693
+/// section 2.2.1), and no token outlives the longest lifetime.
+fn under(entra: &EntraToken, now: i64) -> Result<(i64, i64), Error> {
+    let expires_at = entra.expires_at.min(now + Lifetime::MAX_SECONDS);
+    if now < expires_at { Ok((now, expires_at)) } else { Err(Error::InvalidAccessToken(EntraFault::Expired)) }
 }

@@ -4,12 +4,12 @@ use super::Request;
 use crate::audit::Notes;
 use crate::error::Error;
 use crate::reply::Reply;
-use crate::store::{IdentityState, Revocation};
+use crate::store::{IdentityState, Revocation, Wanted};
 
 /// One read, one conditional write. A body, if any, is not looked at.
 pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
     let identity = request.identity(notes)?;
-    let session = request.service.open(request, Some(&identity), false).await?;
+    let session = request.service.open(request, Wanted::identity(&identity), false).await?;
     notes.slot(session.slot);
     let IdentityState::Live(revision) = session.identity else {
         return Err(Error::IdentityNotFound);

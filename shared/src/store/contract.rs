@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a broken contract fails the test that runs it")]
 
 use time::Duration;
+use uuid::Uuid;
 
 use super::{
-    Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation, Store,
-    StoreError,
+    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation,
+    Store, StoreError,
 };
+use crate::assignments::{Assignment, Book, BookName, PrincipalType};
 use crate::ids::{RawId, UserId};
 use crate::keys::pointer::{Pointer, Published};
 use crate::keys::{Algorithm, VersionId};
@@ -22,10 +24,14 @@ pub async fn holds(store: &dyn Store, pointers: &dyn PointerWriter) {
     creation_meets_no_record(store).await;
     revision_only_moves_on(store).await;
     deletion_is_final(store).await;
+    a_book_changes_from_what_was_read(store).await;
 }
 
 async fn pointer_changes_one_generation_at_a_time(store: &dyn Store, pointers: &dyn PointerWriter) {
-    assert!(matches!(store.read(None).await, Err(StoreError::NotSetUp)), "an empty store has no pointer");
+    assert!(
+        matches!(store.read(Wanted::POINTER).await, Err(StoreError::NotSetUp)),
+        "an empty store has no pointer"
+    );
     assert_eq!(pointers.pointer().await.unwrap(), None);
     let first = pointer(1, 0);
     assert_eq!(pointers.write_pointer(&pointer(2, 0)).await.unwrap(), PointerChange::Conflict);
@@ -39,7 +45,7 @@ async fn pointer_changes_one_generation_at_a_time(store: &dyn Store, pointers: &
     assert_eq!(pointers.write_pointer(&second).await.unwrap(), PointerChange::Changed);
     // Copies are read at random: every one must have changed.
     for _ in 0..64 {
-        assert_eq!(store.read(None).await.unwrap().pointer, second);
+        assert_eq!(store.read(Wanted::POINTER).await.unwrap().pointer, second);
     }
 }
 
@@ -84,8 +90,29 @@ async fn deletion_is_final(store: &dyn Store) {
     assert_eq!(state(store, &identity(4)).await, IdentityState::Absent, "nothing is made by deleting");
 }
 
+async fn a_book_changes_from_what_was_read(store: &dyn Store) {
+    let read = async |name| store.read(Wanted::book(name)).await.unwrap().book;
+    let entry = |n: u128| Assignment {
+        object_id: Uuid::from_u128(n),
+        tenant_id: Uuid::from_u128(99),
+        principal_type: PrincipalType::User,
+        client_ids: (n > 1).then(|| vec![Uuid::from_u128(7)]),
+    };
+    let empty = read(BookName::Entra).await;
+    assert_eq!(empty, Book::default());
+    let one = Book { entries: vec![entry(1)], ..empty.clone() };
+    assert_eq!(store.write_book(BookName::Entra, &one).await.unwrap(), BookChange::Changed);
+    assert_eq!(store.write_book(BookName::Entra, &one).await.unwrap(), BookChange::Conflict);
+    let mut two = read(BookName::Entra).await;
+    assert_eq!(two, Book { version: 1, entries: vec![entry(1)] });
+    two.entries.push(entry(2));
+    assert_eq!(store.write_book(BookName::Entra, &two).await.unwrap(), BookChange::Changed);
+    assert_eq!(read(BookName::Entra).await, Book { version: 2, ..two });
+    assert_eq!(read(BookName::TeamsExtension).await, Book::default(), "each book is its own");
+}
+
 async fn state(store: &dyn Store, identity: &RawId) -> IdentityState {
-    store.read(Some(identity)).await.unwrap().identity
+    store.read(Wanted::identity(identity)).await.unwrap().identity
 }
 
 fn identity(seed: u64) -> RawId {

@@ -10,9 +10,10 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use super::{
-    Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation, Snapshot, Store,
-    StoreError,
+    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation,
+    Snapshot, Store, StoreError, Wanted,
 };
+use crate::assignments::{Book, BookName};
 use crate::ids::RawId;
 use crate::keys::VersionId;
 use crate::keys::pointer::Pointer;
@@ -29,6 +30,7 @@ pub struct Memory {
 struct State {
     identities: HashMap<String, Record>,
     pointer: Option<Pointer>,
+    books: HashMap<BookName, Book>,
     secrets: HashMap<SecretName, Versions>,
     faults: VecDeque<Option<Fault>>,
     delayed: Vec<Write>,
@@ -153,14 +155,15 @@ fn lost() -> StoreError {
 
 #[async_trait]
 impl Store for Memory {
-    async fn read(&self, identity: Option<&RawId>) -> Result<Snapshot, StoreError> {
+    async fn read(&self, wanted: Wanted<'_>) -> Result<Snapshot, StoreError> {
         let mut state = self.state();
         if state.next_fault().is_some() {
             return Err(lost());
         }
-        let record = identity.and_then(|identity| state.identities.get(&identity.to_string()));
+        let record = wanted.identity.and_then(|identity| state.identities.get(&identity.to_string()));
         let identity = record.map_or(IdentityState::Absent, |record| record.state);
-        Ok(Snapshot { pointer: state.pointer.clone().ok_or(StoreError::NotSetUp)?, identity })
+        let book = wanted.book.and_then(|name| state.books.get(&name).cloned()).unwrap_or_default();
+        Ok(Snapshot { pointer: state.pointer.clone().ok_or(StoreError::NotSetUp)?, identity, book })
     }
 
     async fn create(
@@ -184,6 +187,22 @@ impl Store for Memory {
 
     async fn delete(&self, identity: &RawId, _until: OffsetDateTime) -> Result<(), StoreError> {
         self.write(Write::Delete(identity.clone())).map(|_| ())
+    }
+
+    async fn write_book(&self, name: BookName, book: &Book) -> Result<BookChange, StoreError> {
+        let mut state = self.state();
+        let fault = state.next_fault();
+        if fault == Some(Fault::Before) {
+            return Err(lost());
+        }
+        let stored = state.books.entry(name).or_default();
+        let change = if stored.version == book.version {
+            *stored = Book { version: book.version + 1, entries: book.entries.clone() };
+            BookChange::Changed
+        } else {
+            BookChange::Conflict
+        };
+        if fault.is_some() { Err(lost()) } else { Ok(change) }
     }
 }
 

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use crate::assignments::{Book, BookName};
 use crate::context::Random;
 use crate::ids::RawId;
 use crate::keys::pointer::Pointer;
@@ -42,6 +43,23 @@ pub struct Snapshot {
     pub pointer: Pointer,
     /// [`IdentityState::Absent`] when no identity was asked for.
     pub identity: IdentityState,
+    /// Empty when no book was asked for.
+    pub book: Book,
+}
+
+/// What a read is to bring besides the pointer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    pub identity: Option<&'a RawId>,
+    pub book: Option<BookName>,
+}
+
+/// What a change of a book met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BookChange {
+    Changed,
+    /// Somebody else changed it since it was read.
+    Conflict,
 }
 
 /// Tells one creation from another, so that a repeated one recognises its own record.
@@ -91,11 +109,11 @@ pub enum StoreError {
 /// deliver late or twice.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// The pointer, and one identity when named, in one read.
+    /// The pointer, and what else is wanted, in one read.
     ///
     /// # Errors
     /// [`StoreError`]. An item the store could not read is an error, never "absent".
-    async fn read(&self, identity: Option<&RawId>) -> Result<Snapshot, StoreError>;
+    async fn read(&self, wanted: Wanted<'_>) -> Result<Snapshot, StoreError>;
 
     /// Writes a new identity at [`Revision::FIRST`] where no record is. A record this very creation wrote
     /// before (its answer was lost and it was sent again) is success.
@@ -120,6 +138,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`]; the outcome is then unclear.
     async fn delete(&self, identity: &RawId, until: OffsetDateTime) -> Result<(), StoreError>;
+
+    /// Replaces a book, if it is still at `book.version`.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the outcome is then unclear.
+    async fn write_book(&self, name: BookName, book: &Book) -> Result<BookChange, StoreError>;
 }
 
 /// Changes the pointer record, for who sets a resource up or rotates.
@@ -137,6 +161,23 @@ pub trait PointerWriter: Send + Sync {
     /// # Errors
     /// [`StoreError`]; the outcome is then unclear and must be read.
     async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerChange, StoreError>;
+}
+
+impl<'a> Wanted<'a> {
+    /// Nothing but the pointer.
+    pub const POINTER: Self = Self { identity: None, book: None };
+
+    /// An identity.
+    #[must_use]
+    pub fn identity(identity: &'a RawId) -> Self {
+        Self { identity: Some(identity), book: None }
+    }
+
+    /// A book.
+    #[must_use]
+    pub fn book(name: BookName) -> Self {
+        Self { identity: None, book: Some(name) }
+    }
 }
 
 impl CreationId {

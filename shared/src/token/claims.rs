@@ -2,13 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::authn::entra::EntraToken;
 use crate::ids::RawId;
 use crate::scope::ScopeSet;
 use crate::settings::Resource;
 use crate::store::Revision;
-
-/// `scp` of a communication user's token: constant, whatever the scopes.
-pub const SCP_USER: u32 = 1792;
 
 /// The claims, in the order they are written: the ones ACS clients know, then ours. A closed set: a
 /// token with another claim, or with one twice, is not ours.
@@ -17,23 +15,35 @@ pub const SCP_USER: u32 = 1792;
 pub struct Claims {
     /// The raw id without its leading `8:`.
     pub skypeid: String,
-    /// [`SCP_USER`].
+    /// A constant of the kind of user, whatever the scopes: 1792, or 1024 for a Teams user.
     pub scp: u32,
-    /// `iat` as text.
+    /// `iat` as text; of a Teams user, that of the Entra token.
     pub csi: String,
     /// When the token ends, seconds since the epoch.
     pub exp: i64,
     /// The region claim of the resource.
     pub rgn: String,
+    /// The tenant's GUID, of a Teams user only: its presence tells clients that this is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tid: Option<String>,
     /// The scopes, a comma list in request order.
     #[serde(rename = "acsScope")]
     pub scopes: ScopeSet,
     /// The resource's GUID.
     #[serde(rename = "resourceId")]
     pub resource_id: String,
-    /// The resource's location.
-    #[serde(rename = "resourceLocation")]
-    pub resource_location: String,
+    /// The resource's location; a Teams user's token has none.
+    #[serde(rename = "resourceLocation", default, skip_serializing_if = "Option::is_none")]
+    pub resource_location: Option<String>,
+    /// `iat` of the Entra token, of a Teams user only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aad_iat: Option<String>,
+    /// `uti` of the Entra token, of a Teams user only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aad_uti: Option<String>,
+    /// The Entra application, of a Teams user only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aad_appid: Option<String>,
     /// When the token was issued, seconds since the epoch.
     pub iat: i64,
     /// The issuer, an `https` URL.
@@ -58,21 +68,38 @@ pub struct Grant<'a> {
     /// Seconds since the epoch.
     pub expires_at: i64,
     pub token_id: [u8; 16],
+    /// The Entra token it is given for, of a Teams user.
+    pub teams: Option<&'a EntraToken>,
+}
+
+/// `scp` of this kind of user.
+#[must_use]
+pub fn scp_of(identity: &RawId) -> u32 {
+    match identity {
+        RawId::TeamsUser { .. } => 1024,
+        _ => 1792,
+    }
 }
 
 impl Claims {
     /// The claims that say this grant.
     #[must_use]
     pub fn of(resource: &Resource, grant: &Grant<'_>) -> Self {
+        let location = resource.location.as_str().to_owned();
+        let csi = grant.teams.map_or(grant.issued_at, |entra| entra.issued_at).to_string();
         Self {
             skypeid: grant.identity.skype_id(),
-            scp: SCP_USER,
-            csi: grant.issued_at.to_string(),
+            scp: scp_of(grant.identity),
             exp: grant.expires_at,
             rgn: resource.region.as_str().to_owned(),
+            tid: grant.teams.map(|entra| entra.tenant.hyphenated().to_string()),
             scopes: grant.scopes.clone(),
             resource_id: resource.id.to_string(),
-            resource_location: resource.location.as_str().to_owned(),
+            resource_location: grant.teams.is_none().then_some(location),
+            aad_iat: grant.teams.map(|_| csi.clone()),
+            aad_uti: grant.teams.and_then(|entra| entra.token_id.clone()),
+            aad_appid: grant.teams.map(|entra| entra.app.hyphenated().to_string()),
+            csi,
             iat: grant.issued_at,
             iss: resource.issuer.as_str().to_owned(),
             aud: resource.id.to_string(),
@@ -80,5 +107,27 @@ impl Claims {
             jti: format!("{:032x}", u128::from_be_bytes(grant.token_id)),
             rev: grant.revision,
         }
+    }
+
+    /// Whether the claims agree with one another as [`Self::of`] writes them for this identity.
+    #[must_use]
+    pub fn agree_on(&self, identity: &RawId) -> bool {
+        let is_teams = matches!(identity, RawId::TeamsUser { .. });
+        let csi = if is_teams {
+            self.aad_iat.as_ref() == Some(&self.csi)
+        } else {
+            self.csi == self.iat.to_string()
+        };
+        let belongs =
+            is_teams || identity.resource().is_some_and(|owner| owner.to_string() == self.resource_id);
+        csi && belongs
+            && identity.to_string() == self.sub
+            && identity.skype_id() == self.skypeid
+            && self.scp == scp_of(identity)
+            && self.tid.is_some() == is_teams
+            && self.aad_appid.is_some() == is_teams
+            && self.aad_iat.is_some() == is_teams
+            && (is_teams || self.aad_uti.is_none())
+            && self.resource_location.is_none() == is_teams
     }
 }

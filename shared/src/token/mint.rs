@@ -60,6 +60,7 @@ mod tests {
             issued_at,
             expires_at: issued_at + 3_600,
             token_id: [7; 16],
+            teams: None,
         };
         Claims::of(&resource, &grant)
     }

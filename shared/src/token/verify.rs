@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use super::claims::{Claims, SCP_USER};
+use super::claims::Claims;
 use crate::context::Clock;
 use crate::ids::RawId;
 use crate::keys::ring::KeyRing;
@@ -20,7 +20,7 @@ use crate::keys::{Algorithm, KeyFault, KeyId};
 use crate::lifetime::{self, ISSUED_AT_LEEWAY, Lifetime};
 use crate::scope::ScopeSet;
 use crate::settings::Resource;
-use crate::store::{IdentityState, Store, StoreError};
+use crate::store::{IdentityState, Store, StoreError, Wanted};
 
 /// Longest token looked at, in bytes. Ours have under 1,200.
 const MAX_LENGTH: usize = 4096;
@@ -126,7 +126,7 @@ impl Verifier {
             unverified.check_signature(key)?;
         }
         let identity = unverified.check_claims(&self.resource, self.clock.now())?;
-        let snapshot = self.store.read(Some(&identity)).await?;
+        let snapshot = self.store.read(Wanted::identity(&identity)).await?;
         let published = self.ring.published(&snapshot.pointer)?;
         let key = published.find(&unverified.header.kid).ok_or(TokenFault::KeyNotInForce)?;
         if known.is_none() {
@@ -198,11 +198,6 @@ impl<'a> Unverified<'a> {
             return Err(TokenFault::Lifetime);
         }
         let identity: RawId = claims.sub.parse().map_err(|_| TokenFault::Claims)?;
-        let consistent = identity.to_string() == claims.sub
-            && identity.skype_id() == claims.skypeid
-            && identity.resource() == Some(resource.id)
-            && claims.csi == claims.iat.to_string()
-            && claims.scp == SCP_USER;
-        if consistent { Ok(identity) } else { Err(TokenFault::Claims) }
+        if claims.agree_on(&identity) { Ok(identity) } else { Err(TokenFault::Claims) }
     }
 }

@@ -1,0 +1,10 @@
+//! Exchanges Entra tokens, and keeps who is assigned. Its routes are in the route table, nowhere else.
+
+use std::error::Error;
+
+use identity::routes::Function;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    functions::boot::serve(&[Function::TeamsExchange]).await
+}

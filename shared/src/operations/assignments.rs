@@ -1,0 +1,110 @@
+//! `/access/.../assignments`: which Entra principals may have tokens (wire-contract sections 3, 4 and 15).
+
+use uuid::Uuid;
+
+use super::Request;
+use crate::assignments::{Assignment, Book, BookName, MAX_ENTRIES};
+use crate::body::AssignmentRequest;
+use crate::error::{Error, Field};
+use crate::ids::guid;
+use crate::reply::{AssignmentsBody, Reply};
+use crate::routes::{OBJECT, TENANT};
+use crate::store::{BookChange, Wanted};
+
+/// How often a change is repeated when another came in between.
+const ATTEMPTS: usize = 5;
+
+pub(super) async fn get(request: &Request<'_>, name: BookName) -> Result<Reply, Error> {
+    let (tenant, object) = named(request, name)?;
+    let book = read(request, name).await?;
+    let found = book.find(tenant, object).cloned().ok_or(Error::AssignmentNotFound)?;
+    Ok(Reply::Assignment { body: found, is_new: false })
+}
+
+pub(super) async fn list(request: &Request<'_>) -> Result<Reply, Error> {
+    let book = read(request, BookName::Entra).await?;
+    Ok(Reply::Assignments(AssignmentsBody { value: book.entries }))
+}
+
+pub(super) async fn put(request: &Request<'_>, name: BookName) -> Result<Reply, Error> {
+    let body = AssignmentRequest::bind(request.body, name)?;
+    let (tenant, object) = named(request, name)?;
+    let tenant = tenant.or(body.tenant).ok_or(Error::FieldRequired(Field::TenantId))?;
+    let assignment = entry(tenant, object, body);
+    let replaced = change(request, name, |book| book.put(assignment.clone())).await?;
+    Ok(Reply::Assignment { body: assignment, is_new: !replaced })
+}
+
+/// Idempotent: what is not assigned is already gone.
+pub(super) async fn delete(request: &Request<'_>, name: BookName) -> Result<Reply, Error> {
+    let (tenant, object) = named(request, name)?;
+    change(request, name, |book| book.remove(tenant, object)).await?;
+    Ok(Reply::Done)
+}
+
+/// All or nothing. Answers the whole book.
+pub(super) async fn update(request: &Request<'_>) -> Result<Reply, Error> {
+    const NAME: BookName = BookName::Entra;
+    let mut changes = Vec::new();
+    for (object, body) in AssignmentRequest::bind_many(request.body, NAME)? {
+        let assignment = match body {
+            Some(body) => {
+                let tenant = body.tenant.ok_or(Error::FieldRequired(Field::TenantId))?;
+                Some(entry(tenant, object, body))
+            }
+            None => None,
+        };
+        changes.push((object, assignment));
+    }
+    let entries = change(request, NAME, |book| {
+        for (object, assignment) in &changes {
+            match assignment {
+                Some(assignment) => book.put(assignment.clone()),
+                None => book.remove(None, *object),
+            };
+        }
+        book.entries.clone()
+    });
+    Ok(Reply::Assignments(AssignmentsBody { value: entries.await? }))
+}
+
+fn entry(tenant_id: Uuid, object_id: Uuid, body: AssignmentRequest) -> Assignment {
+    let AssignmentRequest { principal_type, client_ids, .. } = body;
+    Assignment { object_id, tenant_id, principal_type, client_ids }
+}
+
+/// The tenant, where the path names one, and the object.
+fn named(request: &Request<'_>, name: BookName) -> Result<(Option<Uuid>, Uuid), Error> {
+    let tenant = match name {
+        BookName::Entra => None,
+        BookName::TeamsExtension => {
+            let tenant = guid(request.parameters.get(TENANT));
+            Some(tenant.map_err(|_| Error::FieldFormat(Field::TenantId))?)
+        }
+    };
+    let object = guid(request.parameters.get(OBJECT)).map_err(|_| Error::FieldFormat(Field::ObjectId))?;
+    Ok((tenant, object))
+}
+
+async fn read(request: &Request<'_>, name: BookName) -> Result<Book, Error> {
+    Ok(request.service.open(request, Wanted::book(name), false).await?.book)
+}
+
+async fn change<T>(
+    request: &Request<'_>,
+    name: BookName,
+    mut act: impl FnMut(&mut Book) -> T,
+) -> Result<T, Error> {
+    for _ in 0..ATTEMPTS {
+        let before = read(request, name).await?;
+        let mut book = before.clone();
+        let answer = act(&mut book);
+        if book.entries.len() > MAX_ENTRIES {
+            return Err(Error::BodyMalformed(format!("there would be more than {MAX_ENTRIES} assignments")));
+        }
+        if book == before || request.service.store.write_book(name, &book).await? == BookChange::Changed {
+            return Ok(answer);
+        }
+    }
+    Err(Error::Unavailable("the assignments keep changing".into()))
+}

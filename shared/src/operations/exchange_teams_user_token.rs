@@ -1,0 +1,48 @@
+//! `POST /teamsUser/:exchangeAccessToken`: a Teams user's Entra token for one of ours.
+
+use super::{Request, TokenSpec, under};
+use crate::audit::Notes;
+use crate::authn::entra::{Audience, EntraError, EntraFault, EntraToken};
+use crate::body::TeamsUserExchange;
+use crate::error::{Error, Field};
+use crate::ids::{Cloud, RawId};
+use crate::reply::Reply;
+use crate::scope::{Scope, ScopeSet};
+use crate::store::Wanted;
+
+/// The delegated permissions of which one is needed (wire-contract section 14).
+const PERMISSIONS: [&str; 2] = ["Teams.ManageCalls", "Teams.ManageChats"];
+
+/// The order of the checks is the recorded one: token present, token good, members there, members well
+/// formed, members agreeing with the token (wire-contract section 5, "teamsUser order").
+pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
+    let service = request.service;
+    let exchange = TeamsUserExchange::bind(request.body)?;
+    let entra = verified(request, exchange.token()?).await?;
+    let (app, user) = exchange.expected()?;
+    if app != entra.app {
+        return Err(Error::FieldMismatch(Field::AppId));
+    }
+    if user != entra.object {
+        return Err(Error::FieldMismatch(Field::UserId));
+    }
+    let identity = RawId::TeamsUser { cloud: Cloud::Public, object: entra.object };
+    let scopes = ScopeSet::of(&[Scope::Voip, Scope::Chat]).ok_or(Error::Internal("no scopes"))?;
+    notes.identity(&identity);
+    notes.scopes(&scopes);
+    let session = service.open(request, Wanted::identity(&identity), true).await?;
+    notes.slot(session.slot);
+    let revision = request.revision_of(&session, &identity).await?;
+    let (issued_at, expires_at) = under(&entra, service.clock.now().unix_timestamp())?;
+    let spec = TokenSpec { scopes: &scopes, issued_at, expires_at, teams: Some(&entra) };
+    request.mint(&session, &identity, revision, &spec).map(Reply::Issued)
+}
+
+async fn verified(request: &Request<'_>, token: &str) -> Result<EntraToken, Error> {
+    match request.service.entra.verify(token, Audience::Teams).await {
+        Ok(token) if token.has_one_of(&PERMISSIONS) => Ok(token),
+        Ok(_) => Err(Error::InvalidAccessToken(EntraFault::Permission)),
+        Err(EntraError::Refused(fault)) => Err(Error::InvalidAccessToken(fault)),
+        Err(error) => Err(error.into()),
+    }
+}
