@@ -11,9 +11,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use identity::keys::Algorithm;
 use identity::settings::Place;
 use local::control::{self, Command};
-use local::gateway::Listeners;
+use local::gateway::{Limits, Listeners};
+use local::names::{Host, MalformedHost, Names};
 use local::platform::{Options, Platform};
-use local::{console, key_page, schedule, start_page};
+use local::{chain, console, key_page, schedule, start_page};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -40,11 +41,12 @@ struct Start {
     #[arg(long, default_value_t = 8080)]
     http_port: u16,
     /// An address to listen on instead of loopback. Anyone who reaches it can try to sign requests.
-    #[arg(long)]
+    #[arg(long, value_parser = parse_address)]
     listen: Option<IpAddr>,
-    /// A further host name clients may use; repeatable.
+    /// A further host name or address clients may use; repeatable. With --listen, the first one is what
+    /// clients are told.
     #[arg(long = "host")]
-    hosts: Vec<String>,
+    hosts: Vec<Host>,
     /// The signature algorithm of a new resource: RS256 or ES256 [default: RS256].
     #[arg(long, value_parser = parse_algorithm)]
     algorithm: Option<Algorithm>,
@@ -76,6 +78,13 @@ enum Slot {
     Secondary,
 }
 
+fn parse_address(text: &str) -> Result<IpAddr, String> {
+    match text.parse() {
+        Ok(Host::Address(address)) => Ok(address),
+        Ok(Host::Name(_)) | Err(MalformedHost) => Err("not an IP address".to_owned()),
+    }
+}
+
 fn parse_algorithm(text: &str) -> Result<Algorithm, String> {
     text.parse().map_err(|_| "neither RS256 nor ES256".to_owned())
 }
@@ -95,7 +104,7 @@ async fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -109,7 +118,7 @@ async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn Error>> {
     let listeners = Listeners::bind(start.listen, start.https_port, start.http_port)?;
     let options = Options {
         data_dir,
-        hosts: start.hosts,
+        names: Names::new(start.listen, start.hosts),
         https_port: listeners.https_port(),
         http_port: listeners.http_port(),
         algorithm: start.algorithm,
@@ -132,7 +141,7 @@ async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn Error>> {
             _ = terminate.recv() => {}
         }
     };
-    listeners.serve(platform.service.clone(), platform.tls.clone(), stop).await;
+    listeners.serve(platform.service.clone(), platform.tls.clone(), Limits::default(), stop).await;
     println!("Stopped.");
     Ok(())
 }

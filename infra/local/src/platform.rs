@@ -170,3 +170,55 @@ fn surroundings(system: &Arc<System>) -> Surroundings {
         random_bytes: Arc::new(move |bytes| random.fill(bytes)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_credential_types::Credentials;
+    use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
+    use aws_sdk_dynamodb::types::AttributeValue;
+    use aws_sdk_dynamodb::{Client, Config};
+
+    use super::*;
+    use crate::console;
+
+    async fn open(dir: &Path) -> Platform {
+        let options = Options {
+            data_dir: dir.to_owned(),
+            names: Names::default(),
+            https_port: 8443,
+            http_port: 8080,
+            algorithm: Some(Algorithm::Es256),
+            location: None,
+            region: None,
+        };
+        Platform::open(options, console::audit()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_has_expired_is_gone_after_a_start() {
+        let dir = std::env::temp_dir().join(format!("platform-{}-expired", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        drop(open(&dir).await);
+        let database = EmbeddedDynamoDb::open(&dir.join("dynamodb.sqlite")).unwrap();
+        let client = Client::from_conf(
+            Config::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(Region::from_static(embedded::REGION))
+                .credentials_provider(Credentials::new("local", "local", None, None, "test"))
+                .http_client(database)
+                .build(),
+        );
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        for (key, expires_at) in [("past", "1600000000"), ("future", "32000000000")] {
+            let item = client.put_item().table_name(embedded::TABLE).item("pk", text(key));
+            item.item("expires_at", AttributeValue::N(expires_at.to_owned())).send().await.unwrap();
+        }
+        drop(open(&dir).await);
+        for (key, is_there) in [("past", false), ("future", true)] {
+            let item =
+                client.get_item().table_name(embedded::TABLE).key("pk", text(key)).send().await.unwrap();
+            assert_eq!(item.item().is_some(), is_there, "{key}");
+        }
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

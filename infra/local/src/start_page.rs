@@ -26,7 +26,7 @@ fn env(platform: &Platform, ConnectionStrings { primary, secondary }: &Connectio
     let values = [
         ("COMMUNICATION_SERVICES_CONNECTION_STRING", primary.as_str()),
         ("COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING", secondary.as_str()),
-        ("COMMUNICATION_SERVICES_ENDPOINT", &platform.endpoint()),
+        ("COMMUNICATION_SERVICES_ENDPOINT", platform.endpoint()),
         ("SSL_CERT_FILE", &authority),
         ("REQUESTS_CA_BUNDLE", &authority),
         ("NODE_EXTRA_CA_CERTS", &authority),

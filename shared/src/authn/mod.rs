@@ -4,6 +4,7 @@
 //! falling through to another.
 
 pub mod date;
+pub mod entra;
 pub mod hmac;
 pub mod host;
 pub mod target;
