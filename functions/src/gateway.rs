@@ -85,10 +85,8 @@ mod tests {
 
     use identity::authn::date;
     use identity::authn::hmac::{Presented, SignedRequest};
-    use identity::keys::access::AccessKeys;
     use identity::keys::ring::KeyRing;
     use identity::routes::Function;
-    use identity::secret::Secret;
     use identity::settings::Settings;
     use identity::store::memory::Memory;
     use identity::testing::{self, CapturedAudit, FrozenClock, SeededRandom, settings};
@@ -146,7 +144,7 @@ mod tests {
             let Body::Complete(body) = &request.body else { return "no body".to_owned() };
             let Inbound { method, target, headers, .. } = request;
             let settings = Settings { hosts: self.hosts.join(",").parse().unwrap(), ..settings() };
-            let keys = AccessKeys::parse(&Secret::from(self.access_keys.to_string())).unwrap();
+            let keys = testing::access_keys(&self.access_keys);
             let now = date::parse(&self.now).unwrap();
             let signed = SignedRequest::parse(&Presented { method, target, headers, body }, &settings, now);
             signed

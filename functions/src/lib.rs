@@ -11,6 +11,7 @@
 
 pub mod aws;
 pub mod boot;
+pub mod entra_http;
 pub mod gateway;
 pub mod rotate_keys;
 pub mod system;

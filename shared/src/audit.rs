@@ -64,7 +64,7 @@ pub struct KeyEvent {
     /// When the step ended, RFC 3339, UTC.
     pub time: String,
     pub operation: &'static str,
-    /// `operator` or `schedule`.
+    /// `operator`, `schedule` or `deployment`.
     pub trigger: &'static str,
     pub step: &'static str,
     pub outcome: Outcome,
@@ -92,7 +92,7 @@ impl KeyEvent {
     ) -> Self {
         Self {
             time: now.format(&Rfc3339).unwrap_or_default(),
-            operation: cause.change.as_str(),
+            operation: cause.operation,
             trigger: cause.trigger.as_str(),
             step,
             outcome,

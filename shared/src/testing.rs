@@ -15,6 +15,7 @@ use crate::audit::{Audit, AuditEvent, KeyEvent};
 use crate::authn::entra::{Entra, EntraSettings, Fetch, FetchError};
 use crate::context::{Clock, Random};
 use crate::keys::Algorithm;
+use crate::keys::access::AccessKeys;
 use crate::keys::signing::{SigningKey, SigningKeys};
 use crate::secret::Secret;
 use crate::settings::{Reader, Settings};
@@ -159,6 +160,22 @@ impl Fetch for NoFetch {
     }
 }
 
+/// Access keys as test vectors write them: `{"primary":"<base64>","secondary":"<base64>"}`.
+///
+/// # Panics
+/// When they are none.
+#[must_use]
+pub fn access_keys(vector: &serde_json::Value) -> AccessKeys {
+    let mut document = vector.clone();
+    if let Some(members) = document.as_object_mut() {
+        members.insert("sequence".to_owned(), 1.into());
+    }
+    match AccessKeys::parse(&Secret::from(document.to_string())) {
+        Ok(keys) => keys,
+        Err(fault) => unreachable!("{fault}"),
+    }
+}
+
 /// How many keys of each algorithm are made once and kept.
 const KEYS: usize = 9;
 
@@ -182,7 +199,7 @@ pub fn signing_key(algorithm: Algorithm, index: usize) -> SigningKey {
 #[must_use]
 pub fn signing_keys(algorithm: Algorithm, index: usize) -> SigningKeys {
     let mut next = index;
-    let keys = SigningKeys::generate(|| {
+    let keys = SigningKeys::generate(1, || {
         next += 1;
         Ok(signing_key(algorithm, next - 1))
     });

@@ -1,5 +1,6 @@
 //! The local server as a program: start page, restart, ports, shutdown.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -8,7 +9,7 @@ use e2e::server::{Server, run, state_directory};
 use functions::system::System;
 use identity::keys::ring::KeyRing;
 use identity::token::verify::{TokenFault, Verifier, VerifyError};
-use local::platform::{Options, Platform};
+use local::platform::{EntraOptions, Options, Platform};
 
 use crate::suites::{javascript, python};
 
@@ -80,12 +81,13 @@ pub(crate) fn verifier(platform: &Platform) -> Verifier {
 pub(crate) async fn open(state: &Path) -> Platform {
     let options = Options {
         data_dir: state.to_owned(),
-        hosts: Vec::new(),
+        names: local::names::Names::default(),
         https_port: 8443,
         http_port: 8080,
         algorithm: None,
         location: None,
         region: None,
+        entra: EntraOptions::default(),
     };
     Platform::open(options, local::console::audit()).await.unwrap()
 }
@@ -133,6 +135,75 @@ fn a_taken_port_or_directory_is_named() {
     let message = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success());
     assert!(message.contains(state.to_str().unwrap()), "{message}");
+}
+
+/// 127.0.0.2 is there without being set up on Linux alone.
+#[cfg(target_os = "linux")]
+#[test]
+fn clients_are_told_the_address_that_is_listened_on() {
+    let state = state_directory(SCRATCH, "listen");
+    let server = Server::start(&state, &["--listen", "127.0.0.2", "--algorithm", "ES256"]);
+    assert!(server.value("COMMUNICATION_SERVICES_ENDPOINT").starts_with("https://127.0.0.2:"));
+    assert!(server.start_page.contains("http://127.0.0.2:"));
+    let [_, _, token, _]: [String; 4] = in_python(&server, LIFE, &[]);
+    assert!(token.starts_with("eyJ"));
+    assert!(server.stop().0.success());
+
+    // The authority of the first start signs for that address, but not for this name.
+    let arguments =
+        ["--https-port", "0", "--http-port", "0", "--listen", "0.0.0.0", "--host", "acs.internal"];
+    let refused = run(&[&arguments[..], &["--data-dir", state.to_str().unwrap()]].concat());
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success());
+    let state = state.canonicalize().unwrap();
+    let expected = format!(
+        "error: the certificate: {}/ca.pem may sign only for the names it was made for, not for all of \
+         acs.internal, localhost, 127.0.0.1, ::1; delete ca.pem and ca-key.pem in its directory to have a \
+         new authority made, then let clients trust the new ca.pem",
+        state.display()
+    );
+    assert_eq!(message.lines().last(), Some(expected.as_str()));
+}
+
+#[test]
+fn clients_are_told_the_first_name_when_every_address_is_listened_on() {
+    let state = state_directory(SCRATCH, "listen-everywhere");
+    let server = Server::start(&state, &["--listen", "0.0.0.0", "--host", "2001:DB8::7", "--host", "b"]);
+    let endpoint = server.value("COMMUNICATION_SERVICES_ENDPOINT");
+    assert!(endpoint.starts_with("https://[2001:db8::7]:"), "{endpoint}");
+    assert!(server.value("COMMUNICATION_SERVICES_CONNECTION_STRING").contains(endpoint));
+}
+
+#[test]
+fn what_failed_is_told_with_its_cause_in_one_line() {
+    let state = state_directory(SCRATCH, "cause");
+    std::fs::create_dir(&state).unwrap();
+    std::fs::write(state.join("dynamodb.sqlite"), "not a database, but long enough to be looked at").unwrap();
+    let arguments = ["--https-port", "0", "--http-port", "0", "--data-dir", state.to_str().unwrap()];
+    let message = String::from_utf8(run(&arguments).stderr).unwrap();
+    assert_eq!(message.lines().count(), 1, "{message}");
+    assert_eq!(message.matches("cannot use the table file").count(), 1, "{message}");
+    assert!(message.contains("not a valid SQLite database"), "{message}");
+}
+
+#[test]
+fn state_is_for_its_owner_even_in_an_open_directory() {
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let state = state_directory(SCRATCH, "modes");
+    Server::start(&state, &["--algorithm", "ES256"]).stop();
+    assert_eq!(mode(&state), 0o700);
+
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&state, open).unwrap();
+    let _server = Server::start(&state, &[]);
+    assert_eq!(mode(&state), 0o755, "its owner's choice");
+    for entry in std::fs::read_dir(&state).unwrap() {
+        let path = entry.unwrap().path();
+        // What clients are shown anyway.
+        let public = ["ca.pem", "resource.json"].iter().any(|file| path.ends_with(file));
+        assert!(public || mode(&path) == 0o600, "{} {:o}", path.display(), mode(&path));
+    }
+    assert!(state.join("control.sock").exists());
 }
 
 #[test]

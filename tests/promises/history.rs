@@ -41,6 +41,8 @@ struct History {
     issued: Vec<Issued>,
     /// Of one identity, or of all.
     killed: Vec<(Option<usize>, Span)>,
+    /// Rotations that were refused.
+    overtaken: Vec<Span>,
     seen: Vec<Seen>,
 }
 
@@ -75,11 +77,11 @@ impl Run {
                 self.history.lock().await.killed.push((Some(identity), span));
             }
             120..=124 => {
-                // Whoever loses against another has killed nothing, but may have been healed by it.
-                if self.bench.replace_keys(Change::RotateSigningKeys).await.is_ok() {
-                    let span = Span { began, ended: self.tick() };
-                    self.history.lock().await.killed.push((None, span));
-                }
+                let outcome = self.bench.replace_keys(Change::RotateSigningKeys).await;
+                let span = Span { began, ended: self.tick() };
+                let mut history = self.history.lock().await;
+                // One that was overtaken may have been in force for a while.
+                if outcome.is_ok() { history.killed.push((None, span)) } else { history.overtaken.push(span) }
             }
             _ => self.verify_one(pick).await,
         }
@@ -116,8 +118,9 @@ impl History {
             };
             let must_be_dead =
                 killers().any(|(_, kill)| kill.began > issued.span.ended && kill.ended < seen.span.began);
+            let untouched = |kill: &Span| kill.ended < issued.span.began || kill.began > seen.span.ended;
             let must_be_alive =
-                killers().all(|(_, kill)| kill.ended < issued.span.began || kill.began > seen.span.ended);
+                killers().all(|(_, kill)| untouched(kill)) && self.overtaken.iter().all(untouched);
             assert!(!must_be_dead || !seen.alive, "S1, seed {seed}: token {} at {:?}", seen.token, seen.span);
             assert!(!must_be_alive || seen.alive, "S2, seed {seed}: token {} at {:?}", seen.token, seen.span);
         }

@@ -2,11 +2,13 @@
 //! each operation costs. Everything runs in one process over the real adapters.
 
 mod adapters;
+mod attacks;
 mod calls;
 mod catalogue;
 mod closed;
 mod concurrency;
 mod crash_matrix;
+mod entra_fetch;
 mod history;
 mod quiet;
 mod state_machine;

@@ -15,7 +15,7 @@ use identity::routes::Function;
 use identity::service::Service;
 use identity::store::memory::Memory;
 use identity::store::{PointerWriter, Store};
-use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, settings, signing_key};
+use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, no_entra, settings, signing_key};
 use identity::token::verify::{Verified, Verifier, VerifyError};
 use identity::vault::{SecretName, Vault, VaultWriter};
 use local::dynamodb::EmbeddedDynamoDb;
@@ -262,6 +262,7 @@ fn host(
         settings: settings(),
         store: ports.store.clone(),
         ring: Arc::new(KeyRing::new(ports.vault.clone())),
+        entra: Arc::new(no_entra()),
         clock: clock.clone(),
         random: random.clone(),
         audit: audit.clone(),

@@ -5,7 +5,7 @@
 //! | `pk` | attributes |
 //! |---|---|
 //! | `identity#<raw id>` | `state` (`live`, `deleted`), `revision` (N), `creation` (32 hex digits), `created_at` (N, epoch seconds); a tombstone also `expires_at` (N, epoch seconds, the table's TTL attribute) |
-//! | `pointer#<n>`, n in `0..copies` | `generation` (N), `copies` (N), `access_keys`, `signing_keys` (version ids), `published` (JSON) |
+//! | `pointer#<n>`, n in `0..copies` | `generation` (N), `copies` (N), `access_keys`, `signing_keys` (version ids), `access_keys_sequence`, `signing_keys_sequence` (N), `published` (JSON) |
 //! | `assignments#<book>` | `version` (N), `entries` (JSON) |
 //!
 //! Every read is strongly consistent. Every write is conditional on what it changes, so that an attempt
@@ -31,8 +31,8 @@ use identity::ids::RawId;
 use identity::keys::VersionId;
 use identity::keys::pointer::{Pointer, Published};
 use identity::store::{
-    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation, Snapshot, Store,
-    StoreError, Wanted,
+    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation,
+    Snapshot, Store, StoreError, Wanted,
 };
 use time::OffsetDateTime;
 
@@ -191,9 +191,9 @@ impl Store for Table {
             .item("entries", AttributeValue::S(entries));
         let put = match book.version {
             0 => put.condition_expression("attribute_not_exists(pk)"),
-            read => put
-                .condition_expression("version = :read")
-                .expression_attribute_values(":read", number(read)),
+            read => {
+                put.condition_expression("version = :read").expression_attribute_values(":read", number(read))
+            }
         };
         let Err(error) = put.send().await else { return Ok(BookChange::Changed) };
         let fault = AwsFault::of("PutItem", &error);
@@ -237,9 +237,7 @@ impl Table {
         };
         let fault = AwsFault::of("UpdateItem", &error);
         match error.into_service_error() {
-            UpdateItemError::ConditionalCheckFailedException(
-                failed,
-            ) => {
+            UpdateItemError::ConditionalCheckFailedException(failed) => {
                 let state = failed.item.as_ref().map_or(Ok(IdentityState::Absent), identity_state)?;
                 Ok(Updated::Refused(state))
             }
@@ -311,7 +309,9 @@ fn pointer_put(table: &str, copy: u32, pointer: &Pointer) -> Result<Put, StoreEr
         .item("generation", number(pointer.generation))
         .item("copies", number(pointer.copies))
         .item("access_keys", AttributeValue::S(pointer.access_keys.to_string()))
+        .item("access_keys_sequence", number(pointer.access_keys_sequence))
         .item("signing_keys", AttributeValue::S(pointer.signing_keys.to_string()))
+        .item("signing_keys_sequence", number(pointer.signing_keys_sequence))
         .item("published", AttributeValue::S(pointer.published.as_str().to_owned()));
     let put = match pointer.generation.saturating_sub(1) {
         0 => put.condition_expression("attribute_not_exists(pk)"),
@@ -329,7 +329,9 @@ fn pointer(item: &Item) -> Result<Pointer, StoreError> {
         generation: integer(item, "generation")?,
         copies: integer(item, "copies")?,
         access_keys: VersionId::new(text(item, "access_keys")?),
+        access_keys_sequence: integer(item, "access_keys_sequence")?,
         signing_keys: VersionId::new(text(item, "signing_keys")?),
+        signing_keys_sequence: integer(item, "signing_keys_sequence")?,
         published: Published::from_stored(text(item, "published")?.to_owned()),
     })
 }

@@ -210,7 +210,13 @@ impl Authority {
             verify(server).map(|_| ()).map_err(|refused| {
                 let names: Vec<_> = servers.iter().map(ServerName::to_str).collect();
                 let names = names.join(", ");
-                let problem = format!("does not verify what it signed for {names} ({refused})");
+                let problem = match refused {
+                    // What TLS calls a name outside of the constraints.
+                    rustls::Error::InvalidCertificate(rustls::CertificateError::Other(_)) => {
+                        format!("may sign only for the names it was made for, not for all of {names}")
+                    }
+                    refused => format!("does not verify what it signed for {names} ({refused})"),
+                };
                 unusable(&self.file, &problem)
             })
         })
@@ -494,7 +500,7 @@ mod tests {
         connect(&server, &authority, "127.0.0.1", NOW).unwrap();
         for outside in ["example.com", "192.0.2.8", "2001:db8::1"] {
             let refused = said(named(&dir, &["localhost", outside]));
-            assert!(refused.contains(outside), "{refused}");
+            assert!(refused.contains(&format!("not for all of localhost, {outside};")), "{refused}");
             assert!(refused.contains("delete ca.pem"), "{refused}");
         }
     }

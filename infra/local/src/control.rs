@@ -1,10 +1,12 @@
 //! The control socket: an operator's commands reach the running server, which alone may open its state.
 //!
-//! A Unix socket in the state directory, which only its owner can enter. One line of JSON asks, one
+//! A Unix socket in the state directory, for its owner alone. One line of JSON asks, one
 //! answers: `{"invoke":<event of rotate-keys>}` or `"keys"`; the answer is `{"ok":...}` or
 //! `{"error":"..."}`.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::platform::Platform;
-use crate::start_page;
+use crate::{chain, start_page};
 
 /// A command for the running server.
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,13 +65,19 @@ fn socket(dir: &Path) -> PathBuf {
 /// [`ControlError::Socket`], also when the path is longer than a socket's may be (107 bytes).
 pub fn bind(dir: &Path) -> Result<UnixListener, ControlError> {
     let path = socket(dir);
-    match std::fs::remove_file(&path) {
+    match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(ControlError::Socket { path, source: error });
         }
         _ => {}
     }
-    UnixListener::bind(&path).map_err(|source| ControlError::Socket { path, source })
+    let listen = || {
+        let listener = UnixListener::bind(&path)?;
+        // The directory may be open to others; nothing is answered before this.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        Ok(listener)
+    };
+    listen().map_err(|source| ControlError::Socket { path: path.clone(), source })
 }
 
 /// Answers commands, for ever.
@@ -98,10 +106,10 @@ async fn converse(stream: UnixStream, platform: &Platform) -> io::Result<()> {
 
 async fn obey(command: Command, platform: &Platform) -> Answer {
     let outcome = match command {
-        Command::Keys => platform.rotate_keys.keys().await.map_err(|error| error.to_string()),
+        Command::Keys => platform.rotate_keys.keys().await.map_err(|error| chain(&error)),
         Command::Invoke(event) => match platform.rotate_keys.handle(event).await {
             Ok(state) => rewrite_env(platform).await.map(|()| state),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(chain(&error)),
         },
     };
     outcome.map_or_else(Answer::Error, Answer::Ok)
@@ -109,7 +117,7 @@ async fn obey(command: Command, platform: &Platform) -> Answer {
 
 /// An access key may have changed: the `env` file must say so before the command is answered.
 async fn rewrite_env(platform: &Platform) -> Result<(), String> {
-    let strings = platform.connection_strings().await.map_err(|error| error.to_string())?;
+    let strings = platform.connection_strings().await.map_err(|error| chain(&error))?;
     start_page::write_env(platform, &strings).map_err(|error| format!("the keys were replaced, but {error}"))
 }
 

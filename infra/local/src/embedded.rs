@@ -13,7 +13,7 @@ use identity::vault::SecretName;
 
 use crate::chain;
 
-const TABLE: &str = "communication-identity";
+pub(crate) const TABLE: &str = "communication-identity";
 
 /// The region the clients are told; the embedded services have none.
 pub(crate) const REGION: &str = "us-east-1";

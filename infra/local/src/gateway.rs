@@ -1,12 +1,14 @@
-//! The listeners: HTTPS and HTTP on loopback, HTTP/1.1 and 2, one service behind them.
+//! The listeners: HTTPS and HTTP, HTTP/1.1 and 2, one service behind them.
 //!
-//! What it adds to the core is what a gateway adds: TLS, size and time limits, the raw request target.
+//! What it adds to the core is what a gateway adds: TLS, limits of size, time and number, the raw request
+//! target.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,15 +19,25 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use identity::authn::target::Target;
 use identity::limits::MAX_BODY;
 use identity::service::{Body, Inbound, Service};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+
+use crate::entra::EntraStandIn;
+
+/// What stands behind the listeners.
+pub struct Front {
+    pub service: Arc<Service>,
+    /// The stand-in for Entra, if it is on.
+    pub entra: Option<Arc<EntraStandIn>>,
+}
 
 /// Sockets that are bound but not yet served.
 pub struct Listeners {
@@ -44,24 +56,49 @@ pub enum BindError {
     Other { address: SocketAddr, source: io::Error },
 }
 
-/// How long a client may take for its request's head, its body, a TLS handshake.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long clients may take, and how many may come at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For a TLS handshake, a request's head, a request's body; and how long a connection may be open
+    /// without a request.
+    pub patience: Duration,
+    /// For what is under way on a connection that is ending.
+    pub farewell: Duration,
+    /// Connections open at the same time; others wait in the system's queue.
+    pub connections: usize,
+}
 
-/// How long requests under way may take once the server is stopping.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// Half of the 1,024 files that a process commonly may have open: the state needs some too.
+const MAX_CONNECTIONS: usize = 512;
+
+/// Largest head of a request, in bytes: several times what a gateway of AWS lets through.
+const MAX_HEAD: u32 = 64 * 1024;
 
 /// How much of a body that is too large is read before the refusal: a client that is still writing would
 /// otherwise meet a closed connection instead of the answer.
 const MAX_DISCARDED: usize = 16 * 1024 * 1024;
 
+/// How often a free port is looked for that is free on every address.
+const PORT_ATTEMPTS: u32 = 16;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(15),
+            farewell: Duration::from_secs(5),
+            connections: MAX_CONNECTIONS,
+        }
+    }
+}
+
 impl Listeners {
-    /// Binds both ports on loopback, or on the one address given.
+    /// Binds both ports on loopback, or on the one address given. Port 0 takes any free one.
     ///
     /// # Errors
     /// [`BindError`] naming the port and what to do.
     pub fn bind(address: Option<IpAddr>, https_port: u16, http_port: u16) -> Result<Self, BindError> {
-        let (https, https_port) = bind_port(address, https_port, "https")?;
-        let (http, http_port) = bind_port(address, http_port, "http")?;
+        let (https, https_port) = bind_port(address, https_port, |at| bind_socket(at, "https"))?;
+        let (http, http_port) = bind_port(address, http_port, |at| bind_socket(at, "http"))?;
         Ok(Self { https, http, https_port, http_port })
     }
 
@@ -80,56 +117,88 @@ impl Listeners {
     /// Serves until `stop` is ready, then lets requests under way finish.
     pub async fn serve(
         self,
-        service: Arc<Service>,
-        tls: Arc<rustls::ServerConfig>,
+        front: Arc<Front>,
+        tls: Arc<ServerConfig>,
+        limits: Limits,
         stop: impl Future<Output = ()>,
     ) {
-        let graceful = GracefulShutdown::new();
         let acceptor = TlsAcceptor::from(tls);
-        // A rendezvous: a listener accepts the next connection once the last one has its task.
-        let (accepted, mut connections) = mpsc::channel(1);
-        let mut listening = JoinSet::new();
-        for listener in self.https {
-            listening.spawn(accept(listener, Some(acceptor.clone()), accepted.clone()));
-        }
-        for listener in self.http {
-            listening.spawn(accept(listener, None, accepted.clone()));
-        }
+        let (stopping, _) = watch::channel(false);
+        let mut connections = JoinSet::new();
         let mut stop = pin!(stop);
         loop {
             tokio::select! {
                 () = &mut stop => break,
-                Some((stream, tls)) = connections.recv() => {
-                    tokio::spawn(connection(stream, tls, Arc::clone(&service), graceful.watcher()));
+                Some(_) = connections.join_next() => {}
+                (stream, secure) = self.accept(), if connections.len() < limits.connections => {
+                    let front = Arc::clone(&front);
+                    let connection = Connection { front, limits, stopping: stopping.subscribe() };
+                    connections.spawn(connection.serve(stream, secure.then(|| acceptor.clone())));
                 }
             }
         }
-        listening.shutdown().await;
-        // Requests that take longer are cut off: the process is ending.
-        let _ = tokio::time::timeout(FAREWELL, graceful.shutdown()).await;
+        drop(self);
+        stopping.send_replace(true);
+        let ended = async { while connections.join_next().await.is_some() {} };
+        // Those that take longer are cut off: the process is ending.
+        let _ = timeout(limits.farewell, ended).await;
+    }
+
+    /// The next connection, and whether it speaks TLS.
+    async fn accept(&self) -> (TcpStream, bool) {
+        loop {
+            match poll_fn(|context| self.poll_accept(context)).await {
+                Ok((stream, secure)) => {
+                    // Small replies must not wait for more; a socket that refuses the option still works.
+                    let _ = stream.set_nodelay(true);
+                    return (stream, secure);
+                }
+                // Out of file descriptors, most likely: a connection that closes frees one.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, bool)>> {
+        let https = self.https.iter().map(|listener| (listener, true));
+        for (listener, secure) in https.chain(self.http.iter().map(|listener| (listener, false))) {
+            if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                return Poll::Ready(accepted.map(|(stream, _)| (stream, secure)));
+            }
+        }
+        Poll::Pending
     }
 }
 
-type Accepted = (TcpStream, Option<TlsAcceptor>);
-
 /// Binds one port on every loopback address this machine has, or on the address given.
-fn bind_port(
+fn bind_port<S>(
     address: Option<IpAddr>,
     port: u16,
-    scheme: &'static str,
-) -> Result<(Vec<TcpListener>, u16), BindError> {
-    let first = bind_socket(SocketAddr::new(address.unwrap_or(Ipv4Addr::LOCALHOST.into()), port), scheme)?;
-    let port = first.1;
-    let mut listeners = vec![first.0];
-    if address.is_none() {
-        match bind_socket(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port), scheme) {
-            Ok((listener, _)) => listeners.push(listener),
-            Err(BindError::InUse { port, scheme }) => return Err(BindError::InUse { port, scheme }),
-            // A machine without IPv6.
-            Err(BindError::Other { .. }) => {}
+    mut bind: impl FnMut(SocketAddr) -> Result<(S, u16), BindError>,
+) -> Result<(Vec<S>, u16), BindError> {
+    let mut bind_all = || {
+        let first = bind(SocketAddr::new(address.unwrap_or(Ipv4Addr::LOCALHOST.into()), port))?;
+        let port = first.1;
+        let mut sockets = vec![first.0];
+        if address.is_none() {
+            match bind(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port)) {
+                Ok((socket, _)) => sockets.push(socket),
+                Err(in_use @ BindError::InUse { .. }) => return Err(in_use),
+                // A machine without IPv6.
+                Err(BindError::Other { .. }) => {}
+            }
+        }
+        Ok((sockets, port))
+    };
+    // A port the system calls free on one address may be taken on the other.
+    let mut attempts = if port == 0 { PORT_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        match bind_all() {
+            Err(BindError::InUse { .. }) if attempts > 0 => {}
+            outcome => return outcome,
         }
     }
-    Ok((listeners, port))
 }
 
 fn bind_socket(address: SocketAddr, scheme: &'static str) -> Result<(TcpListener, u16), BindError> {
@@ -145,47 +214,88 @@ fn bind_socket(address: SocketAddr, scheme: &'static str) -> Result<(TcpListener
     })
 }
 
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, accepted: mpsc::Sender<Accepted>) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, most likely: a connection that closes frees one.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
+/// What serves one connection.
+struct Connection {
+    front: Arc<Front>,
+    limits: Limits,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        let builder = auto::Builder::new(TokioExecutor::new());
+        let Some(acceptor) = tls else {
+            // A plain connection shows by its first bytes whether it is HTTP/2; `idle` bounds their arrival.
+            return self.serve_http(stream, builder).await;
         };
-        // Small replies must not wait for more; a socket that refuses the option still works.
-        let _ = stream.set_nodelay(true);
-        if accepted.send((stream, tls.clone())).await.is_err() {
+        let Ok(Ok(stream)) = timeout(self.limits.patience, acceptor.accept(stream)).await else {
+            return;
+        };
+        let builder = match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => builder.http2_only(),
+            _ => builder.http1_only(),
+        };
+        self.serve_http(stream, builder).await;
+    }
+
+    async fn serve_http(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        mut builder: auto::Builder<TokioExecutor>,
+    ) {
+        let Self { front, limits, mut stopping } = self;
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.patience);
+        builder.http1().max_buf_size(MAX_HEAD as usize);
+        builder.http2().max_header_list_size(MAX_HEAD);
+        let (under_way, requests) = watch::channel(0);
+        let respond = service_fn(move |request| {
+            let (front, under_way) = (Arc::clone(&front), UnderWay::begin(under_way.clone()));
+            async move {
+                let _under_way = under_way;
+                respond(&front, request, limits.patience).await
+            }
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), respond).into_owned();
+        let mut connection = pin!(connection);
+        tokio::select! {
+            // A connection that breaks has nobody left to be told.
+            _ = connection.as_mut() => return,
+            () = idle(requests, limits.patience) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        // Whoever has not finished by then is cut off.
+        let _ = timeout(limits.farewell, connection).await;
+    }
+}
+
+/// A request that is being answered, as long as this lives; HTTP/2 has several on one connection.
+struct UnderWay(watch::Sender<usize>);
+
+impl UnderWay {
+    fn begin(requests: watch::Sender<usize>) -> Self {
+        requests.send_modify(|number| *number += 1);
+        Self(requests)
+    }
+}
+
+/// Also when the client takes its request back.
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.send_modify(|number| *number -= 1);
+    }
+}
+
+/// Waits until no request was under way for `patience`: neither protocol says when the first bytes must
+/// come, and an open connection costs a place.
+async fn idle(mut requests: watch::Receiver<usize>, patience: Duration) {
+    loop {
+        let quiet = *requests.borrow_and_update() == 0;
+        let patience = if quiet { patience } else { Duration::MAX };
+        if !matches!(timeout(patience, requests.changed()).await, Ok(Ok(()))) {
             return;
         }
     }
-}
-
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, service: Arc<Service>, watcher: Watcher) {
-    match tls {
-        None => serve_connection(stream, service, watcher).await,
-        Some(acceptor) => {
-            if let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
-                serve_connection(stream, service, watcher).await;
-            }
-        }
-    }
-}
-
-async fn serve_connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    service: Arc<Service>,
-    watcher: Watcher,
-) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PATIENCE);
-    let respond = service_fn(move |request| {
-        let service = Arc::clone(&service);
-        async move { respond(&service, request).await }
-    });
-    let connection = builder.serve_connection(TokioIo::new(stream), respond).into_owned();
-    // A connection that breaks has nobody left to be told.
-    let _ = watcher.watch(connection).await;
 }
 
 /// The client stopped sending its body, or took too long: the connection ends, for there is no request.
@@ -193,14 +303,23 @@ async fn serve_connection(
 #[error("the request's body did not arrive")]
 struct BrokenBody;
 
-async fn respond(service: &Service, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, BrokenBody> {
+async fn respond(
+    front: &Front,
+    request: Request<Incoming>,
+    patience: Duration,
+) -> Result<Response<Full<Bytes>>, BrokenBody> {
     let (mut parts, body) = request.into_parts();
-    let body = tokio::time::timeout(PATIENCE, read(body)).await.map_err(|_| BrokenBody)??;
+    let body = timeout(patience, read(body)).await.map_err(|_| BrokenBody)??;
     name_host(&mut parts);
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    if let (Some(entra), Body::Complete(body)) = (&front.entra, &body)
+        && entra.answers(parts.uri.path())
+    {
+        return Ok(entra.handle(&parts.method, target, &parts.headers, body).map(Full::new));
+    }
     let inbound =
         Inbound { method: parts.method, target: Target::from_wire(target), headers: parts.headers, body };
-    let response = service.handle(inbound).await;
+    let response = front.service.handle(inbound).await;
     Ok(response.map(Full::new))
 }
 
@@ -239,4 +358,37 @@ async fn read(mut body: Incoming) -> Result<Body, BrokenBody> {
         }
     }
     Ok(if length > MAX_BODY { Body::TooLarge } else { Body::Complete(kept.into()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_port_is_one_that_is_free_on_every_address() {
+        let (mut asked, mut free) = (Vec::new(), 50_000..);
+        let bound = bind_port(None, 0, |at| {
+            asked.push(at);
+            match (at.port(), at.is_ipv4()) {
+                (0, _) => Ok(((), free.next().unwrap())),
+                (port @ (50_000 | 50_001), false) => Err(BindError::InUse { port, scheme: "https" }),
+                (port, _) => Ok(((), port)),
+            }
+        });
+        assert_eq!(bound.unwrap(), (vec![(), ()], 50_002));
+        assert_eq!(asked.len(), 6);
+    }
+
+    #[test]
+    fn a_port_that_was_asked_for_is_tried_once() {
+        for port in [0, 8443] {
+            let mut attempts = 0;
+            let bound = bind_port::<()>(None, port, |at| {
+                attempts += 1;
+                Err(BindError::InUse { port: at.port(), scheme: "https" })
+            });
+            assert!(matches!(bound, Err(BindError::InUse { .. })));
+            assert_eq!(attempts, if port == 0 { PORT_ATTEMPTS } else { 1 });
+        }
+    }
 }

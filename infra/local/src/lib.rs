@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`platform`] | the composition root: state directory, embedded services, the service over them |
 //! | [`gateway`] | the listeners: HTTPS and HTTP, HTTP/1.1 and 2 |
+//! | [`names`] | by which names and addresses clients may know it, and which one they are told |
 //! | [`resource`] | what the resource is, kept across restarts |
 //! | [`start_page`] | what is printed at start, and the `env` file |
 //! | [`key_page`] | what the commands about keys print |
@@ -15,18 +16,62 @@
 //! | [`control`] | the socket over which an operator's commands reach the running server |
 //! | [`schedule`] | scheduled rotations, driven as Secrets Manager drives them |
 //! | [`embedded`] | the production adapters over the embedded services |
+//! | [`entra`] | the stand-in for Microsoft Entra ID, for development |
 //! | [`dynamodb`] | the embedded DynamoDB, behind the SDK's HTTP client |
 //! | [`secrets_manager`] | the stand-in for Secrets Manager, behind the SDK's HTTP client |
+
+use std::error::Error;
 
 pub mod certificates;
 pub mod console;
 pub mod control;
 pub mod dynamodb;
 pub mod embedded;
+pub mod entra;
 pub mod gateway;
 pub mod key_page;
+pub mod names;
 pub mod platform;
 pub mod resource;
 pub mod schedule;
 pub mod secrets_manager;
 pub mod start_page;
+
+/// An error and its causes in one line. Some messages quote their cause; that is not said twice.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Fault {
+        #[error("the file cannot be read")]
+        Silent(#[source] io::Error),
+        #[error("the state: {0}")]
+        Quoting(#[source] Box<Fault>),
+    }
+
+    #[test]
+    fn every_cause_is_told_once() {
+        let silent = Fault::Silent(io::Error::other("the disk is gone"));
+        assert_eq!(chain(&silent), "the file cannot be read: the disk is gone");
+        let quoting = Fault::Quoting(Box::new(silent));
+        assert_eq!(chain(&quoting), "the state: the file cannot be read: the disk is gone");
+    }
+}

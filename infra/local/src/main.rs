@@ -8,14 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use identity::authn::entra::{EntraAuthority, Principal};
 use identity::keys::Algorithm;
 use identity::settings::Place;
 use local::control::{self, Command};
-use local::gateway::Listeners;
-use local::platform::{Options, Platform};
-use local::{console, key_page, schedule, start_page};
+use local::gateway::{Limits, Listeners};
+use local::names::{Host, MalformedHost, Names};
+use local::platform::{EntraOptions, Options, Platform};
+use local::{chain, console, key_page, schedule, start_page};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use uuid::Uuid;
 
 /// A local communication identity service: everything on this machine, nothing else to install.
 #[derive(Parser)]
@@ -40,11 +43,12 @@ struct Start {
     #[arg(long, default_value_t = 8080)]
     http_port: u16,
     /// An address to listen on instead of loopback. Anyone who reaches it can try to sign requests.
-    #[arg(long)]
+    #[arg(long, value_parser = parse_address)]
     listen: Option<IpAddr>,
-    /// A further host name clients may use; repeatable.
+    /// A further host name or address clients may use; repeatable. With --listen, the first one is what
+    /// clients are told.
     #[arg(long = "host")]
-    hosts: Vec<String>,
+    hosts: Vec<Host>,
     /// The signature algorithm of a new resource: RS256 or ES256 [default: RS256].
     #[arg(long, value_parser = parse_algorithm)]
     algorithm: Option<Algorithm>,
@@ -54,6 +58,15 @@ struct Start {
     /// The region of a new resource, as tokens carry it [default: amer].
     #[arg(long, value_parser = parse_place)]
     region: Option<Place>,
+    /// A real Entra authority, like https://login.microsoftonline.com, instead of the local stand-in.
+    #[arg(long)]
+    entra_authority: Option<EntraAuthority>,
+    /// An Entra tenant whose tokens are accepted; repeatable.
+    #[arg(long = "entra-tenant")]
+    entra_tenants: Vec<Uuid>,
+    /// An Entra principal that may call as a service, as tenant/objectId; repeatable.
+    #[arg(long = "entra-service-principal")]
+    entra_principals: Vec<Principal>,
     /// Rotate the signing keys so often, like 12h or 30m.
     #[arg(long, value_parser = schedule::parse_duration)]
     rotate_every: Option<Duration>,
@@ -76,6 +89,13 @@ enum Slot {
     Secondary,
 }
 
+fn parse_address(text: &str) -> Result<IpAddr, String> {
+    match text.parse() {
+        Ok(Host::Address(address)) => Ok(address),
+        Ok(Host::Name(_)) | Err(MalformedHost) => Err("not an IP address".to_owned()),
+    }
+}
+
 fn parse_algorithm(text: &str) -> Result<Algorithm, String> {
     text.parse().map_err(|_| "neither RS256 nor ES256".to_owned())
 }
@@ -95,7 +115,7 @@ async fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -109,12 +129,17 @@ async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn Error>> {
     let listeners = Listeners::bind(start.listen, start.https_port, start.http_port)?;
     let options = Options {
         data_dir,
-        hosts: start.hosts,
+        names: Names::new(start.listen, start.hosts),
         https_port: listeners.https_port(),
         http_port: listeners.http_port(),
         algorithm: start.algorithm,
         location: start.location,
         region: start.region,
+        entra: EntraOptions {
+            authority: start.entra_authority,
+            tenants: start.entra_tenants,
+            principals: start.entra_principals,
+        },
     };
     let platform = Arc::new(Platform::open(options, console::audit()).await?);
     tokio::spawn(control::serve(control::bind(&platform.data_dir)?, Arc::clone(&platform)));
@@ -132,7 +157,7 @@ async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn Error>> {
             _ = terminate.recv() => {}
         }
     };
-    listeners.serve(platform.service.clone(), platform.tls.clone(), stop).await;
+    listeners.serve(platform.front.clone(), platform.tls.clone(), Limits::default(), stop).await;
     println!("Stopped.");
     Ok(())
 }

@@ -6,11 +6,14 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use dynoxide::DynoxideError;
 use functions::boot::Adapters;
+use functions::entra_http::HttpsFetch;
 use functions::rotate_keys::RotateKeys;
-use functions::system::System;
+use functions::system::{self, System};
 use identity::audit::Audit;
+use identity::authn::entra::{Entra, EntraAuthority, EntraSettings, Fetch, FetchError, Principal};
 use identity::authn::host::MalformedAuthority;
 use identity::context::{Clock as _, Random as _};
 use identity::keys::Algorithm;
@@ -18,15 +21,17 @@ use identity::keys::access::AccessKeys;
 use identity::keys::rotation::RotationError;
 use identity::lifetime::DateWindow;
 use identity::routes::Function;
-use identity::service::Service;
 use identity::settings::{Place, Settings};
 use identity::store::{PointerWriter as _, StoreError};
 use identity::vault::{SecretName, Vault as _};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::certificates::{self, CertificateError};
 use crate::dynamodb::{self, EmbeddedDynamoDb};
 use crate::embedded::{self, PrepareError};
+use crate::entra::{self, EntraStandIn};
+use crate::gateway::Front;
 use crate::names::Names;
 use crate::resource::{self, Choices, LocalResource, ResourceError};
 use crate::secrets_manager::{self, EmbeddedSecretsManager, Surroundings};
@@ -41,11 +46,22 @@ pub struct Options {
     pub algorithm: Option<Algorithm>,
     pub location: Option<Place>,
     pub region: Option<Place>,
+    /// Whom to trust in Entra besides the stand-in; with an authority, instead of it.
+    pub entra: EntraOptions,
+}
+
+/// Whom a local server trusts in Entra.
+#[derive(Default)]
+pub struct EntraOptions {
+    /// A real authority. Without one the stand-in is on.
+    pub authority: Option<EntraAuthority>,
+    pub tenants: Vec<Uuid>,
+    pub principals: Vec<Principal>,
 }
 
 /// The local server, ready to be served.
 pub struct Platform {
-    pub service: Arc<Service>,
+    pub front: Arc<Front>,
     pub adapters: Adapters,
     pub resource: LocalResource,
     pub tls: Arc<rustls::ServerConfig>,
@@ -72,6 +88,10 @@ pub enum StartError {
     Names(#[from] MalformedAuthority),
     #[error("the resource: {0}")]
     Resource(#[from] ResourceError),
+    #[error("the stand-in for Entra: {0}")]
+    Entra(#[from] entra::OpenError),
+    #[error("each --entra-service-principal must be of a tenant that --entra-tenant names")]
+    EntraPrincipal,
     #[error("the embedded Secrets Manager: {0}")]
     SecretsManager(#[from] secrets_manager::OpenError),
     #[error(transparent)]
@@ -81,9 +101,6 @@ pub enum StartError {
     #[error("deleting what has expired: {0}")]
     Sweep(#[source] DynoxideError),
 }
-
-/// Every function is served here.
-const FUNCTIONS: &[Function] = &[Function::User, Function::Token, Function::Revoke];
 
 impl Platform {
     /// Opens the state directory, making on the first start whatever is not there.
@@ -104,19 +121,24 @@ impl Platform {
         database.sweep_expired().map_err(StartError::Sweep)?;
         let rotate_keys = RotateKeys::new(&adapters, resource.algorithm, audit.clone());
         rotate_keys.set_up().await?;
+        let endpoint = format!("https://{}:{}/", options.names.public(), options.https_port);
+        let (entra, stand_in) = entra(&data_dir, &endpoint, options.entra, &adapters.system)?;
         let tls = certificates::server_config(&data_dir, &options.names.certified(), adapters.system.now())?;
         let hosts = options.names.accepted(options.https_port, options.http_port)?;
         let settings =
             Settings { resource: resource.resource.clone(), hosts, date_window: DateWindow::default() };
         Ok(Self {
-            service: Arc::new(adapters.service(settings, FUNCTIONS, audit)),
+            front: Arc::new(Front {
+                service: Arc::new(adapters.service(settings, entra, Function::ALL, audit)),
+                entra: stand_in,
+            }),
             adapters,
             resource,
             tls: Arc::new(tls),
             data_dir,
             rotate_keys,
             secrets,
-            endpoint: format!("https://{}:{}/", options.names.public(), options.https_port),
+            endpoint,
             http_endpoint: format!("http://{}:{}/", options.names.public(), options.http_port),
         })
     }
@@ -168,5 +190,99 @@ fn surroundings(system: &Arc<System>) -> Surroundings {
         region: embedded::REGION.to_owned(),
         epoch_seconds: Arc::new(move || clock.now().unix_timestamp()),
         random_bytes: Arc::new(move |bytes| random.fill(bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_credential_types::Credentials;
+    use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
+    use aws_sdk_dynamodb::types::AttributeValue;
+    use aws_sdk_dynamodb::{Client, Config};
+
+    use super::*;
+    use crate::console;
+
+    async fn open(dir: &Path) -> Platform {
+        let options = Options {
+            data_dir: dir.to_owned(),
+            names: Names::default(),
+            https_port: 8443,
+            http_port: 8080,
+            algorithm: Some(Algorithm::Es256),
+            location: None,
+            region: None,
+            entra: EntraOptions::default(),
+        };
+        Platform::open(options, console::audit()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_has_expired_is_gone_after_a_start() {
+        let dir = std::env::temp_dir().join(format!("platform-{}-expired", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        drop(open(&dir).await);
+        let database = EmbeddedDynamoDb::open(&dir.join("dynamodb.sqlite")).unwrap();
+        let client = Client::from_conf(
+            Config::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(Region::from_static(embedded::REGION))
+                .credentials_provider(Credentials::new("local", "local", None, None, "test"))
+                .http_client(database)
+                .build(),
+        );
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        for (key, expires_at) in [("past", "1600000000"), ("future", "32000000000")] {
+            let item = client.put_item().table_name(embedded::TABLE).item("pk", text(key));
+            item.item("expires_at", AttributeValue::N(expires_at.to_owned())).send().await.unwrap();
+        }
+        drop(open(&dir).await);
+        for (key, is_there) in [("past", false), ("future", true)] {
+            let item =
+                client.get_item().table_name(embedded::TABLE).key("pk", text(key)).send().await.unwrap();
+            assert_eq!(item.item().is_some(), is_there, "{key}");
+        }
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}
+
+/// The Entra rule of this server, and the stand-in unless a real authority is named.
+fn entra(
+    data_dir: &Path,
+    endpoint: &str,
+    options: EntraOptions,
+    system: &Arc<System>,
+) -> Result<(Entra, Option<Arc<EntraStandIn>>), StartError> {
+    let EntraOptions { authority, mut tenants, mut principals } = options;
+    if let Some(authority) = authority {
+        let settings = EntraSettings { authority, tenants, principals };
+        if !settings.is_consistent() {
+            return Err(StartError::EntraPrincipal);
+        }
+        return Ok((Entra::new(settings, Arc::new(HttpsFetch::new()), system.clone()), None));
+    }
+    let base = format!("{endpoint}entra");
+    let generate = || system::generate(Algorithm::Rs256);
+    let stand_in = EntraStandIn::open(data_dir, &base, system.clone(), system.clone(), generate)?;
+    let stand_in = Arc::new(stand_in);
+    let tenant = stand_in.tenant();
+    tenants.push(tenant);
+    principals.push(Principal { tenant, object: stand_in.service_principal_object_id() });
+    let authority = base.parse().map_err(|_| StartError::EntraPrincipal)?;
+    let settings = EntraSettings { authority, tenants, principals };
+    if !settings.is_consistent() {
+        return Err(StartError::EntraPrincipal);
+    }
+    let fetch = Arc::new(FromStandIn(stand_in.clone()));
+    Ok((Entra::new(settings, fetch, system.clone()), Some(stand_in)))
+}
+
+/// Asks the stand-in in this very process, not over the network.
+struct FromStandIn(Arc<EntraStandIn>);
+
+#[async_trait]
+impl Fetch for FromStandIn {
+    async fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
+        self.0.document(url).map(|document| document.to_vec()).ok_or(FetchError::Status(404))
     }
 }

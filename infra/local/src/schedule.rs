@@ -43,7 +43,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, MalformedDuration> {
         'd' => 86_400,
         _ => return Err(MalformedDuration),
     };
-    let number: u64 = text.trim_end_matches(unit).parse().map_err(|_| MalformedDuration)?;
+    let number: u64 =
+        text.strip_suffix(unit).and_then(|number| number.parse().ok()).ok_or(MalformedDuration)?;
     let seconds = number.checked_mul(seconds).filter(|seconds| *seconds > 0);
     seconds.map(Duration::from_secs).ok_or(MalformedDuration)
 }

@@ -26,13 +26,15 @@ fn env(platform: &Platform, ConnectionStrings { primary, secondary }: &Connectio
     let values = [
         ("COMMUNICATION_SERVICES_CONNECTION_STRING", primary.as_str()),
         ("COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING", secondary.as_str()),
-        ("COMMUNICATION_SERVICES_ENDPOINT", &platform.endpoint()),
+        ("COMMUNICATION_SERVICES_ENDPOINT", platform.endpoint()),
         ("SSL_CERT_FILE", &authority),
         ("REQUESTS_CA_BUNDLE", &authority),
         ("NODE_EXTRA_CA_CERTS", &authority),
     ];
+    let of_entra = platform.front.entra.as_ref().map(|entra| entra.env()).unwrap_or_default();
+    let of_entra = of_entra.iter().map(|(name, value)| (*name, value.as_str()));
     let mut text = String::new();
-    for (name, value) in values {
+    for (name, value) in values.into_iter().chain(of_entra) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{name}='{}'", value.replace('\'', r"'\''"));
     }
@@ -65,7 +67,7 @@ JavaScript (npm install @azure/communication-identity):
   const client = new CommunicationIdentityClient(process.env.COMMUNICATION_SERVICES_CONNECTION_STRING);
   client.createUserAndToken(["chat", "voip"]).then(console.log);
 
-Ctrl-C stops it; identities, keys and tokens are kept in {dir}.
+{entra}Ctrl-C stops it; identities, keys and tokens are kept in {dir}.
 
 "#,
         endpoint = platform.endpoint(),
@@ -74,8 +76,29 @@ Ctrl-C stops it; identities, keys and tokens are kept in {dir}.
         ca = platform.data_dir.join("ca.pem").display(),
         resource = platform.resource.resource.id,
         algorithm = platform.resource.algorithm.as_str(),
+        entra = entra(platform),
         env = path_of_env(platform).display(),
         dir = platform.data_dir.display(),
+    )
+}
+
+/// Who is known to the stand-in for Entra; nothing if it is off. Passwords are in the env file only.
+fn entra(platform: &Platform) -> String {
+    let Some(entra) = &platform.front.entra else { return String::new() };
+    let of = |name: &str| {
+        let env = entra.env();
+        env.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string()).unwrap_or_default()
+    };
+    format!(
+        "Microsoft Entra ID, a stand-in for development (secrets are in the env file):\n\n  \
+         authority           {}\n  tenant              {}\n  service principal   {}\n  \
+         Teams user          {} ({}), application {}\n\n",
+        entra.base_url(),
+        entra.tenant(),
+        of("AZURE_CLIENT_ID"),
+        of("COMMUNICATION_MSAL_USERNAME"),
+        entra.user_object_id(),
+        entra.user_app_id(),
     )
 }
 

@@ -187,8 +187,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::secret::Secret;
-    use crate::testing::settings;
+    use crate::testing::{self, settings};
 
     #[derive(Deserialize)]
     struct Row {
@@ -209,7 +208,7 @@ mod tests {
         }
 
         fn judge(&self) -> String {
-            let keys = AccessKeys::parse(&Secret::from(self.access_keys.to_string())).unwrap();
+            let keys = testing::access_keys(&self.access_keys);
             let mut headers = HeaderMap::new();
             for (name, value) in &self.headers {
                 let name: HeaderName = name.parse().unwrap();

@@ -22,14 +22,16 @@ pub struct AccessKey {
 
 /// Both access keys.
 pub struct AccessKeys {
+    sequence: u64,
     primary: AccessKey,
     secondary: AccessKey,
 }
 
-/// The secret's document: `{"primary":"<base64>","secondary":"<base64>"}`.
+/// The secret's document: `{"sequence":1,"primary":"<base64>","secondary":"<base64>"}`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
+    sequence: u64,
     primary: Zeroizing<String>,
     secondary: Zeroizing<String>,
 }
@@ -71,16 +73,17 @@ impl AccessKeys {
     /// Two fresh keys.
     #[must_use]
     pub fn generate(random: &dyn Random) -> Self {
-        Self { primary: AccessKey::generate(random), secondary: AccessKey::generate(random) }
+        let [primary, secondary] = [(); 2].map(|()| AccessKey::generate(random));
+        Self { sequence: 1, primary, secondary }
     }
 
     /// These keys, the one of `slot` replaced by a fresh one.
     #[must_use]
     pub fn regenerated(self, slot: AccessSlot, random: &dyn Random) -> Self {
-        let fresh = AccessKey::generate(random);
+        let (fresh, sequence) = (AccessKey::generate(random), self.sequence + 1);
         match slot {
-            AccessSlot::Primary => Self { primary: fresh, ..self },
-            AccessSlot::Secondary => Self { secondary: fresh, ..self },
+            AccessSlot::Primary => Self { sequence, primary: fresh, ..self },
+            AccessSlot::Secondary => Self { sequence, secondary: fresh, ..self },
         }
     }
 
@@ -92,6 +95,7 @@ impl AccessKeys {
         let document: Document = serde_json::from_slice(document.expose())
             .map_err(|_| KeyFault("the access-keys secret is not the expected document"))?;
         Ok(Self {
+            sequence: document.sequence,
             primary: AccessKey::parse(&document.primary)?,
             secondary: AccessKey::parse(&document.secondary)?,
         })
@@ -100,8 +104,18 @@ impl AccessKeys {
     /// The secret's document.
     #[must_use]
     pub fn to_document(&self) -> Secret {
-        let document = Document { primary: self.primary.encoded(), secondary: self.secondary.encoded() };
+        let document = Document {
+            sequence: self.sequence,
+            primary: self.primary.encoded(),
+            secondary: self.secondary.encoded(),
+        };
         Secret::new(serde_json::to_vec(&document).unwrap_or_default())
+    }
+
+    /// Counts the replacements of the document, from 1.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// Both keys with their slots. Whoever authenticates compares both, always.
@@ -131,9 +145,9 @@ mod tests {
         for text in [
             "",
             "{}",
-            r#"{"primary":"canary","secondary":"canary"}"#,
-            r#"{"primary":"AAAA","secondary":"AAAA"}"#,
-            r#"{"primary":"canary=","secondary":"","third":""}"#,
+            r#"{"sequence":1,"primary":"canary","secondary":"canary"}"#,
+            r#"{"sequence":1,"primary":"AAAA","secondary":"AAAA"}"#,
+            r#"{"sequence":1,"primary":"canary=","secondary":"","third":""}"#,
         ] {
             let fault = AccessKeys::parse(&Secret::from(text.to_owned())).err().unwrap();
             assert!(!fault.to_string().contains("canary"), "{fault}");

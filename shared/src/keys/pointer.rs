@@ -16,10 +16,12 @@ pub struct Pointer {
     pub generation: u64,
     /// How many identical copies of the record the table holds.
     pub copies: u32,
-    /// The version of the secret `access-keys` in force.
+    /// The version of the secret `access-keys` in force, and its document's sequence number.
     pub access_keys: VersionId,
-    /// The version of the secret `signing-keys` in force.
+    pub access_keys_sequence: u64,
+    /// The version of the secret `signing-keys` in force, and its document's sequence number.
     pub signing_keys: VersionId,
+    pub signing_keys_sequence: u64,
     /// The public keys accepted now.
     pub published: Published,
 }

@@ -73,20 +73,19 @@ impl KeyRing {
     pub async fn signing(&self, pointer: &Pointer) -> Result<Arc<SigningKeys>, KeyError> {
         let published = self.published(pointer)?;
         let cached = self.cache().signing.clone();
-        let keys = match cached {
-            Some((version, keys)) if version == pointer.signing_keys => keys,
-            _ => {
-                let document = self.vault.read(SecretName::SigningKeys, &pointer.signing_keys).await?;
-                let keys = Arc::new(SigningKeys::parse(&document)?);
-                self.cache().signing = Some((pointer.signing_keys.clone(), Arc::clone(&keys)));
-                keys
-            }
-        };
-        if published.belong_to(&keys) {
-            Ok(keys)
-        } else {
-            Err(KeyFault("the signing keys are not those the pointer publishes").into())
+        if let Some((version, keys)) = cached
+            && version == pointer.signing_keys
+            && published.belong_to(&keys)
+        {
+            return Ok(keys);
         }
+        let document = self.vault.read(SecretName::SigningKeys, &pointer.signing_keys).await?;
+        let keys = Arc::new(SigningKeys::parse(&document)?);
+        if !published.belong_to(&keys) {
+            return Err(KeyFault("the signing keys are not those the pointer publishes").into());
+        }
+        self.cache().signing = Some((pointer.signing_keys.clone(), Arc::clone(&keys)));
+        Ok(keys)
     }
 
     /// The public keys the pointer publishes.

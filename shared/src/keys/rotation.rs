@@ -13,6 +13,8 @@
 //! | `flip` | the pointer names them: from here on the old keys are dead, for everyone, at once |
 //! | `settle` | takes the last labels off the old versions |
 //!
+//! Each `settle` goes by the labels its `flip` has seen; if others moved them meanwhile, both are repeated.
+//!
 //! A crash after any of them leaves the pointer naming keys that can be read. Whoever comes next heals.
 
 use uuid::Builder;
@@ -25,7 +27,7 @@ use super::{KeyFault, Slot, VersionId};
 use crate::audit::{Audit, KeyEvent, Outcome};
 use crate::context::{Clock, Random};
 use crate::store::{PointerChange, PointerWriter, StoreError};
-use crate::vault::{Label, Moving, SecretName, Storing, VaultError, VaultWriter};
+use crate::vault::{Label, Labels, Moving, SecretName, Storing, VaultError, VaultWriter};
 
 /// What is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,19 +48,20 @@ pub enum AccessSlot {
 /// Who had keys replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
+    Deployment,
     Operator,
     Schedule,
 }
 
-/// What is replaced, and at whose instance.
+/// What is being done to keys, as logs name it, and at whose instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cause {
-    pub change: Change,
+    pub operation: &'static str,
     pub trigger: Trigger,
 }
 
 /// The cause of every scheduled step.
-const SCHEDULED: Cause = Cause { change: Change::RotateSigningKeys, trigger: Trigger::Schedule };
+const SCHEDULED: Cause = Cause { operation: Change::RotateSigningKeys.as_str(), trigger: Trigger::Schedule };
 
 /// Keys were not replaced, or it is unclear whether they were. Repeating is always safe: an operator's
 /// repetition starts afresh.
@@ -115,6 +118,23 @@ struct Replacement {
     access_keys: Option<VersionId>,
 }
 
+/// The pointer, and the labels that were read after it and before anything was moved.
+struct Aligned {
+    pointer: Pointer,
+    access_keys: Labels,
+    signing_keys: Labels,
+}
+
+/// What is done with a version that somebody else left pending.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Strays {
+    Left,
+    TakenAway,
+}
+
+/// How often labels are settled again when others move them.
+const ALIGN_ATTEMPTS: usize = 8;
+
 /// How often a flip looks again when the pointer or the current versions move under it.
 const FLIP_ATTEMPTS: usize = 8;
 
@@ -125,16 +145,15 @@ impl Rotator<'_> {
     /// [`RotationError`]. After [`RotationError::Conflict`] somebody else's keys are in force; after the
     /// others it is unclear whose. Repeating settles it.
     pub async fn run(&self, change: Change) -> Result<Pointer, RotationError> {
-        let cause = Cause { change, trigger: Trigger::Operator };
-        let outcome = self.replace(cause).await;
+        let cause = Cause { operation: change.as_str(), trigger: Trigger::Operator };
+        let outcome = self.replace(cause, change).await;
         self.note(cause, "done", outcome.as_ref());
         outcome
     }
 
-    async fn replace(&self, cause: Cause) -> Result<Pointer, RotationError> {
-        let base = self.noted(cause, "flip", self.flip().await)?;
-        self.noted(cause, "settle", self.settle(&base).await)?;
-        let replacement = self.noted(cause, "store", self.store_fresh(cause.change, base).await)?;
+    async fn replace(&self, cause: Cause, change: Change) -> Result<Pointer, RotationError> {
+        let base = self.align(cause, Strays::Left).await?;
+        let replacement = self.noted(cause, "store", self.store_fresh(change, base).await)?;
         let outcome = self.put_in_force(cause, &replacement).await;
         if outcome.is_err() {
             // Only what never became current: the rest is settled by whoever comes next.
@@ -146,41 +165,44 @@ impl Rotator<'_> {
     async fn put_in_force(&self, cause: Cause, replacement: &Replacement) -> Result<Pointer, RotationError> {
         self.noted(cause, "test", self.test(replacement).await)?;
         self.noted(cause, "promote", self.promote(replacement).await)?;
-        let pointer = self.noted(cause, "flip", self.flip().await)?;
-        if !replacement.is_named_by(&pointer) {
-            return Err(RotationError::Conflict);
+        let pointer = self.align(cause, Strays::Left).await?;
+        if replacement.is_named_by(&pointer) { Ok(pointer) } else { Err(RotationError::Conflict) }
+    }
+
+    /// `flip`, then `settle` by the labels that the flip has seen; both again if others moved meanwhile.
+    pub(super) async fn align(&self, cause: Cause, strays: Strays) -> Result<Pointer, RotationError> {
+        let mut last = RotationError::Conflict;
+        for _ in 0..ALIGN_ATTEMPTS {
+            let aligned = self.noted(cause, "flip", self.flip().await)?;
+            match self.noted(cause, "settle", self.settle(&aligned, strays).await) {
+                Ok(Moving::Moved) => return Ok(aligned.pointer),
+                Ok(Moving::Stale) => {}
+                Err(error) => last = error,
+            }
         }
-        self.noted(cause, "settle", self.settle(&pointer).await)?;
-        Ok(pointer)
+        Err(last)
     }
 
     /// Has the pointer name the current version of each secret. A lost answer is recognised by reading
-    /// again: then the pointer names them already.
-    pub(super) async fn flip(&self) -> Result<Pointer, RotationError> {
+    /// again: then the pointer names them already. The pointer only ever moves to a document with a higher
+    /// sequence number: labels that are shown late could otherwise lead it back to dead keys.
+    async fn flip(&self) -> Result<Aligned, RotationError> {
         let mut last = RotationError::Conflict;
         for _ in 0..FLIP_ATTEMPTS {
             let pointer = self.ports.pointers.pointer().await?.ok_or(StoreError::NotSetUp)?;
-            let access_keys = self.current(SecretName::AccessKeys).await?;
-            let signing_keys = self.current(SecretName::SigningKeys).await?;
-            if pointer.access_keys == access_keys && pointer.signing_keys == signing_keys {
-                return Ok(pointer);
-            }
-            let document = match self.ports.vault.read(SecretName::SigningKeys, &signing_keys).await {
-                Ok(document) => document,
+            let access_keys = self.ports.vault.labels(SecretName::AccessKeys).await?;
+            let signing_keys = self.ports.vault.labels(SecretName::SigningKeys).await?;
+            let next = match self.next(&pointer, &access_keys, &signing_keys).await {
+                Ok(next) => next,
                 // Replaced since it was read as current.
-                Err(VaultError::NoSuchVersion) => continue,
-                Err(error) => return Err(error.into()),
+                Err(RotationError::Key(KeyError::Vault(VaultError::NoSuchVersion))) => continue,
+                Err(error) => return Err(error),
             };
-            let keys = SigningKeys::parse(&document)?;
-            let next = Pointer {
-                generation: pointer.generation + 1,
-                copies: pointer.copies,
-                access_keys,
-                signing_keys,
-                published: Published::after(&pointer.published, &keys, self.clock.now().unix_timestamp())?,
-            };
+            let Some(next) = next else { return Ok(Aligned { pointer, access_keys, signing_keys }) };
             match self.ports.pointers.write_pointer(&next).await {
-                Ok(PointerChange::Changed) => return Ok(next),
+                Ok(PointerChange::Changed) => {
+                    return Ok(Aligned { pointer: next, access_keys, signing_keys });
+                }
                 Ok(PointerChange::Conflict) => {}
                 Err(error) => last = error.into(),
             }
@@ -188,24 +210,67 @@ impl Rotator<'_> {
         Err(last)
     }
 
-    /// Moves the labels after the pointer: `IN_FORCE` to what it names, `AWSPREVIOUS` off what it does not.
-    pub(super) async fn settle(&self, pointer: &Pointer) -> Result<(), RotationError> {
-        for secret in SecretName::ALL {
-            let named = match secret {
-                SecretName::AccessKeys => &pointer.access_keys,
-                SecretName::SigningKeys => &pointer.signing_keys,
-            };
-            let vault = self.ports.vault;
-            let labels = vault.labels(secret).await?;
-            // Stale moves are left to whoever moved the label meanwhile.
-            if !labels.is_on(Label::InForce, named) {
-                vault.move_label(secret, Label::InForce, labels.bearer(Label::InForce), Some(named)).await?;
+    /// The pointer that names the current versions; nothing if this one does.
+    async fn next(
+        &self,
+        pointer: &Pointer,
+        access_keys: &Labels,
+        signing_keys: &Labels,
+    ) -> Result<Option<Pointer>, RotationError> {
+        const LATE: KeyFault = KeyFault("the labels are not yet those of the last replacement");
+        let vault = self.ports.vault;
+        let access_keys = access_keys.bearer(Label::Current).ok_or(VaultError::NoSuchVersion)?;
+        let signing_keys = signing_keys.bearer(Label::Current).ok_or(VaultError::NoSuchVersion)?;
+        if pointer.access_keys == *access_keys && pointer.signing_keys == *signing_keys {
+            return Ok(None);
+        }
+        let mut next = Pointer { generation: pointer.generation + 1, ..pointer.clone() };
+        if pointer.access_keys != *access_keys {
+            let keys = AccessKeys::parse(&vault.read(SecretName::AccessKeys, access_keys).await?)?;
+            if keys.sequence() <= pointer.access_keys_sequence {
+                return Err(LATE.into());
             }
-            if let Some(previous) = labels.bearer(Label::Previous).filter(|previous| *previous != named) {
-                vault.move_label(secret, Label::Previous, Some(previous), None).await?;
+            next.access_keys = access_keys.clone();
+            next.access_keys_sequence = keys.sequence();
+        }
+        if pointer.signing_keys != *signing_keys {
+            let keys = SigningKeys::parse(&vault.read(SecretName::SigningKeys, signing_keys).await?)?;
+            if keys.sequence() <= pointer.signing_keys_sequence {
+                return Err(LATE.into());
+            }
+            next.signing_keys = signing_keys.clone();
+            next.signing_keys_sequence = keys.sequence();
+            let now = self.clock.now().unix_timestamp();
+            next.published = Published::after(&pointer.published, &keys, now)?;
+        }
+        Ok(Some(next))
+    }
+
+    /// Moves the labels after the pointer: `IN_FORCE` to what it names, `AWSPREVIOUS` off what it does not.
+    /// By the labels the flip saw, never by newer ones: those may be after another replacement, and this
+    /// pointer would take the labels off the versions then in force.
+    async fn settle(&self, aligned: &Aligned, strays: Strays) -> Result<Moving, RotationError> {
+        let Aligned { pointer, access_keys, signing_keys } = aligned;
+        let mut outcome = Moving::Moved;
+        for (secret, named, seen) in [
+            (SecretName::AccessKeys, &pointer.access_keys, access_keys),
+            (SecretName::SigningKeys, &pointer.signing_keys, signing_keys),
+        ] {
+            let bearer = |label| seen.bearer(label).filter(|bearer| *bearer != named);
+            let stray = bearer(Label::Pending).filter(|_| strays == Strays::TakenAway);
+            let mut moves = Vec::new();
+            if !seen.is_on(Label::InForce, named) {
+                moves.push((Label::InForce, bearer(Label::InForce), Some(named)));
+            }
+            moves.extend(bearer(Label::Previous).map(|bearer| (Label::Previous, Some(bearer), None)));
+            moves.extend(stray.map(|bearer| (Label::Pending, Some(bearer), None)));
+            for (label, from, to) in moves {
+                if self.ports.vault.move_label(secret, label, from, to).await? == Moving::Stale {
+                    outcome = Moving::Stale;
+                }
             }
         }
-        Ok(())
+        Ok(outcome)
     }
 
     /// Makes the new keys and stores them as pending versions, the signing keys first.
@@ -224,7 +289,9 @@ impl Rotator<'_> {
         let vault = self.ports.vault;
         let base = &replacement.base;
         let fresh = match replacement.change {
-            Change::RotateSigningKeys => SigningKeys::generate(self.generate)?,
+            Change::RotateSigningKeys => {
+                SigningKeys::generate(base.signing_keys_sequence + 1, self.generate)?
+            }
             Change::RegenerateAccessKey(slot) => {
                 let keys =
                     SigningKeys::parse(&vault.read(SecretName::SigningKeys, &base.signing_keys).await?)?;
@@ -307,11 +374,6 @@ impl Rotator<'_> {
             }
         }
     }
-
-    async fn current(&self, secret: SecretName) -> Result<VersionId, RotationError> {
-        let labels = self.ports.vault.labels(secret).await?;
-        Ok(labels.bearer(Label::Current).cloned().ok_or(VaultError::NoSuchVersion)?)
-    }
 }
 
 /// The four steps in which Secrets Manager drives a scheduled rotation of the signing keys. Each may be
@@ -326,8 +388,7 @@ impl Rotator<'_> {
             if self.stage(version).await? == Stage::Current {
                 return Ok(());
             }
-            let base = self.noted(SCHEDULED, "flip", self.flip().await)?;
-            self.noted(SCHEDULED, "settle", self.settle(&base).await)?;
+            let base = self.align(SCHEDULED, Strays::Left).await?;
             match self.ports.vault.read(SecretName::SigningKeys, version).await {
                 Ok(_) => Ok(()),
                 // The vault announces the version before it has a value.
@@ -369,17 +430,14 @@ impl Rotator<'_> {
     /// [`RotationError`].
     pub async fn finish(&self, version: &VersionId) -> Result<Pointer, RotationError> {
         let outcome = async {
-            let base = self.noted(SCHEDULED, "flip", self.flip().await)?;
+            let base = self.align(SCHEDULED, Strays::Left).await?;
             let replacement = Replacement::scheduled(base, version);
             if self.stage(version).await? == Stage::Pending {
                 self.noted(SCHEDULED, "promote", self.promote(&replacement).await)?;
             }
-            let pointer = self.noted(SCHEDULED, "flip", self.flip().await)?;
-            if !replacement.is_named_by(&pointer) {
-                return Err(RotationError::Conflict);
-            }
-            self.noted(SCHEDULED, "settle", self.settle(&pointer).await)?;
-            Ok(pointer)
+            // A version that an operator left pending would keep the schedule from ever beginning again.
+            let pointer = self.align(SCHEDULED, Strays::TakenAway).await?;
+            if replacement.is_named_by(&pointer) { Ok(pointer) } else { Err(RotationError::Conflict) }
         };
         let outcome = outcome.await;
         self.note(SCHEDULED, "done", outcome.as_ref());
@@ -449,7 +507,7 @@ impl From<AccessSlot> for Slot {
 impl Change {
     /// The change's name in logs.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::RotateSigningKeys => "rotate_signing_keys",
             Self::RegenerateAccessKey(AccessSlot::Primary) => "regenerate_primary",
@@ -463,6 +521,7 @@ impl Trigger {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Deployment => "deployment",
             Self::Operator => "operator",
             Self::Schedule => "schedule",
         }

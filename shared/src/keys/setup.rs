@@ -3,11 +3,10 @@
 use super::access::AccessKeys;
 use super::pointer::{Pointer, Published};
 use super::ring::KeyError;
-use super::rotation::{RotationError, Rotator};
+use super::rotation::{Cause, RotationError, Rotator, Strays, Trigger};
 use super::signing::SigningKeys;
 use super::{KeyFault, VersionId};
 use crate::secret::Secret;
-use crate::store::StoreError;
 use crate::vault::{Label, SecretName};
 
 /// Copies of the pointer a new resource gets. One DynamoDB partition serves 3,000 strong reads a second.
@@ -20,33 +19,36 @@ impl Rotator<'_> {
     /// # Errors
     /// [`RotationError`]; what was made stays and is used by the next attempt.
     pub async fn set_up(&self) -> Result<Pointer, RotationError> {
-        let pointer = match self.ports.pointers.pointer().await? {
-            Some(pointer) => pointer,
-            None => self.first_pointer().await?,
-        };
-        self.settle(&pointer).await?;
-        Ok(pointer)
+        const CAUSE: Cause = Cause { operation: "set_up", trigger: Trigger::Deployment };
+        if self.ports.pointers.pointer().await?.is_none() {
+            self.write_first_pointer().await?;
+        }
+        self.align(CAUSE, Strays::Left).await
     }
 
-    async fn first_pointer(&self) -> Result<Pointer, RotationError> {
+    async fn write_first_pointer(&self) -> Result<(), RotationError> {
         let access_keys = self
             .ensure(SecretName::AccessKeys, || Ok(AccessKeys::generate(self.random).to_document()))
             .await?;
         let signing_keys = self
-            .ensure(SecretName::SigningKeys, || Ok(SigningKeys::generate(self.generate)?.to_document()))
+            .ensure(SecretName::SigningKeys, || Ok(SigningKeys::generate(1, self.generate)?.to_document()))
             .await?;
+        let document = self.ports.vault.read(SecretName::AccessKeys, &access_keys).await?;
+        let access = AccessKeys::parse(&document)?;
         let document = self.ports.vault.read(SecretName::SigningKeys, &signing_keys).await?;
         let keys = SigningKeys::parse(&document)?;
         let pointer = Pointer {
             generation: 1,
             copies: POINTER_COPIES,
             access_keys,
+            access_keys_sequence: access.sequence(),
             signing_keys,
+            signing_keys_sequence: keys.sequence(),
             published: Published::of(&keys, self.clock.now().unix_timestamp()),
         };
-        self.ports.pointers.write_pointer(&pointer).await?;
         // Somebody else may have been first: what the table holds is what counts.
-        Ok(self.ports.pointers.pointer().await?.ok_or(StoreError::NotSetUp)?)
+        self.ports.pointers.write_pointer(&pointer).await?;
+        Ok(())
     }
 
     /// The current version of a secret, made if there is none.

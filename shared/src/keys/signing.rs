@@ -39,16 +39,18 @@ pub struct VerifyingKey {
 
 /// The signing key of each slot.
 pub struct SigningKeys {
+    sequence: u64,
     primary: SigningKey,
     secondary: SigningKey,
     entra: SigningKey,
 }
 
-/// The secret's document: a key per slot, `{"alg":"RS256","pkcs8":"<base64>"}` each. The public half and
+/// The secret's document: its sequence number and a key per slot, `{"alg":"RS256","pkcs8":"<base64>"}` each. The public half and
 /// the key id are derived, so they cannot disagree with it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
+    sequence: u64,
     primary: KeyDocument,
     secondary: KeyDocument,
     entra: KeyDocument,
@@ -139,12 +141,16 @@ impl SigningKey {
 }
 
 impl SigningKeys {
-    /// One key per slot, each made by `generate`.
+    /// One key per slot, each made by `generate`; `sequence` is one more than that of the document they
+    /// replace, and 1 for the first.
     ///
     /// # Errors
     /// Whatever `generate` refuses.
-    pub fn generate(mut generate: impl FnMut() -> Result<SigningKey, KeyFault>) -> Result<Self, KeyFault> {
-        Ok(Self { primary: generate()?, secondary: generate()?, entra: generate()? })
+    pub fn generate(
+        sequence: u64,
+        mut generate: impl FnMut() -> Result<SigningKey, KeyFault>,
+    ) -> Result<Self, KeyFault> {
+        Ok(Self { sequence, primary: generate()?, secondary: generate()?, entra: generate()? })
     }
 
     /// Reads the secret's document.
@@ -155,6 +161,7 @@ impl SigningKeys {
         let document: Document = serde_json::from_slice(document.expose())
             .map_err(|_| KeyFault("the signing-keys secret is not the expected document"))?;
         Ok(Self {
+            sequence: document.sequence,
             primary: SigningKey::from_document(&document.primary)?,
             secondary: SigningKey::from_document(&document.secondary)?,
             entra: SigningKey::from_document(&document.entra)?,
@@ -165,6 +172,7 @@ impl SigningKeys {
     #[must_use]
     pub fn to_document(&self) -> Secret {
         let document = Document {
+            sequence: self.sequence,
             primary: self.primary.to_document(),
             secondary: self.secondary.to_document(),
             entra: self.entra.to_document(),
@@ -175,11 +183,18 @@ impl SigningKeys {
     /// These keys, the one of `slot` replaced.
     #[must_use]
     pub fn with(self, slot: Slot, key: SigningKey) -> Self {
+        let sequence = self.sequence + 1;
         match slot {
-            Slot::Primary => Self { primary: key, ..self },
-            Slot::Secondary => Self { secondary: key, ..self },
-            Slot::Entra => Self { entra: key, ..self },
+            Slot::Primary => Self { sequence, primary: key, ..self },
+            Slot::Secondary => Self { sequence, secondary: key, ..self },
+            Slot::Entra => Self { sequence, entra: key, ..self },
         }
+    }
+
+    /// Counts the replacements of the document, from 1.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// The key of a slot.

@@ -30,12 +30,16 @@ pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Repl
         tenant: entra.tenant,
         object: entra.object,
     };
+    entra
+        .require_one_of(&PERMISSIONS.map(|(permission, _)| permission))
+        .map_err(Error::InvalidAccessToken)?;
     let scopes = scopes_of(entra).ok_or(Error::InvalidAccessToken(EntraFault::Permission))?;
     exchange(request, notes, BookName::Entra, &identity, &scopes).await
 }
 
 fn scopes_of(entra: &EntraToken) -> Option<ScopeSet> {
-    let given = PERMISSIONS.iter().filter(|(permission, _)| entra.has_one_of(&[*permission]));
+    let given =
+        PERMISSIONS.iter().filter(|(permission, _)| entra.permissions.iter().any(|held| held == permission));
     ScopeSet::of(&given.map(|(_, scope)| *scope).collect::<Vec<_>>())
 }
 

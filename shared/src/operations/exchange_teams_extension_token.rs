@@ -5,7 +5,6 @@ use super::Request;
 use super::exchange_entra_token::exchange;
 use crate::assignments::BookName;
 use crate::audit::Notes;
-use crate::authn::entra::EntraFault;
 use crate::body;
 use crate::error::Error;
 use crate::ids::{Cloud, RawId};
@@ -18,9 +17,7 @@ const PERMISSION: &str = "TeamsExtension.ManageCalls";
 pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
     let entra = request.entra_user()?;
     body::bind_empty(request.body)?;
-    if !entra.has_one_of(&[PERMISSION]) {
-        return Err(Error::InvalidAccessToken(EntraFault::Permission));
-    }
+    entra.require_one_of(&[PERMISSION]).map_err(Error::InvalidAccessToken)?;
     let identity = RawId::TeamsExtensionUser {
         cloud: Cloud::Public,
         resource: request.service.settings.resource.id,

@@ -2,7 +2,7 @@
 
 use super::{Request, TokenSpec, under};
 use crate::audit::Notes;
-use crate::authn::entra::{Audience, EntraError, EntraFault, EntraToken};
+use crate::authn::entra::{Audience, EntraError, EntraToken};
 use crate::body::TeamsUserExchange;
 use crate::error::{Error, Field};
 use crate::ids::{Cloud, RawId};
@@ -39,10 +39,10 @@ pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Repl
 }
 
 async fn verified(request: &Request<'_>, token: &str) -> Result<EntraToken, Error> {
-    match request.service.entra.verify(token, Audience::Teams).await {
-        Ok(token) if token.has_one_of(&PERMISSIONS) => Ok(token),
-        Ok(_) => Err(Error::InvalidAccessToken(EntraFault::Permission)),
-        Err(EntraError::Refused(fault)) => Err(Error::InvalidAccessToken(fault)),
-        Err(error) => Err(error.into()),
-    }
+    let token = request.service.entra.verify(token, Audience::Teams).await.map_err(|error| match error {
+        EntraError::Refused(fault) => Error::InvalidAccessToken(fault),
+        error => error.into(),
+    })?;
+    token.require_one_of(&PERMISSIONS).map_err(Error::InvalidAccessToken)?;
+    Ok(token)
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation,
-    Store, StoreError,
+    Store, StoreError, Wanted,
 };
 use crate::assignments::{Assignment, Book, BookName, PrincipalType};
 use crate::ids::{RawId, UserId};
@@ -128,7 +128,9 @@ fn pointer(generation: u64, key: usize) -> Pointer {
         generation,
         copies: 8,
         access_keys: VersionId::new(format!("access-{generation}")),
+        access_keys_sequence: generation,
         signing_keys: VersionId::new(format!("signing-{generation}")),
+        signing_keys_sequence: generation,
         published: Published::of(&signing_keys(Algorithm::Es256, key), NOON.unix_timestamp()),
     }
 }

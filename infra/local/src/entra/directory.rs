@@ -1,0 +1,215 @@
+//! Who is in the tenant. Made on the first start and kept in `entra.json`: clients are configured with it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use identity::context::Random;
+use identity::keys::KeyFault;
+use identity::keys::signing::{SigningKey, SigningKeys};
+use identity::secret::Secret;
+use serde::{Deserialize, Serialize};
+use uuid::{Builder, Uuid};
+use zeroize::Zeroizing;
+
+/// The domain of user names; `.test` never is a real one (RFC 6761).
+pub(super) const DOMAIN: &str = "local.test";
+
+/// The stand-in cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{0}: not an https URL without a query")]
+    BaseUrl(String),
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("{}: not a directory this program wrote; restore it, or remove it to have a new one made", .0.display())]
+    Content(PathBuf),
+    #[error(transparent)]
+    Key(#[from] KeyFault),
+}
+
+/// The file's content.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Directory {
+    #[serde(with = "guid")]
+    pub(super) tenant: Uuid,
+    pub(super) user: User,
+    /// The client id of the app the user signs in with. A public client: it has no secret.
+    #[serde(with = "guid")]
+    pub(super) user_app: Uuid,
+    pub(super) service_principal: ServicePrincipal,
+    /// Three, in the form in which the service keeps its own. All are published, as Entra publishes keys
+    /// before it uses them.
+    signing_keys: Zeroizing<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct User {
+    #[serde(with = "guid")]
+    pub(super) object_id: Uuid,
+    pub(super) name: String,
+    /// The `sub` of the user's tokens; Entra makes one for each user and app.
+    pub(super) subject: String,
+    pub(super) password: Zeroizing<String>,
+    /// The only one there is: it never expires.
+    pub(super) refresh_token: Zeroizing<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServicePrincipal {
+    #[serde(with = "guid")]
+    pub(super) client_id: Uuid,
+    #[serde(with = "guid")]
+    pub(super) object_id: Uuid,
+    pub(super) client_secret: Zeroizing<String>,
+}
+
+/// Reads the file in `dir`, or makes it.
+pub(super) fn open(
+    dir: &Path,
+    random: &dyn Random,
+    generate: impl Fn() -> Result<SigningKey, KeyFault>,
+) -> Result<(Directory, SigningKeys), OpenError> {
+    let path = dir.join("entra.json");
+    let file_error = |source| OpenError::File { path: path.clone(), source };
+    let directory = match fs::read(&path).map(Zeroizing::new) {
+        // The decoder's own words are not used: they may quote the text.
+        Ok(text) => serde_json::from_slice(&text).map_err(|_| OpenError::Content(path.clone()))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let made = make(random, &SigningKeys::generate(1, generate)?)?;
+            write(&path, &made).map_err(file_error)?;
+            made
+        }
+        Err(source) => return Err(file_error(source)),
+    };
+    let keys = SigningKeys::parse(&Secret::new(directory.signing_keys.as_bytes().to_vec()));
+    let keys = keys.map_err(|_| OpenError::Content(path.clone()))?;
+    Ok((directory, keys))
+}
+
+fn make(random: &dyn Random, keys: &SigningKeys) -> Result<Directory, KeyFault> {
+    const UNWRITABLE: KeyFault = KeyFault::GENERATION;
+    let signing_keys = str::from_utf8(keys.to_document().expose()).map_err(|_| UNWRITABLE)?.to_owned();
+    let guid = || Builder::from_random_bytes(bytes(random)).into_uuid();
+    Ok(Directory {
+        tenant: guid(),
+        user: User {
+            object_id: guid(),
+            name: format!("user@{DOMAIN}"),
+            subject: text::<32>(random),
+            password: Zeroizing::new(text::<18>(random)),
+            refresh_token: Zeroizing::new(text::<48>(random)),
+        },
+        user_app: guid(),
+        service_principal: ServicePrincipal {
+            client_id: guid(),
+            object_id: guid(),
+            client_secret: Zeroizing::new(text::<30>(random)),
+        },
+        signing_keys: Zeroizing::new(signing_keys),
+    })
+}
+
+fn bytes<const N: usize>(random: &dyn Random) -> [u8; N] {
+    let mut bytes = [0; N];
+    random.fill(&mut bytes);
+    bytes
+}
+
+/// In the alphabet that needs no escaping anywhere: URL, form, header, shell.
+fn text<const N: usize>(random: &dyn Random) -> String {
+    URL_SAFE_NO_PAD.encode(bytes::<N>(random))
+}
+
+/// Written aside and renamed, so that a crash leaves the whole file or none. Only the owner may read it.
+fn write(path: &Path, directory: &Directory) -> io::Result<()> {
+    let text = Zeroizing::new(serde_json::to_vec_pretty(directory)?);
+    let aside = path.with_extension("json.new");
+    // One that a crash left may have other permissions.
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    fs::rename(&aside, path)
+}
+
+/// A GUID as its usual text.
+mod guid {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+    use uuid::Uuid;
+
+    pub(super) fn serialize<S: Serializer>(guid: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(guid)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(|_| D::Error::custom("not a GUID"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::super::tests::{BASE, open, scratch};
+    use super::*;
+
+    #[test]
+    fn it_is_made_once_and_kept() {
+        let dir = scratch("kept");
+        let made = open(&dir, BASE, 1).unwrap();
+        // Other randomness, and another port.
+        let kept = open(&dir, "https://localhost:9443/entra", 2).unwrap();
+        assert_eq!(kept.tenant(), made.tenant());
+        assert_eq!(kept.user_object_id(), made.user_object_id());
+        assert_eq!(kept.user_app_id(), made.user_app_id());
+        assert_eq!(kept.service_principal_object_id(), made.service_principal_object_id());
+        let secrets = ["AZURE_CLIENT_SECRET", "COMMUNICATION_MSAL_PASSWORD"];
+        let secret = |env: Vec<(&'static str, Zeroizing<String>)>| {
+            env.into_iter().filter(|(name, _)| secrets.contains(name)).collect::<Vec<_>>()
+        };
+        assert!(secret(kept.env()) == secret(made.env()));
+        assert_eq!(secret(made.env()).len(), 2);
+        assert!(secret(open(&scratch("others"), BASE, 2).unwrap().env()) != secret(made.env()));
+    }
+
+    #[test]
+    fn the_file_is_for_its_owner_alone() {
+        let dir = scratch("mode");
+        // Left by a crash, by a program that knew no better.
+        fs::write(dir.join("entra.json.new"), "").unwrap();
+        open(&dir, BASE, 1).unwrap();
+        let mode = fs::metadata(dir.join("entra.json")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(!dir.join("entra.json.new").exists());
+    }
+
+    #[test]
+    fn an_unreadable_file_is_refused_kept_and_not_quoted() {
+        let dir = scratch("unreadable");
+        let path = dir.join("entra.json");
+        open(&dir, BASE, 1).unwrap();
+        let good = fs::read_to_string(&path).unwrap();
+        let mut no_key: serde_json::Value = serde_json::from_str(&good).unwrap();
+        no_key["signing_keys"] = "hidden".into();
+        let mut no_guid: serde_json::Value = serde_json::from_str(&good).unwrap();
+        no_guid["tenant"] = "hidden".into();
+        for text in ["", "{\"hidden\":", &good[..good.len() - 3], &no_key.to_string(), &no_guid.to_string()] {
+            fs::write(&path, text).unwrap();
+            let refused = open(&dir, BASE, 1).err().unwrap();
+            assert!(matches!(refused, OpenError::Content(_)), "{refused}");
+            let said = format!("{refused} {refused:?}");
+            assert!(said.contains("entra.json") && !said.contains("hidden"), "{said}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What anyone may read: metadata, published keys, user realms.
+
+use identity::keys::Slot;
+use serde_json::{Value, json};
+
+use super::tokens::Version;
+use super::{Authority, DOMAIN, EntraStandIn};
+
+impl Authority<'_> {
+    /// Entra names its template where a document is for every tenant.
+    fn in_issuer(self, tenant: &str) -> &str {
+        match self {
+            Authority::Tenant => tenant,
+            Authority::Any(_) => "{tenantid}",
+        }
+    }
+}
+
+impl EntraStandIn {
+    pub(super) fn published(&self, authority: Authority<'_>, endpoint: &str) -> Option<Value> {
+        match endpoint {
+            ".well-known/openid-configuration" => Some(self.metadata(Version::One, authority)),
+            "v2.0/.well-known/openid-configuration" => Some(self.metadata(Version::Two, authority)),
+            "discovery/keys" => Some(self.key_set(Version::One, authority)),
+            "discovery/v2.0/keys" => Some(self.key_set(Version::Two, authority)),
+            _ => endpoint.strip_prefix("userrealm/").map(user_realm),
+        }
+    }
+
+    /// Who issues tokens of this version. Unlike in the cloud, on the authority's host in both.
+    pub(super) fn issuer(&self, version: Version, tenant: &str) -> String {
+        match version {
+            Version::One => format!("{}/{tenant}/", self.base),
+            Version::Two => format!("{}/{tenant}/v2.0", self.base),
+        }
+    }
+
+    fn metadata(&self, version: Version, authority: Authority<'_>) -> Value {
+        let tenant = self.directory.tenant.to_string();
+        let at = match authority {
+            Authority::Tenant => format!("{}/{tenant}", self.base),
+            Authority::Any(name) => format!("{}/{name}", self.base),
+        };
+        let (oauth2, keys) = match version {
+            Version::One => ("oauth2", "discovery/keys"),
+            Version::Two => ("oauth2/v2.0", "discovery/v2.0/keys"),
+        };
+        json!({
+            "issuer": self.issuer(version, authority.in_issuer(&tenant)),
+            // MSAL refuses metadata without it. Nothing is there.
+            "authorization_endpoint": format!("{at}/{oauth2}/authorize"),
+            "token_endpoint": format!("{at}/{oauth2}/token"),
+            "jwks_uri": format!("{at}/{keys}"),
+            "grant_types_supported": ["client_credentials", "password", "refresh_token"],
+            "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
+            "response_types_supported": ["id_token"],
+            "scopes_supported": ["openid", "profile", "email", "offline_access"],
+            "subject_types_supported": ["pairwise"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+        })
+    }
+
+    /// The public halves, with the members of Entra: no `alg`, and only at the version 2.0 endpoint the
+    /// issuer each key may sign for.
+    pub(super) fn key_set(&self, version: Version, authority: Authority<'_>) -> Value {
+        let tenant = self.directory.tenant.to_string();
+        let issuer = self.issuer(Version::Two, authority.in_issuer(&tenant));
+        let published = |slot| {
+            let mut key = serde_json::to_value(self.keys.of(slot).jwk()).unwrap_or_default();
+            if let Some(members) = key.as_object_mut() {
+                members.remove("alg");
+                if version == Version::Two {
+                    members.insert("issuer".to_owned(), issuer.as_str().into());
+                }
+            }
+            key
+        };
+        json!({"keys": Slot::ALL.map(published)})
+    }
+}
+
+/// Where a user's password is checked: here, or nobody knows.
+fn user_realm(user: &str) -> Value {
+    let user = user.to_ascii_lowercase();
+    let at = user.strip_suffix(DOMAIN).unwrap_or_default();
+    let ours = at.ends_with('@') || at.ends_with("%40");
+    let (account, domain) = if ours { ("Managed", Some(DOMAIN)) } else { ("Unknown", None) };
+    json!({"ver": "1.0", "account_type": account, "domain_name": domain})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{BASE, stand_in};
+    use super::*;
+
+    fn members(value: &Value) -> Vec<&str> {
+        value.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn metadata_leads_to_the_endpoints_of_its_version() {
+        let stand_in = stand_in("metadata");
+        let own = stand_in.tenant().to_string();
+        for (version, prefix, oauth2, keys) in [
+            (Version::One, "", "oauth2/token", "discovery/keys"),
+            (Version::Two, "v2.0/", "oauth2/v2.0/token", "discovery/v2.0/keys"),
+        ] {
+            for (at, tenant, authority) in [
+                (own.as_str(), own.as_str(), Authority::Tenant),
+                ("organizations", "{tenantid}", Authority::Any("organizations")),
+            ] {
+                let endpoint = format!("{prefix}.well-known/openid-configuration");
+                let metadata = stand_in.published(authority, &endpoint).unwrap();
+                assert_eq!(metadata["issuer"], stand_in.issuer(version, tenant));
+                assert_eq!(metadata["token_endpoint"], format!("{BASE}/{at}/{oauth2}"));
+                assert_eq!(metadata["jwks_uri"], format!("{BASE}/{at}/{keys}"));
+                assert_eq!(stand_in.published(authority, keys), Some(stand_in.key_set(version, authority)));
+            }
+        }
+        assert_eq!(stand_in.issuer(Version::One, "t"), format!("{BASE}/t/"));
+        assert_eq!(stand_in.issuer(Version::Two, "t"), format!("{BASE}/t/v2.0"));
+    }
+
+    #[test]
+    fn published_keys_have_the_members_of_entra_and_no_private_ones() {
+        let stand_in = stand_in("keys");
+        let issuer = format!("{BASE}/{}/v2.0", stand_in.tenant());
+        for (version, authority, expected, issuer) in [
+            (Version::One, Authority::Tenant, vec!["e", "kid", "kty", "n", "use"], None),
+            (
+                Version::Two,
+                Authority::Tenant,
+                vec!["e", "issuer", "kid", "kty", "n", "use"],
+                Some(issuer.as_str()),
+            ),
+            (
+                Version::Two,
+                Authority::Any("common"),
+                vec!["e", "issuer", "kid", "kty", "n", "use"],
+                Some("https://localhost:8443/entra/{tenantid}/v2.0"),
+            ),
+        ] {
+            let set = stand_in.key_set(version, authority);
+            for key in set["keys"].as_array().unwrap() {
+                assert_eq!(members(key), expected);
+                assert_eq!((&key["kty"], &key["use"]), (&"RSA".into(), &"sig".into()));
+                assert_eq!(key.get("issuer").and_then(Value::as_str), issuer);
+            }
+            assert_eq!(set["keys"].as_array().unwrap().len(), 3);
+        }
+    }
+
+    #[test]
+    fn users_of_the_domain_have_their_password_here() {
+        for (user, account) in [
+            ("user@local.test", "Managed"),
+            ("User%40LOCAL.TEST", "Managed"),
+            ("user@example.com", "Unknown"),
+            ("user@notlocal.test", "Unknown"),
+            ("", "Unknown"),
+        ] {
+            assert_eq!(user_realm(user)["account_type"], account, "{user}");
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The token endpoints: who asks, by which grant, and what is answered.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::EntraStandIn;
+use super::apis::{Access, Asked};
+use super::refusal::Refusal;
+use super::tokens::{Client, Subject, Version};
+
+/// The members of a request, those of the query first. The first of a name counts.
+struct Form(Vec<(String, Zeroizing<String>)>);
+
+impl Form {
+    fn parse(query: &str, body: &[u8]) -> Self {
+        let members = form_urlencoded::parse(query.as_bytes()).chain(form_urlencoded::parse(body));
+        Self(members.map(|(name, value)| (name.into_owned(), Zeroizing::new(value.into_owned()))).collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn required(&self, name: &str) -> Result<&str, Refusal> {
+        self.get(name).ok_or_else(|| Refusal::missing(name))
+    }
+}
+
+impl EntraStandIn {
+    pub(super) fn token(
+        &self,
+        endpoint: Version,
+        query: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Value, Refusal> {
+        let form = Form::parse(query, body);
+        let grant = form.required("grant_type")?;
+        let client = self.client(&form, headers)?;
+        let subject = self.subject(grant, &form, client)?;
+        let asked = match endpoint {
+            Version::One => {
+                let access = Access::of_resource(form.required("resource")?)?;
+                Asked { access, openid: false, offline: true }
+            }
+            Version::Two => Asked::parse(form.required("scope")?)?,
+        };
+        if matches!(subject, Subject::Service(_)) && !asked.access.default {
+            return Err(Refusal::not_by_default());
+        }
+        self.answer(endpoint, &form, client, subject, &asked)
+    }
+
+    /// Which app asks, by `client_secret_basic`, `client_secret_post`, or without a secret.
+    fn client(&self, form: &Form, headers: &HeaderMap) -> Result<Client, Refusal> {
+        let basic = headers.get(AUTHORIZATION).and_then(|header| basic(header.to_str().ok()?));
+        let (id, secret) = match &basic {
+            Some((id, secret)) => (id.as_str(), Some(secret.as_str())),
+            None => (form.required("client_id")?, form.get("client_secret")),
+        };
+        let principal = &self.directory.service_principal;
+        let unknown = || Refusal::unknown_client(id, self.directory.tenant);
+        let id: Uuid = id.parse().map_err(|_| unknown())?;
+        if id == self.directory.user_app {
+            return match secret {
+                None => Ok(Client { id, confidential: false }),
+                Some(_) => Err(Refusal::secret_of_public_client()),
+            };
+        }
+        if id != principal.client_id {
+            return Err(unknown());
+        }
+        match secret {
+            Some(secret) if secret == principal.client_secret.as_str() => {
+                Ok(Client { id, confidential: true })
+            }
+            Some(_) => Err(Refusal::wrong_secret(id)),
+            None => Err(Refusal::no_secret()),
+        }
+    }
+
+    /// For whom it asks.
+    fn subject(&self, grant: &str, form: &Form, client: Client) -> Result<Subject<'_>, Refusal> {
+        let user = &self.directory.user;
+        match grant {
+            "client_credentials" if client.confidential => {
+                Ok(Subject::Service(&self.directory.service_principal))
+            }
+            "client_credentials" => Err(Refusal::public_client_alone()),
+            "password" => {
+                let name = form.required("username")?;
+                let password = form.required("password")?;
+                if !name.eq_ignore_ascii_case(&user.name) {
+                    return Err(Refusal::unknown_user(name, self.directory.tenant));
+                }
+                if password != user.password.as_str() {
+                    return Err(Refusal::wrong_password());
+                }
+                Ok(Subject::User(user))
+            }
+            "refresh_token" if form.required("refresh_token")? == user.refresh_token.as_str() => {
+                Ok(Subject::User(user))
+            }
+            "refresh_token" => Err(Refusal::wrong_refresh_token()),
+            other => Err(Refusal::unsupported_grant(other)),
+        }
+    }
+
+    fn answer(
+        &self,
+        endpoint: Version,
+        form: &Form,
+        client: Client,
+        subject: Subject<'_>,
+        asked: &Asked,
+    ) -> Result<Value, Refusal> {
+        let version = match form.get("token_version") {
+            Some("2") => Version::Two,
+            _ => Version::One,
+        };
+        let life = self.life();
+        let seconds = life.expires - self.clock.now().unix_timestamp();
+        let token = self.access_token(version, &asked.access, client, subject, life)?;
+        let mut answer = Map::new();
+        let mut say = |name: &str, value: Value| answer.insert(name.to_owned(), value);
+        say("token_type", "Bearer".into());
+        say("access_token", token.as_str().into());
+        match endpoint {
+            // Numbers as text.
+            Version::One => {
+                say("expires_in", seconds.to_string().into());
+                say("ext_expires_in", seconds.to_string().into());
+                say("expires_on", life.expires.to_string().into());
+                say("not_before", life.not_before.to_string().into());
+                say("resource", asked.access.resource.as_str().into());
+            }
+            Version::Two => {
+                say("expires_in", seconds.into());
+                say("ext_expires_in", seconds.into());
+            }
+        }
+        if let Subject::User(user) = subject {
+            let scope = match endpoint {
+                Version::One => asked.access.permissions.join(" "),
+                Version::Two => asked.access.scopes(),
+            };
+            say("scope", scope.into());
+            if asked.offline {
+                say("refresh_token", user.refresh_token.as_str().into());
+            }
+            if asked.openid {
+                say("id_token", self.id_token(client, user, form.get("nonce"), life)?.as_str().into());
+            }
+            if form.get("client_info") == Some("1") {
+                // How MSAL names accounts in its cache.
+                let (user, tenant) = (user.object_id.to_string(), self.directory.tenant.to_string());
+                say(
+                    "client_info",
+                    URL_SAFE_NO_PAD.encode(json!({"uid": user, "utid": tenant}).to_string()).into(),
+                );
+            }
+        }
+        Ok(answer.into())
+    }
+}
+
+/// The id and secret of `client_secret_basic` (RFC 6749 section 2.3.1). Ours need no escapes.
+fn basic(header: &str) -> Option<(String, Zeroizing<String>)> {
+    let (scheme, encoded) = header.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("Basic") {
+        return None;
+    }
+    let text = Zeroizing::new(STANDARD.decode(encoded.trim()).ok()?);
+    let (id, secret) = str::from_utf8(&text).ok()?.split_once(':')?;
+    Some((id.to_owned(), Zeroizing::new(secret.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Method};
+    use serde_json::from_slice;
+
+    use super::super::tests::stand_in;
+    use super::*;
+
+    const V1: &str = "oauth2/token";
+    const V2: &str = "oauth2/v2.0/token";
+    const RESOURCE: &str = "https://communication.azure.com/";
+    const SCOPE: &str = "https://communication.azure.com//.default";
+
+    fn post(
+        stand_in: &EntraStandIn,
+        endpoint: &str,
+        headers: &HeaderMap,
+        members: &[(&str, &str)],
+    ) -> (u16, Value) {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(members).finish();
+        let target = format!("/entra/{}/{endpoint}", stand_in.tenant());
+        let response = stand_in.handle(&Method::POST, &target, headers, body.as_bytes());
+        (response.status().as_u16(), from_slice(response.body()).unwrap())
+    }
+
+    fn claims(token: &Value) -> Value {
+        let payload = token.as_str().unwrap().split('.').nth(1).unwrap();
+        from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_service_principal_gets_tokens_at_both_endpoints_in_both_versions() {
+        let stand_in = stand_in("service");
+        let principal = &stand_in.directory.service_principal;
+        let (id, secret) = (principal.client_id.to_string(), principal.client_secret.as_str());
+        let basic = STANDARD.encode(format!("{id}:{secret}"));
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("basic {basic}")).unwrap());
+        for (endpoint, name, value) in [(V1, "resource", RESOURCE), (V2, "scope", SCOPE)] {
+            for (asked, version) in [("", "1.0"), ("1", "1.0"), ("2", "2.0")] {
+                let grant = [("grant_type", "client_credentials"), (name, value), ("token_version", asked)];
+                let posted = [&grant[..], &[("client_id", &id), ("client_secret", secret)]].concat();
+                for (headers, members) in [(&headers, &grant[..]), (&HeaderMap::new(), &posted)] {
+                    let (status, answer) = post(&stand_in, endpoint, headers, members);
+                    assert_eq!(status, 200, "{answer}");
+                    assert_eq!(claims(&answer["access_token"])["ver"], version);
+                    assert_eq!(answer["expires_in"].is_string(), endpoint == V1);
+                    for absent in ["id_token", "refresh_token", "scope", "client_info"] {
+                        assert!(answer.get(absent).is_none(), "{absent}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_user_gets_what_was_asked_for() {
+        let stand_in = stand_in("user");
+        let (app, user) = (stand_in.user_app_id().to_string(), &stand_in.directory.user);
+        let grant = [
+            ("grant_type", "password"),
+            ("client_id", app.as_str()),
+            ("username", "USER@local.test"),
+            ("password", user.password.as_str()),
+        ];
+        let teams = "https://auth.msft.communication.azure.com/Teams.ManageCalls";
+        let (status, little) =
+            post(&stand_in, V2, &HeaderMap::new(), &[&grant[..], &[("scope", teams)]].concat());
+        assert_eq!((status, &little["scope"]), (200, &teams.into()));
+        for absent in ["id_token", "refresh_token", "client_info"] {
+            assert!(little.get(absent).is_none(), "{absent}");
+        }
+        let scope = format!("{teams} openid profile offline_access");
+        let more = [("scope", scope.as_str()), ("client_info", "1"), ("nonce", "n")];
+        let (_, much) = post(&stand_in, V2, &HeaderMap::new(), &[&grant[..], &more].concat());
+        let id = claims(&much["id_token"]);
+        assert_eq!((&id["aud"], &id["nonce"]), (&app.as_str().into(), &"n".into()));
+        assert_eq!(id["oid"], claims(&much["access_token"])["oid"]);
+        assert!(much["client_info"].is_string());
+        let refresh = [
+            ("grant_type", "refresh_token"),
+            ("client_id", &app),
+            ("refresh_token", much["refresh_token"].as_str().unwrap()),
+            ("scope", "https://communication.azure.com/clients/Chat"),
+        ];
+        let (status, other) = post(&stand_in, V2, &HeaderMap::new(), &refresh);
+        assert_eq!((status, &claims(&other["access_token"])["scp"]), (200, &"Chat".into()));
+    }
+
+    #[test]
+    fn refusals_have_the_codes_of_entra() {
+        let stand_in = stand_in("refused");
+        let (principal, user) = (&stand_in.directory.service_principal, &stand_in.directory.user);
+        let (id, secret) = (principal.client_id.to_string(), principal.client_secret.as_str());
+        let (app, password) = (stand_in.user_app_id().to_string(), user.password.as_str());
+        let whole = [
+            ("grant_type", "client_credentials"),
+            ("client_id", id.as_str()),
+            ("client_secret", secret),
+            ("scope", SCOPE),
+            ("username", "user@local.test"),
+            ("password", password),
+        ];
+        let chat = "https://communication.azure.com/clients/Chat";
+        // Each changes some members; an empty value leaves the member out.
+        for (changes, status, error, code) in [
+            (vec![("grant_type", "")], 400, "invalid_request", 900_144),
+            (vec![("client_id", "")], 400, "invalid_request", 900_144),
+            (vec![("scope", "")], 400, "invalid_request", 900_144),
+            (vec![("grant_type", "authorization_code")], 400, "unsupported_grant_type", 70_003),
+            (vec![("client_id", "nobody")], 400, "unauthorized_client", 700_016),
+            (
+                vec![("client_id", "00000000-0000-0000-0000-000000000000")],
+                400,
+                "unauthorized_client",
+                700_016,
+            ),
+            (vec![("client_secret", "wrong")], 401, "invalid_client", 7_000_215),
+            (vec![("client_secret", "")], 401, "invalid_client", 7_000_218),
+            (vec![("client_id", app.as_str())], 401, "invalid_client", 700_025),
+            (vec![("client_id", app.as_str()), ("client_secret", "")], 401, "invalid_client", 7_000_216),
+            (vec![("scope", chat)], 400, "invalid_scope", 1_002_012),
+            (vec![("scope", "https://graph.microsoft.com/.default")], 400, "invalid_resource", 500_011),
+            (vec![("grant_type", "password"), ("password", "wrong")], 400, "invalid_grant", 50_126),
+            (vec![("grant_type", "password"), ("username", "a@local.test")], 400, "invalid_grant", 50_034),
+            (vec![("grant_type", "password"), ("username", "")], 400, "invalid_request", 900_144),
+            (vec![("grant_type", "refresh_token"), ("refresh_token", "wrong")], 400, "invalid_grant", 70_000),
+        ] {
+            let mut members = whole.to_vec();
+            members.retain(|(name, _)| !changes.iter().any(|(changed, _)| changed == name));
+            members.extend(changes.iter().filter(|(_, value)| !value.is_empty()));
+            let mut headers = HeaderMap::new();
+            let correlation = "6f4a2bfb-62a4-4a7c-a2bb-7f4dbe3b0a43";
+            headers.insert("client-request-id", HeaderValue::from_static(correlation));
+            let (got, answer) = post(&stand_in, V2, &headers, &members);
+            assert_eq!(
+                (got, &answer["error"], &answer["error_codes"]),
+                (status, &error.into(), &json!([code]))
+            );
+            let description = answer["error_description"].as_str().unwrap();
+            assert!(description.starts_with(&format!("AADSTS{code}: ")), "{description}");
+            assert_eq!(
+                (&answer["correlation_id"], &answer["timestamp"]),
+                (&correlation.into(), &"2024-03-01 12:00:00Z".into())
+            );
+            assert!(!description.contains(secret) && !description.contains(password), "{description}");
+        }
+    }
+}

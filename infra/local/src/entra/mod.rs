@@ -1,0 +1,375 @@
+//! A stand-in for Microsoft Entra ID, for development: MSAL and azure-identity clients get real signed
+//! tokens from it, without a tenant in the cloud.
+//!
+//! It is no identity provider. Every secret it knows lies in one file of the state directory, and whoever
+//! reads the `env` file signs in. There is one tenant with one user, one public client and one service
+//! principal. There is no consent, no conditional access and no sign-in page: every permission an API has
+//! is granted to who asks. Nothing expires or is revoked but the tokens themselves.
+//!
+//! What it says on the wire is what Entra says, as far as these clients and a verifier of access tokens can
+//! tell, with three differences:
+//!
+//! - its issuers are `<base>/<tenant>/v2.0` and `<base>/<tenant>/`; Entra's own version 1.0 issuer is on
+//!   another host;
+//! - like Entra for Microsoft's own APIs it issues version 1.0 access tokens at both endpoints, but version
+//!   2.0 to a request with `token_version=2` among its form members or query parameters: tests need both;
+//! - the authorization endpoint that clients insist to find in the metadata is not served.
+//!
+//! It does no network I/O: the gateway hands it requests, and [`EntraStandIn::document`] reads it from
+//! inside the process.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`directory`] | who is in the tenant, kept in `entra.json` |
+//! | [`apis`] | which APIs tokens are for, their permissions, how scopes ask for them |
+//! | [`grants`] | the token endpoints |
+//! | [`tokens`] | claims and signatures |
+//! | [`documents`] | metadata, published keys, user realms |
+//! | [`refusal`] | the errors, with Entra's codes |
+
+mod apis;
+mod directory;
+mod documents;
+mod grants;
+mod refusal;
+mod tokens;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
+use identity::context::{Clock, Random};
+use identity::keys::KeyFault;
+use identity::keys::signing::{SigningKey, SigningKeys};
+use serde_json::Value;
+use uuid::{Builder, Uuid};
+use zeroize::Zeroizing;
+
+pub use directory::OpenError;
+use directory::{DOMAIN, Directory};
+use refusal::Refusal;
+use tokens::Version;
+
+/// The stand-in: one tenant.
+pub struct EntraStandIn {
+    base: String,
+    /// The path of `base`, without a slash at its end.
+    prefix: String,
+    directory: Directory,
+    keys: SigningKeys,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+/// Which tenant a path names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Authority<'a> {
+    Tenant,
+    /// `common` or `organizations`: whichever tenant the user belongs to.
+    Any(&'a str),
+}
+
+impl EntraStandIn {
+    /// Reads `entra.json` in `dir`, making it on the first start with `generate` for RSA keys. `base_url` is
+    /// what clients know as the authority host, like `https://localhost:8443/entra`.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(
+        dir: &Path,
+        base_url: &str,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        generate: impl Fn() -> Result<SigningKey, KeyFault>,
+    ) -> Result<Self, OpenError> {
+        let base = base_url.trim_end_matches('/').to_owned();
+        let uri: Uri = base.parse().map_err(|_| OpenError::BaseUrl(base_url.to_owned()))?;
+        if uri.scheme_str() != Some("https") || uri.query().is_some() {
+            return Err(OpenError::BaseUrl(base_url.to_owned()));
+        }
+        let prefix = uri.path().trim_end_matches('/').to_owned();
+        let (directory, keys) = directory::open(dir, random.as_ref(), generate)?;
+        Ok(Self { base, prefix, directory, keys, clock, random })
+    }
+
+    /// Whether requests for this path are for [`Self::handle`].
+    ///
+    /// Besides what is under the base URL, that is what names the tenant at the root: MSAL for Python asks
+    /// for user realms there, and MSAL for Java with an authority that is the host and the tenant alone.
+    #[must_use]
+    pub fn answers(&self, path: &str) -> bool {
+        self.within(path).is_some()
+    }
+
+    /// What follows the base URL's path, or the root.
+    fn within<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let under = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix('/');
+        let named = |rest: &&str| rest.split('/').next().is_some_and(|name| self.authority(name).is_some());
+        let at_root = || under("").filter(named);
+        if self.prefix.is_empty() { at_root() } else { under(&self.prefix).or_else(at_root) }
+    }
+
+    fn authority<'a>(&self, name: &'a str) -> Option<Authority<'a>> {
+        match name {
+            "common" | "organizations" => Some(Authority::Any(name)),
+            _ => (name.parse() == Ok(self.directory.tenant)).then_some(Authority::Tenant),
+        }
+    }
+
+    /// Answers a request. `target` is its path with its query.
+    #[must_use]
+    pub fn handle(&self, method: &Method, target: &str, headers: &HeaderMap, body: &[u8]) -> Response<Bytes> {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        match self.route(method, path, query, headers, body) {
+            Ok(Some(document)) => json(StatusCode::OK, &document),
+            Ok(None) => status(StatusCode::NOT_FOUND),
+            Err(refusal) => {
+                let correlation =
+                    headers.get("client-request-id").and_then(|id| id.to_str().ok()?.parse().ok());
+                let correlation = correlation.unwrap_or_else(|| self.guid());
+                json(refusal.status(), &refusal.to_json(self.clock.now(), self.guid(), correlation))
+            }
+        }
+    }
+
+    fn route(
+        &self,
+        method: &Method,
+        path: &str,
+        query: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Option<Value>, Refusal> {
+        let Some(rest) = self.within(path) else { return Ok(None) };
+        let (authority, endpoint) = match rest.split_once('/') {
+            // MSAL for Java takes the base URL's path for the tenant, and drops the tenant.
+            Some(("oauth2", _)) => (Authority::Any("organizations"), rest),
+            Some((tenant, endpoint)) => {
+                (self.authority(tenant).ok_or_else(|| Refusal::unknown_tenant(tenant))?, endpoint)
+            }
+            None => return Ok(None),
+        };
+        let token = |endpoint| {
+            if method == Method::POST {
+                self.token(endpoint, query, headers, body).map(Some)
+            } else {
+                Err(Refusal::not_posted(method))
+            }
+        };
+        match endpoint {
+            "oauth2/token" => token(Version::One),
+            "oauth2/v2.0/token" => token(Version::Two),
+            _ if method == Method::GET => Ok(self.published(authority, endpoint)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The document a GET of this absolute URL answers: metadata or keys.
+    #[must_use]
+    pub fn document(&self, url: &str) -> Option<Bytes> {
+        let (tenant, endpoint) = url.strip_prefix(&self.base)?.strip_prefix('/')?.split_once('/')?;
+        let document = self.published(self.authority(tenant)?, endpoint)?;
+        Some(document.to_string().into())
+    }
+
+    /// The tenant's published keys, as `discovery/v2.0/keys` answers them.
+    #[must_use]
+    pub fn jwks_json(&self) -> String {
+        self.key_set(Version::Two, Authority::Tenant).to_string()
+    }
+
+    /// The base URL, without a slash at its end: what verifiers and clients are configured with.
+    #[must_use]
+    pub fn base_url(&self) -> &str {
+        &self.base
+    }
+
+    /// The tenant's id.
+    #[must_use]
+    pub fn tenant(&self) -> Uuid {
+        self.directory.tenant
+    }
+
+    /// The object id of the service principal, the `oid` of its tokens.
+    #[must_use]
+    pub fn service_principal_object_id(&self) -> Uuid {
+        self.directory.service_principal.object_id
+    }
+
+    /// The object id of the user.
+    #[must_use]
+    pub fn user_object_id(&self) -> Uuid {
+        self.directory.user.object_id
+    }
+
+    /// The client id of the public client that the user signs in with.
+    #[must_use]
+    pub fn user_app_id(&self) -> Uuid {
+        self.directory.user_app
+    }
+
+    /// What clients and the tests of the Azure SDKs read from the environment. Secret.
+    #[must_use]
+    pub fn env(&self) -> Vec<(&'static str, Zeroizing<String>)> {
+        let Directory { tenant, user, service_principal, user_app, .. } = &self.directory;
+        let value = |text: &str| Zeroizing::new(text.to_owned());
+        let mut env = vec![
+            ("AZURE_AUTHORITY_HOST", value(&self.base)),
+            ("AZURE_TENANT_ID", value(&tenant.to_string())),
+            ("AZURE_CLIENT_ID", value(&service_principal.client_id.to_string())),
+            ("AZURE_CLIENT_SECRET", service_principal.client_secret.clone()),
+            ("COMMUNICATION_M365_AAD_AUTHORITY", value(&self.base)),
+            ("COMMUNICATION_M365_AAD_TENANT", value(&tenant.to_string())),
+            ("COMMUNICATION_M365_APP_ID", value(&user_app.to_string())),
+            ("COMMUNICATION_M365_REDIRECT_URI", value("http://localhost")),
+            ("COMMUNICATION_M365_SCOPE", value("https://auth.msft.communication.azure.com/.default")),
+            ("COMMUNICATION_MSAL_USERNAME", value(&user.name)),
+            ("COMMUNICATION_MSAL_PASSWORD", user.password.clone()),
+        ];
+        if let Ok(token) = self.expired_teams_token() {
+            env.push(("COMMUNICATION_EXPIRED_TEAMS_TOKEN", token));
+        }
+        env
+    }
+
+    fn random_bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.random.fill(&mut bytes);
+        bytes
+    }
+
+    fn guid(&self) -> Uuid {
+        Builder::from_random_bytes(self.random_bytes()).into_uuid()
+    }
+}
+
+fn json(status: StatusCode, document: &Value) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(document.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-cache"));
+    response
+}
+
+fn status(status: StatusCode) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use identity::keys::Algorithm;
+    use identity::testing::{self, FrozenClock, SeededRandom};
+    use serde_json::from_slice;
+
+    use super::*;
+
+    pub(super) const BASE: &str = "https://localhost:8443/entra";
+
+    /// An empty directory of this test's own.
+    pub(super) fn scratch(test: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("entra-{}-{test}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    pub(super) fn open(dir: &Path, base_url: &str, seed: u64) -> Result<EntraStandIn, OpenError> {
+        let (clock, random) = (FrozenClock::at_noon(), Arc::new(SeededRandom::new(seed)));
+        EntraStandIn::open(dir, base_url, clock, random, || Ok(testing::signing_key(Algorithm::Rs256, 0)))
+    }
+
+    pub(super) fn stand_in(test: &str) -> EntraStandIn {
+        open(&scratch(test), BASE, 1).unwrap()
+    }
+
+    fn get(stand_in: &EntraStandIn, target: &str) -> (u16, Value) {
+        let response = stand_in.handle(&Method::GET, target, &HeaderMap::new(), b"");
+        (response.status().as_u16(), from_slice(response.body()).unwrap_or_default())
+    }
+
+    #[test]
+    fn the_base_url_is_an_https_url() {
+        let dir = scratch("base");
+        for base in
+            ["", "localhost:8443/entra", "http://localhost/entra", "https://localhost/entra?a=b", "/entra"]
+        {
+            assert!(matches!(open(&dir, base, 1), Err(OpenError::BaseUrl(_))), "{base}");
+        }
+        assert_eq!(open(&dir, "https://localhost:8443/entra/", 1).unwrap().base_url(), BASE);
+    }
+
+    #[test]
+    fn it_answers_under_its_base_and_for_its_tenant_at_the_root() {
+        let dir = scratch("answers");
+        let below = open(&dir, BASE, 1).unwrap();
+        let at_root = open(&dir, "https://localhost:8443", 1).unwrap();
+        let tenant = below.tenant();
+        for (path, with_base, without) in [
+            ("/entra/anything/at/all", true, false),
+            ("/entra", false, false),
+            ("/entrance/common", false, false),
+            ("/common/userrealm/a", true, true),
+            ("/organizations/oauth2/v2.0/token", true, true),
+            (&format!("/{tenant}/oauth2/v2.0/token"), true, true),
+            ("/00000000-0000-0000-0000-000000000000/oauth2/v2.0/token", false, false),
+            ("/identities", false, false),
+            ("/", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!((below.answers(path), at_root.answers(path)), (with_base, without), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_apart_from_who() {
+        let stand_in = stand_in("routes");
+        let tenant = stand_in.tenant();
+        assert_eq!(get(&stand_in, &format!("/entra/{tenant}/oauth2/v2.0/authorize")).0, 404);
+        assert_eq!(get(&stand_in, "/entra/").0, 404);
+        assert_eq!(get(&stand_in, "/elsewhere").0, 404);
+        let (status, refused) = get(&stand_in, "/entra/consumers/discovery/keys");
+        assert_eq!((status, &refused["error_codes"][0]), (400, &90_002.into()));
+        let (status, refused) = get(&stand_in, "/entra/common/oauth2/token");
+        assert_eq!((status, &refused["error_codes"][0]), (400, &900_561.into()));
+        let (status, refused) = get(&stand_in, "/entra/oauth2/v2.0/token");
+        assert_eq!((status, &refused["error_codes"][0]), (400, &900_561.into()));
+    }
+
+    #[test]
+    fn a_document_is_what_a_get_of_its_url_answers() {
+        let stand_in = stand_in("document");
+        let tenant = stand_in.tenant();
+        for path in ["v2.0/.well-known/openid-configuration", "discovery/v2.0/keys", "discovery/keys"] {
+            let document = stand_in.document(&format!("{BASE}/{tenant}/{path}")).unwrap();
+            let answered = get(&stand_in, &format!("/entra/{tenant}/{path}"));
+            assert_eq!(answered, (200, from_slice(&document).unwrap()));
+        }
+        let keys = stand_in.document(&format!("{BASE}/{tenant}/discovery/v2.0/keys")).unwrap();
+        assert_eq!(stand_in.jwks_json(), str::from_utf8(&keys).unwrap());
+        for url in [
+            format!("{BASE}x/{tenant}/discovery/keys"),
+            format!("{BASE}/{tenant}/oauth2/token"),
+            format!("https://login.microsoftonline.com/{tenant}/discovery/keys"),
+        ] {
+            assert!(stand_in.document(&url).is_none(), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_environment_names_each_variable_once_and_needs_no_quoting() {
+        let env = stand_in("env").env();
+        for (name, value) in &env {
+            assert_eq!(env.iter().filter(|(other, _)| other == name).count(), 1, "{name}");
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@".contains(c);
+            assert!(!value.is_empty() && value.chars().all(plain), "{name}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Claims and signatures: access tokens of both versions, and id tokens.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use identity::keys::{KeyFault, Slot};
+use serde_json::{Map, Value, json};
+use time::Duration;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::EntraStandIn;
+use super::apis::Access;
+use super::directory::{ServicePrincipal, User};
+
+/// The versions of endpoints and tokens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    One,
+    Two,
+}
+
+/// Which app asks.
+#[derive(Clone, Copy)]
+pub(super) struct Client {
+    pub(super) id: Uuid,
+    /// It has shown its secret.
+    pub(super) confidential: bool,
+}
+
+/// For whom it asks.
+#[derive(Clone, Copy)]
+pub(super) enum Subject<'a> {
+    /// For itself.
+    Service(&'a ServicePrincipal),
+    User(&'a User),
+}
+
+/// When a token is good, in seconds of the epoch.
+#[derive(Clone, Copy)]
+pub(super) struct Life {
+    pub(super) not_before: i64,
+    pub(super) expires: i64,
+}
+
+/// Entra dates tokens back so much, for machines whose clock is behind.
+const BACKDATED: i64 = 300;
+
+impl Version {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::One => "1.0",
+            Self::Two => "2.0",
+        }
+    }
+}
+
+impl EntraStandIn {
+    /// From now, for 60 to 90 minutes, as chance will have it.
+    pub(super) fn life(&self) -> Life {
+        let now = self.clock.now().unix_timestamp();
+        let more = u16::from_be_bytes(self.random_bytes()) % 1801;
+        Life { not_before: now - BACKDATED, expires: now + 3_600 + i64::from(more) }
+    }
+
+    pub(super) fn access_token(
+        &self,
+        version: Version,
+        access: &Access,
+        client: Client,
+        subject: Subject<'_>,
+        life: Life,
+    ) -> Result<Zeroizing<String>, KeyFault> {
+        let audience = match version {
+            Version::One => &access.resource,
+            Version::Two => access.api.app_id,
+        };
+        let mut claims = self.claims(version, audience, subject, life);
+        let (app, proof) = match version {
+            Version::One => ("appid", "appidacr"),
+            Version::Two => ("azp", "azpacr"),
+        };
+        let mut say = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+        say(app, client.id.to_string().into());
+        say(proof, if client.confidential { "1" } else { "0" }.into());
+        match (subject, version) {
+            (Subject::Service(_), _) => {
+                say("idtyp", "app".into());
+            }
+            (Subject::User(user), Version::One) => {
+                say("scp", access.permissions.join(" ").into());
+                say("acr", "1".into());
+                say("amr", json!(["pwd"]));
+                say("unique_name", user.name.as_str().into());
+                say("upn", user.name.as_str().into());
+            }
+            (Subject::User(user), Version::Two) => {
+                say("scp", access.permissions.join(" ").into());
+                say("preferred_username", user.name.as_str().into());
+            }
+        }
+        self.sign(&claims)
+    }
+
+    /// What tells the client who has signed in.
+    pub(super) fn id_token(
+        &self,
+        client: Client,
+        user: &User,
+        nonce: Option<&str>,
+        life: Life,
+    ) -> Result<Zeroizing<String>, KeyFault> {
+        let audience = client.id.to_string();
+        let mut claims = self.claims(Version::Two, &audience, Subject::User(user), life);
+        claims.insert("preferred_username".to_owned(), user.name.as_str().into());
+        if let Some(nonce) = nonce {
+            claims.insert("nonce".to_owned(), nonce.into());
+        }
+        self.sign(&claims)
+    }
+
+    /// A token of the user for the Teams exchange that was good until an hour ago.
+    pub(super) fn expired_teams_token(&self) -> Result<Zeroizing<String>, KeyFault> {
+        let Ok(access) = Access::of_resource("https://auth.msft.communication.azure.com") else {
+            return Err(KeyFault::GENERATION);
+        };
+        let expires = (self.clock.now() - Duration::HOUR).unix_timestamp();
+        let life = Life { not_before: expires - 3_600 - BACKDATED, expires };
+        let client = Client { id: self.directory.user_app, confidential: false };
+        self.access_token(Version::One, &access, client, Subject::User(&self.directory.user), life)
+    }
+
+    /// What all tokens say.
+    fn claims(
+        &self,
+        version: Version,
+        audience: &str,
+        subject: Subject<'_>,
+        life: Life,
+    ) -> Map<String, Value> {
+        let tenant = self.directory.tenant.to_string();
+        let (object, subject, name) = match subject {
+            Subject::Service(principal) => (principal.object_id, principal.object_id.to_string(), None),
+            Subject::User(user) => (user.object_id, user.subject.clone(), Some("Local User")),
+        };
+        let mut claims = Map::new();
+        let mut say = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+        say("aud", audience.into());
+        say("iss", self.issuer(version, &tenant).into());
+        say("iat", life.not_before.into());
+        say("nbf", life.not_before.into());
+        say("exp", life.expires.into());
+        say("oid", object.to_string().into());
+        say("sub", subject.into());
+        say("tid", tenant.into());
+        say("uti", URL_SAFE_NO_PAD.encode(self.random_bytes::<16>()).into());
+        say("ver", version.as_str().into());
+        if let Some(name) = name {
+            say("name", name.into());
+        }
+        claims
+    }
+
+    /// A compact JWS (RFC 7515 section 3.1).
+    fn sign(&self, claims: &Map<String, Value>) -> Result<Zeroizing<String>, KeyFault> {
+        let key = self.keys.of(Slot::Primary);
+        let header = json!({"typ": "JWT", "alg": key.algorithm().as_str(), "kid": key.id().as_str()});
+        let mut token = Zeroizing::new(String::with_capacity(2048));
+        URL_SAFE_NO_PAD.encode_string(header.to_string(), &mut token);
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(Value::Object(claims.clone()).to_string(), &mut token);
+        let signature = key.sign(token.as_bytes())?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Ok(token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use identity::keys::signing::VerifyingKey;
+    use identity::testing::NOON;
+    use serde_json::from_slice;
+
+    use super::super::tests::stand_in;
+    use super::super::{Authority, apis::Asked};
+    use super::*;
+
+    /// The claims of a token that a published key verifies.
+    fn verified(stand_in: &EntraStandIn, token: &str) -> Value {
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let (header, claims) = signed.split_once('.').unwrap();
+        let read = |part: &str| from_slice::<Value>(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
+        let header = read(header);
+        assert_eq!((&header["alg"], &header["typ"]), (&"RS256".into(), &"JWT".into()));
+        let keys = stand_in.key_set(Version::Two, Authority::Tenant);
+        let mut key =
+            keys["keys"].as_array().unwrap().iter().find(|key| key["kid"] == header["kid"]).cloned().unwrap();
+        key["alg"] = "RS256".into();
+        let key = VerifyingKey::from_jwk(&serde_json::from_value(key).unwrap()).unwrap();
+        assert!(key.verifies(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap()));
+        read(claims)
+    }
+
+    fn without(mut claims: Value, names: &[&str]) -> Value {
+        for name in names {
+            assert!(claims.as_object_mut().unwrap().remove(*name).is_some(), "{name}");
+        }
+        claims
+    }
+
+    #[test]
+    fn each_version_says_what_entra_says() {
+        let stand_in = stand_in("claims");
+        let (tenant, user) = (stand_in.tenant().to_string(), &stand_in.directory.user);
+        let (app, oid) = (stand_in.user_app_id().to_string(), user.object_id.to_string());
+        let life = Life { not_before: 1, expires: 2 };
+        let client = Client { id: stand_in.directory.user_app, confidential: false };
+        let scope =
+            "https://communication.azure.com/clients/VoIP https://communication.azure.com/clients/Chat";
+        let access = Asked::parse(scope).unwrap_or_else(|_| panic!()).access;
+        let claims = |version| {
+            let token = stand_in.access_token(version, &access, client, Subject::User(user), life).unwrap();
+            without(verified(&stand_in, &token), &["uti"])
+        };
+        let both = json!({"oid": oid, "sub": user.subject, "tid": tenant, "name": "Local User",
+            "iat": 1, "nbf": 1, "exp": 2, "scp": "VoIP Chat"});
+        let one = json!({"aud": "https://communication.azure.com/clients", "ver": "1.0", "appid": app,
+            "appidacr": "0", "iss": format!("https://localhost:8443/entra/{tenant}/"), "acr": "1",
+            "amr": ["pwd"], "unique_name": "user@local.test", "upn": "user@local.test"});
+        let two = json!({"aud": "2a04943b-b6a7-4f65-8786-2bb6131b59f6", "ver": "2.0", "azp": app,
+            "azpacr": "0", "iss": format!("https://localhost:8443/entra/{tenant}/v2.0"),
+            "preferred_username": "user@local.test"});
+        for (version, own) in [(Version::One, one), (Version::Two, two)] {
+            let mut expected = both.clone();
+            expected.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+            assert_eq!(claims(version), expected);
+        }
+    }
+
+    #[test]
+    fn a_service_principal_has_no_permissions_and_no_name() {
+        let stand_in = stand_in("app");
+        let principal = &stand_in.directory.service_principal;
+        let access = Access::of_resource("https://communication.azure.com/").unwrap_or_else(|_| panic!());
+        let client = Client { id: principal.client_id, confidential: true };
+        for version in [Version::One, Version::Two] {
+            let subject = Subject::Service(principal);
+            let token = stand_in.access_token(version, &access, client, subject, stand_in.life()).unwrap();
+            let claims = verified(&stand_in, &token);
+            assert_eq!(claims["idtyp"], "app");
+            assert_eq!(
+                (&claims["oid"], &claims["sub"]),
+                (&principal.object_id.to_string().into(), &claims["oid"])
+            );
+            let proof = if version == Version::One { "appidacr" } else { "azpacr" };
+            assert_eq!(claims[proof], "1");
+            for absent in ["scp", "name", "upn", "unique_name", "preferred_username", "amr"] {
+                assert!(claims.get(absent).is_none(), "{absent}");
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_live_for_60_to_90_minutes_and_are_dated_back() {
+        let stand_in = stand_in("life");
+        let now = NOON.unix_timestamp();
+        let lives: Vec<i64> = (0..50)
+            .map(|_| {
+                let life = stand_in.life();
+                assert_eq!(life.not_before, now - 300);
+                life.expires - now
+            })
+            .collect();
+        assert!(lives.iter().all(|seconds| (3_600..=5_400).contains(seconds)));
+        assert!(lives.iter().any(|seconds| *seconds != lives[0]));
+        let expired = verified(&stand_in, &stand_in.expired_teams_token().unwrap());
+        assert_eq!(expired["exp"], now - 3_600);
+        assert_eq!(expired["aud"], "https://auth.msft.communication.azure.com");
+        assert!(expired["nbf"].as_i64() < expired["exp"].as_i64());
+    }
+}

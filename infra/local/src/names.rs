@@ -1,0 +1,204 @@
+//! By which names and addresses clients may know the server, and which one they are told.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use identity::authn::host::{Authority, MalformedAuthority};
+use identity::settings::Hosts;
+
+/// A host name in lower case, or an IP address. Written as in a URL: an IPv6 address in brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    Address(IpAddr),
+    Name(String),
+}
+
+/// The text is neither a host name nor an IP address; a port does not belong to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("neither a host name nor an IP address")]
+pub struct MalformedHost;
+
+/// The names of one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    public: Host,
+    /// None twice, nor the public one.
+    others: Vec<Host>,
+}
+
+impl Host {
+    /// As certificates have it: without brackets.
+    fn bare(&self) -> String {
+        match self {
+            Self::Address(address) => address.to_string(),
+            Self::Name(name) => name.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Self::Address(IpAddr::V4(address)) => write!(f, "{address}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl FromStr for Host {
+    type Err = MalformedHost;
+
+    fn from_str(text: &str) -> Result<Self, MalformedHost> {
+        if let Some(bare) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            return bare.parse().map(|address| Self::Address(IpAddr::V6(address))).map_err(|_| MalformedHost);
+        }
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Address(address));
+        }
+        match rustls::pki_types::DnsName::try_from(text) {
+            // A trailing dot never is in a certificate, an underscore never in an accepted host.
+            Ok(_) if !text.ends_with('.') && Authority::new(text, 0).is_ok() => {
+                Ok(Self::Name(text.to_ascii_lowercase()))
+            }
+            _ => Err(MalformedHost),
+        }
+    }
+}
+
+impl Names {
+    /// The names of a server that listens on `listen`, or on loopback when there is none; `further` are the
+    /// operator's. Names that always lead to this machine are always among them.
+    ///
+    /// Clients are told `localhost` where that leads to the server. Elsewhere they are told the first
+    /// further name, or else the address.
+    #[must_use]
+    pub fn new(listen: Option<IpAddr>, further: Vec<Host>) -> Self {
+        let localhost = Host::Name("localhost".to_owned());
+        let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let first = further.first().cloned();
+        let public = match listen {
+            Some(any) if any.is_unspecified() => first.unwrap_or_else(|| localhost.clone()),
+            Some(address) if !loopback.contains(&address) => first.unwrap_or(Host::Address(address)),
+            _ => localhost.clone(),
+        };
+        let own = std::iter::once(localhost).chain(loopback.map(Host::Address));
+        let address = listen.filter(|address| !address.is_unspecified()).map(Host::Address);
+        let mut others = Vec::new();
+        for name in own.chain(address).chain(further) {
+            if name != public && !others.contains(&name) {
+                others.push(name);
+            }
+        }
+        Self { public, others }
+    }
+
+    /// The one clients are told.
+    #[must_use]
+    pub fn public(&self) -> &Host {
+        &self.public
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Host> {
+        std::iter::once(&self.public).chain(&self.others)
+    }
+
+    /// Every name as certificates have it.
+    #[must_use]
+    pub fn certified(&self) -> Vec<String> {
+        self.iter().map(Host::bare).collect()
+    }
+
+    /// What clients may send as `Host`: every name at both ports. The public one is that of HTTPS.
+    ///
+    /// # Errors
+    /// [`MalformedAuthority`] for a name that cannot be in `Host`.
+    pub fn accepted(&self, https_port: u16, http_port: u16) -> Result<Hosts, MalformedAuthority> {
+        let at = |host: &Host, port| Authority::new(&host.to_string(), port);
+        let mut others = vec![at(&self.public, http_port)?];
+        for name in &self.others {
+            others.extend([at(name, https_port)?, at(name, http_port)?]);
+        }
+        Ok(Hosts::new(at(&self.public, https_port)?, others))
+    }
+}
+
+/// Those of a server that listens on loopback.
+impl Default for Names {
+    fn default() -> Self {
+        Self::new(None, Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_have_one_spelling() {
+        for (text, written, bare) in [
+            ("localhost", "localhost", "localhost"),
+            ("ACS.Internal", "acs.internal", "acs.internal"),
+            ("192.0.2.7", "192.0.2.7", "192.0.2.7"),
+            ("2001:DB8:0::1", "[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]", "[2001:db8::1]", "2001:db8::1"),
+        ] {
+            let host: Host = text.parse().unwrap();
+            assert_eq!((host.to_string(), host.bare()), (written.to_owned(), bare.to_owned()), "{text}");
+            assert!(Authority::new(&host.to_string(), 1).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "two words",
+            "a:8443",
+            "192.0.2.7:8443",
+            "[192.0.2.7]",
+            "[a]",
+            "[::1",
+            "::1]",
+            "a.",
+            "a_b",
+            "ä",
+            "*",
+        ] {
+            assert_eq!(text.parse::<Host>(), Err(MalformedHost), "{text}");
+        }
+    }
+
+    #[test]
+    fn clients_are_told_a_name_that_leads_to_the_server() {
+        for (listen, further, public) in [
+            (None, vec![], "localhost"),
+            (None, vec!["acs.internal"], "localhost"),
+            (Some("127.0.0.1"), vec!["acs.internal"], "localhost"),
+            (Some("::1"), vec![], "localhost"),
+            (Some("127.0.0.2"), vec![], "127.0.0.2"),
+            (Some("192.0.2.7"), vec![], "192.0.2.7"),
+            (Some("2001:db8::1"), vec![], "[2001:db8::1]"),
+            (Some("192.0.2.7"), vec!["acs.internal", "b"], "acs.internal"),
+            (Some("0.0.0.0"), vec![], "localhost"),
+            (Some("::"), vec![], "localhost"),
+            (Some("0.0.0.0"), vec!["acs.internal"], "acs.internal"),
+        ] {
+            let listen: Option<IpAddr> = listen.map(|address| address.parse().unwrap());
+            let hosts = further.iter().map(|host| host.parse().unwrap()).collect();
+            let names = Names::new(listen, hosts);
+            assert_eq!(names.public().to_string(), public, "{listen:?} {further:?}");
+            let accepted = names.accepted(8443, 8080).unwrap();
+            assert_eq!(accepted.public().to_string(), format!("{public}:8443"));
+            let accepted: Vec<String> = accepted.iter().map(Authority::to_string).collect();
+            let certified = names.certified();
+            let reached = listen.filter(|address| !address.is_unspecified()).map(Host::Address);
+            let further = further.iter().map(|host| host.parse::<Host>().unwrap());
+            let own = ["localhost", "127.0.0.1", "::1"].map(|host| host.parse::<Host>().unwrap());
+            for host in own.into_iter().chain(reached).chain(further) {
+                for port in [8443, 8080] {
+                    assert!(accepted.contains(&format!("{host}:{port}")), "{host} in {accepted:?}");
+                }
+                assert!(certified.contains(&host.bare()), "{host} in {certified:?}");
+            }
+            assert_eq!(accepted.len(), certified.len() * 2, "none twice");
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! What an issuer's two documents must be: the metadata, which names the issuer and where its keys are,
+//! and the keys (OpenID Connect Discovery 1.0 section 4, RFC 7517).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::settings::EntraAuthority;
+use super::{EntraFault, FetchError, names_tenant};
+
+/// Why an issuer's keys could not be refreshed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum IssuerFault {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("the metadata names an issuer that does not name the tenant")]
+    Issuer,
+    #[error("the metadata says that the keys are somewhere else than at the authority")]
+    KeysElsewhere,
+    #[error("not a key set")]
+    Keys,
+    #[error("the key set has the same kid twice")]
+    KidTwice,
+    #[error("not a metadata document")]
+    Metadata,
+    #[error("the key set has no key that can be used")]
+    NoKey,
+    #[error("the key set has too many keys")]
+    TooManyKeys,
+    #[error("the last refresh was not finished")]
+    Unfinished,
+}
+
+/// What is used of the metadata.
+#[derive(Deserialize)]
+pub(super) struct Metadata {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// The keys of one issuer.
+pub(super) struct KeySet {
+    issuer: String,
+    keys: HashMap<String, Result<Arc<ParsedPublicKey>, EntraFault>>,
+}
+
+/// What a token names its key by.
+#[derive(Clone, Copy)]
+pub(super) struct WantedKey<'a> {
+    pub(super) issuer: &'a str,
+    pub(super) kid: &'a str,
+}
+
+#[derive(Deserialize)]
+struct KeysDocument {
+    keys: Vec<Jwk>,
+}
+
+/// Open: `x5c`, `x5t` and the like say nothing here.
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    alg: Option<String>,
+    e: Option<String>,
+    issuer: Option<String>,
+    kid: Option<String>,
+    n: Option<String>,
+    #[serde(rename = "use")]
+    public_key_use: Option<String>,
+}
+
+/// Most keys in a document. Entra publishes under ten.
+const MAX_KEYS: usize = 100;
+
+/// Longest key id, in bytes.
+pub(super) const MAX_KID: usize = 128;
+
+/// What stands for the tenant in an issuer that is not of one tenant.
+const TENANT_TEMPLATE: &str = "{tenantid}";
+
+impl Metadata {
+    /// Reads the document of a tenant at an authority.
+    pub(super) fn parse(
+        document: &[u8],
+        authority: &EntraAuthority,
+        tenant: Uuid,
+    ) -> Result<Self, IssuerFault> {
+        let metadata: Self = serde_json::from_slice(document).map_err(|_| IssuerFault::Metadata)?;
+        let issuer = of_tenant(&metadata.issuer, tenant).ok_or(IssuerFault::Issuer)?;
+        if authority.hosts(&metadata.jwks_uri) {
+            Ok(Self { issuer, ..metadata })
+        } else {
+            Err(IssuerFault::KeysElsewhere)
+        }
+    }
+
+    /// Where the keys are.
+    pub(super) fn keys_url(&self) -> &str {
+        &self.jwks_uri
+    }
+}
+
+impl KeySet {
+    /// Reads the keys of the issuer that the metadata names. A key that cannot be used does not spoil the
+    /// others, but a document that contradicts itself is refused.
+    pub(super) fn parse(document: &[u8], metadata: Metadata, tenant: Uuid) -> Result<Self, IssuerFault> {
+        let document: KeysDocument = serde_json::from_slice(document).map_err(|_| IssuerFault::Keys)?;
+        if document.keys.len() > MAX_KEYS {
+            return Err(IssuerFault::TooManyKeys);
+        }
+        let mut keys = HashMap::new();
+        for mut jwk in document.keys {
+            let Some(kid) = jwk.kid.take().filter(|kid| is_kid(kid)) else { continue };
+            if keys.insert(kid, jwk.usable_for(tenant)).is_some() {
+                return Err(IssuerFault::KidTwice);
+            }
+        }
+        if keys.values().all(Result::is_err) {
+            return Err(IssuerFault::NoKey);
+        }
+        Ok(Self { issuer: metadata.issuer, keys })
+    }
+
+    /// The key that a token of this issuer names.
+    pub(super) fn find(&self, wanted: WantedKey<'_>) -> Result<Arc<ParsedPublicKey>, EntraFault> {
+        if wanted.issuer != self.issuer {
+            return Err(EntraFault::Issuer);
+        }
+        self.keys.get(wanted.kid).cloned().unwrap_or(Err(EntraFault::KeyUnknown))
+    }
+}
+
+impl Jwk {
+    /// The key, if it may sign for the tenant and is strong enough. A document for many tenants says with
+    /// each key whose tokens it signs: a key of the tenant for personal accounts signs for no other.
+    fn usable_for(&self, tenant: Uuid) -> Result<Arc<ParsedPublicKey>, EntraFault> {
+        if self.issuer.as_deref().is_some_and(|issuer| of_tenant(issuer, tenant).is_none()) {
+            return Err(EntraFault::KeyIssuer);
+        }
+        let is_or_absent = |value: &Option<String>, only| value.as_deref().is_none_or(|value| value == only);
+        if self.kty != "RSA"
+            || !is_or_absent(&self.public_key_use, "sig")
+            || !is_or_absent(&self.alg, "RS256")
+        {
+            return Err(EntraFault::KeyUnusable);
+        }
+        let key = self.n.as_deref().zip(self.e.as_deref()).and_then(|(n, e)| rsa_key(n, e));
+        key.map(Arc::new).ok_or(EntraFault::KeyUnusable)
+    }
+}
+
+/// An RSA key: an odd modulus of 2048 to 8192 bits, an odd exponent from 3 on. Looked at before the
+/// cryptographic library sees them.
+fn rsa_key(n: &str, e: &str) -> Option<ParsedPublicKey> {
+    let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
+    let (n, e) = (decode(n)?, decode(e)?);
+    let bits = |number: &[u8]| {
+        let first = number.first().filter(|byte| **byte != 0)?;
+        Some(number.len() * 8 - first.leading_zeros() as usize)
+    };
+    let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
+    let good_n = (2048..=8192).contains(&bits(&n)?) && is_odd(&n);
+    // Odd and of two bits or more: from 3 on. Exponents over 33 bits only slow a verifier down.
+    let good_e = (2..=33).contains(&bits(&e)?) && is_odd(&e);
+    if !good_n || !good_e {
+        return None;
+    }
+    RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()
+}
+
+/// Whether a text can name a key.
+pub(super) fn is_kid(text: &str) -> bool {
+    (1..=MAX_KID).contains(&text.len())
+}
+
+/// An issuer's URL for a tenant: filled in where it is a template. Nothing if it is another tenant's.
+fn of_tenant(issuer: &str, tenant: Uuid) -> Option<String> {
+    let issuer = issuer.replace(TENANT_TEMPLATE, &tenant.hyphenated().to_string());
+    Some(issuer).filter(|issuer| names_tenant(issuer, tenant))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::fake::{AUTHORITY, CONSUMERS, OTHER_TENANT, TENANT, issuer, key, metadata, with};
+    use super::*;
+
+    fn read_metadata(document: &str) -> Result<Metadata, IssuerFault> {
+        Metadata::parse(document.as_bytes(), &AUTHORITY.parse().unwrap(), TENANT)
+    }
+
+    fn read_keys(document: &str) -> Result<KeySet, IssuerFault> {
+        let metadata = read_metadata(&metadata(TENANT, "2.0").to_string()).unwrap();
+        KeySet::parse(document.as_bytes(), metadata, TENANT)
+    }
+
+    fn keys(keys: &[Value]) -> Result<KeySet, IssuerFault> {
+        read_keys(&json!({"keys": keys}).to_string())
+    }
+
+    /// What is said of a key beside a good one.
+    fn judged(jwk: &Value) -> Result<(), EntraFault> {
+        let set = keys(&[with(jwk, &[("kid", json!("judged"))]), key(0)]).unwrap();
+        set.find(WantedKey { issuer: &issuer(TENANT, "2.0"), kid: "judged" }).map(drop)
+    }
+
+    #[test]
+    fn metadata_of_the_tenant_is_read() {
+        for version in ["1.0", "2.0"] {
+            let read = read_metadata(&metadata(TENANT, version).to_string()).unwrap();
+            assert_eq!(read.issuer, issuer(TENANT, version));
+        }
+        let common =
+            with(&metadata(TENANT, "2.0"), &[("issuer", json!(format!("{AUTHORITY}/{{tenantid}}/v2.0")))]);
+        assert_eq!(read_metadata(&common.to_string()).unwrap().issuer, issuer(TENANT, "2.0"));
+    }
+
+    #[test]
+    fn hostile_metadata_is_refused() {
+        let read = |name: &str, value: Value| {
+            let document = with(&metadata(TENANT, "2.0"), &[(name, value)]);
+            read_metadata(&document.to_string()).err()
+        };
+        for issuer in [
+            issuer(OTHER_TENANT, "2.0"),
+            format!("{AUTHORITY}/common/v2.0"),
+            format!("{AUTHORITY}/v2.0?tenant={TENANT}"),
+            format!("https://{TENANT}/v2.0"),
+            issuer(TENANT, "2.0").replace("https", "http"),
+            String::new(),
+        ] {
+            assert_eq!(read("issuer", json!(issuer)), Some(IssuerFault::Issuer), "{issuer}");
+        }
+        for url in [
+            "https://evil.example/keys",
+            "http://login.example.com/keys",
+            "https://login.example.com:8443/keys",
+            "https://login.example.com@evil.example/keys",
+            "https://169.254.169.254/latest/meta-data",
+            "https://127.0.0.1/keys",
+            "https://localhost/keys",
+            "file:///etc/passwd",
+            "/keys",
+            "",
+        ] {
+            assert_eq!(read("jwks_uri", json!(url)), Some(IssuerFault::KeysElsewhere), "{url}");
+        }
+        for (name, value) in [("issuer", json!(null)), ("jwks_uri", json!(null)), ("jwks_uri", json!([]))] {
+            assert_eq!(read(name, value), Some(IssuerFault::Metadata), "{name}");
+        }
+        for document in ["", "<html></html>", "[]", "{", "{}", "null", "\u{1f}\u{8b}"] {
+            assert_eq!(read_metadata(document).err(), Some(IssuerFault::Metadata), "{document}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_does_not_spoil_the_others() {
+        let n = |bytes: Vec<u8>| json!(URL_SAFE_NO_PAD.encode(bytes));
+        let of_bits = |bits: usize| {
+            let mut bytes = vec![0xff; bits.div_ceil(8)];
+            bytes[0] >>= (8 - bits % 8) % 8;
+            n(bytes)
+        };
+        let even = |mut bytes: Vec<u8>| {
+            *bytes.last_mut().unwrap() = 0xfe;
+            n(bytes)
+        };
+        for (name, value) in [
+            ("kty", json!("EC")),
+            ("kty", json!("oct")),
+            ("use", json!("enc")),
+            ("alg", json!("PS256")),
+            ("alg", json!("HS256")),
+            ("n", json!(null)),
+            ("n", json!("")),
+            ("n", json!("not base64url!")),
+            ("n", of_bits(1024)),
+            ("n", of_bits(2047)),
+            ("n", of_bits(8193)),
+            ("n", of_bits(16_384)),
+            ("n", even(vec![0xff; 256])),
+            ("n", n([&[0][..], &[0xff; 256]].concat())),
+            ("e", json!(null)),
+            ("e", json!("")),
+            ("e", n(vec![])),
+            ("e", n(vec![0])),
+            ("e", n(vec![1])),
+            ("e", n(vec![2])),
+            ("e", n(vec![1, 0, 0])),
+            ("e", n(vec![0, 1, 0, 1])),
+            ("e", n(vec![0xff; 5])),
+            ("e", n(vec![0xff; 256])),
+        ] {
+            assert_eq!(judged(&with(&key(1), &[(name, value)])), Err(EntraFault::KeyUnusable), "{name}");
+        }
+        for (name, value) in [
+            ("use", json!(null)),
+            ("alg", json!("RS256")),
+            ("issuer", json!(null)),
+            ("x5c", json!("neither list nor certificate")),
+            ("e", n(vec![3])),
+            ("n", of_bits(2048)),
+            ("n", of_bits(8192)),
+        ] {
+            assert_eq!(judged(&with(&key(1), &[(name, value)])), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_issuer_signs_for_nobody_here() {
+        for bound in [
+            format!("https://login.microsoftonline.com/{CONSUMERS}/v2.0"),
+            issuer(OTHER_TENANT, "2.0"),
+            format!("https://{{tenantid}}/{CONSUMERS}/v2.0"),
+            String::new(),
+        ] {
+            let jwk = with(&key(1), &[("issuer", json!(bound))]);
+            assert_eq!(judged(&jwk), Err(EntraFault::KeyIssuer), "{bound}");
+        }
+        assert_eq!(judged(&with(&key(1), &[("issuer", json!(issuer(TENANT, "1.0")))])), Ok(()));
+    }
+
+    #[test]
+    fn a_key_set_that_makes_no_sense_is_refused() {
+        let many = |count: usize| -> Vec<Value> {
+            (0..count).map(|n| with(&key(0), &[("kid", json!(n.to_string()))])).collect()
+        };
+        assert!(keys(&many(100)).is_ok());
+        let weak = with(&key(0), &[("e", json!("AQ"))]);
+        let nameless = with(&key(0), &[("kid", json!(null))]);
+        let long = with(&key(0), &[("kid", json!("k".repeat(129)))]);
+        let foreign = with(&key(1), &[("kid", key(0)["kid"].clone()), ("use", json!("enc"))]);
+        for (set, fault) in [
+            (many(101), IssuerFault::TooManyKeys),
+            (vec![], IssuerFault::NoKey),
+            (vec![weak], IssuerFault::NoKey),
+            (vec![nameless, long], IssuerFault::NoKey),
+            (vec![key(0), key(0)], IssuerFault::KidTwice),
+            (vec![key(0), foreign], IssuerFault::KidTwice),
+            (vec![with(&key(0), &[("n", json!(7))])], IssuerFault::Keys),
+        ] {
+            assert_eq!(keys(&set).err(), Some(fault));
+        }
+        for document in
+            ["", "<html></html>", "[]", "{", "{}", "null", r#"{"keys":{}}"#, r#"{"keys":[],"keys":[]}"#]
+        {
+            assert_eq!(read_keys(document).err(), Some(IssuerFault::Keys), "{document}");
+        }
+    }
+}

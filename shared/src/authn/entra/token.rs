@@ -1,0 +1,568 @@
+//! An Entra access token taken apart, and what it must say whoever signed it.
+//!
+//! [`Unverified`] holds what a token claims; only [`super::Entra::verify`] makes an [`EntraToken`] of it
+//! that may be believed.
+
+use aws_lc_rs::signature::ParsedPublicKey;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::documents::{WantedKey, is_kid};
+use super::{Audience, EntraFault, EntraToken, NOT_BEFORE_LEEWAY, TokenKind, names_tenant};
+use crate::ids::guid;
+use crate::lifetime;
+
+/// Longest token looked at, in bytes.
+const MAX_LENGTH: usize = 16 * 1024;
+
+/// Most groups taken from a token. Entra lists no more than 200; beyond that it leaves them out.
+const MAX_GROUPS: usize = 200;
+
+/// Longest token id shown, in bytes. Real ones have 22.
+const MAX_TOKEN_ID: usize = 64;
+
+/// The version of a token, which decides who its issuer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Version {
+    V1,
+    V2,
+}
+
+/// A token's text taken apart, nothing of it trusted.
+pub(super) struct Unverified<'a> {
+    kid: String,
+    signed: &'a [u8],
+    signature: Vec<u8>,
+    claims: Claims,
+}
+
+/// Open: only these members mean anything here, and none of them may be there twice.
+#[derive(Deserialize)]
+struct Header {
+    alg: Option<String>,
+    kid: Option<String>,
+    typ: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    b64: bool,
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
+    #[serde(default, deserialize_with = "present")]
+    enc: bool,
+    #[serde(default, deserialize_with = "present")]
+    nonce: bool,
+    #[serde(default, deserialize_with = "present")]
+    zip: bool,
+}
+
+/// Open, like [`Header`]. Times are whole seconds since the epoch.
+#[derive(Deserialize)]
+struct Claims {
+    aud: String,
+    exp: i64,
+    iat: i64,
+    iss: String,
+    nbf: i64,
+    tid: String,
+    ver: String,
+    appid: Option<String>,
+    azp: Option<String>,
+    groups: Option<Value>,
+    idtyp: Option<String>,
+    oid: Option<String>,
+    roles: Option<Vec<String>>,
+    scp: Option<String>,
+    uti: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    at_hash: bool,
+    #[serde(default, deserialize_with = "present")]
+    c_hash: bool,
+    #[serde(default, deserialize_with = "present")]
+    nonce: bool,
+}
+
+impl Version {
+    /// Where the metadata of this version is, below the tenant.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::V1 => "",
+            Self::V2 => "/v2.0",
+        }
+    }
+}
+
+impl<'a> Unverified<'a> {
+    /// Takes the text apart: length, exactly three parts, header, shape of the claims.
+    pub(super) fn parse(token: &'a str) -> Result<Self, EntraFault> {
+        if token.len() > MAX_LENGTH {
+            return Err(EntraFault::Structure);
+        }
+        let mut parts = token.split('.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(EntraFault::Structure);
+        };
+        let signed = token.as_bytes().get(..header.len() + 1 + payload.len()).ok_or(EntraFault::Structure)?;
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| EntraFault::Structure);
+        let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(signature)?);
+        let header: Header = serde_json::from_slice(&header).map_err(|_| EntraFault::Header)?;
+        let kid = header.check()?;
+        let claims = serde_json::from_slice(&payload).map_err(|_| EntraFault::Claims)?;
+        Ok(Self { kid, signed, signature, claims })
+    }
+
+    /// The tenant and the version, which decide whose keys are needed.
+    pub(super) fn origin(&self) -> Result<(Uuid, Version), EntraFault> {
+        let tenant = guid(&self.claims.tid).map_err(|_| EntraFault::TenantMalformed)?;
+        match self.claims.ver.as_str() {
+            "1.0" => Ok((tenant, Version::V1)),
+            "2.0" => Ok((tenant, Version::V2)),
+            _ => Err(EntraFault::Version),
+        }
+    }
+
+    /// Everything the claims must say for this audience, in a token of this origin.
+    pub(super) fn judge(
+        &self,
+        (tenant, version): (Uuid, Version),
+        audience: Audience,
+        now: OffsetDateTime,
+    ) -> Result<EntraToken, EntraFault> {
+        let claims = &self.claims;
+        if !names_tenant(&claims.iss, tenant) {
+            return Err(EntraFault::IssuerTenant);
+        }
+        let kind = claims.kind()?;
+        if !audience.accepts(&claims.aud) {
+            return Err(EntraFault::Audience);
+        }
+        if audience.is_for_users() && kind == TokenKind::Application {
+            return Err(EntraFault::ApplicationOnly);
+        }
+        claims.check_times(now)?;
+        let names = |names: &str| names.split(' ').filter(|it| !it.is_empty()).map(str::to_owned).collect();
+        let permissions = match kind {
+            TokenKind::Application => claims.roles.clone().unwrap_or_default(),
+            TokenKind::Delegated => claims.scp.as_deref().map(names).unwrap_or_default(),
+        };
+        Ok(EntraToken {
+            tenant,
+            object: claims.oid.as_deref().and_then(|oid| guid(oid).ok()).ok_or(EntraFault::ObjectId)?,
+            app: claims.app(version)?,
+            permissions,
+            groups: claims.groups(),
+            kind,
+            issued_at: claims.iat,
+            expires_at: claims.exp,
+            token_id: claims.token_id(),
+        })
+    }
+
+    /// What names the key that is to verify it.
+    pub(super) fn wanted_key(&self) -> WantedKey<'_> {
+        WantedKey { issuer: &self.claims.iss, kid: &self.kid }
+    }
+
+    /// Whether this key made the signature.
+    pub(super) fn is_signed_by(&self, key: &ParsedPublicKey) -> bool {
+        key.verify_sig(self.signed, &self.signature).is_ok()
+    }
+}
+
+impl Header {
+    /// The key's id, in a header that can be one of an access token.
+    fn check(self) -> Result<String, EntraFault> {
+        if self.nonce {
+            return Err(EntraFault::GraphToken);
+        }
+        if self.alg.as_deref() != Some("RS256") {
+            return Err(EntraFault::Algorithm);
+        }
+        let good_typ = matches!(self.typ.as_deref(), None | Some("JWT" | "at+jwt"));
+        if self.b64 || self.crit || self.enc || self.zip || !good_typ {
+            return Err(EntraFault::Header);
+        }
+        self.kid.filter(|kid| is_kid(kid)).ok_or(EntraFault::Header)
+    }
+}
+
+impl Claims {
+    /// For whom it was issued. An id token is none at all: it has no permissions, or the marks of a sign-in,
+    /// or is addressed to the very client it was given to.
+    fn kind(&self) -> Result<TokenKind, EntraFault> {
+        let names = |scp: &String| scp.split(' ').any(|name| !name.is_empty());
+        let scp = self.scp.as_ref().is_some_and(names);
+        let roles = self.roles.as_ref().is_some_and(|roles| !roles.is_empty());
+        let for_itself =
+            |app: &Option<String>| app.as_ref().is_some_and(|app| self.aud.eq_ignore_ascii_case(app));
+        let sign_in = self.nonce || self.at_hash || self.c_hash;
+        if sign_in || for_itself(&self.appid) || for_itself(&self.azp) {
+            return Err(EntraFault::IdToken);
+        }
+        match (self.idtyp.as_deref(), scp, roles) {
+            (Some("app"), false, _) | (None, false, true) => Ok(TokenKind::Application),
+            (None | Some("user"), true, _) => Ok(TokenKind::Delegated),
+            (None, false, false) => Err(EntraFault::IdToken),
+            (Some(_), _, _) => Err(EntraFault::Kind),
+        }
+    }
+
+    /// The client's id, where tokens of this version have it.
+    fn app(&self, version: Version) -> Result<Uuid, EntraFault> {
+        let parse = |text: &Option<String>| match text {
+            Some(text) => guid(text).map(Some).map_err(|_| EntraFault::App),
+            None => Ok(None),
+        };
+        match (version, parse(&self.appid)?, parse(&self.azp)?) {
+            (Version::V1, Some(app), None) => Ok(app),
+            (Version::V2, other, Some(app)) if other.is_none_or(|other| other == app) => Ok(app),
+            _ => Err(EntraFault::App),
+        }
+    }
+
+    fn check_times(&self, now: OffsetDateTime) -> Result<(), EntraFault> {
+        let latest = now.unix_timestamp().saturating_add(NOT_BEFORE_LEEWAY.whole_seconds());
+        if self.nbf > self.exp || self.iat > self.exp {
+            Err(EntraFault::Claims)
+        } else if lifetime::has_expired(self.exp, now) {
+            Err(EntraFault::Expired)
+        } else if self.nbf > latest || self.iat > latest {
+            Err(EntraFault::NotYetValid)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The groups, if they are what Entra writes. A token does not need them, so it is not refused for them.
+    fn groups(&self) -> Vec<Uuid> {
+        let Some(Value::Array(groups)) = &self.groups else { return Vec::new() };
+        if groups.len() > MAX_GROUPS {
+            return Vec::new();
+        }
+        let parse = |group: &Value| guid(group.as_str()?).ok();
+        groups.iter().map(parse).collect::<Option<_>>().unwrap_or_default()
+    }
+
+    fn token_id(&self) -> Option<String> {
+        let closed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        let id = self.uti.as_ref()?.as_str()?;
+        let good = (1..=MAX_TOKEN_ID).contains(&id.len()) && id.bytes().all(closed);
+        good.then(|| id.to_owned())
+    }
+}
+
+/// Whether a member is there, whatever it says: `null` too.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|IgnoredAny| true)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fake::{APP, Bench, OBJECT, TEAMS, TENANT, claims, header, sign, sign_text, with};
+    use super::*;
+    use crate::testing::NOON;
+
+    /// Every one of them is refused for this reason, without a fetch.
+    async fn refused(tokens: impl IntoIterator<Item = String>, expected: EntraFault) {
+        let bench = Bench::new();
+        for token in tokens {
+            let claims = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+            let shown = String::from_utf8_lossy(&claims.unwrap_or_default()).into_owned();
+            assert_eq!(bench.fault(&token).await, Some(expected), "{shown}");
+        }
+        assert_eq!(bench.issuer.take_fetched(), [""; 0]);
+    }
+
+    fn with_header(changes: &[(&str, Value)]) -> String {
+        sign(0, &with(&header(0), changes), &claims("2.0"))
+    }
+
+    fn with_claims(version: &str, changes: &[(&str, Value)]) -> String {
+        sign(0, &header(0), &with(&claims(version), changes))
+    }
+
+    async fn accepted(token: &str) -> EntraToken {
+        let bench = Bench::new();
+        bench.verify(token).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_no_compact_token_is_refused() {
+        let good = with_claims("2.0", &[]);
+        let (signed, signature) = good.rsplit_once('.').unwrap();
+        let (header, payload) = signed.split_once('.').unwrap();
+        let texts = [
+            String::new(),
+            "..".to_owned(),
+            signed.to_owned(),
+            format!("{good}."),
+            format!("{good}.{signature}"),
+            format!(".{good}"),
+            format!("{good}="),
+            format!("{good}\n"),
+            format!(" {good}"),
+            format!("{header}=.{payload}.{signature}"),
+            format!("{header}.{payload}.{}", signature.replace(['-', '_'], "+")),
+            format!("{header}.{payload}\u{0}.{signature}"),
+            format!("{header}.{}.{signature}", "A".repeat(MAX_LENGTH)),
+            with_claims("2.0", &[("name", json!("x".repeat(MAX_LENGTH)))]),
+        ];
+        for text in texts {
+            let fault = Bench::new().fault(&text).await;
+            assert!(matches!(fault, Some(EntraFault::Structure | EntraFault::Header)), "{text}: {fault:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_header_of_something_else_is_refused() {
+        for value in
+            [json!("none"), json!("HS256"), json!("RS384"), json!("PS256"), json!("rs256"), json!(null)]
+        {
+            refused([with_header(&[("alg", value)])], EntraFault::Algorithm).await;
+        }
+        let mut tokens = vec![
+            with_header(&[("typ", json!("JWE"))]),
+            with_header(&[("typ", json!("dpop+jwt"))]),
+            with_header(&[("kid", json!(null))]),
+            with_header(&[("kid", json!(""))]),
+            with_header(&[("kid", json!(7))]),
+            with_header(&[("kid", json!("k".repeat(129)))]),
+            with_header(&[("alg", json!(["RS256"]))]),
+        ];
+        for name in ["b64", "crit", "enc", "zip"] {
+            tokens.extend([json!(true), json!(["b64"]), json!("DEF")].map(|it| with_header(&[(name, it)])));
+            let null = header(0).to_string().replacen('{', &format!("{{\"{name}\":null,"), 1);
+            tokens.push(sign_text(0, &null, &claims("2.0").to_string()));
+        }
+        let twice = |name: &str| {
+            let header = header(0);
+            header.to_string().replacen('{', &format!("{{\"{name}\":{},", header[name]), 1)
+        };
+        tokens
+            .extend(["alg", "kid", "typ"].map(|name| sign_text(0, &twice(name), &claims("2.0").to_string())));
+        tokens.extend(["", "[]", "null", "{}x"].map(|text| sign_text(0, text, &claims("2.0").to_string())));
+        refused(tokens, EntraFault::Header).await;
+        for changes in
+            [("typ", json!(null)), ("typ", json!("at+jwt")), ("jku", json!("https://evil.example"))]
+        {
+            accepted(&with_header(&[changes])).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_for_graph_is_named_as_such() {
+        let token = with_header(&[("nonce", json!("x")), ("alg", json!("RS256"))]);
+        refused([token], EntraFault::GraphToken).await;
+        assert!(EntraFault::GraphToken.to_string().contains("obtained for Microsoft Graph"));
+    }
+
+    #[tokio::test]
+    async fn claims_of_the_wrong_shape_are_refused() {
+        let good = claims("2.0");
+        let mut tokens = vec![];
+        for name in ["aud", "exp", "iat", "iss", "nbf", "tid", "ver"] {
+            tokens.push(with_claims("2.0", &[(name, json!(null))]));
+            tokens.push(with_claims("2.0", &[(name, json!([good[name]]))]));
+        }
+        for name in ["aud", "azp", "exp", "iat", "iss", "nbf", "oid", "scp", "tid", "ver"] {
+            let twice = good.to_string().replacen('{', &format!("{{\"{name}\":{},", good[name]), 1);
+            tokens.push(sign_text(0, &header(0).to_string(), &twice));
+        }
+        for (name, values) in [
+            ("exp", vec![json!(1.8e9), json!("1800000000"), json!(1_800_000_000.5)]),
+            ("iat", vec![json!(1.0)]),
+            ("nbf", vec![json!(true)]),
+            ("oid", vec![json!(7)]),
+            ("scp", vec![json!(["Teams.ManageCalls"]), json!(7)]),
+            ("roles", vec![json!("A.All"), json!([1])]),
+            ("appid", vec![json!([APP.to_string()])]),
+        ] {
+            tokens.extend(values.into_iter().map(|value| with_claims("2.0", &[(name, value)])));
+        }
+        let big = good.to_string().replace(&good["exp"].to_string(), "99999999999999999999");
+        tokens.extend(
+            [big.as_str(), "[]", "null", "7", "{}", ""]
+                .map(|text| sign_text(0, &header(0).to_string(), text)),
+        );
+        refused(tokens, EntraFault::Claims).await;
+    }
+
+    #[tokio::test]
+    async fn origin_claims_are_judged() {
+        let id = TENANT.to_string();
+        let tids = [
+            json!("contoso.com"),
+            json!(""),
+            json!(format!("{{{id}}}")),
+            json!(id.replace('-', "")),
+            json!(format!("urn:uuid:{id}")),
+            json!(format!("{id} ")),
+            json!("common"),
+        ];
+        refused(tids.map(|tid| with_claims("2.0", &[("tid", tid)])), EntraFault::TenantMalformed).await;
+        for ver in ["", "1", "2", "3.0", "v2.0", "2.0 ", "2.00"] {
+            refused([with_claims("2.0", &[("ver", json!(ver))])], EntraFault::Version).await;
+        }
+        let other = super::super::fake::OTHER_TENANT.to_string();
+        let issuers = [
+            with_claims("2.0", &[("iss", json!(format!("https://login.example.com/{other}/v2.0")))]),
+            with_claims("2.0", &[("tid", json!(other))]),
+            with_claims("2.0", &[("iss", json!(format!("https://{id}/v2.0")))]),
+            with_claims("2.0", &[("iss", json!(format!("https://login.example.com/x{id}/v2.0")))]),
+            with_claims("2.0", &[("iss", json!("https://login.example.com/{tenantid}/v2.0"))]),
+            with_claims("2.0", &[("iss", json!(""))]),
+        ];
+        refused(issuers, EntraFault::IssuerTenant).await;
+        accepted(&with_claims("2.0", &[("tid", json!(id.to_uppercase()))])).await;
+    }
+
+    #[tokio::test]
+    async fn the_client_is_where_the_version_says() {
+        let other = json!("eeeeeeee-0000-4000-8000-000000000005");
+        let (app, none) = (json!(APP.to_string()), json!(null));
+        let tokens = [
+            ("1.0", &none, &none),
+            ("1.0", &none, &app),
+            ("1.0", &app, &app),
+            ("1.0", &app, &other),
+            ("2.0", &none, &none),
+            ("2.0", &app, &none),
+            ("2.0", &other, &app),
+            ("2.0", &none, &json!("not a GUID")),
+            ("2.0", &json!("not a GUID"), &app),
+            ("1.0", &json!("not a GUID"), &none),
+        ]
+        .map(|(version, appid, azp)| with_claims(version, &[("appid", appid.clone()), ("azp", azp.clone())]));
+        refused(tokens, EntraFault::App).await;
+        let both = accepted(&with_claims("2.0", &[("appid", json!(APP.to_string().to_uppercase()))])).await;
+        assert_eq!(both.app, APP);
+    }
+
+    #[tokio::test]
+    async fn the_object_id_is_needed() {
+        let oids = [json!(null), json!(""), json!("user@example.com"), json!(format!("{{{OBJECT}}}"))];
+        let subject = ("sub", json!(OBJECT.to_string()));
+        let tokens = oids.map(|oid| with_claims("2.0", &[("oid", oid), subject.clone()]));
+        refused(tokens, EntraFault::ObjectId).await;
+        let upper = accepted(&with_claims("2.0", &[("oid", json!(OBJECT.to_string().to_uppercase()))])).await;
+        assert_eq!(upper.object, OBJECT);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_access_token_is_refused() {
+        let none = json!(null);
+        let app = ("aud", json!(APP.to_string()));
+        let tokens = [
+            with_claims("2.0", &[("scp", none.clone())]),
+            with_claims("2.0", &[("scp", json!(""))]),
+            with_claims("2.0", &[("scp", json!("  "))]),
+            with_claims("2.0", &[("scp", none.clone()), ("roles", json!([]))]),
+            with_claims(
+                "2.0",
+                &[("scp", none.clone()), ("azp", none.clone()), app.clone(), ("nonce", json!("n"))],
+            ),
+            with_claims("2.0", &[("scp", none.clone()), ("azp", none.clone()), app.clone()]),
+            with_claims("2.0", std::slice::from_ref(&app)),
+            with_claims("1.0", &[app]),
+            with_claims("2.0", &[("nonce", json!("n"))]),
+            with_claims("2.0", &[("at_hash", json!("h"))]),
+            with_claims("2.0", &[("c_hash", json!("h"))]),
+        ];
+        refused(tokens, EntraFault::IdToken).await;
+        let roles = json!(["A.All"]);
+        let tokens = [
+            with_claims("2.0", &[("idtyp", json!("app"))]),
+            with_claims("2.0", &[("idtyp", json!("device"))]),
+            with_claims("2.0", &[("idtyp", json!("user")), ("scp", none.clone())]),
+            with_claims("2.0", &[("idtyp", json!("user")), ("scp", none), ("roles", roles.clone())]),
+        ];
+        refused(tokens, EntraFault::Kind).await;
+        for changes in [("idtyp", json!("user")), ("roles", roles)] {
+            let token = accepted(&with_claims("2.0", &[changes])).await;
+            assert_eq!(token.kind, TokenKind::Delegated);
+            assert_eq!(token.permissions, ["Teams.ManageCalls", "Teams.ManageChats"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn permissions_are_whole_names() {
+        for (scp, expected) in [
+            ("Teams.ManageCallsX", &["Teams.ManageCallsX"][..]),
+            (" a  b ", &["a", "b"]),
+            ("a,b", &["a,b"]),
+            ("a\tb", &["a\tb"]),
+            ("A a", &["A", "a"]),
+        ] {
+            assert_eq!(accepted(&with_claims("2.0", &[("scp", json!(scp))])).await.permissions, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn times_are_judged_to_the_second() {
+        let now = NOON.unix_timestamp();
+        let leeway = NOT_BEFORE_LEEWAY.whole_seconds();
+        for (name, value, expected) in [
+            ("exp", now + 1, None),
+            ("exp", now, Some(EntraFault::Expired)),
+            ("exp", now - 1, Some(EntraFault::Expired)),
+            ("exp", i64::MAX, None),
+            ("exp", 0, Some(EntraFault::Claims)),
+            ("exp", i64::MIN, Some(EntraFault::Claims)),
+            ("nbf", now + leeway, None),
+            ("nbf", now + leeway + 1, Some(EntraFault::NotYetValid)),
+            ("nbf", i64::MIN, None),
+            ("nbf", i64::MAX, Some(EntraFault::Claims)),
+            ("iat", now + leeway, None),
+            ("iat", now + leeway + 1, Some(EntraFault::NotYetValid)),
+            ("iat", i64::MAX, Some(EntraFault::Claims)),
+        ] {
+            let token = with_claims("2.0", &[(name, json!(value))]);
+            match expected {
+                Some(fault) => refused([token], fault).await,
+                None => drop(accepted(&token).await),
+            }
+        }
+        let ends_before_it_begins = [("nbf", json!(now + 60)), ("exp", json!(now + 59))];
+        refused([with_claims("2.0", &ends_before_it_begins)], EntraFault::Claims).await;
+    }
+
+    #[tokio::test]
+    async fn groups_and_token_ids_of_another_form_are_left_out() {
+        let group = |n: u128| Uuid::from_u128(n).to_string();
+        let many = |count| (0..count).map(group).collect::<Vec<_>>();
+        for (groups, count) in [
+            (json!(many(0)), 0),
+            (json!(many(200)), 200),
+            (json!(many(201)), 0),
+            (json!([group(1), "Administrators"]), 0),
+            (json!([group(1), 7]), 0),
+            (json!(group(1)), 0),
+            (json!({"0": group(1)}), 0),
+        ] {
+            let token = accepted(&with_claims("2.0", &[("groups", groups)])).await;
+            assert_eq!(token.groups.len(), count);
+        }
+        let odd = [json!(7), json!(""), json!("a b"), json!("a\nb"), json!("\u{e9}"), json!("a".repeat(65))];
+        for uti in odd.into_iter().chain([json!(null)]) {
+            assert_eq!(accepted(&with_claims("2.0", &[("uti", uti)])).await.token_id, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_fault_quotes_the_token() {
+        let bench = Bench::new();
+        let marked = |name: &str| with_claims("1.0", &[(name, json!("canary")), ("sub", json!("canary"))]);
+        for name in ["aud", "iss", "tid", "ver", "oid", "appid", "azp", "idtyp", "name"] {
+            let error = bench.verify(&marked(name)).await.map(|_| String::new());
+            let said = error.unwrap_or_else(|error| format!("{error} {error:?}"));
+            assert!(!said.contains("canary") && !said.contains(TEAMS), "{said}");
+        }
+    }
+}

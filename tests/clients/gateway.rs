@@ -1,0 +1,417 @@
+//! The gateway on the wire: what no SDK sends, and how long it may take.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use e2e::server::state_directory;
+use e2e::signer::{Call, sign};
+use functions::system::System;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use identity::context::Clock as _;
+use identity::keys::Algorithm;
+use identity::testing::CapturedAudit;
+use local::gateway::{Limits, Listeners};
+use local::names::Names;
+use local::platform::{Options, Platform};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+const CREATE: &str = "/identities?api-version=2023-10-01";
+
+/// Who waits longer has found a connection that is never closed.
+const FOR_EVER: Duration = Duration::from_secs(30);
+
+/// Limits that a test can wait for.
+const SHORT: Limits =
+    Limits { patience: Duration::from_secs(1), farewell: Duration::from_millis(300), connections: 16 };
+
+/// The local server in this process.
+struct Gateway {
+    platform: Platform,
+    https_port: u16,
+    http_port: u16,
+    key: String,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+impl Gateway {
+    async fn start(test: &str, limits: Limits) -> Self {
+        let listeners = Listeners::bind(None, 0, 0).unwrap();
+        let (https_port, http_port) = (listeners.https_port(), listeners.http_port());
+        let options = Options {
+            data_dir: state_directory(env!("CARGO_TARGET_TMPDIR"), test),
+            names: Names::default(),
+            https_port,
+            http_port,
+            algorithm: Some(Algorithm::Es256),
+            location: None,
+            region: None,
+        };
+        let platform = Platform::open(options, Arc::new(CapturedAudit::default())).await.unwrap();
+        let strings = platform.connection_strings().await.unwrap();
+        let key = strings.primary.split_once("accesskey=").unwrap().1.to_owned();
+        let (stop, stopped) = oneshot::channel();
+        let (service, tls) = (platform.service.clone(), platform.tls.clone());
+        let served = tokio::spawn(listeners.serve(service, tls, limits, async {
+            // A gateway that is dropped stops too.
+            let _ = stopped.await;
+        }));
+        Self { platform, https_port, http_port, key, stop, served }
+    }
+
+    fn host(&self) -> String {
+        format!("localhost:{}", self.http_port)
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.http_port)).await.unwrap()
+    }
+
+    async fn connect_tls(&self, protocols: &[&str]) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.platform.data_dir.join("ca.pem")).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.https_port)).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    }
+
+    /// The headers, less `Host`, of a request to create an identity that was signed for `host`.
+    fn signed(&self, host: &str, body: &str) -> HeaderMap {
+        let call = Call { method: "POST", target: CREATE, body };
+        let mut headers = sign(&call, &self.key, host, System::new().now()).headers;
+        headers.remove("host");
+        headers
+    }
+
+    /// The head of a request to create an identity, signed, with the further lines.
+    fn create(&self, target: &str, body: &str, further: &[&str]) -> String {
+        let mut head = format!("POST {target} HTTP/1.1\r\n");
+        for (name, value) in &self.signed(&self.host(), body) {
+            head += &format!("{name}: {}\r\n", value.to_str().unwrap());
+        }
+        for line in further {
+            head += &format!("{line}\r\n");
+        }
+        head + "\r\n"
+    }
+
+    /// Everything that is answered to this request on a connection of its own, up to its end.
+    async fn exchange(&self, request: &[u8]) -> String {
+        let mut stream = self.connect().await;
+        // A connection that is refused half way ends for the writer too.
+        let _ = stream.write_all(request).await;
+        rest(&mut stream).await
+    }
+}
+
+/// What arrives until the connection ends.
+async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut bytes = Vec::new();
+    // An end without ceremony is one too.
+    let _ = timeout(FOR_EVER, stream.read_to_end(&mut bytes)).await.expect("the connection is never closed");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// What arrives up to and including a text.
+async fn until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
+    let read = async {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(end.as_bytes()) {
+            bytes.push(stream.read_u8().await.expect("the connection ended too soon"));
+        }
+        String::from_utf8(bytes).unwrap()
+    };
+    timeout(FOR_EVER, read).await.expect("nothing more arrives")
+}
+
+fn status(answer: &str) -> &str {
+    answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).unwrap_or("none")
+}
+
+const UNSIGNED: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// Sends a request without a signature and reads the refusal; the connection stays open.
+async fn refused(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    stream.write_all(UNSIGNED.as_bytes()).await.unwrap();
+    let answer = until(stream, "}}").await;
+    assert_eq!(status(&answer), "401");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_closed() {
+    let gateway = Gateway::start("gateway-idle", SHORT).await;
+    // All are opened before the first is waited for.
+    let mut open: Vec<(&str, Box<dyn AsyncRead + Unpin>)> = Vec::new();
+    for begun in
+        ["", "PRI * HTT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "POST / HT", "POST / HTTP/1.1\r\nHost:"]
+    {
+        let mut stream = gateway.connect().await;
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        open.push((begun, Box::new(stream)));
+    }
+    for protocols in [&[][..], &["http/1.1"], &["h2"]] {
+        open.push(("TLS", Box::new(gateway.connect_tls(protocols).await)));
+    }
+    let no_handshake = TcpStream::connect((Ipv4Addr::LOCALHOST, gateway.https_port)).await.unwrap();
+    open.push(("no handshake", Box::new(no_handshake)));
+    let mut kept = gateway.connect().await;
+    refused(&mut kept).await;
+    open.push(("its last answer", Box::new(kept)));
+    let (_sender, http2) = http2_client(gateway.connect().await).await;
+    for (begun, mut stream) in open {
+        let answer = rest(&mut stream).await;
+        assert!(!answer.contains("HTTP/1.1"), "after {begun:?}: {answer}");
+    }
+    let ended = timeout(FOR_EVER, http2).await.expect("the connection is never closed");
+    ended.unwrap().expect("HTTP/2 is told of the end");
+}
+
+#[tokio::test]
+async fn a_connection_at_work_is_not_closed() {
+    let gateway = Gateway::start("gateway-busy", SHORT).await;
+    let mut stream = gateway.connect().await;
+    let began = Instant::now();
+    while began.elapsed() < SHORT.patience * 2 {
+        refused(&mut stream).await;
+    }
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_wait_until_one_is_closed() {
+    let gateway = Gateway::start("gateway-many", Limits { connections: 2, ..Limits::default() }).await;
+    let (mut first, mut second) = (gateway.connect().await, gateway.connect().await);
+    refused(&mut first).await;
+    refused(&mut second).await;
+    let mut third = gateway.connect().await;
+    third.write_all(UNSIGNED.as_bytes()).await.unwrap();
+    // Time enough for its answer, if there were a place for it.
+    for _ in 0..100 {
+        refused(&mut second).await;
+    }
+    assert!(third.try_read(&mut [0]).is_err(), "it has not been accepted");
+    drop(first);
+    let answer = until(&mut third, "}}").await;
+    assert_eq!(status(&answer), "401");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_ends_the_connection() {
+    let gateway = Gateway::start("gateway-slow", SHORT).await;
+    for body in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
+        let answer = gateway.exchange(format!("POST {CREATE} HTTP/1.1\r\n{body}").as_bytes()).await;
+        assert_eq!(answer, "", "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_in_words() {
+    let gateway = Gateway::start("gateway-large", Limits::default()).await;
+    for length in [70_000, 5_000_000] {
+        let bytes = vec![b' '; length];
+        let whole = [format!("Content-Length: {length}\r\n\r\n").as_bytes(), &bytes].concat();
+        let mut chunked = b"Transfer-Encoding: chunked\r\n\r\n".to_vec();
+        for chunk in bytes.chunks(10_000) {
+            chunked.extend(format!("{:x}\r\n", chunk.len()).as_bytes());
+            chunked.extend(chunk);
+            chunked.extend(b"\r\n");
+        }
+        chunked.extend(b"0\r\n\r\n");
+        for body in [whole, chunked] {
+            let head = format!("POST {CREATE} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+            let mut stream = gateway.connect().await;
+            // Many clients read nothing before they have written everything.
+            stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+            let answer = rest(&mut stream).await;
+            assert_eq!(status(&answer), "413", "{length}: {answer}");
+            let error: serde_json::Value =
+                serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+            assert_eq!(error["error"]["code"], "RequestBodyTooLarge");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_before_it_sends_the_body_is_answered() {
+    let gateway = Gateway::start("gateway-expect", Limits::default()).await;
+    let body = r#"{"createTokenWithScopes":["chat"]}"#;
+    let further = [
+        &format!("Host: {}", gateway.host()),
+        &format!("Content-Length: {}", body.len()),
+        "Content-Type: application/json",
+        "Expect: 100-continue",
+        "Connection: close",
+    ];
+    let mut stream = gateway.connect().await;
+    stream.write_all(gateway.create(CREATE, body, &further).as_bytes()).await.unwrap();
+    assert_eq!(until(&mut stream, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let answer = rest(&mut stream).await;
+    assert_eq!(status(&answer), "201", "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_has_one_host() {
+    let gateway = Gateway::start("gateway-host", Limits::default()).await;
+    let host = gateway.host();
+    let (own, absolute) = (format!("Host: {host}"), format!("http://{host}{CREATE}"));
+    let elsewhere = format!("http://elsewhere{CREATE}");
+    let rows: [(&str, &[&str], &str); 10] = [
+        (CREATE, &[&own], "201"),
+        (CREATE, &[], "401"),
+        (CREATE, &[&own, &own], "401"),
+        (CREATE, &[&own, "Host: elsewhere"], "401"),
+        (&absolute, &[&own], "201"),
+        (&absolute, &[], "201"),
+        (&absolute, &["Host: elsewhere"], "401"),
+        (&absolute, &[&own, "Host: elsewhere"], "401"),
+        (&elsewhere, &[&own], "401"),
+        (&elsewhere, &[], "401"),
+    ];
+    for (target, hosts, expected) in rows {
+        let request =
+            gateway.create(target, "", &[hosts, &["Content-Length: 0", "Connection: close"]].concat());
+        let answer = gateway.exchange(request.as_bytes()).await;
+        assert_eq!(status(&answer), expected, "{target} {hosts:?}: {answer}");
+    }
+}
+
+type Http2 = http2::SendRequest<Empty<Bytes>>;
+
+async fn http2_client(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> (Http2, JoinHandle<hyper::Result<()>>) {
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    (sender, tokio::spawn(connection))
+}
+
+async fn http2_status(sender: &mut Http2, uri: &str, headers: HeaderMap) -> hyper::Result<StatusCode> {
+    let mut request = Request::post(uri).body(Empty::new()).unwrap();
+    *request.headers_mut() = headers;
+    let answer = timeout(FOR_EVER, sender.send_request(request)).await.expect("no answer")?;
+    Ok(answer.status())
+}
+
+#[tokio::test]
+async fn an_http2_request_has_one_host() {
+    let gateway = Gateway::start("gateway-http2", Limits::default()).await;
+    let (mut plain, _) = http2_client(gateway.connect().await).await;
+    let (mut secure, _) = http2_client(gateway.connect_tls(&["h2"]).await).await;
+    let host = gateway.host();
+    for sender in [&mut plain, &mut secure] {
+        for (authority, header, expected) in [
+            (host.as_str(), None, 201),
+            (&host, Some(host.as_str()), 201),
+            (&host, Some("elsewhere"), 401),
+            ("elsewhere", Some(&host), 401),
+            ("elsewhere", None, 401),
+        ] {
+            let mut headers = gateway.signed(&host, "");
+            headers.extend(header.map(|host| (http::header::HOST, host.parse().unwrap())));
+            let status = http2_status(sender, &format!("http://{authority}{CREATE}"), headers).await.unwrap();
+            assert_eq!(status, expected, "{authority} {header:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused_or_cut_off() {
+    let gateway = Gateway::start("gateway-head", Limits::default()).await;
+    let one = format!("X-Long: {}\r\n", "x".repeat(100_000));
+    let many: String = (0..200).map(|number| format!("X-{number}: {}\r\n", "x".repeat(500))).collect();
+    for headers in [one, many] {
+        let answer = gateway.exchange(format!("GET / HTTP/1.1\r\n{headers}\r\n").as_bytes()).await;
+        assert!(["431", "none"].contains(&status(&answer)), "{answer}");
+    }
+    let (mut sender, _) = http2_client(gateway.connect().await).await;
+    let mut headers = HeaderMap::new();
+    headers.insert("x-long", "x".repeat(100_000).parse().unwrap());
+    let status = http2_status(&mut sender, &format!("http://{}{CREATE}", gateway.host()), headers).await;
+    assert!(status.as_ref().map_or(true, |status| *status == 431), "{status:?}");
+    refused(&mut gateway.connect().await).await;
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let gateway = Gateway::start("gateway-pipeline", Limits::default()).await;
+    let request = |id: &str, connection: &str| {
+        format!(
+            "GET / HTTP/1.1\r\nHost: localhost\r\nx-ms-client-request-id: {id}\r\nConnection: {connection}\r\n\r\n"
+        )
+    };
+    let requests =
+        request("first", "keep-alive") + &request("second", "keep-alive") + &request("third", "close");
+    let answers = gateway.exchange(requests.as_bytes()).await;
+    assert_eq!(answers.matches("HTTP/1.1 401").count(), 3, "{answers}");
+    let places = ["first", "second", "third"].map(|id| answers.find(id).unwrap());
+    assert!(places.is_sorted());
+}
+
+#[tokio::test]
+async fn the_answer_to_head_has_no_body() {
+    let gateway = Gateway::start("gateway-method", Limits::default()).await;
+    let request = "HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let answer = gateway.exchange(request.as_bytes()).await;
+    assert_eq!(status(&answer), "401");
+    assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+/// A request whose answer has begun, and whose body is still to come.
+async fn under_way(gateway: &Gateway) -> TcpStream {
+    let mut stream = gateway.connect().await;
+    let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    until(&mut stream, "\r\n\r\n").await;
+    stream
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_while_the_server_stops() {
+    let gateway =
+        Gateway::start("gateway-stopping", Limits { farewell: FOR_EVER * 2, ..Limits::default() }).await;
+    let mut idle = gateway.connect().await;
+    refused(&mut idle).await;
+    let mut stream = under_way(&gateway).await;
+    gateway.stop.send(()).unwrap();
+    assert_eq!(rest(&mut idle).await, "", "a connection that does nothing is closed");
+    let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, gateway.http_port)).await;
+    assert!(refused.is_err(), "nobody can connect any more");
+    stream.write_all(b"abc").await.unwrap();
+    let answer = rest(&mut stream).await;
+    assert_eq!(status(&answer), "401", "{answer}");
+    gateway.served.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_cut_off_when_the_server_stops() {
+    let limits = Limits { patience: FOR_EVER * 2, ..SHORT };
+    let gateway = Gateway::start("gateway-stopped", limits).await;
+    let mut stream = under_way(&gateway).await;
+    let mut no_handshake = TcpStream::connect((Ipv4Addr::LOCALHOST, gateway.https_port)).await.unwrap();
+    // Accepted after it.
+    refused(&mut gateway.connect().await).await;
+    gateway.stop.send(()).unwrap();
+    timeout(FOR_EVER, gateway.served).await.expect("it does not stop").unwrap();
+    assert_eq!(rest(&mut stream).await, "");
+    assert_eq!(rest(&mut no_handshake).await, "");
+}

@@ -1,0 +1,205 @@
+"""Entra callers and the Teams exchange, with azure-identity and MSAL against the local stand-in for Entra."""
+
+import datetime
+import os
+import ssl
+import time
+
+import jwt
+import msal
+import pytest
+import requests
+from azure.communication.identity import CommunicationIdentityClient, CommunicationUserIdentifier
+from azure.communication.identity.aio import CommunicationIdentityClient as AsyncClient
+from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
+from azure.identity import ClientSecretCredential
+from azure.identity.aio import ClientSecretCredential as AsyncCredential
+
+from environment import DENIED, Resource, claims_of
+
+ENDPOINT = os.environ["COMMUNICATION_SERVICES_ENDPOINT"]
+AUTHORITY = os.environ["AZURE_AUTHORITY_HOST"]
+TENANT = os.environ["AZURE_TENANT_ID"]
+TEAMS = "https://auth.msft.communication.azure.com"
+OTHER = "00000000-0000-0000-0000-000000000001"
+
+
+class Realm(requests.adapters.HTTPAdapter):
+    """MSAL drops port and path when it asks for a user's realm; this puts them back."""
+
+    def send(self, request, **kwargs):
+        request.url = request.url.replace("https://localhost", AUTHORITY, 1)
+        return super().send(request, **kwargs)
+
+
+def user_token(*scopes, **form):
+    """The Entra token of the test user, as MSAL gets it by user name and password."""
+    session = requests.Session()
+    session.mount("https://localhost/common/userrealm/", Realm())
+    app = msal.PublicClientApplication(
+        os.environ["COMMUNICATION_M365_APP_ID"],
+        authority=f"{AUTHORITY}/{TENANT}",
+        instance_discovery=False,
+        http_client=session,
+    )
+    answer = app.acquire_token_by_username_password(
+        os.environ["COMMUNICATION_MSAL_USERNAME"], os.environ["COMMUNICATION_MSAL_PASSWORD"], list(scopes), data=form
+    )
+    assert "access_token" in answer, answer
+    return answer["access_token"], answer["id_token_claims"]["oid"]
+
+
+def service_credential(kind=ClientSecretCredential):
+    return kind(
+        TENANT,
+        os.environ["AZURE_CLIENT_ID"],
+        os.environ["AZURE_CLIENT_SECRET"],
+        authority=AUTHORITY,
+        disable_instance_discovery=True,
+    )
+
+
+@pytest.fixture(name="client")
+def client_fixture():
+    return CommunicationIdentityClient.from_connection_string(os.environ["COMMUNICATION_SERVICES_CONNECTION_STRING"])
+
+
+@pytest.fixture(name="teams", scope="module")
+def teams_fixture():
+    token, oid = user_token(f"{TEAMS}/Teams.ManageCalls", f"{TEAMS}/Teams.ManageChats")
+    return token, os.environ["COMMUNICATION_M365_APP_ID"], oid
+
+
+def key_id(token):
+    return jwt.get_unverified_header(token)["kid"]
+
+
+def test_every_operation_by_a_service_principal(client):
+    caller = CommunicationIdentityClient(ENDPOINT, service_credential())
+    user = caller.create_user()
+    same, token = caller.create_user_and_token(scopes=["chat"])
+    issued = caller.get_token(user, scopes=["voip"])
+    caller.revoke_tokens(user)
+    caller.delete_user(same)
+    caller.delete_user(user)
+    assert claims_of(issued.token)["acsScope"] == "voip"
+    assert key_id(token.token) == key_id(issued.token)
+    other = client.get_token(client.create_user(), scopes=["chat"])
+    assert key_id(token.token) != key_id(other.token), "tokens of Entra callers have a key of their own"
+
+
+async def test_every_operation_by_a_service_principal_aio():
+    async with service_credential(AsyncCredential) as credential, AsyncClient(ENDPOINT, credential) as caller:
+        user, token = await caller.create_user_and_token(scopes=["chat"])
+        await caller.get_token(user, scopes=["voip"])
+        await caller.revoke_tokens(user)
+        await caller.delete_user(user)
+    assert claims_of(token.token)["acsScope"] == "chat"
+
+
+class Fixed:
+    """A credential that has one token."""
+
+    def __init__(self, token):
+        self.token = token
+
+    def get_token(self, *_scopes, **_options):
+        from azure.core.credentials import AccessToken
+
+        return AccessToken(self.token, int(time.time()) + 3_600)
+
+
+def test_a_principal_that_is_not_allowed_is_denied(teams):
+    # The user's token is good, but not for this audience; nor is its holder on the list.
+    stranger, _ = user_token("https://communication.azure.com/user_impersonation")
+    for token in (stranger, teams[0], "not.a.token"):
+        with pytest.raises(ClientAuthenticationError) as raised:
+            CommunicationIdentityClient(ENDPOINT, Fixed(token)).create_user()
+        assert raised.value.error.code == "Denied"
+        assert DENIED in raised.value.message
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_a_teams_user_gets_a_token(client, version):
+    token, oid = user_token(f"{TEAMS}/Teams.ManageCalls", token_version=version)
+    entra = claims_of(token)
+    assert entra["ver"] == f"{version}.0"
+    issued = client.get_token_for_teams_user(token, os.environ["COMMUNICATION_M365_APP_ID"], oid)
+    claims = claims_of(issued.token)
+    assert list(claims) == [
+        "skypeid", "scp", "csi", "exp", "rgn", "tid", "acsScope", "resourceId",
+        "aad_iat", "aad_uti", "aad_appid", "iat", "iss", "aud", "sub", "jti", "rev",
+    ]
+    assert claims["skypeid"] == f"orgid:{oid}"
+    assert claims["scp"] == 1024
+    assert claims["acsScope"] == "voip,chat"
+    assert claims["tid"] == TENANT
+    assert claims["exp"] == entra["exp"], "it ends with the Entra token"
+    assert claims["csi"] == str(entra["iat"])
+    expires_on = datetime.datetime.fromisoformat(issued.expires_on)
+    assert int(expires_on.timestamp()) == claims["exp"]
+
+
+def test_a_teams_user_is_revoked_like_any_other(client, teams):
+    _, _, oid = teams
+    before = claims_of(client.get_token_for_teams_user(*teams).token)["rev"]
+    client.revoke_tokens(CommunicationUserIdentifier(f"8:orgid:{oid}"))
+    after = claims_of(client.get_token_for_teams_user(*teams).token)["rev"]
+    assert after == before + 1
+
+
+def refusal(client, *arguments):
+    with pytest.raises(HttpResponseError) as raised:
+        client.get_token_for_teams_user(*arguments)
+    error = raised.value
+    return error.status_code, error.error.code, error.response.json()["error"]
+
+
+def test_refusals_of_the_exchange(client, teams):
+    token, app, user = teams
+    expired = os.environ["COMMUNICATION_EXPIRED_TEAMS_TOKEN"]
+    app_only = service_credential().get_token(f"{TEAMS}/.default").token
+    invalid = {"code": "InvalidAccessToken", "message": "Provided access token is not valid."}
+
+    def validation(message, target):
+        return {"code": "ValidationError", "message": message, "target": target}
+
+    for arguments, status, error in [
+        (("", app, user), 401, invalid),
+        (("", "", ""), 401, invalid),
+        (("invalid", "", ""), 401, invalid),
+        ((expired, app, user), 401, invalid),
+        ((app_only, app, user), 401, invalid),
+        ((token[:-4] + "AAAA", app, user), 401, invalid),
+        ((token, "", user), 400, validation("AppId: The AppId field is required.", "AppId")),
+        ((token, app, ""), 400, validation("UserId: The UserId field is required.", "UserId")),
+        ((token, "", ""), 400, validation("AppId: The AppId field is required.", "AppId")),
+        ((token, "invalid", user), 400, validation("Provided AppId has invalid format.", "appId")),
+        ((token, app, "invalid"), 400, validation("Provided UserId has invalid format.", "userId")),
+        ((token, OTHER, user), 400, validation("AAD application is not the expected one.", "appId")),
+        ((token, app, OTHER), 400, validation("Provided AAD token issued for unexpected user.", "userId")),
+    ]:
+        got_status, code, body = refusal(client, *arguments)
+        assert (got_status, body) == (status, error), arguments[1:]
+        assert code == error["code"]
+
+
+def test_the_token_is_asked_for_first(client):
+    from raw_http import RawClient
+
+    raw = RawClient(Resource())
+    message = "The body is either missing or doesn't contain any token."
+    for body in ("", "{}", '{"token":null}', '{"appId":"x","userId":"y"}'):
+        reply = raw.call("POST", "/teamsUser/:exchangeAccessToken?api-version=2023-10-01", body)
+        assert reply.status == 400, body
+        assert reply.error == {"code": "ValidationError", "message": message}
+
+
+def test_a_token_without_the_teams_permissions_is_refused(client):
+    token, oid = user_token(f"{TEAMS}/TeamsExtension.ManageCalls")
+    status, code, _ = refusal(client, token, os.environ["COMMUNICATION_M365_APP_ID"], oid)
+    assert (status, code) == (401, "InvalidAccessToken")
+
+
+def test_only_the_local_authority_is_trusted():
+    assert ssl.get_default_verify_paths().cafile == os.environ["SSL_CERT_FILE"]
