@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
+use serde::de::IntoDeserializer as _;
+use serde::{Deserialize, Deserializer};
 use time::OffsetDateTime;
 
 use super::claims::Claims;
@@ -88,8 +89,10 @@ struct Unverified<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
+    #[serde(deserialize_with = "named")]
     alg: Algorithm,
     kid: KeyId,
+    #[serde(deserialize_with = "named")]
     typ: Typ,
 }
 
@@ -161,10 +164,10 @@ impl<'a> Unverified<'a> {
         let signed = token.as_bytes().get(..header.len() + 1 + payload.len()).ok_or(TokenFault::Structure)?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Structure);
         Ok(Self {
-            header: serde_json::from_slice(&decode(header)?).map_err(|_| TokenFault::Header)?,
+            header: object(&decode(header)?).ok_or(TokenFault::Header)?,
             signed,
             signature: decode(signature)?,
-            claims: serde_json::from_slice(&decode(payload)?).map_err(|_| TokenFault::Claims)?,
+            claims: object(&decode(payload)?).ok_or(TokenFault::Claims)?,
         })
     }
 
@@ -200,4 +203,15 @@ impl<'a> Unverified<'a> {
         let identity: RawId = claims.sub.parse().map_err(|_| TokenFault::Claims)?;
         if claims.agree_on(&identity) { Ok(identity) } else { Err(TokenFault::Claims) }
     }
+}
+
+/// Reads a struct from a JSON object. Serde alone would also take an array of the values in their order.
+fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    let is_object = json.trim_ascii_start().starts_with(b"{");
+    is_object.then(|| serde_json::from_slice(json).ok()).flatten()
+}
+
+/// Reads a variant from its name. Serde alone would also take `{"name":null}`.
+fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(json: D) -> Result<T, D::Error> {
+    T::deserialize(String::deserialize(json)?.into_deserializer())
 }

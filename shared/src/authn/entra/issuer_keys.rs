@@ -405,6 +405,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_waited_for_a_refresh_that_failed_does_not_begin_another() {
+        let bench = Bench::new();
+        bench.issuer.delay(Duration::from_millis(20));
+        fail(&bench);
+        let cold = token(0);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut waiting = [(); 3].map(|()| Box::pin(is_unavailable(&bench, &cold)));
+        for verification in &mut waiting {
+            assert!(verification.as_mut().poll(&mut context).is_pending());
+        }
+        bench.advance(2);
+        for verification in waiting {
+            assert!(verification.await);
+        }
+        assert_eq!(bench.issuer.take_fetched().len(), 1);
+    }
+
+    #[tokio::test]
     async fn an_unknown_key_is_not_called_unknown_when_the_look_failed() {
         let bench = Bench::new();
         bench.verify(&token(0)).await.unwrap();

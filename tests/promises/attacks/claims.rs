@@ -1,0 +1,443 @@
+//! The claims are a closed set, each exactly what it must be, and they agree with one another.
+
+use e2e::bench::HOST;
+use identity::keys::Algorithm;
+use identity::scope::Scope;
+use identity::testing::NOON;
+use identity::token::verify::TokenFault;
+use serde_json::json;
+
+use super::forge::{Forge, Object, quoted, sealed_by, signing_input};
+
+const RESOURCE: &str = "1b5cc06b-f352-4571-b1e6-d9b259b7c776";
+const ANOTHER: &str = "1b5cc06b-f352-4571-b1e6-d9b259b7c777";
+const NUMBERS: [&str; 4] = ["exp", "iat", "rev", "scp"];
+
+#[tokio::test]
+async fn each_claim_is_there_once_and_of_its_type() {
+    for forge in Forge::both().await {
+        let mut rows = Vec::new();
+        let mut row = |name: String, claims: Object| rows.push((name, forge.claims(claims)));
+        assert_eq!(forge.claims.names().count(), 14);
+        for claim in forge.claims.names() {
+            let own = forge.claims.get(claim);
+            let other_type =
+                if NUMBERS.contains(&claim) { format!("\"{own}\"") } else { "1709294400".to_owned() };
+            row(format!("no {claim}"), forge.claims.without(claim));
+            let wrapped = [format!("[{own}]"), format!(r#"{{"{claim}":{own}}}"#), other_type];
+            for value in ["null", "true", "[]", "{}"].map(str::to_owned).into_iter().chain(wrapped) {
+                row(format!("{claim}: {value}"), forge.claims.with(claim, value));
+            }
+            let other = if NUMBERS.contains(&claim) { "1" } else { r#""chat""# };
+            for (what, value) in [("itself", own), ("another", other), ("null", "null")] {
+                row(format!("{claim} twice, {what} first"), forge.claims.led_by(claim, value));
+                row(format!("{claim} twice, {what} last"), forge.claims.and(claim, value));
+                let escaped = format!("\\u{:04x}{}", claim.as_bytes()[0], &claim[1..]);
+                row(format!("{escaped} twice, {what} first"), forge.claims.led_by(&escaped, value));
+            }
+            row(format!("{claim} in capitals"), forge.claims.without(claim).and(&claim.to_uppercase(), own));
+        }
+        let further = [
+            ("nbf", "0"),
+            ("nbf", "1709294460"),
+            ("nbf", "4102444800"),
+            ("roles", "[]"),
+            ("scope", r#""chat""#),
+            ("gen", "1"),
+            ("tid", r#""72f988bf-86f1-41af-91ab-2d7cd011db47""#),
+            ("cnf", "{}"),
+            ("act", "{}"),
+            ("", "1"),
+            ("__proto__", "{}"),
+            ("x", "1"),
+            ("x", "null"),
+        ];
+        for (claim, value) in further {
+            row(format!("one more, {claim}: {value}"), forge.claims.and(claim, value));
+        }
+        forge.refuse(TokenFault::Claims, rows).await;
+    }
+}
+
+#[tokio::test]
+async fn the_claims_are_one_object() {
+    const IN_ORDER: [&str; 14] = [
+        "skypeid",
+        "scp",
+        "csi",
+        "exp",
+        "rgn",
+        "acsScope",
+        "resourceId",
+        "resourceLocation",
+        "iat",
+        "iss",
+        "aud",
+        "sub",
+        "jti",
+        "rev",
+    ];
+    for forge in Forge::both().await {
+        let good = forge.claims.to_string();
+        let values = IN_ORDER.map(|claim| forge.claims.get(claim)).join(",");
+        let deep = "[".repeat(120) + &"]".repeat(120);
+        let payloads = [
+            ("nothing", String::new()),
+            ("null", "null".to_owned()),
+            ("a number", "1".to_owned()),
+            ("a text", "sign, then verify".to_owned()),
+            ("an empty object", "{}".to_owned()),
+            ("an empty array", "[]".to_owned()),
+            ("the claims as an array", format!("[{values}]")),
+            ("the claims as an array, after white space", format!("\t [{values}]")),
+            ("an array of the object", format!("[{good}]")),
+            ("a string of the object", json!(good).to_string()),
+            ("an object of the object", format!(r#"{{"claims":{good}}}"#)),
+            ("twice", format!("{good}{good}")),
+            ("junk after", format!("{good}x")),
+            ("comma at the end", format!("{},}}", good.strip_suffix('}').unwrap())),
+            ("not closed", good.strip_suffix('}').unwrap().to_owned()),
+            ("120 levels more", forge.claims.and("x", deep).to_string()),
+            ("1000 levels", "[".repeat(1_000)),
+        ];
+        forge.refuse(TokenFault::Claims, payloads.map(|(name, payload)| (name, forge.claims(payload)))).await;
+        let line = |claim| format!("\t\"{claim}\" : {}\r\n", forge.claims.get(claim));
+        let lines = forge.claims.names().map(line).collect::<Vec<_>>().join(",");
+        forge.accept("white space is JSON's affair", &forge.claims(format!(" {{{lines}}}\n"))).await;
+    }
+}
+
+#[tokio::test]
+async fn not_all_that_is_signed_is_an_access_token() {
+    for forge in Forge::both().await {
+        let audit = forge.bench.audit.lines().pop().unwrap();
+        let jwks = format!(r#"{{"keys":[{}]}}"#, serde_json::to_string(forge.key().jwk()).unwrap());
+        let now = NOON.unix_timestamp();
+        let id_token = json!({
+            "iss": "https://localhost:8443", "aud": RESOURCE, "sub": forge.id, "iat": now, "exp": now + 3_600, "nonce": "n",
+        });
+        let logout = json!({
+            "iss": "https://localhost:8443", "aud": RESOURCE, "sub": forge.id, "iat": now, "exp": now + 3_600, "jti": "1",
+            "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        });
+        let rows = [
+            ("an audit line", audit),
+            ("a key set", jwks),
+            ("an id token", id_token.to_string()),
+            ("a logout token", logout.to_string()),
+            ("a header", forge.header.to_string()),
+            ("a reply", json!({"token": forge.token, "expiresOn": "2024-03-02T12:00:00+00:00"}).to_string()),
+        ];
+        forge.refuse(TokenFault::Claims, rows.map(|(name, payload)| (name, forge.claims(payload)))).await;
+    }
+}
+
+#[tokio::test]
+async fn the_issuer_is_this_one_to_the_byte() {
+    for forge in Forge::both().await {
+        let issuers = quoted([
+            "",
+            "https://localhost:8443/",
+            "https://LOCALHOST:8443",
+            "HTTPS://localhost:8443",
+            "http://localhost:8443",
+            "https://localhost",
+            "https://localhost:443",
+            "https://localhost:08443",
+            "https://user@localhost:8443",
+            "https://localhost:8443@attacker.example",
+            "https://localhost:8443.attacker.example",
+            "https://localhost.:8443",
+            "https://localhost:8443/v2.0",
+            "https://localhost:8443?",
+            "https://localhost:8443#",
+            "https://localhost:8443\0",
+            " https://localhost:8443",
+            "https://localhost:8443 ",
+            "https://localhost:844",
+            "https://lоcalhost:8443",
+            HOST,
+            "localhost",
+            "*",
+            RESOURCE,
+        ]);
+        forge.refuse(TokenFault::Issuer, forge.claim_rows("iss", issuers)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_audience_is_this_resource_alone() {
+    for forge in Forge::both().await {
+        let upper = RESOURCE.to_uppercase();
+        let audiences = || {
+            quoted([
+                "",
+                ANOTHER,
+                &upper,
+                "*",
+                "1b5cc06bf3524571b1e6d9b259b7c776",
+                "{1b5cc06b-f352-4571-b1e6-d9b259b7c776}",
+                "urn:uuid:1b5cc06b-f352-4571-b1e6-d9b259b7c776",
+                "1b5cc06b-f352-4571-b1e6-d9b259b7c776 ",
+                "1b5cc06b-f352-4571-b1e6-d9b259b7c776,x",
+                "1b5cc06b-f352-4571-b1e6-d9b259b7c776\0",
+                "1b5cc06b-f352-4571-b1e6-d9b259b7c77",
+                "https://localhost:8443",
+                HOST,
+                "https://communication.azure.com",
+            ])
+        };
+        let mut rows = forge.claim_rows("aud", audiences());
+        rows.extend(forge.claim_rows("resourceId", audiences()));
+        forge.refuse(TokenFault::Audience, rows).await;
+
+        let thousand = vec![format!("\"{RESOURCE}\""); 50].join(",");
+        let shapes = [
+            format!(r#"["{RESOURCE}"]"#),
+            format!(r#"["{RESOURCE}","{ANOTHER}"]"#),
+            format!(r#"["{ANOTHER}","{RESOURCE}"]"#),
+            format!(r#"{{"{RESOURCE}":true}}"#),
+            format!("[{thousand}]"),
+        ];
+        forge.refuse(TokenFault::Claims, forge.claim_rows("aud", shapes)).await;
+        let huge = vec![format!("\"{RESOURCE}\""); 1_000].join(",");
+        forge.refuse(TokenFault::Structure, forge.claim_rows("aud", [format!("[{huge}]")])).await;
+    }
+}
+
+/// Claims that speak of `id` throughout, as if it had been minted for.
+fn of(forge: &Forge, id: &str) -> Object {
+    let skype_id = id.strip_prefix("8:").unwrap_or(id);
+    forge.claims.with("sub", json!(id)).with("skypeid", json!(skype_id))
+}
+
+#[tokio::test]
+async fn the_subject_is_an_identity_of_this_resource() {
+    for forge in Forge::both().await {
+        let id = &forge.id;
+        let user = &id[id.len() - 36..];
+        let tenant = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+        let subjects = [
+            String::new(),
+            "8:".to_owned(),
+            "8:acs:".to_owned(),
+            id.replace(RESOURCE, ANOTHER),
+            id.replace(RESOURCE, ""),
+            id.replace("acs", "gcch-acs"),
+            id.replace("acs", "dod-acs"),
+            id.replace("acs", "ACS"),
+            id.replace("acs", "аcs"),
+            id.replace("8:", "28:"),
+            id.replace("8:", "08:"),
+            id.replace('_', "-"),
+            id.replace('-', ""),
+            id.to_uppercase(),
+            format!("8:acs:{}", id[6..].to_uppercase()),
+            format!("8:acs:{}_{user}", RESOURCE.to_uppercase()),
+            format!("8:acs:{RESOURCE}_{}", user.to_uppercase().replacen('0', "O", 1)),
+            format!("{id}\0"),
+            format!("\0{id}"),
+            format!("{id} "),
+            format!(" {id}"),
+            format!("{id}\n"),
+            format!("{id}/"),
+            format!("{id}_{id}"),
+            format!("8:acs:{RESOURCE}_wf_{user}"),
+            format!("8:acs:{ANOTHER}_wf_{tenant}_{user}"),
+            format!("8:acs:{ANOTHER}_{tenant}_{user}"),
+            format!("8:orgid:{user}"),
+            format!("8:spool:{RESOURCE}_{user}"),
+            format!("8:teamsvisitor:{user}"),
+            format!("28:orgid:{user}"),
+            "4:+15551234567".to_owned(),
+            "4:anonymous".to_owned(),
+            "x".repeat(900),
+        ];
+        let rows = subjects.iter().flat_map(|subject| {
+            [
+                (format!("all of it {subject:.90}"), forge.claims(of(&forge, subject))),
+                (format!("sub alone {subject:.90}"), forge.claims(forge.claims.with("sub", json!(subject)))),
+            ]
+        });
+        forge.refuse(TokenFault::Claims, rows.collect::<Vec<_>>()).await;
+        let huge = forge.claims(of(&forge, &"8:acs:".repeat(1 << 18)));
+        forge.refuse(TokenFault::Structure, [("1.5 MB", huge)]).await;
+
+        let nobody = format!("{}{}", &id[..id.len() - 12], "000000000000");
+        let nobodies = [
+            nobody,
+            format!("8:acs:{RESOURCE}_{}", "0".repeat(8) + "-0000-0000-0000-000000000000"),
+            format!("8:acs:{RESOURCE}_wf_{tenant}_{user}"),
+            format!("8:acs:{RESOURCE}_{tenant}_{user}"),
+        ];
+        let rows = nobodies.map(|id| (format!("nobody is {id}"), forge.claims(of(&forge, &id))));
+        forge.refuse(TokenFault::IdentityGone, rows).await;
+    }
+}
+
+#[tokio::test]
+async fn the_claims_agree_with_one_another() {
+    for forge in Forge::both().await {
+        let other = forge.bench.create().await;
+        let skype_id = forge.id.strip_prefix("8:").unwrap();
+        let now = NOON.unix_timestamp();
+        let skype_ids = [
+            json!(""),
+            json!(forge.id),
+            json!(other.strip_prefix("8:").unwrap()),
+            json!(skype_id.to_uppercase()),
+            json!(skype_id.replace(RESOURCE, ANOTHER)),
+            json!(format!("{skype_id} ")),
+            json!(format!("{skype_id}\0")),
+        ];
+        let csis = [
+            String::new(),
+            (now - 1).to_string(),
+            (now + 1).to_string(),
+            format!("0{now}"),
+            format!("+{now}"),
+            format!("{now}.0"),
+            format!("{now} "),
+            format!("{now}000"),
+            forge.claims.get("exp").to_owned(),
+            "NaN".to_owned(),
+        ];
+        let scps = [
+            "0",
+            "1",
+            "1024",
+            "1791",
+            "1793",
+            "2816",
+            "4294967295",
+            "4294967296",
+            "-1",
+            "-1792",
+            "1792.0",
+            "1.792e3",
+        ];
+        let mut rows = forge.claim_rows("skypeid", skype_ids);
+        rows.extend(forge.claim_rows("csi", csis.map(|csi| json!(csi))));
+        rows.extend(forge.claim_rows("scp", scps));
+        let others = forge.claims.with("sub", json!(other));
+        rows.push(("another living identity's sub".to_owned(), forge.claims(others)));
+        let later = forge.claims.with("iat", now + 1);
+        rows.push(("iat alone a second later".to_owned(), forge.claims(later)));
+        forge.refuse(TokenFault::Claims, rows).await;
+    }
+}
+
+#[tokio::test]
+async fn another_deployments_token_is_no_token_here() {
+    for forge in Forge::both().await {
+        let theirs = |issuer: &str| {
+            let text = forge.claims.to_string().replace(RESOURCE, ANOTHER);
+            text.replace("https://localhost:8443", issuer)
+        };
+        let stranger = forge.stranger();
+        let header = forge.header.with("kid", json!(stranger.id().as_str())).to_string();
+        let by_stranger = |claims: String| sealed_by(&stranger, &signing_input(&header, claims));
+        let rows = [
+            ("another issuer, our key", forge.claims(theirs("https://elsewhere.example"))),
+            ("another issuer, their key", by_stranger(theirs("https://elsewhere.example"))),
+        ];
+        forge.refuse(TokenFault::Issuer, rows).await;
+        let rows = [
+            ("another resource, our key", forge.claims(theirs("https://localhost:8443"))),
+            ("another resource, their key", by_stranger(theirs("https://localhost:8443"))),
+        ];
+        forge.refuse(TokenFault::Audience, rows).await;
+        let rows = [("our claims, their key", by_stranger(forge.claims.to_string()))];
+        forge.refuse(TokenFault::KeyNotInForce, rows).await;
+    }
+}
+
+#[tokio::test]
+async fn the_scopes_are_a_comma_list_of_known_names() {
+    for forge in Forge::both().await {
+        let mut values = quoted([
+            "",
+            ",",
+            " ",
+            "chat ",
+            " chat",
+            "Chat",
+            "CHAT",
+            "chat voip",
+            "chat, voip",
+            "chat;voip",
+            "chat,",
+            ",chat",
+            "chat,,voip",
+            "chat,admin",
+            "admin",
+            "*",
+            "chat*",
+            "chat.",
+            "chat.joi",
+            "chat.join.limited.x",
+            "chat\0",
+            "chаt",
+            "1792",
+            "[\"chat\"]",
+        ])
+        .to_vec();
+        values.extend(
+            ["[]", r#"["chat"]"#, r#"["chat","voip"]"#, r#"{"chat":true}"#, "1792"].map(str::to_owned),
+        );
+        forge.refuse(TokenFault::Claims, forge.claim_rows("acsScope", values)).await;
+
+        let sets: [(&str, &[Scope]); 6] = [
+            ("chat", &[Scope::Chat]),
+            ("chat.join", &[Scope::ChatJoin]),
+            ("chat.join.limited", &[Scope::ChatJoinLimited]),
+            ("voip.join,voip", &[Scope::VoipJoin, Scope::Voip]),
+            ("voip,chat.join", &[Scope::Voip, Scope::ChatJoin]),
+            ("chat,chat", &[Scope::Chat]),
+        ];
+        for (text, scopes) in sets {
+            let verified =
+                forge.accept(text, &forge.claims(forge.claims.with("acsScope", json!(text)))).await;
+            assert_eq!(verified.scopes.iter().collect::<Vec<_>>(), scopes, "no more and no less than {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_revision_is_the_stored_one() {
+    for forge in Forge::both().await {
+        let other = ["0", "1", "3", "4", "18446744073709551615"];
+        forge.refuse(TokenFault::Revoked, forge.claim_rows("rev", other)).await;
+        let no_revisions = [
+            "-1",
+            "-2",
+            "-0",
+            "2.0",
+            "2e0",
+            "2.5",
+            "1e300",
+            "18446744073709551616",
+            "02",
+            "+2",
+            "0x2",
+            "NaN",
+            "\"2\"",
+        ];
+        forge.refuse(TokenFault::Claims, forge.claim_rows("rev", no_revisions)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_and_a_deleted_identity_have_no_tokens() {
+    let forge = Forge::new(Algorithm::Es256).await;
+    let bench = &forge.bench;
+    let [revoked, deleted] = [bench.create().await, bench.create().await];
+    let of_revoked = bench.issue(&bench.primary, &revoked).await.token().unwrap();
+    let of_deleted = bench.issue(&bench.primary, &deleted).await.token().unwrap();
+    forge.accept("before", &of_revoked).await;
+    forge.accept("before", &of_deleted).await;
+    assert_eq!(bench.revoke(&revoked).await.status, 204);
+    assert_eq!(bench.delete(&deleted).await.status, 204);
+    forge.refuse(TokenFault::Revoked, [("revoked", of_revoked)]).await;
+    forge.refuse(TokenFault::IdentityGone, [("deleted", of_deleted)]).await;
+}

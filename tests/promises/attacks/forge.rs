@@ -1,0 +1,283 @@
+//! A forger who holds a key in force: seals whatever it likes, and sees what becomes of it.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use e2e::bench::{Bench, Embedded, Ports};
+use identity::keys::ring::KeyRing;
+use identity::keys::signing::{SigningKey, SigningKeys};
+use identity::keys::{Algorithm, Slot};
+use identity::testing::{settings, signing_key};
+use identity::token::verify::{TokenFault, Verified, Verifier, VerifyError};
+use identity::vault::SecretName;
+use serde_json::Value;
+
+/// A JSON object as it is written: members in order, each value raw.
+#[derive(Clone)]
+pub struct Object(Vec<(String, String)>);
+
+/// A resource, its private keys, and one good token taken apart.
+pub struct Forge {
+    pub algorithm: Algorithm,
+    pub bench: Bench,
+    pub embedded: Embedded,
+    pub keys: SigningKeys,
+    /// The identity, at revision 2.
+    pub id: String,
+    /// The good token, minted through the primary key.
+    pub token: String,
+    pub header: Object,
+    pub claims: Object,
+}
+
+impl Object {
+    fn decode(part: &str) -> Self {
+        let bytes = URL_SAFE_NO_PAD.decode(part).unwrap();
+        let Value::Object(members) = serde_json::from_slice(&bytes).unwrap() else { unreachable!() };
+        Self(members.into_iter().map(|(name, value)| (name, value.to_string())).collect())
+    }
+
+    /// The raw value of a member.
+    pub fn get(&self, member: &str) -> &str {
+        &self.0.iter().find(|(name, _)| name == member).unwrap().1
+    }
+
+    /// The members' names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// This object with another value for a member it has.
+    pub fn with(&self, member: &str, value: impl Display) -> Self {
+        let mut changed = self.clone();
+        changed.0.iter_mut().find(|(name, _)| name == member).unwrap().1 = value.to_string();
+        changed
+    }
+
+    /// This object without a member it has.
+    pub fn without(&self, member: &str) -> Self {
+        assert!(self.names().any(|name| name == member));
+        Self(self.0.iter().filter(|(name, _)| name != member).cloned().collect())
+    }
+
+    /// This object with one more member at its end, whether or not it has one of that name.
+    pub fn and(&self, member: &str, value: impl Display) -> Self {
+        Self(self.0.iter().cloned().chain([(member.to_owned(), value.to_string())]).collect())
+    }
+
+    /// This object with one more member before the others.
+    pub fn led_by(&self, member: &str, value: impl Display) -> Self {
+        Self([(member.to_owned(), value.to_string())].into_iter().chain(self.0.iter().cloned()).collect())
+    }
+}
+
+impl Display for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let members: Vec<_> = self.0.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        write!(f, "{{{}}}", members.join(","))
+    }
+}
+
+/// JSON strings of these texts.
+pub fn quoted<const N: usize>(texts: [&str; N]) -> [String; N] {
+    texts.map(|text| Value::from(text).to_string())
+}
+
+/// Base64url without padding.
+pub fn encode(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The bytes these hexadecimal digits spell.
+pub fn unhex(text: &str) -> Vec<u8> {
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+/// The signing input of this header and payload.
+pub fn signing_input(header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
+    format!("{}.{}", encode(header), encode(payload))
+}
+
+/// A token of this signing input, signed by any key.
+pub fn sealed_by(key: &SigningKey, signed: &str) -> String {
+    format!("{signed}.{}", encode(key.sign(signed.as_bytes()).unwrap()))
+}
+
+impl Forge {
+    /// One resource for each algorithm.
+    pub async fn both() -> [Self; 2] {
+        [Self::new(Algorithm::Rs256).await, Self::new(Algorithm::Es256).await]
+    }
+
+    pub async fn new(algorithm: Algorithm) -> Self {
+        let (ports, embedded) = Ports::embedded(56).await;
+        let bench = Bench::new(ports, algorithm, 56).await;
+        let id = bench.create().await;
+        assert_eq!(bench.revoke(&id).await.status, 204);
+        let token = bench.issue(&bench.primary, &id).await.token().unwrap();
+        let pointer = bench.ports.pointers.pointer().await.unwrap().unwrap();
+        let document = bench.ports.vault.read(SecretName::SigningKeys, &pointer.signing_keys).await.unwrap();
+        let keys = SigningKeys::parse(&document).unwrap();
+        let mut parts = token.split('.');
+        let header = Object::decode(parts.next().unwrap());
+        let claims = Object::decode(parts.next().unwrap());
+        Self { algorithm, bench, embedded, keys, id, token, header, claims }
+    }
+
+    /// The key that signed the good token.
+    pub fn key(&self) -> &SigningKey {
+        self.keys.of(Slot::Primary)
+    }
+
+    /// Its private half, PKCS#8.
+    pub fn pkcs8(&self) -> Vec<u8> {
+        let document: Value = serde_json::from_slice(self.keys.to_document().expose()).unwrap();
+        STANDARD.decode(document["primary"]["pkcs8"].as_str().unwrap()).unwrap()
+    }
+
+    /// A key of the same algorithm that was never in force.
+    pub fn stranger(&self) -> SigningKey {
+        signing_key(self.algorithm, 8)
+    }
+
+    /// The good token's three parts.
+    pub fn parts(&self) -> [&str; 3] {
+        let parts: Vec<_> = self.token.split('.').collect();
+        parts.try_into().unwrap()
+    }
+
+    /// The good token's first two parts, as they are signed.
+    pub fn signed(&self) -> &str {
+        self.token.rsplit_once('.').unwrap().0
+    }
+
+    /// The good token's signature.
+    pub fn signature(&self) -> Vec<u8> {
+        URL_SAFE_NO_PAD.decode(self.parts()[2]).unwrap()
+    }
+
+    /// A header and a payload of any bytes, signed by the key in force.
+    pub fn seal(&self, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
+        sealed_by(self.key(), &signing_input(header, payload))
+    }
+
+    /// Another header over the good claims, sealed.
+    pub fn header(&self, header: impl Display) -> String {
+        self.seal(header.to_string(), self.claims.to_string())
+    }
+
+    /// Other claims under the good header, sealed.
+    pub fn claims(&self, claims: impl Display) -> String {
+        self.seal(self.header.to_string(), claims.to_string())
+    }
+
+    /// The good header and claims under another signature.
+    pub fn signed_with(&self, signature: impl AsRef<[u8]>) -> String {
+        format!("{}.{}", self.signed(), encode(signature))
+    }
+
+    /// The good token with one part spelled otherwise; sealed again if the signature covers that part.
+    pub fn respelled(&self, part: usize, text: &str) -> String {
+        let mut parts = self.parts();
+        parts[part] = text;
+        if part < 2 { sealed_by(self.key(), &parts[..2].join(".")) } else { parts.join(".") }
+    }
+
+    /// A good token whose signature has a property that not all have, and what the property yields.
+    pub fn some_token<T>(&self, property: impl Fn(&[u8]) -> Option<T>) -> (String, T) {
+        let tokens = (0..100_000).map(|n| self.claims(self.claims.with("jti", format!("\"{n:032x}\""))));
+        let mut found = tokens.filter_map(|token| {
+            let signature = token.rsplit_once('.').unwrap().1;
+            let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+            property(&signature).map(|found| (token, found))
+        });
+        found.next().unwrap()
+    }
+
+    /// A row for each value of a header member.
+    pub fn header_rows<V: Display>(
+        &self,
+        member: &str,
+        values: impl IntoIterator<Item = V>,
+    ) -> Vec<(String, String)> {
+        let row = |value| (format!("{member}: {value:.60}"), self.header(self.header.with(member, value)));
+        values.into_iter().map(|value| row(value.to_string())).collect()
+    }
+
+    /// A row for each value of a claim.
+    pub fn claim_rows<V: Display>(
+        &self,
+        claim: &str,
+        values: impl IntoIterator<Item = V>,
+    ) -> Vec<(String, String)> {
+        let row = |value| (format!("{claim}: {value:.60}"), self.claims(self.claims.with(claim, value)));
+        values.into_iter().map(|value| row(value.to_string())).collect()
+    }
+
+    /// A verifier that has seen nothing yet.
+    pub fn cold_verifier(&self) -> Verifier {
+        let ring = Arc::new(KeyRing::new(self.bench.ports.vault.clone()));
+        let ports = &self.bench.ports;
+        Verifier::new(settings().resource, ports.store.clone(), ring, self.bench.clock.clone())
+    }
+
+    /// What a verifier says of a token, and how often it asked the store.
+    pub async fn judge(&self, verifier: &Verifier, token: &str) -> (Result<Verified, VerifyError>, usize) {
+        let before = self.embedded.dynamodb.calls();
+        let outcome = verifier.verify(token).await;
+        (outcome, self.embedded.dynamodb.calls() - before)
+    }
+
+    /// The token is good, for a verifier that knows the keys and for one that knows nothing.
+    pub async fn accept(&self, name: &str, token: &str) -> Verified {
+        let cold = self.cold_verifier();
+        let mut found = None;
+        for verifier in [&self.bench.verifier, &cold] {
+            let (outcome, reads) = self.judge(verifier, token).await;
+            assert_eq!(reads, 1, "{:?}, {name}: {outcome:?}", self.algorithm);
+            found = Some(outcome.unwrap());
+        }
+        found.unwrap()
+    }
+
+    /// Each row is refused, and for this reason: by a verifier that knows the keys, without asking the
+    /// store when the token refutes itself, and by one that knows nothing. The good token is good before
+    /// and after.
+    pub async fn refuse<N: Display>(&self, fault: TokenFault, rows: impl IntoIterator<Item = (N, String)>) {
+        self.accept("the good token", &self.token).await;
+        let (mut seen, mut wrong) = (0, Vec::new());
+        for (name, token) in rows {
+            let cold = self.cold_verifier();
+            for (verifier, knows_the_keys) in [(self.bench.verifier.as_ref(), true), (&cold, false)] {
+                let (outcome, reads) = self.judge(verifier, &token).await;
+                let refused = matches!(outcome, Err(VerifyError::Refused(found)) if found == fault);
+                if !refused || reads != reads_needed(fault, knows_the_keys) {
+                    wrong.push(format!("{:?}, {name}: {outcome:?} after {reads} reads", self.algorithm));
+                }
+            }
+            seen += 1;
+        }
+        assert!(seen > 0, "a table without rows");
+        assert!(wrong.is_empty(), "not refused as {fault:?}:\n{}", wrong.join("\n"));
+        self.accept("the good token, after the table", &self.token).await;
+    }
+}
+
+/// How many reads of the store show this fault.
+fn reads_needed(fault: TokenFault, knows_the_keys: bool) -> usize {
+    match fault {
+        TokenFault::Structure
+        | TokenFault::Header
+        | TokenFault::Claims
+        | TokenFault::Audience
+        | TokenFault::Issuer
+        | TokenFault::Expired
+        | TokenFault::TooEarly
+        | TokenFault::Lifetime => 0,
+        TokenFault::Signature => usize::from(!knows_the_keys),
+        TokenFault::IdentityGone | TokenFault::KeyNotInForce | TokenFault::Revoked => 1,
+    }
+}

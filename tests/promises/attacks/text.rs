@@ -1,0 +1,271 @@
+//! The text: three parts of canonical base64url, of bounded length, and no second spelling of any.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use identity::token::verify::TokenFault;
+use serde_json::json;
+
+use super::forge::{Forge, encode, sealed_by};
+
+#[tokio::test]
+async fn there_are_three_parts() {
+    for forge in Forge::both().await {
+        let [header, payload, signature] = forge.parts();
+        let signed = forge.signed();
+        let token = &forge.token;
+        let unsecured = encode(r#"{"alg":"none"}"#);
+        let jwe = encode(r#"{"alg":"dir","enc":"A256GCM"}"#);
+        let slow = encode(r#"{"alg":"PBES2-HS256+A128KW","enc":"A128GCM","p2c":2147483648,"p2s":"AAAA"}"#);
+        let nested = encode(format!("{unsecured}.{payload}."));
+        let rows = [
+            ("nothing", String::new()),
+            ("one part", header.to_owned()),
+            ("two parts", signed.to_owned()),
+            ("one dot", ".".to_owned()),
+            ("three dots", "...".to_owned()),
+            ("four dots", "....".to_owned()),
+            ("a dot before", format!(".{token}")),
+            ("a dot after", format!("{token}.")),
+            ("two dots together", format!("{header}..{payload}.{signature}")),
+            ("four parts", format!("{token}.{signature}")),
+            ("five parts", format!("{header}.{payload}.{signature}.{payload}.{signature}")),
+            ("three thousand dots", ".".repeat(3_000)),
+            ("an encrypted token", format!("{jwe}..AAAAAAAAAAAAAAAA.{payload}.AAAAAAAAAAAAAAAAAAAAAA")),
+            ("an encrypted token around an unsigned one", format!("{jwe}..AAAAAAAAAAAAAAAA.{nested}.AAAA")),
+            ("an encrypted token by a slow password", format!("{slow}.AAAA.AAAA.{payload}.AAAA")),
+            ("two tokens", format!("{token},{token}")),
+            ("two tokens and a space", format!("{token} {token}")),
+            ("commas for dots", token.replace('.', ",")),
+            ("full-width dots", token.replace('.', "\u{ff0e}")),
+            ("percent-encoded dots", token.replace('.', "%2E")),
+            ("with its scheme", format!("Bearer {token}")),
+            ("in quotes", format!("\"{token}\"")),
+        ];
+        forge.refuse(TokenFault::Structure, rows).await;
+        let rows = [
+            ("two dots", "..".to_owned()),
+            ("an empty header", format!(".{payload}.{signature}")),
+            ("header and payload swapped", sealed_by(forge.key(), &format!("{payload}.{header}"))),
+            ("signature and header swapped", format!("{signature}.{payload}.{header}")),
+            ("unsecured", format!("{unsecured}.{payload}.")),
+        ];
+        forge.refuse(TokenFault::Header, rows).await;
+        let rows = [
+            ("an empty payload", format!("{header}..{signature}")),
+            ("payload and signature swapped", format!("{header}.{signature}.{payload}")),
+            ("the header for a payload", sealed_by(forge.key(), &format!("{header}.{header}"))),
+            ("a token in the token", forge.seal(forge.header.to_string(), &forge.token)),
+        ];
+        forge.refuse(TokenFault::Claims, rows).await;
+        forge.refuse(TokenFault::Signature, [("an empty signature", format!("{signed}."))]).await;
+    }
+}
+
+#[tokio::test]
+async fn json_serialisations_are_no_tokens() {
+    for forge in Forge::both().await {
+        let [header, payload, signature] = forge.parts();
+        let flattened = json!({"payload": payload, "protected": header, "signature": signature});
+        let general =
+            json!({"payload": payload, "signatures": [{"protected": header, "signature": signature}]});
+        let rows = [
+            ("flattened", flattened.to_string()),
+            ("general", general.to_string()),
+            ("flattened, with a header of its own", {
+                let mut flattened = flattened.clone();
+                flattened["header"] = json!({"kid": forge.key().id().as_str()});
+                flattened.to_string()
+            }),
+            ("a string", json!(forge.token).to_string()),
+            ("an array of parts", json!(forge.parts()).to_string()),
+            (
+                "dots in the right places",
+                format!(
+                    r#"{{"protected":"{header}.{payload}.{signature}","payload":"{payload}","signature":"{signature}"}}"#
+                ),
+            ),
+            ("a token that reads as both", format!(r#"{header}.{payload}.{signature}","x":"{{}}"#)),
+        ];
+        forge.refuse(TokenFault::Structure, rows).await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_has_at_most_4096_bytes() {
+    for forge in Forge::both().await {
+        let sizes: Vec<_> = [4_096, 4_097, 8_193, 1 << 16, 1 << 20, 10 << 20]
+            .into_iter()
+            .map(|size| (size, of_length(&forge, size)))
+            .collect();
+        forge.accept("the longest", &sizes[0].1).await;
+        forge.refuse(TokenFault::Structure, sizes[1..].to_vec()).await;
+
+        let [header, payload, signature] = forge.parts();
+        let junk = "A".repeat(10 << 20);
+        let rows = [
+            ("no dot", junk.clone()),
+            ("dots alone", ".".repeat(10 << 20)),
+            ("a long header", format!("{junk}.{payload}.{signature}")),
+            ("a long payload", format!("{header}.{junk}.{signature}")),
+            ("a long signature", format!("{header}.{payload}.{junk}")),
+            ("many bytes a letter", "\u{1f511}".repeat(1 << 20)),
+        ];
+        // A gigabyte a row, were they read.
+        let began = tokio::time::Instant::now();
+        for (name, token) in &rows {
+            for _ in 0..100 {
+                assert!(forge.bench.verify(token).await.is_err(), "{name}");
+            }
+        }
+        assert!(began.elapsed().as_secs() < 2, "{:?}", began.elapsed());
+        forge.refuse(TokenFault::Structure, rows).await;
+    }
+}
+
+/// The good token with white space after its header and its claims, so long.
+fn of_length(forge: &Forge, length: usize) -> String {
+    let encoded = |bytes: usize| (bytes * 4).div_ceil(3);
+    let (header, claims) = (forge.header.to_string(), forge.claims.to_string());
+    let rest = length - 2 - forge.parts()[2].len();
+    let found = (0..3).find_map(|spaces| {
+        let left = rest - encoded(header.len() + spaces);
+        (left % 4 != 1).then(|| (spaces, left * 3 / 4 - claims.len()))
+    });
+    let (before, after) = found.unwrap();
+    let token = forge.seal(header + &" ".repeat(before), claims + &" ".repeat(after));
+    assert_eq!(token.len(), length);
+    token
+}
+
+#[tokio::test]
+async fn each_part_is_base64url_without_anything_else() {
+    const JUNK: [&str; 20] = [
+        "=", "==", "===", "+", "/", " ", "\t", "\n", "\r\n", "\0", "%3D", "%20", "?", "*", ":", "~",
+        "\u{e4}", "\u{200b}", "\u{ff21}", "\u{feff}",
+    ];
+    for forge in Forge::both().await {
+        let mut rows = Vec::new();
+        for (index, part) in forge.parts().into_iter().enumerate() {
+            for junk in JUNK {
+                for (place, at) in [("before", 0), ("inside", 4), ("after", part.len())] {
+                    let text = format!("{}{junk}{}", &part[..at], &part[at..]);
+                    rows.push((format!("{junk:?} {place} part {index}"), forge.respelled(index, &text)));
+                }
+            }
+            let padding = "=".repeat((4 - part.len() % 4) % 4);
+            rows.push((format!("part {index} padded"), forge.respelled(index, &format!("{part}{padding}="))));
+            let lines = part.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap());
+            let lines = lines.collect::<Vec<_>>().join("\n");
+            rows.push((format!("part {index} in lines"), forge.respelled(index, &format!("{lines}\n"))));
+            let odd = "A".repeat((5 - part.len() % 4) % 4);
+            rows.push((
+                format!("part {index}, a letter of no byte"),
+                forge.respelled(index, &format!("{part}{odd}")),
+            ));
+        }
+        forge.refuse(TokenFault::Structure, rows).await;
+    }
+}
+
+#[tokio::test]
+async fn the_standard_alphabet_is_another() {
+    for forge in Forge::both().await {
+        let odd = forge.claims.with("jti", r#""???>>>~~~\u007f""#).to_string();
+        let odd = odd.replace("\\u007f", "\u{7f}??>~");
+        let header = forge.header.to_string();
+        let good = forge.seal(&header, &odd);
+        forge.accept("a payload of both signs", &good).await;
+        let standard = format!("{}.{}", encode(&header), STANDARD_NO_PAD.encode(&odd));
+        assert!(standard.contains(['+', '/']));
+        let mut rows = vec![("payload", sealed_by(forge.key(), &standard))];
+        let mut tokens = (0..).map(|n| forge.claims(forge.claims.with("jti", format!("\"{n}\""))));
+        let token = tokens.find(|token| token.rsplit_once('.').unwrap().1.contains(['-', '_'])).unwrap();
+        forge.accept("a signature of either sign", &token).await;
+        rows.push(("signature", token.replace('-', "+").replace('_', "/")));
+        forge.refuse(TokenFault::Structure, rows).await;
+    }
+}
+
+/// The bits of a part's last character that belong to no byte are zero: otherwise a token would have
+/// several spellings.
+#[tokio::test]
+async fn a_part_has_one_spelling() {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    for forge in Forge::both().await {
+        let header = forge.header.to_string();
+        let claims = forge.claims.to_string();
+        let mut rows = Vec::new();
+        for spaces in 0..3 {
+            let parts = [
+                encode(format!("{header}{}", " ".repeat(spaces))),
+                encode(format!("{claims}{}", " ".repeat(spaces))),
+                forge.parts()[2].to_owned(),
+            ];
+            for (index, part) in parts.iter().enumerate() {
+                let spare_bits = [0, 0, 4, 2][part.len() % 4];
+                let (rest, last) = part.split_at(part.len() - 1);
+                let value = ALPHABET.iter().position(|letter| *letter == last.as_bytes()[0]).unwrap();
+                forge.accept("its one spelling", &forge.respelled(index, part)).await;
+                for spare in 1..1_usize << spare_bits {
+                    let other = char::from(ALPHABET[value | spare]);
+                    let text = format!("{rest}{other}");
+                    rows.push((
+                        format!("part {index} ending in {other} for {last}"),
+                        forge.respelled(index, &text),
+                    ));
+                }
+            }
+        }
+        assert_eq!(
+            rows.len(),
+            15 + 3 + 15 + 3 + 3 * 15,
+            "four spare bits, two, and always four of the signature"
+        );
+        forge.refuse(TokenFault::Structure, rows).await;
+    }
+}
+
+#[tokio::test]
+async fn json_is_utf_8_without_a_mark() {
+    let other_bytes = |text: &str, from: &[u8], to: &[u8]| {
+        let at = text.as_bytes().windows(from.len()).position(|window| window == from).unwrap();
+        [&text.as_bytes()[..at], to, &text.as_bytes()[at + from.len()..]].concat()
+    };
+    let utf_16 =
+        |text: &str, to_bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(to_bytes).collect::<Vec<_>>();
+    let spellings = |text: &str, letter: &[u8], word: &[u8]| {
+        vec![
+            ("a byte order mark", [b"\xef\xbb\xbf", text.as_bytes()].concat()),
+            ("UTF-16, little end first", utf_16(text, u16::to_le_bytes)),
+            ("UTF-16, big end first", utf_16(text, u16::to_be_bytes)),
+            ("UTF-16 with a mark", [b"\xff\xfe".as_slice(), &utf_16(text, u16::to_le_bytes)].concat()),
+            ("UTF-32", text.chars().flat_map(|letter| u32::from(letter).to_le_bytes()).collect()),
+            ("a quote in two bytes", other_bytes(text, b"\"", b"\xc0\xa2")),
+            ("a letter in two bytes", other_bytes(text, letter, b"\xc1\x94")),
+            ("a letter in three bytes", other_bytes(text, letter, b"\xe0\x81\x94")),
+            ("Latin-1", other_bytes(text, letter, b"\xe4")),
+            ("half a letter", other_bytes(text, letter, b"\xe2\x82")),
+            ("a surrogate in three bytes", other_bytes(text, word, b"\xed\xa0\x80")),
+            ("beyond Unicode", other_bytes(text, word, b"\xf4\x90\x80\x80")),
+            ("the first half of a pair", other_bytes(text, word, b"\\ud83d")),
+            ("the second half of a pair", other_bytes(text, word, b"\\udd11")),
+            ("a pair in the wrong order", other_bytes(text, word, b"\\udd11\\ud83d")),
+            ("half an escape", other_bytes(text, word, b"\\u00")),
+            ("an escape JSON has not", other_bytes(text, word, b"\\x41")),
+            ("a line break in a string", other_bytes(text, word, b"\n")),
+            ("NUL in a string", other_bytes(text, word, b"\0")),
+        ]
+    };
+    for forge in Forge::both().await {
+        let (header, claims) = (forge.header.to_string(), forge.claims.to_string());
+        let headers = spellings(&header, b"T", b"JWT");
+        let rows = headers.into_iter().map(|(name, bytes)| (name, forge.seal(bytes, &claims)));
+        forge.refuse(TokenFault::Header, rows.collect::<Vec<_>>()).await;
+        // In `jti`, which may be any text: nothing but the reading of JSON can refuse it.
+        let claims = forge.claims.with("jti", r#""T-word""#).to_string();
+        forge.accept("any text", &forge.claims(&claims)).await;
+        let payloads = spellings(&claims, b"T", b"word");
+        let rows = payloads.into_iter().map(|(name, bytes)| (name, forge.seal(&header, bytes)));
+        forge.refuse(TokenFault::Claims, rows.collect::<Vec<_>>()).await;
+    }
+}

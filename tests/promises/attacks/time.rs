@@ -1,0 +1,261 @@
+//! Times are whole seconds of one clock, which may be wrong, and nothing overflows.
+
+use std::collections::HashSet;
+
+use identity::context::{Clock as _, Random as _};
+use identity::ids::RawId;
+use identity::keys::Algorithm;
+use identity::scope::ScopeSet;
+use identity::store::Revision;
+use identity::testing::{NOON, SeededRandom, settings};
+use identity::token::claims::{Claims, Grant};
+use identity::token::mint::mint;
+use identity::token::verify::{TokenFault, VerifyError};
+
+use super::forge::{Forge, Object};
+
+const HOUR: i64 = 3_600;
+const DAY: i64 = 24 * HOUR;
+
+/// Claims of a token that was issued and ends at these seconds.
+fn lasting(forge: &Forge, iat: i64, exp: i64) -> Object {
+    forge.claims.with("iat", iat).with("csi", format!("\"{iat}\"")).with("exp", exp)
+}
+
+#[tokio::test]
+async fn times_are_whole_numbers() {
+    const NO_TIMES: [&str; 20] = [
+        "1709380800.0",
+        "1709380800.5",
+        "1.7093808e9",
+        "1e18",
+        "1e300",
+        "1e999",
+        "-1e18",
+        "-0",
+        "-0.0",
+        "9223372036854775808",
+        "-9223372036854775809",
+        "18446744073709551615",
+        "18446744073709551616",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "01709380800",
+        "+1709380800",
+        "0x65E1D1C0",
+        "\"NaN\"",
+    ];
+    for forge in Forge::both().await {
+        let mut rows = forge.claim_rows("exp", NO_TIMES);
+        rows.extend(forge.claim_rows("iat", NO_TIMES));
+        forge.refuse(TokenFault::Claims, rows).await;
+        let past = ["0", "1", "-1", "-1709380800", "-9223372036854775808"];
+        forge.refuse(TokenFault::Expired, forge.claim_rows("exp", past)).await;
+        let far =
+            ["1000000000000000000", "9007199254740993", "4294967296", "253402300800", "9223372036854775807"];
+        forge.refuse(TokenFault::Lifetime, forge.claim_rows("exp", far)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_life_ends_in_the_second_it_names_and_has_a_day_at_most() {
+    for forge in Forge::both().await {
+        let now = NOON.unix_timestamp();
+        let token = |iat, exp| forge.claims(lasting(&forge, iat, exp));
+        let good = [
+            ("ends in a second", token(now, now + 1)),
+            ("a day of life, begun now", token(now, now + DAY)),
+            ("a day of life, at its last second", token(now + 1 - DAY, now + 1)),
+            ("issued as far ahead as may be", token(now + 5, now + 6)),
+            ("and with a day of life", token(now + 5, now + 5 + DAY)),
+        ];
+        for (name, token) in &good {
+            forge.accept(name, token).await;
+        }
+        forge.bench.clock.advance(999);
+        for (name, token) in &good {
+            forge.accept(&format!("{name}, 999 milliseconds later"), token).await;
+        }
+        forge.bench.clock.advance(-999);
+
+        let expired = [
+            ("ends now", token(now - HOUR, now)),
+            ("ended a second ago", token(now - HOUR, now - 1)),
+            ("ended as it began", token(now, now)),
+            ("ended before it began", token(now, now - HOUR)),
+            ("ended in 1901", token(-2_147_483_649 - HOUR, -2_147_483_649)),
+            ("the least of all", token(i64::MIN, i64::MIN)),
+        ];
+        forge.refuse(TokenFault::Expired, expired).await;
+        let early = [
+            ("issued 6 seconds ahead", token(now + 6, now + HOUR)),
+            ("issued an hour ahead", token(now + HOUR, now + 2 * HOUR)),
+            ("issued at the end of time", token(i64::MAX, i64::MAX)),
+            ("issued at the end of time, ends earlier", token(i64::MAX, now + HOUR)),
+        ];
+        forge.refuse(TokenFault::TooEarly, early).await;
+        let too_long = [
+            ("a day and a second", token(now, now + DAY + 1)),
+            ("a day and a second, nearly over", token(now - DAY, now + 1)),
+            ("two days", token(now - DAY, now + DAY)),
+            ("issued in 1970", token(0, now + HOUR)),
+            ("issued before time", token(i64::MIN, now + HOUR)),
+            ("from the beginning to the end", token(i64::MIN, i64::MAX)),
+            ("no life, ahead", token(now + 5, now + 5)),
+            ("ends before it begins, ahead", token(now + 5, now + 3)),
+        ];
+        forge.refuse(TokenFault::Lifetime, too_long).await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_may_end_while_it_is_judged() {
+    let forge = Forge::new(Algorithm::Es256).await;
+    let now = NOON.unix_timestamp();
+    let token = forge.claims(lasting(&forge, now, now + 1));
+    forge.accept("a second of life", &token).await;
+    let clock = forge.bench.clock.clone();
+    forge.embedded.dynamodb.plan(move |_| {
+        clock.advance(1_000);
+        None
+    });
+    let (outcome, reads) = forge.judge(&forge.bench.verifier, &token).await;
+    assert!(matches!(outcome, Err(VerifyError::Refused(TokenFault::Expired))), "{outcome:?}");
+    assert_eq!(reads, 1, "it was good when it came");
+}
+
+#[tokio::test]
+async fn a_verifiers_clock_may_be_wrong() {
+    for forge in Forge::both().await {
+        forge.accept("by the right clock", &forge.token).await;
+        let clock = &forge.bench.clock;
+        let cases = [
+            (-10 * 60_000, Some(TokenFault::TooEarly)),
+            (-6_000, Some(TokenFault::TooEarly)),
+            (-5_001, Some(TokenFault::TooEarly)),
+            (-5_000, None),
+            (0, None),
+            (10 * 60_000, None),
+            (DAY * 1_000 - 1, None),
+            (DAY * 1_000, Some(TokenFault::Expired)),
+            (DAY * 1_000 + 10 * 60_000, Some(TokenFault::Expired)),
+        ];
+        for (off, fault) in cases {
+            clock.advance(off);
+            let (outcome, reads) = forge.judge(&forge.bench.verifier, &forge.token).await;
+            match fault {
+                None => assert!(outcome.is_ok(), "{off} ms: {outcome:?}"),
+                Some(fault) => {
+                    assert!(
+                        matches!(outcome, Err(VerifyError::Refused(found)) if found == fault),
+                        "{off} ms: {outcome:?}"
+                    );
+                    assert_eq!(reads, 0, "{off} ms");
+                }
+            }
+            clock.advance(-off);
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_minted_and_judged_in_any_year() {
+    // The epoch's first day, a leap second's neighbours, the ends of 31 and 32 bits, the last year.
+    const MOMENTS: [i64; 9] = [
+        DAY,
+        1_483_228_799,
+        1_483_228_800,
+        2_147_483_646,
+        2_147_483_648,
+        4_294_967_295,
+        4_294_967_296,
+        253_380_000_000,
+        253_402_300_799 - DAY,
+    ];
+    for forge in Forge::both().await {
+        let bench = &forge.bench;
+        for moment in MOMENTS {
+            bench.clock.advance((moment - bench.clock.now().unix_timestamp()) * 1_000);
+            let token = bench.issue(&bench.primary, &forge.id).await.token().unwrap();
+            let verified = forge.accept("minted now", &token).await;
+            assert_eq!((verified.claims.iat, verified.claims.exp), (moment, moment + DAY));
+            let one_more = forge.claims(lasting(&forge, moment, moment + DAY + 1));
+            let outcome = bench.verify(&one_more).await;
+            assert!(matches!(outcome, Err(VerifyError::Refused(TokenFault::Lifetime))), "{outcome:?}");
+            bench.clock.advance(DAY * 1_000);
+            let outcome = bench.verify(&token).await;
+            assert!(matches!(outcome, Err(VerifyError::Refused(TokenFault::Expired))), "{outcome:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_revives_nothing() {
+    for forge in Forge::both().await {
+        let bench = &forge.bench;
+        let issue = async || bench.issue(&bench.primary, &forge.id).await.token().unwrap();
+        let refused = async |token: &str, fault: TokenFault| {
+            let outcome = bench.verify(token).await;
+            assert!(matches!(outcome, Err(VerifyError::Refused(found)) if found == fault), "{outcome:?}");
+        };
+        let before = issue().await;
+        forge.accept("before", &before).await;
+        bench.clock.advance(-HOUR * 1_000);
+        refused(&before, TokenFault::TooEarly).await;
+        let earlier = issue().await;
+        forge.accept("minted an hour earlier, after it", &earlier).await;
+        assert_eq!(bench.revoke(&forge.id).await.status, 204);
+        refused(&earlier, TokenFault::Revoked).await;
+        let fresh = issue().await;
+        forge.accept("minted after the revocation", &fresh).await;
+        // The clock catches up: to the leeway, to where it was, and beyond the earliest end.
+        for advance in [HOUR - 5, 5, HOUR] {
+            bench.clock.advance(advance * 1_000);
+            refused(&before, TokenFault::Revoked).await;
+            refused(&earlier, TokenFault::Revoked).await;
+            forge.accept("still good", &fresh).await;
+        }
+        bench.clock.advance(-HOUR * 1_000 - DAY * 1_000);
+        refused(&before, TokenFault::TooEarly).await;
+        assert_eq!(bench.revoke(&forge.id).await.status, 204);
+        bench.clock.advance(DAY * 1_000);
+        refused(&fresh, TokenFault::Revoked).await;
+        refused(&before, TokenFault::Revoked).await;
+    }
+}
+
+#[tokio::test]
+async fn no_two_tokens_have_one_id() {
+    let forge = Forge::new(Algorithm::Es256).await;
+    let identity: RawId = forge.id.parse().unwrap();
+    let scopes = ScopeSet::parse(["chat"]).unwrap();
+    let resource = settings().resource;
+    let random = SeededRandom::new(54);
+    let (issued_at, expires_at) = (NOON.unix_timestamp(), NOON.unix_timestamp() + HOUR);
+    let mut seen = HashSet::new();
+    for count in 0..100_000 {
+        let mut token_id = [0; 16];
+        random.fill(&mut token_id);
+        let grant = Grant {
+            identity: &identity,
+            scopes: &scopes,
+            revision: Revision::new(2),
+            issued_at,
+            expires_at,
+            token_id,
+        };
+        let claims = Claims::of(&resource, &grant);
+        if count % 1_000 == 0 {
+            assert!(claims.jti.len() == 32 && claims.jti.bytes().all(|b| b.is_ascii_hexdigit()));
+            let token = mint(&claims, forge.key()).unwrap();
+            assert_eq!(forge.bench.verify(token.expose()).await.unwrap().claims.jti, claims.jti);
+        }
+        assert!(seen.insert(claims.jti), "after {count}");
+    }
+    let mut minted = HashSet::new();
+    for _ in 0..200 {
+        let token = forge.bench.issue(&forge.bench.primary, &forge.id).await.token().unwrap();
+        assert!(minted.insert(forge.bench.verify(&token).await.unwrap().claims.jti));
+    }
+}
