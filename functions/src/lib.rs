@@ -3,6 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`boot`] | the composition root: environment, AWS clients, the service of one function |
+//! | [`entra_http`] | the documents of Entra issuers, over HTTPS |
 //! | [`gateway`] | a gateway event to a request of the core, and a reply back |
 //! | [`aws`] | the ports over DynamoDB and Secrets Manager |
 //! | [`rotate_keys`] | the events that replace keys: Secrets Manager's steps, an operator's call |

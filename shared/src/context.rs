@@ -1,5 +1,8 @@
 //! What the core may not reach for itself and is handed instead: time and chance.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,4 +25,17 @@ pub trait Clock: Send + Sync {
 pub trait Random: Send + Sync {
     /// Fills `bytes` with random values.
     fn fill(&self, bytes: &mut [u8]);
+}
+
+/// The outcome of `work`, unless the deadline comes first; then `work` is dropped where it stands.
+pub(crate) async fn within<T>(
+    deadline: impl Future<Output = ()>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let (mut deadline, mut work) = (pin!(deadline), pin!(work));
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending => deadline.as_mut().poll(context).map(|()| None),
+    })
+    .await
 }

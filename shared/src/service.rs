@@ -1,9 +1,6 @@
 //! The one pipeline every request goes through: size, caller, route, version, operation, audit, reply.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -18,7 +15,7 @@ use crate::authn::entra::{Audience, Entra, EntraError};
 use crate::authn::hmac::{Presented, SignedRequest};
 use crate::authn::target::Target;
 use crate::authn::{Caller, Denial, Scheme};
-use crate::context::{Clock, Random};
+use crate::context::{Clock, Random, within};
 use crate::error::Error;
 use crate::keys::access::AccessKeys;
 use crate::keys::ring::{KeyError, KeyRing};
@@ -86,6 +83,7 @@ impl Service {
         let event = AuditEvent::arrived(time, request_id.clone(), shown);
 
         let mut notes = Notes::default();
+        // What is dropped at the deadline was about to write, or not: as unclear as any write without an answer.
         let answer = self.answer(&request, &mut notes);
         let outcome = within(self.clock.sleep(REQUEST_DEADLINE), answer).await;
         let outcome = outcome.unwrap_or_else(|| Err(Error::Unavailable("deadline exceeded".into())));
@@ -254,17 +252,6 @@ impl Service {
         self.random.fill(&mut bytes);
         STANDARD_NO_PAD.encode(bytes)
     }
-}
-
-/// The outcome of `work`, unless the deadline comes first; then it is dropped where it stands, and what it
-/// was about to write is as unclear as any write without an answer.
-async fn within<T>(deadline: impl Future<Output = ()>, work: impl Future<Output = T>) -> Option<T> {
-    let (mut deadline, mut work) = (pin!(deadline), pin!(work));
-    poll_fn(|context| match work.as_mut().poll(context) {
-        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-        Poll::Pending => deadline.as_mut().poll(context).map(|()| None),
-    })
-    .await
 }
 
 enum Unconfirmed {

@@ -18,6 +18,7 @@ use identity::testing::CapturedAudit;
 use local::gateway::{Limits, Listeners};
 use local::names::Names;
 use local::platform::{Options, Platform};
+use local::trust::EntraOptions;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -60,13 +61,14 @@ impl Gateway {
             algorithm: Some(Algorithm::Es256),
             location: None,
             region: None,
+            entra: EntraOptions::default(),
         };
         let platform = Platform::open(options, Arc::new(CapturedAudit::default())).await.unwrap();
         let strings = platform.connection_strings().await.unwrap();
         let key = strings.primary.split_once("accesskey=").unwrap().1.to_owned();
         let (stop, stopped) = oneshot::channel();
-        let (service, tls) = (platform.service.clone(), platform.tls.clone());
-        let served = tokio::spawn(listeners.serve(service, tls, limits, async {
+        let (front, tls) = (platform.front.clone(), platform.tls.clone());
+        let served = tokio::spawn(listeners.serve(front, tls, limits, async {
             // A gateway that is dropped stops too.
             let _ = stopped.await;
         }));

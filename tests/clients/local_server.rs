@@ -9,7 +9,8 @@ use e2e::server::{Server, run, state_directory};
 use functions::system::System;
 use identity::keys::ring::KeyRing;
 use identity::token::verify::{TokenFault, Verifier, VerifyError};
-use local::platform::{EntraOptions, Options, Platform};
+use local::platform::{Options, Platform};
+use local::trust::EntraOptions;
 
 use crate::suites::{javascript, python};
 
@@ -64,6 +65,34 @@ async fn users_tokens_and_revocations_survive_a_restart() {
     };
     assert!(matches!(refused(&revoked).await, Err(VerifyError::Refused(TokenFault::Revoked))));
     assert!(matches!(refused(&orphaned).await, Err(VerifyError::Refused(TokenFault::IdentityGone))));
+}
+
+/// Exchanges the Teams user's token, revokes, exchanges again; prints both tokens.
+const TEAMS_LIFE: &str = r#"
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+from azure.communication.identity import CommunicationIdentityClient, CommunicationUserIdentifier
+from test_entra import TEAMS, user_token
+client = CommunicationIdentityClient.from_connection_string(os.environ["COMMUNICATION_SERVICES_CONNECTION_STRING"])
+token, oid = user_token(f"{TEAMS}/Teams.ManageChats")
+exchange = lambda: client.get_token_for_teams_user(token, os.environ["COMMUNICATION_M365_APP_ID"], oid).token
+revoked = exchange()
+client.revoke_tokens(CommunicationUserIdentifier(f"8:orgid:{oid}"))
+print(json.dumps([f"8:orgid:{oid}", revoked, exchange()]))
+"#;
+
+#[tokio::test]
+async fn a_revoked_teams_user_is_dead_at_once_and_a_fresh_exchange_alive() {
+    let state = state_directory(SCRATCH, "teams");
+    let server = Server::start(&state, &["--algorithm", "ES256"]);
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python");
+    let [user, revoked, fresh]: [String; 3] = in_python(&server, TEAMS_LIFE, &[suite.to_str().unwrap()]);
+    assert!(server.stop().0.success());
+    let platform = open(&state).await;
+    let verifier = verifier(&platform);
+    let refused = verifier.verify(&revoked).await;
+    assert!(matches!(refused, Err(VerifyError::Refused(TokenFault::Revoked))), "{refused:?}");
+    assert_eq!(verifier.verify(&fresh).await.unwrap().identity.to_string(), user);
 }
 
 /// The verifier of a server that has stopped.

@@ -39,6 +39,8 @@ fn no_secret_in_the_log(server: &Server) {
     for secret in [
         key("COMMUNICATION_SERVICES_CONNECTION_STRING"),
         key("COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING"),
+        server.value("AZURE_CLIENT_SECRET").to_owned(),
+        server.value("COMMUNICATION_MSAL_PASSWORD").to_owned(),
         // How every token begins, and how every signature is introduced.
         "eyJ".to_owned(),
         "Signature=".to_owned(),

@@ -28,8 +28,6 @@ use crate::signer::{Call, sign};
 /// The host every request is signed for.
 pub const HOST: &str = "localhost:8443";
 
-const FUNCTIONS: &[Function] = &[Function::User, Function::Token, Function::Revoke];
-
 /// The ports a resource stands on.
 pub struct Ports {
     pub store: Arc<dyn Store>,
@@ -266,7 +264,7 @@ fn host(
         clock: clock.clone(),
         random: random.clone(),
         audit: audit.clone(),
-        functions: FUNCTIONS,
+        functions: Function::ALL,
     };
     let ring = Arc::new(KeyRing::new(ports.vault.clone()));
     let verifier = Verifier::new(settings().resource, ports.store.clone(), ring, clock.clone());

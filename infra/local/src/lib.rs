@@ -17,6 +17,7 @@
 //! | [`schedule`] | scheduled rotations, driven as Secrets Manager drives them |
 //! | [`embedded`] | the production adapters over the embedded services |
 //! | [`entra`] | the stand-in for Microsoft Entra ID, for development |
+//! | [`trust`] | whom the server trusts in Entra: the stand-in, or a real authority |
 //! | [`dynamodb`] | the embedded DynamoDB, behind the SDK's HTTP client |
 //! | [`secrets_manager`] | the stand-in for Secrets Manager, behind the SDK's HTTP client |
 
@@ -36,6 +37,7 @@ pub mod resource;
 pub mod schedule;
 pub mod secrets_manager;
 pub mod start_page;
+pub mod trust;
 
 /// An error and its causes in one line. Some messages quote their cause; that is not said twice.
 #[must_use]

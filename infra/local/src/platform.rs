@@ -6,14 +6,11 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use dynoxide::DynoxideError;
 use functions::boot::Adapters;
-use functions::entra_http::HttpsFetch;
 use functions::rotate_keys::RotateKeys;
-use functions::system::{self, System};
+use functions::system::System;
 use identity::audit::Audit;
-use identity::authn::entra::{Entra, EntraAuthority, EntraSettings, Fetch, FetchError, Principal};
 use identity::authn::host::MalformedAuthority;
 use identity::context::{Clock as _, Random as _};
 use identity::keys::Algorithm;
@@ -24,17 +21,16 @@ use identity::routes::Function;
 use identity::settings::{Place, Settings};
 use identity::store::{PointerWriter as _, StoreError};
 use identity::vault::{SecretName, Vault as _};
-use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::certificates::{self, CertificateError};
 use crate::dynamodb::{self, EmbeddedDynamoDb};
 use crate::embedded::{self, PrepareError};
-use crate::entra::{self, EntraStandIn};
 use crate::gateway::Front;
 use crate::names::Names;
 use crate::resource::{self, Choices, LocalResource, ResourceError};
 use crate::secrets_manager::{self, EmbeddedSecretsManager, Surroundings};
+use crate::trust::{self, EntraOptions, TrustError};
 
 /// How the local server is started.
 pub struct Options {
@@ -48,15 +44,6 @@ pub struct Options {
     pub region: Option<Place>,
     /// Whom to trust in Entra besides the stand-in; with an authority, instead of it.
     pub entra: EntraOptions,
-}
-
-/// Whom a local server trusts in Entra.
-#[derive(Default)]
-pub struct EntraOptions {
-    /// A real authority. Without one the stand-in is on.
-    pub authority: Option<EntraAuthority>,
-    pub tenants: Vec<Uuid>,
-    pub principals: Vec<Principal>,
 }
 
 /// The local server, ready to be served.
@@ -88,10 +75,8 @@ pub enum StartError {
     Names(#[from] MalformedAuthority),
     #[error("the resource: {0}")]
     Resource(#[from] ResourceError),
-    #[error("the stand-in for Entra: {0}")]
-    Entra(#[from] entra::OpenError),
-    #[error("each --entra-service-principal must be of a tenant that --entra-tenant names")]
-    EntraPrincipal,
+    #[error("Entra: {0}")]
+    Entra(#[from] TrustError),
     #[error("the embedded Secrets Manager: {0}")]
     SecretsManager(#[from] secrets_manager::OpenError),
     #[error(transparent)]
@@ -122,7 +107,7 @@ impl Platform {
         let rotate_keys = RotateKeys::new(&adapters, resource.algorithm, audit.clone());
         rotate_keys.set_up().await?;
         let endpoint = format!("https://{}:{}/", options.names.public(), options.https_port);
-        let (entra, stand_in) = entra(&data_dir, &endpoint, options.entra, &adapters.system)?;
+        let (entra, stand_in) = trust::open(&data_dir, &endpoint, options.entra, &adapters.system)?;
         let tls = certificates::server_config(&data_dir, &options.names.certified(), adapters.system.now())?;
         let hosts = options.names.accepted(options.https_port, options.http_port)?;
         let settings =
@@ -243,46 +228,5 @@ mod tests {
             assert_eq!(item.item().is_some(), is_there, "{key}");
         }
         fs::remove_dir_all(&dir).unwrap();
-    }
-}
-
-/// The Entra rule of this server, and the stand-in unless a real authority is named.
-fn entra(
-    data_dir: &Path,
-    endpoint: &str,
-    options: EntraOptions,
-    system: &Arc<System>,
-) -> Result<(Entra, Option<Arc<EntraStandIn>>), StartError> {
-    let EntraOptions { authority, mut tenants, mut principals } = options;
-    if let Some(authority) = authority {
-        let settings = EntraSettings { authority, tenants, principals };
-        if !settings.is_consistent() {
-            return Err(StartError::EntraPrincipal);
-        }
-        return Ok((Entra::new(settings, Arc::new(HttpsFetch::new()), system.clone()), None));
-    }
-    let base = format!("{endpoint}entra");
-    let generate = || system::generate(Algorithm::Rs256);
-    let stand_in = EntraStandIn::open(data_dir, &base, system.clone(), system.clone(), generate)?;
-    let stand_in = Arc::new(stand_in);
-    let tenant = stand_in.tenant();
-    tenants.push(tenant);
-    principals.push(Principal { tenant, object: stand_in.service_principal_object_id() });
-    let authority = base.parse().map_err(|_| StartError::EntraPrincipal)?;
-    let settings = EntraSettings { authority, tenants, principals };
-    if !settings.is_consistent() {
-        return Err(StartError::EntraPrincipal);
-    }
-    let fetch = Arc::new(FromStandIn(stand_in.clone()));
-    Ok((Entra::new(settings, fetch, system.clone()), Some(stand_in)))
-}
-
-/// Asks the stand-in in this very process, not over the network.
-struct FromStandIn(Arc<EntraStandIn>);
-
-#[async_trait]
-impl Fetch for FromStandIn {
-    async fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
-        self.0.document(url).map(|document| document.to_vec()).ok_or(FetchError::Status(404))
     }
 }

@@ -22,7 +22,7 @@ pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Repl
     notes.identity(&identity);
     let access_token = match &token {
         Some((scopes, lifetime)) => {
-            let (issued_at, expires_at) = request.from_now(*lifetime);
+            let (issued_at, expires_at) = request.times_of(*lifetime);
             let spec = TokenSpec { scopes, issued_at, expires_at, teams: None };
             Some(request.mint(&session, &identity, Revision::FIRST, &spec)?)
         }

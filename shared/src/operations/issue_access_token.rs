@@ -21,7 +21,7 @@ pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Repl
     let session = request.service.open(request, Wanted::identity(&identity), true).await?;
     notes.slot(session.slot);
     let IdentityState::Live(revision) = session.identity else { return Err(Error::IdentityNotFound) };
-    let (issued_at, expires_at) = request.from_now(lifetime);
+    let (issued_at, expires_at) = request.times_of(lifetime);
     let spec = TokenSpec { scopes: &scopes, issued_at, expires_at, teams: None };
     request.mint(&session, &identity, revision, &spec).map(Reply::Issued)
 }

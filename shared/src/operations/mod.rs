@@ -94,7 +94,7 @@ impl Request<'_> {
     }
 
     /// When a token of this lifetime, issued now, is issued and ends: seconds since the epoch.
-    fn from_now(&self, lifetime: Lifetime) -> (i64, i64) {
+    fn times_of(&self, lifetime: Lifetime) -> (i64, i64) {
         let issued_at = self.service.clock.now().unix_timestamp();
         (issued_at, issued_at + lifetime.as_seconds())
     }

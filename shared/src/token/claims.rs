@@ -1,6 +1,6 @@
 //! Every claim of a token: name, order, type and meaning (wire-contract section 10.2; decision record 0004).
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::authn::entra::EntraToken;
 use crate::ids::RawId;
@@ -24,7 +24,7 @@ pub struct Claims {
     /// The region claim of the resource.
     pub rgn: String,
     /// The tenant's GUID, of a Teams user only: its presence tells clients that this is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub tid: Option<String>,
     /// The scopes, a comma list in request order.
     #[serde(rename = "acsScope")]
@@ -33,16 +33,21 @@ pub struct Claims {
     #[serde(rename = "resourceId")]
     pub resource_id: String,
     /// The resource's location; a Teams user's token has none.
-    #[serde(rename = "resourceLocation", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "resourceLocation",
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub resource_location: Option<String>,
     /// `iat` of the Entra token, of a Teams user only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub aad_iat: Option<String>,
     /// `uti` of the Entra token, of a Teams user only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub aad_uti: Option<String>,
     /// The Entra application, of a Teams user only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub aad_appid: Option<String>,
     /// When the token was issued, seconds since the epoch.
     pub iat: i64,
@@ -130,4 +135,9 @@ impl Claims {
             && (is_teams || self.aad_uti.is_none())
             && self.resource_location.is_none() == is_teams
     }
+}
+
+/// A claim that may be missing, but is a text where it is there: never `null`.
+fn present<'de, D: Deserializer<'de>>(claim: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(claim).map(Some)
 }

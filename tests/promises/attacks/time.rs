@@ -244,6 +244,7 @@ async fn no_two_tokens_have_one_id() {
             issued_at,
             expires_at,
             token_id,
+            teams: None,
         };
         let claims = Claims::of(&resource, &grant);
         if count % 1_000 == 0 {

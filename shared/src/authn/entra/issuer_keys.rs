@@ -4,10 +4,7 @@
 //! them due, and when a token names a key that is not among them; one refresh at a time. A refresh that
 //! fails changes nothing: the last good keys stay, for a day at most.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use aws_lc_rs::signature::ParsedPublicKey;
@@ -17,7 +14,7 @@ use super::documents::{IssuerFault, KeySet, Metadata, WantedKey};
 use super::settings::EntraAuthority;
 use super::token::Version;
 use super::{EntraError, EntraFault, FETCH_DEADLINE, Fetch, FetchError};
-use crate::context::Clock;
+use crate::context::{Clock, within};
 
 /// How old keys are refreshed.
 const REFRESH_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -188,20 +185,11 @@ impl State {
     }
 }
 
-/// The outcome of `work`, unless the deadline comes first.
-async fn within<T>(deadline: impl Future<Output = ()>, work: impl Future<Output = T>) -> Option<T> {
-    let (mut deadline, mut work) = (pin!(deadline), pin!(work));
-    poll_fn(|context| match work.as_mut().poll(context) {
-        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-        Poll::Pending => deadline.as_mut().poll(context).map(|()| None),
-    })
-    .await
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::Future;
     use std::pin::Pin;
+    use std::task::Poll;
     use std::task::{Context, Waker};
 
     use base64::Engine as _;

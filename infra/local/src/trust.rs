@@ -1,0 +1,77 @@
+//! Whom the local server trusts in Entra: the stand-in, or a real authority.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use functions::entra_http::HttpsFetch;
+use functions::system::{self, System};
+use identity::authn::entra::{Entra, EntraAuthority, EntraSettings, Fetch, FetchError, Principal};
+use identity::keys::Algorithm;
+use uuid::Uuid;
+
+use crate::entra::{EntraStandIn, OpenError};
+
+/// Whom a local server trusts in Entra.
+#[derive(Default)]
+pub struct EntraOptions {
+    /// A real authority. Without one the stand-in is on.
+    pub authority: Option<EntraAuthority>,
+    pub tenants: Vec<Uuid>,
+    pub principals: Vec<Principal>,
+}
+
+/// The trust is not as it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    #[error("{0} cannot be an authority")]
+    Authority(String),
+    #[error("each --entra-service-principal must be of a tenant that --entra-tenant names")]
+    Principal,
+    #[error(transparent)]
+    StandIn(#[from] OpenError),
+}
+
+/// The Entra rule of this server, and the stand-in unless a real authority is named.
+///
+/// # Errors
+/// [`TrustError`].
+pub fn open(
+    data_dir: &Path,
+    endpoint: &str,
+    options: EntraOptions,
+    system: &Arc<System>,
+) -> Result<(Entra, Option<Arc<EntraStandIn>>), TrustError> {
+    let EntraOptions { authority, mut tenants, mut principals } = options;
+    if let Some(authority) = authority {
+        let settings = EntraSettings { authority, tenants, principals };
+        if !settings.is_consistent() {
+            return Err(TrustError::Principal);
+        }
+        return Ok((Entra::new(settings, Arc::new(HttpsFetch::new()), system.clone()), None));
+    }
+    let base = format!("{endpoint}entra");
+    let generate = || system::generate(Algorithm::Rs256);
+    let stand_in = EntraStandIn::open(data_dir, &base, system.clone(), system.clone(), generate)?;
+    let stand_in = Arc::new(stand_in);
+    let tenant = stand_in.tenant();
+    tenants.push(tenant);
+    principals.push(Principal { tenant, object: stand_in.service_principal_object_id() });
+    let authority = base.parse().map_err(|_| TrustError::Authority(base.clone()))?;
+    let settings = EntraSettings { authority, tenants, principals };
+    if !settings.is_consistent() {
+        return Err(TrustError::Principal);
+    }
+    let fetch = Arc::new(FromStandIn(stand_in.clone()));
+    Ok((Entra::new(settings, fetch, system.clone()), Some(stand_in)))
+}
+
+/// Asks the stand-in in this very process, not over the network.
+struct FromStandIn(Arc<EntraStandIn>);
+
+#[async_trait]
+impl Fetch for FromStandIn {
+    async fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
+        self.0.document(url).map(|document| document.to_vec()).ok_or(FetchError::Status(404))
+    }
+}
