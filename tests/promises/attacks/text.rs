@@ -110,6 +110,75 @@ async fn a_token_has_at_most_4096_bytes() {
             ("a long signature", format!("{header}.{payload}.{junk}")),
             ("many bytes a letter", "\u{1f511}".repeat(1 << 20)),
         ];
+        forge.refuse(TokenFault::Structure, rows).await;
+        let rows = [
+            ("two dots", "..".to_owned()),
+            ("an empty header", format!(".{payload}.{signature}")),
+            ("header and payload swapped", sealed_by(forge.key(), &format!("{payload}.{header}"))),
+            ("signature and header swapped", format!("{signature}.{payload}.{header}")),
+            ("unsecured", format!("{unsecured}.{payload}.")),
+        ];
+        forge.refuse(TokenFault::Header, rows).await;
+        let rows = [
+            ("an empty payload", format!("{header}..{signature}")),
+            ("payload and signature swapped", format!("{header}.{signature}.{payload}")),
+            ("the header for a payload", sealed_by(forge.key(), &format!("{header}.{header}"))),
+            ("a token in the token", forge.seal(forge.header.to_string(), &forge.token)),
+        ];
+        forge.refuse(TokenFault::Claims, rows).await;
+        forge.refuse(TokenFault::Signature, [("an empty signature", format!("{signed}."))]).await;
+    }
+}
+
+#[tokio::test]
+async fn json_serialisations_are_no_tokens() {
+    for forge in Forge::both().await {
+        let [header, payload, signature] = forge.parts();
+        let flattened = json!({"payload": payload, "protected": header, "signature": signature});
+        let general =
+            json!({"payload": payload, "signatures": [{"protected": header, "signature": signature}]});
+        let rows = [
+            ("flattened", flattened.to_string()),
+            ("general", general.to_string()),
+            ("flattened, with a header of its own", {
+                let mut flattened = flattened.clone();
+                flattened["header"] = json!({"kid": forge.key().id().as_str()});
+                flattened.to_string()
+            }),
+            ("a string", json!(forge.token).to_string()),
+            ("an array of parts", json!(forge.parts()).to_string()),
+            (
+                "dots in the right places",
+                format!(
+                    r#"{{"protected":"{header}.{payload}.{signature}","payload":"{payload}","signature":"{signature}"}}"#
+                ),
+            ),
+            ("a token that reads as both", format!(r#"{header}.{payload}.{signature}","x":"{{}}"#)),
+        ];
+        forge.refuse(TokenFault::Structure, rows).await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_has_at_most_4096_bytes() {
+    for forge in Forge::both().await {
+        let sizes: Vec<_> = [4_096, 4_097, 8_193, 1 << 16, 1 << 20, 10 << 20]
+            .into_iter()
+            .map(|size| (size, of_length(&forge, size)))
+            .collect();
+        forge.accept("the longest", &sizes[0].1).await;
+        forge.refuse(TokenFault::Structure, sizes[1..].to_vec()).await;
+
+        let [header, payload, signature] = forge.parts();
+        let junk = "A".repeat(10 << 20);
+        let rows = [
+            ("no dot", junk.clone()),
+            ("dots alone", ".".repeat(10 << 20)),
+            ("a long header", format!("{junk}.{payload}.{signature}")),
+            ("a long payload", format!("{header}.{junk}.{signature}")),
+            ("a long signature", format!("{header}.{payload}.{junk}")),
+            ("many bytes a letter", "\u{1f511}".repeat(1 << 20)),
+        ];
         // A gigabyte a row, were they read.
         let began = tokio::time::Instant::now();
         for (name, token) in &rows {
