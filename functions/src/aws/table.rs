@@ -188,7 +188,8 @@ impl Store for Table {
             .table_name(&self.name)
             .item("pk", AttributeValue::S(book_key(name)))
             .item("version", number(book.version + 1))
-            .item("entries", AttributeValue::S(entries));
+            .item("entries", AttributeValue::S(entries))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let put = match book.version {
             0 => put.condition_expression("attribute_not_exists(pk)"),
             read => {
@@ -198,7 +199,11 @@ impl Store for Table {
         let Err(error) = put.send().await else { return Ok(BookChange::Changed) };
         let fault = AwsFault::of("PutItem", &error);
         match error.into_service_error() {
-            PutItemError::ConditionalCheckFailedException(_) => Ok(BookChange::Conflict),
+            // The SDK may have sent this very change before, and lost the answer.
+            PutItemError::ConditionalCheckFailedException(failed) => {
+                let stored = failed.item.as_ref().map(self::book).transpose()?;
+                Ok(BookChange::over(&stored.unwrap_or_default(), book))
+            }
             _ => Err(StoreError::Unavailable(fault)),
         }
     }

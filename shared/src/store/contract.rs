@@ -102,12 +102,19 @@ async fn a_book_changes_from_what_was_read(store: &dyn Store) {
     assert_eq!(empty, Book::default());
     let one = Book { entries: vec![entry(1)], ..empty.clone() };
     assert_eq!(store.write_book(BookName::Entra, &one).await.unwrap(), BookChange::Changed);
-    assert_eq!(store.write_book(BookName::Entra, &one).await.unwrap(), BookChange::Conflict);
+    assert_eq!(store.write_book(BookName::Entra, &one).await.unwrap(), BookChange::Changed, "already done");
+    let other = Book { entries: vec![entry(3)], ..one.clone() };
+    assert_eq!(store.write_book(BookName::Entra, &other).await.unwrap(), BookChange::Conflict);
     let mut two = read(BookName::Entra).await;
     assert_eq!(two, Book { version: 1, entries: vec![entry(1)] });
     two.entries.push(entry(2));
     assert_eq!(store.write_book(BookName::Entra, &two).await.unwrap(), BookChange::Changed);
     assert_eq!(read(BookName::Entra).await, Book { version: 2, ..two });
+    assert_eq!(
+        store.write_book(BookName::Entra, &one).await.unwrap(),
+        BookChange::Conflict,
+        "long overtaken"
+    );
     assert_eq!(read(BookName::TeamsExtension).await, Book::default(), "each book is its own");
 }
 

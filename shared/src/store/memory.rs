@@ -200,7 +200,7 @@ impl Store for Memory {
             *stored = Book { version: book.version + 1, entries: book.entries.clone() };
             BookChange::Changed
         } else {
-            BookChange::Conflict
+            BookChange::over(stored, book)
         };
         if fault.is_some() { Err(lost()) } else { Ok(change) }
     }

@@ -57,9 +57,19 @@ pub struct Wanted<'a> {
 /// What a change of a book met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BookChange {
+    /// The book is what was asked for. Two callers that ask for the same change both have made it.
     Changed,
     /// Somebody else changed it since it was read.
     Conflict,
+}
+
+impl BookChange {
+    /// What a change meets that finds `stored` in place of the version it was made from.
+    #[must_use]
+    pub fn over(stored: &Book, change: &Book) -> Self {
+        let done = stored.version == change.version + 1 && stored.entries == change.entries;
+        if done { Self::Changed } else { Self::Conflict }
+    }
 }
 
 /// Tells one creation from another, so that a repeated one recognises its own record.
