@@ -33,6 +33,7 @@ pub mod gateway;
 pub mod key_page;
 pub mod names;
 pub mod platform;
+mod reply;
 pub mod resource;
 pub mod schedule;
 pub mod secrets_manager;

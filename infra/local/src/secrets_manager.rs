@@ -28,17 +28,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_runtime_api::http::StatusCode;
-use aws_smithy_types::body::SdkBody;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 pub use self::state_file::OpenError;
 use self::state_file::StateFile;
 use self::versions::{Secret, Secrets, no_secret};
+use crate::reply;
 
 const TARGET_PREFIX: &str = "secretsmanager.";
 const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
@@ -244,7 +242,7 @@ impl HttpConnector for EmbeddedSecretsManager {
                 (status, body.to_string())
             }
         };
-        HttpConnectorFuture::ready(response(status, body))
+        reply::ready(status, CONTENT_TYPE, body)
     }
 }
 
@@ -256,14 +254,6 @@ impl HttpClient for EmbeddedSecretsManager {
     ) -> SharedHttpConnector {
         SharedHttpConnector::new(self.clone())
     }
-}
-
-fn response(status: u16, body: String) -> Result<HttpResponse, ConnectorError> {
-    let status =
-        StatusCode::try_from(status).map_err(|failure| ConnectorError::other(Box::new(failure), None))?;
-    let mut response = HttpResponse::new(status, SdkBody::from(body));
-    response.headers_mut().insert("content-type", CONTENT_TYPE);
-    Ok(response)
 }
 
 #[cfg(test)]

@@ -1,0 +1,20 @@
+//! How an embedded service answers an SDK client.
+
+use aws_smithy_runtime_api::client::http::HttpConnectorFuture;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
+
+/// A reply that is there already.
+pub(crate) fn ready(status: u16, content_type: &'static str, body: String) -> HttpConnectorFuture {
+    HttpConnectorFuture::ready(response(status, content_type, body))
+}
+
+fn response(status: u16, content_type: &'static str, body: String) -> Result<HttpResponse, ConnectorError> {
+    let status =
+        StatusCode::try_from(status).map_err(|error| ConnectorError::other(Box::new(error), None))?;
+    let mut response = HttpResponse::new(status, SdkBody::from(body));
+    response.headers_mut().insert("content-type", content_type);
+    Ok(response)
+}
