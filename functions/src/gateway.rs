@@ -89,68 +89,47 @@ mod tests {
     use identity::routes::Function;
     use identity::settings::Settings;
     use identity::store::memory::Memory;
-    use identity::testing::{self, CapturedAudit, FrozenClock, SeededRandom, settings};
+    use identity::testing::{self, CapturedAudit, FrozenClock, SeededRandom, SignedVector, settings};
     use percent_encoding::percent_decode_str;
-    use serde::Deserialize;
     use serde_json::json;
 
     use super::*;
 
-    /// A signed request as the shared vectors keep it.
-    #[derive(Deserialize)]
-    struct Row {
-        name: String,
-        now: String,
-        method: String,
-        target: String,
-        headers: Vec<(String, String)>,
-        body: String,
-        access_keys: Value,
-        hosts: Vec<String>,
-        verdict: String,
+    /// The request as an HTTP API hands it over: path decoded, names in lower case, repeated headers
+    /// joined by commas.
+    fn event(vector: &SignedVector) -> Value {
+        let (path, query) = vector.target.split_once('?').unwrap_or((&vector.target, ""));
+        let mut headers = serde_json::Map::new();
+        for (name, value) in &vector.headers {
+            let name = name.to_ascii_lowercase();
+            let joined = match headers.get(&name).and_then(Value::as_str) {
+                Some(first) => format!("{first},{value}"),
+                None => value.clone(),
+            };
+            headers.insert(name, joined.into());
+        }
+        json!({
+            "version": "2.0",
+            "routeKey": "$default",
+            "rawPath": percent_decode_str(path).decode_utf8().unwrap(),
+            "rawQueryString": query,
+            "headers": headers,
+            "requestContext": { "http": { "method": vector.method, "path": path } },
+            "body": vector.body,
+            "isBase64Encoded": false,
+        })
     }
 
-    impl Row {
-        fn all() -> Vec<Self> {
-            serde_json::from_str(include_str!("../../tests/vectors/hmac.json")).unwrap()
-        }
-
-        /// The request as an HTTP API hands it over: path decoded, names in lower case, repeated headers
-        /// joined by commas.
-        fn event(&self) -> Value {
-            let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
-            let mut headers = serde_json::Map::new();
-            for (name, value) in &self.headers {
-                let name = name.to_ascii_lowercase();
-                let joined = match headers.get(&name).and_then(Value::as_str) {
-                    Some(first) => format!("{first},{value}"),
-                    None => value.clone(),
-                };
-                headers.insert(name, joined.into());
-            }
-            json!({
-                "version": "2.0",
-                "routeKey": "$default",
-                "rawPath": percent_decode_str(path).decode_utf8().unwrap(),
-                "rawQueryString": query,
-                "headers": headers,
-                "requestContext": { "http": { "method": self.method, "path": path } },
-                "body": self.body,
-                "isBase64Encoded": false,
-            })
-        }
-
-        fn judge(&self, request: &Inbound) -> String {
-            let Body::Complete(body) = &request.body else { return "no body".to_owned() };
-            let Inbound { method, target, headers, .. } = request;
-            let settings = Settings { hosts: self.hosts.join(",").parse().unwrap(), ..settings() };
-            let keys = testing::access_keys(&self.access_keys);
-            let now = date::parse(&self.now).unwrap();
-            let signed = SignedRequest::parse(&Presented { method, target, headers, body }, &settings, now);
-            signed
-                .and_then(|signed| signed.verify(&keys))
-                .map_or_else(|_| "refused".to_owned(), |slot| format!("accept:{}", slot.as_str()))
-        }
+    fn judge(vector: &SignedVector, request: &Inbound) -> String {
+        let Body::Complete(body) = &request.body else { return "no body".to_owned() };
+        let Inbound { method, target, headers, .. } = request;
+        let settings = Settings { hosts: vector.hosts.join(",").parse().unwrap(), ..settings() };
+        let keys = testing::access_keys(&vector.access_keys);
+        let now = date::parse(&vector.now).unwrap();
+        let signed = SignedRequest::parse(&Presented { method, target, headers, body }, &settings, now);
+        signed
+            .and_then(|signed| signed.verify(&keys))
+            .map_or_else(|_| "refused".to_owned(), |slot| format!("accept:{}", slot.as_str()))
     }
 
     fn read(event: Value, path_form: PathForm) -> Inbound {
@@ -160,8 +139,8 @@ mod tests {
     #[test]
     fn a_signature_verifies_although_the_path_was_decoded() {
         let mut accepted = 0;
-        for row in Row::all() {
-            let verdict = row.judge(&read(row.event(), PathForm::Decoded));
+        for row in SignedVector::all() {
+            let verdict = judge(&row, &read(event(&row), PathForm::Decoded));
             if row.verdict.starts_with("accept") {
                 assert_eq!(verdict, row.verdict, "{}", row.name);
                 accepted += 1;
@@ -172,19 +151,19 @@ mod tests {
 
     #[test]
     fn what_is_refused_on_the_wire_is_refused_behind_a_gateway() {
-        for row in Row::all() {
+        for row in SignedVector::all() {
             // Which escapes the client used is what the gateway has forgotten.
             let is_about_escapes = row.name.contains("lower-case hex");
             if !row.verdict.starts_with("accept") && !is_about_escapes {
-                assert_eq!(row.judge(&read(row.event(), PathForm::Decoded)), "refused", "{}", row.name);
+                assert_eq!(judge(&row, &read(event(&row), PathForm::Decoded)), "refused", "{}", row.name);
             }
         }
     }
 
     #[test]
     fn a_host_that_leaves_the_path_alone_gives_exactly_the_target() {
-        for row in Row::all() {
-            let mut event = row.event();
+        for row in SignedVector::all() {
+            let mut event = event(&row);
             event["rawPath"] = row.target.split('?').next().unwrap().into();
             assert_eq!(read(event, PathForm::Wire).target, Target::from_wire(&row.target), "{}", row.name);
         }

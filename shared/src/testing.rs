@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair};
+use serde::Deserialize;
 use time::OffsetDateTime;
 use time::macros::datetime;
 
@@ -157,6 +158,39 @@ struct NoFetch;
 impl Fetch for NoFetch {
     async fn get(&self, _url: &str) -> Result<Vec<u8>, FetchError> {
         unreachable!("there is nobody to ask")
+    }
+}
+
+/// A request, signed or badly signed, as `tests/vectors/hmac.json` keeps it.
+#[derive(Deserialize)]
+pub struct SignedVector {
+    pub name: String,
+    /// The time of its arrival, as an HTTP date.
+    pub now: String,
+    pub method: String,
+    /// The request target as on the wire.
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+    /// For [`access_keys`].
+    pub access_keys: serde_json::Value,
+    /// The hosts that are accepted.
+    pub hosts: Vec<String>,
+    /// `accept:` and the slot, or why it is refused.
+    pub verdict: String,
+}
+
+impl SignedVector {
+    /// All of them.
+    ///
+    /// # Panics
+    /// When the file is not as described.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        match serde_json::from_str(include_str!("../../tests/vectors/hmac.json")) {
+            Ok(vectors) => vectors,
+            Err(fault) => unreachable!("{fault}"),
+        }
     }
 }
 
