@@ -74,7 +74,7 @@ enum Event {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RegenerateEvent {
-    regenerate: SlotName,
+    regenerate: AccessSlot,
 }
 
 #[derive(Deserialize)]
@@ -105,13 +105,6 @@ enum Step {
     Finish,
 }
 
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum SlotName {
-    Primary,
-    Secondary,
-}
-
 #[derive(Deserialize)]
 enum SigningKeysName {
     #[serde(rename = "signing-keys")]
@@ -138,11 +131,8 @@ impl RotateKeys {
     pub async fn handle(&self, event: Value) -> Result<Value, RotateKeysError> {
         match serde_json::from_value(event).map_err(|_| RotateKeysError::Event)? {
             Event::Rotate(_) => self.replace(Change::RotateSigningKeys).await,
-            Event::Regenerate(RegenerateEvent { regenerate: SlotName::Primary }) => {
-                self.replace(Change::RegenerateAccessKey(AccessSlot::Primary)).await
-            }
-            Event::Regenerate(RegenerateEvent { regenerate: SlotName::Secondary }) => {
-                self.replace(Change::RegenerateAccessKey(AccessSlot::Secondary)).await
+            Event::Regenerate(RegenerateEvent { regenerate: slot }) => {
+                self.replace(Change::RegenerateAccessKey(slot)).await
             }
             Event::Step(step) => self.step(&step).await.map(|()| Value::Null),
         }

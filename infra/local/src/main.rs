@@ -167,8 +167,7 @@ async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn Error>> {
 async fn command(data_dir: &Path, action: &Action) -> Result<(), Box<dyn Error>> {
     let command = match action {
         Action::Rotate => Command::Invoke(json!({"rotate": "signing-keys"})),
-        Action::Regenerate { slot: Slot::Primary } => Command::Invoke(json!({"regenerate": "primary"})),
-        Action::Regenerate { slot: Slot::Secondary } => Command::Invoke(json!({"regenerate": "secondary"})),
+        Action::Regenerate { slot } => Command::Invoke(json!({"regenerate": slot.name()})),
         Action::Keys => Command::Keys,
     };
     let state = control::send(data_dir, &command).await?;

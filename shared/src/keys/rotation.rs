@@ -17,6 +17,7 @@
 //!
 //! A crash after any of them leaves the pointer naming keys that can be read. Whoever comes next heals.
 
+use serde::Deserialize;
 use uuid::Builder;
 
 use super::access::AccessKeys;
@@ -38,8 +39,9 @@ pub enum Change {
     RegenerateAccessKey(AccessSlot),
 }
 
-/// The slots that have an access key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The slots that have an access key; operators' events write them `primary` and `secondary`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AccessSlot {
     Primary,
     Secondary,
