@@ -6,6 +6,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::start_page;
+
 /// The signing keys of a state that `rotate-keys` answered with, one a line, without secrets.
 #[must_use]
 pub fn keys(state: &Value) -> String {
@@ -28,11 +30,11 @@ pub fn keys(state: &Value) -> String {
 /// # Errors
 /// When the file cannot be read.
 pub fn regenerated(data_dir: &Path, slot: &str) -> io::Result<String> {
-    let path = data_dir.join("env");
+    let path = start_page::path_of_env(data_dir);
     let env = std::fs::read_to_string(&path)?;
     let name = match slot {
-        "secondary" => "COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING",
-        _ => "COMMUNICATION_SERVICES_CONNECTION_STRING",
+        "secondary" => start_page::SECONDARY,
+        _ => start_page::PRIMARY,
     };
     let value = env.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("='")?.strip_suffix('\''));
     Ok(format!(

@@ -8,24 +8,28 @@ use std::path::{Path, PathBuf};
 
 use crate::platform::{ConnectionStrings, Platform};
 
+/// The variables of the `env` file that hold the connection strings.
+pub(crate) const PRIMARY: &str = "COMMUNICATION_SERVICES_CONNECTION_STRING";
+pub(crate) const SECONDARY: &str = "COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING";
+
 /// Writes `env` into the state directory: at start, and when an access key was replaced.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn write_env(platform: &Platform, connection_strings: &ConnectionStrings) -> io::Result<()> {
-    write_private(&path_of_env(platform), &env(platform, connection_strings))
+    write_private(&path_of_env(&platform.data_dir), &env(platform, connection_strings))
 }
 
-fn path_of_env(platform: &Platform) -> PathBuf {
-    platform.data_dir.join("env")
+pub(crate) fn path_of_env(data_dir: &Path) -> PathBuf {
+    data_dir.join("env")
 }
 
 /// `KEY='value'` lines, for `set -a; . .local/env`.
 fn env(platform: &Platform, ConnectionStrings { primary, secondary }: &ConnectionStrings) -> String {
     let authority = platform.data_dir.join("ca.pem").display().to_string();
     let values = [
-        ("COMMUNICATION_SERVICES_CONNECTION_STRING", primary.as_str()),
-        ("COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING", secondary.as_str()),
+        (PRIMARY, primary.as_str()),
+        (SECONDARY, secondary.as_str()),
         ("COMMUNICATION_SERVICES_ENDPOINT", platform.endpoint()),
         ("SSL_CERT_FILE", &authority),
         ("REQUESTS_CA_BUNDLE", &authority),
@@ -77,7 +81,7 @@ JavaScript (npm install @azure/communication-identity):
         resource = platform.resource.resource.id,
         algorithm = platform.resource.algorithm.as_str(),
         entra = entra(platform),
-        env = path_of_env(platform).display(),
+        env = path_of_env(&platform.data_dir).display(),
         dir = platform.data_dir.display(),
     )
 }
