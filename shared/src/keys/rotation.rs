@@ -28,7 +28,7 @@ use super::{KeyFault, Slot, VersionId};
 use crate::audit::{Audit, KeyEvent, Outcome};
 use crate::context::{Clock, Random};
 use crate::store::{PointerChange, PointerWriter, StoreError};
-use crate::vault::{Label, Labels, Moving, SecretName, Storing, VaultError, VaultWriter};
+use crate::vault::{Label, Labels, Moving, SecretName, VaultError, VaultWriter};
 
 /// What is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,7 +287,7 @@ impl Rotator<'_> {
         Ok(replacement)
     }
 
-    async fn store(&self, replacement: &Replacement) -> Result<Storing, RotationError> {
+    async fn store(&self, replacement: &Replacement) -> Result<(), RotationError> {
         let vault = self.ports.vault;
         let base = &replacement.base;
         let fresh = match replacement.change {
@@ -301,9 +301,7 @@ impl Rotator<'_> {
             }
         };
         let document = fresh.to_document();
-        let stored = vault
-            .store(SecretName::SigningKeys, &replacement.signing_keys, &document, Label::Pending)
-            .await?;
+        vault.store(SecretName::SigningKeys, &replacement.signing_keys, &document, Label::Pending).await?;
         if let (Change::RegenerateAccessKey(slot), Some(version)) =
             (replacement.change, &replacement.access_keys)
         {
@@ -311,7 +309,7 @@ impl Rotator<'_> {
             let document = keys.regenerated(slot, self.random).to_document();
             vault.store(SecretName::AccessKeys, version, &document, Label::Pending).await?;
         }
-        Ok(stored)
+        Ok(())
     }
 
     /// Reads the stored versions back: they parse, each key signs what its public half verifies, the
@@ -394,9 +392,7 @@ impl Rotator<'_> {
             match self.ports.vault.read(SecretName::SigningKeys, version).await {
                 Ok(_) => Ok(()),
                 // The vault announces the version before it has a value.
-                Err(VaultError::NoSuchVersion) => {
-                    self.store(&Replacement::scheduled(base, version)).await.map(|_| ())
-                }
+                Err(VaultError::NoSuchVersion) => self.store(&Replacement::scheduled(base, version)).await,
                 Err(error) => Err(error.into()),
             }
         };
