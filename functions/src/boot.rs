@@ -2,6 +2,9 @@
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_config::SdkConfig;
@@ -12,14 +15,19 @@ use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use identity::audit::Audit;
 use identity::authn::entra::{Entra, EntraSettings};
+use identity::authorizer::Authorizer;
 use identity::keys::Algorithm;
 use identity::keys::ring::KeyRing;
+use identity::route_rules::{RouteRules, RuleFaults};
 use identity::routes::Function;
 use identity::service::Service;
 use identity::settings::{Reader, Settings};
+use identity::token::verify::{Expected, Verifier};
+use identity::vault::SecretName;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 
+use crate::authorizer;
 use crate::aws;
 use crate::aws::secrets_manager::SecretsManager;
 use crate::aws::table::Table;
@@ -34,7 +42,7 @@ use crate::telemetry::JsonLines;
 pub struct StateNames {
     /// The table's name.
     pub table: String,
-    /// Name or ARN of the secret `access-keys`.
+    /// Name or ARN of the secret `access-keys`; empty where no caller is judged.
     pub access_keys: String,
     /// Name or ARN of the secret `signing-keys`; empty where nothing is minted.
     pub signing_keys: String,
@@ -83,17 +91,32 @@ impl Adapters {
     }
 }
 
+impl Adapters {
+    /// What verifies tokens against the table; the secrets have no part in it.
+    #[must_use]
+    pub fn verifier(&self, expected: Expected) -> Verifier {
+        Verifier::new(expected, self.table.clone(), self.system.clone())
+    }
+
+    /// The authorizer over these adapters.
+    #[must_use]
+    pub fn authorizer(&self, expected: Expected, rules: RouteRules, audit: Arc<dyn Audit>) -> Authorizer {
+        let (clock, random) = (self.system.clone(), self.system.clone());
+        Authorizer { verifier: self.verifier(expected), rules, clock, random, audit }
+    }
+}
+
 /// Runs one function on Lambda until its environment is taken down.
 ///
 /// # Errors
 /// All faults of the settings at once, or what the runtime reports.
 pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdError + Send + Sync>> {
-    let mints = functions.iter().any(|function| function.mints());
+    let secrets: Vec<_> = functions.iter().flat_map(|function| function.secrets()).copied().collect();
     let mut reader = Reader::new(&environment);
     let settings = Settings::read(&mut reader);
     let path_form = reader.optional("GATEWAY_PATH", "decoded or wire").unwrap_or(PathForm::Decoded);
     let entra = EntraSettings::read(&mut reader);
-    let adapters = adapters(&mut reader, mints);
+    let adapters = adapters(&mut reader, &secrets);
     let (settings, (entra, adapters)) = reader.finish(settings.zip(entra.zip(adapters)))?;
     let entra = Entra::new(entra, Arc::new(HttpsFetch::new()), adapters.system.clone());
     let service = &adapters.service(settings, entra, functions, Arc::new(JsonLines));
@@ -110,7 +133,7 @@ pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdErro
 pub async fn serve_rotation() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let mut reader = Reader::new(&environment);
     let algorithm = reader.optional("SIGNING_ALGORITHM", "RS256 or ES256").unwrap_or(Algorithm::Rs256);
-    let adapters = adapters(&mut reader, true);
+    let adapters = adapters(&mut reader, &SecretName::ALL);
     let adapters = reader.finish(adapters)?;
     let rotate_keys = &RotateKeys::new(&adapters, algorithm, Arc::new(JsonLines));
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
@@ -123,16 +146,57 @@ pub async fn serve_rotation() -> Result<(), Box<dyn StdError + Send + Sync>> {
     .await
 }
 
-/// Only a function that mints is told where the signing keys lie.
-fn adapters(reader: &mut Reader<'_>, mints: bool) -> Option<Adapters> {
+/// Runs the authorizer on Lambda until its environment is taken down.
+///
+/// # Errors
+/// All faults of the settings at once, or what the runtime reports.
+pub async fn serve_authorizer() -> Result<(), Box<dyn StdError + Send + Sync>> {
+    let mut reader = Reader::new(&environment);
+    let expected = Expected::read(&mut reader);
+    let own_rules: Option<PathBuf> = reader.optional("ROUTE_RULES_FILE", "a path");
+    let adapters = adapters(&mut reader, &[]);
+    let (expected, adapters) = reader.finish(expected.zip(adapters))?;
+    let authorizer = &adapters.authorizer(expected, route_rules(own_rules.as_deref())?, Arc::new(JsonLines));
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
+        let answer = authorizer::handle(authorizer, event.payload).await;
+        answer.map_err(|error| Diagnostic {
+            error_type: error.code().to_owned(),
+            error_message: error.to_string(),
+        })
+    }))
+    .await
+}
+
+/// The chat routes, and those of a deployment's file.
+///
+/// # Errors
+/// [`RulesError`].
+pub fn route_rules(file: Option<&Path>) -> Result<RouteRules, RulesError> {
+    let Some(path) = file else { return Ok(authorizer::rules("", "")?) };
+    let text =
+        fs::read_to_string(path).map_err(|source| RulesError::File { path: path.to_owned(), source })?;
+    Ok(authorizer::rules(&path.display().to_string(), &text)?)
+}
+
+/// The route rules cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RulesError {
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Rules(#[from] RuleFaults),
+}
+
+/// A function is told where those secrets lie that it reads, and no others.
+fn adapters(reader: &mut Reader<'_>, secrets: &[SecretName]) -> Option<Adapters> {
     let region = reader.required("AWS_REGION", "an AWS Region");
     let table = reader.required("TABLE_NAME", "the table's name");
-    let access_keys = reader.required("ACCESS_KEYS_SECRET", "a secret's name or ARN");
-    let signing_keys = if mints {
-        reader.required("SIGNING_KEYS_SECRET", "a secret's name or ARN")
-    } else {
-        Some(String::new())
+    let mut secret = |secret, name| {
+        let is_read = secrets.contains(&secret);
+        if is_read { reader.required(name, "a secret's name or ARN") } else { Some(String::new()) }
     };
+    let access_keys = secret(SecretName::AccessKeys, "ACCESS_KEYS_SECRET");
+    let signing_keys = secret(SecretName::SigningKeys, "SIGNING_KEYS_SECRET");
     let endpoint = reader.optional("AWS_ENDPOINT_URL", "a URL");
     let config = config(region?, endpoint);
     let names = StateNames { table: table?, access_keys: access_keys?, signing_keys: signing_keys? };

@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`authorizer`] | authorizer events of API Gateway, and what the gateway is answered |
 //! | [`boot`] | the composition root: environment, AWS clients, the service of one function |
 //! | [`entra_http`] | the documents of Entra issuers, over HTTPS |
 //! | [`gateway`] | a gateway event to a request of the core, and a reply back |
@@ -10,6 +11,7 @@
 //! | [`system`] | the clock, randomness and key generation of the machine |
 //! | [`telemetry`] | audit lines on standard output |
 
+pub mod authorizer;
 pub mod aws;
 pub mod boot;
 pub mod entra_http;

@@ -3,16 +3,20 @@
 //! The fields of [`AuditEvent`] and [`KeyEvent`] are the list. None of them can hold a key, a signature, a token or a
 //! body: they are parsed identifiers, closed names, numbers, and texts from the error catalogue.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::context::Random;
 use crate::error::{Error, chain};
 use crate::ids::RawId;
 use crate::keys::Slot;
 use crate::keys::rotation::{Cause, RotationError};
 use crate::routes::{Operation, Route};
 use crate::scope::{Scope, ScopeSet};
+use crate::token::verify::TokenFault;
 
 /// One decision.
 #[derive(Debug, Serialize)]
@@ -31,13 +35,17 @@ pub struct AuditEvent {
     pub status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'static str>,
-    /// Why, from the error catalogue; never told to the caller.
+    /// Why, from a closed list of texts; never told to the caller. Also why a token is not good that was asked
+    /// about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<&'static str>,
+    /// What the route asked about stands for; of an authorizer's decision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capability: Option<&'static str>,
     /// The slot of the caller's key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<&'static str>,
@@ -108,6 +116,7 @@ pub struct Notes {
     identity: Option<String>,
     scopes: Vec<&'static str>,
     slot: Option<Slot>,
+    inactive: Option<TokenFault>,
 }
 
 impl Notes {
@@ -130,6 +139,18 @@ impl Notes {
     pub(crate) fn slot(&mut self, slot: Slot) {
         self.slot = Some(slot);
     }
+
+    /// The token asked about is not good.
+    pub(crate) fn inactive(&mut self, fault: TokenFault) {
+        self.inactive = Some(fault);
+    }
+}
+
+/// A fresh id for a request: 22 base64 characters.
+pub(crate) fn request_id(random: &dyn Random) -> String {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes);
+    STANDARD_NO_PAD.encode(bytes)
 }
 
 impl AuditEvent {
@@ -146,6 +167,7 @@ impl AuditEvent {
             reason: None,
             identity: None,
             scopes: Vec::new(),
+            capability: None,
             slot: None,
             latency_us: 0,
         }
@@ -163,7 +185,7 @@ impl AuditEvent {
             outcome,
             status,
             error: error.map(Error::code),
-            reason: error.and_then(Error::cause),
+            reason: error.map_or_else(|| notes.inactive.map(|fault| fault.to_string()), Error::cause),
             identity: notes.identity,
             scopes: notes.scopes,
             slot: notes.slot.map(Slot::as_str),

@@ -4,6 +4,7 @@
 //! each member its type, is what is required there) and, later, rules about values. A member that is
 //! `null` is a missing one; members a version does not know are ignored.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::Deserialize;
@@ -143,6 +144,21 @@ impl TeamsUserExchange {
         let user = required_text(Field::UserId, self.user_id.as_ref())?;
         let parse = |field, text: &str| guid(text).map_err(|_| Error::FieldFormat(field));
         Ok((parse(Field::AppId, app)?, parse(Field::UserId, user)?))
+    }
+}
+
+/// The token of an introspection request, a form: `token=...` (RFC 7662 section 2.1). `token_type_hint` and
+/// members it does not know are ignored.
+///
+/// # Errors
+/// [`Error::FieldRequired`] when there is no token, [`Error::BodyMalformed`] when there are several.
+pub fn introspected_token(body: &[u8]) -> Result<Cow<'_, str>, Error> {
+    let mut tokens = form_urlencoded::parse(body).filter(|(name, _)| name == "token").map(|(_, token)| token);
+    match (tokens.next(), tokens.next()) {
+        (None, _) => Err(Error::FieldRequired(Field::Token)),
+        (Some(token), None) if token.is_empty() => Err(Error::FieldRequired(Field::Token)),
+        (Some(token), None) => Ok(token),
+        (Some(_), Some(_)) => Err(Error::BodyMalformed("the form has several tokens".to_owned())),
     }
 }
 

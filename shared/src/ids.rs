@@ -65,6 +65,9 @@ const MAX_LENGTH: usize = 160;
 const USER_EPOCH: OffsetDateTime = datetime!(2020-01-01 08:00 UTC);
 
 impl ResourceId {
+    /// What a setting must be.
+    pub const FORM: &str = "a GUID";
+
     /// The resource with this GUID.
     #[must_use]
     pub fn new(guid: Uuid) -> Self {

@@ -11,6 +11,7 @@
 //! | [`operations`] | one file for each operation |
 //! | [`authn`] | who calls: the signing rule, hosts, dates, targets, Entra tokens |
 //! | [`token`] | claims, minting, verification |
+//! | [`capability`], [`route_rules`], [`authorizer`] | what a token permits, and whether a request to a resource server is allowed |
 //! | [`keys`] | access keys, signing keys, the pointer, the key ring, setting up |
 //! | [`assignments`] | which Entra principals may have tokens |
 //! | [`ids`], [`scope`], [`lifetime`], [`limits`] | the words and numbers of the domain |
@@ -23,7 +24,9 @@ pub mod api_version;
 pub mod assignments;
 pub mod audit;
 pub mod authn;
+pub mod authorizer;
 pub mod body;
+pub mod capability;
 pub mod context;
 pub mod error;
 pub mod ids;
@@ -32,6 +35,7 @@ pub mod lifetime;
 pub mod limits;
 mod operations;
 pub mod reply;
+pub mod route_rules;
 pub mod routes;
 pub mod scope;
 pub mod secret;

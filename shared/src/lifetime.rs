@@ -36,6 +36,13 @@ pub const REQUEST_DEADLINE: std::time::Duration = std::time::Duration::from_secs
 /// How long failed signatures cause no further look at the pointer after one that found nothing new.
 pub const KEY_REFRESH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// How long anyone may keep the published key set, in seconds: `max-age` of its reply. An offline verifier
+/// that keeps to it knows of replaced keys that much later.
+pub const KEY_SET_MAX_AGE: u32 = 60;
+
+/// How long the pointer is not read again for another reply with the key set: whoever asks is anyone.
+pub const KEY_SET_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+
 impl Lifetime {
     /// Shortest life, in minutes.
     pub const MIN: u16 = 60;

@@ -1,7 +1,9 @@
 //! Replies: bodies and headers as the recorded service writes them (wire-contract sections 3, 5 and 6).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -10,9 +12,17 @@ use time::macros::format_description;
 
 use crate::api_version::{self, ApiVersion};
 use crate::assignments::Assignment;
+use crate::authn::host::Authority;
+use crate::capability::{Capability, Permit};
 use crate::error::Error;
 use crate::ids::RawId;
+use crate::keys::pointer::PublishedKeys;
+use crate::lifetime::KEY_SET_MAX_AGE;
+use crate::scope::Scope;
+use crate::settings::Issuer;
 use crate::token::AccessToken;
+use crate::token::claims::Claims;
+use crate::token::verify::Verified;
 
 /// What an operation answers.
 pub enum Reply {
@@ -24,10 +34,46 @@ pub enum Reply {
     Assignment { body: Assignment, is_new: bool },
     /// 200.
     Assignments(AssignmentsBody),
+    /// 200, public.
+    Discovery(DiscoveryBody),
     /// 200: what a creation answers, for an identity that comes from Entra.
     Exchanged(CreatedBody),
+    /// 200: what the token says and permits; nothing of a token that is not good.
+    Introspected(Option<Verified>),
     /// 200.
     Issued(TokenBody),
+    /// 200, public: the JSON Web Key Set.
+    KeySet(Arc<PublishedKeys>),
+}
+
+/// What OpenID Connect Discovery says, as far as there is any: there is no authorization or token endpoint.
+#[derive(Serialize)]
+pub struct DiscoveryBody {
+    issuer: String,
+    jwks_uri: String,
+    introspection_endpoint: String,
+    id_token_signing_alg_values_supported: Vec<&'static str>,
+    response_types_supported: [&'static str; 0],
+    subject_types_supported: [&'static str; 1],
+}
+
+/// What RFC 7662 section 2.2 answers for a token that is good, with the token's own claims.
+#[derive(Serialize)]
+struct IntrospectionBody<'a> {
+    active: bool,
+    token_type: &'static str,
+    /// The scopes, separated by spaces.
+    scope: String,
+    #[serde(flatten)]
+    claims: &'a Claims,
+    capabilities: Vec<&'static str>,
+    capabilities_by_room_role: Vec<&'static str>,
+}
+
+/// What it answers for any other.
+#[derive(Serialize)]
+struct InactiveBody {
+    active: bool,
 }
 
 /// `{"value":[...]}`
@@ -103,6 +149,34 @@ impl CreatedBody {
     }
 }
 
+impl DiscoveryBody {
+    /// The document of this issuer, served under this host. A caller's headers have no part in it.
+    pub(crate) fn new(issuer: &Issuer, host: &Authority, keys: &PublishedKeys) -> Self {
+        Self {
+            issuer: issuer.to_string(),
+            jwks_uri: format!("https://{host}/.well-known/jwks.json"),
+            introspection_endpoint: format!("https://{host}/introspect"),
+            id_token_signing_alg_values_supported: keys.algorithms(),
+            response_types_supported: [],
+            subject_types_supported: ["public"],
+        }
+    }
+}
+
+impl<'a> IntrospectionBody<'a> {
+    fn of(token: &'a Verified) -> Self {
+        let names = |permit| Capability::permitted(&token.scopes, permit).map(Capability::as_str).collect();
+        Self {
+            active: true,
+            token_type: "Bearer",
+            scope: token.scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(" "),
+            claims: &token.claims,
+            capabilities: names(Permit::Granted),
+            capabilities_by_room_role: names(Permit::ByRoomRole),
+        }
+    }
+}
+
 impl TokenBody {
     pub(crate) fn new(token: AccessToken, expires_on: OffsetDateTime) -> Self {
         // The format has only components every date has.
@@ -124,8 +198,11 @@ impl Envelope<'_> {
             Ok(Reply::Assignment { body, is_new: true }) => success(StatusCode::CREATED, body),
             Ok(Reply::Assignment { body, is_new: false }) => success(StatusCode::OK, body),
             Ok(Reply::Assignments(body)) => success(StatusCode::OK, body),
+            Ok(Reply::Discovery(body)) => published(body),
             Ok(Reply::Exchanged(body)) => success(StatusCode::OK, body),
+            Ok(Reply::Introspected(token)) => introspected(token.as_ref()),
             Ok(Reply::Issued(body)) => success(StatusCode::OK, body),
+            Ok(Reply::KeySet(keys)) => published(keys.jwks()),
             Err(error) => self.refusal(error),
         };
         let reports_versions = outcome.err().is_none_or(Error::reports_versions);
@@ -138,7 +215,12 @@ impl Envelope<'_> {
         let text = [
             (MS_CV, Some(format!("{}.0", self.request_id))),
             (X_PROCESSING_TIME, Some(format!("{}ms", self.latency.as_millis()))),
-            (API_SUPPORTED_VERSIONS, self.versions.filter(|_| reports_versions).map(api_version::supported)),
+            (
+                API_SUPPORTED_VERSIONS,
+                self.versions
+                    .filter(|versions| reports_versions && !versions.is_empty())
+                    .map(api_version::supported),
+            ),
         ];
         for (name, value) in text {
             if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
@@ -169,6 +251,24 @@ impl Envelope<'_> {
 
 fn success(status: StatusCode, body: &impl Serialize) -> Response<Bytes> {
     json(status, "application/json; charset=utf-8", body)
+}
+
+/// For anyone, and to be kept for a while.
+fn published(body: &impl Serialize) -> Response<Bytes> {
+    let mut response = success(StatusCode::OK, body);
+    let age = HeaderValue::try_from(format!("public, max-age={KEY_SET_MAX_AGE}"));
+    response.headers_mut().extend(age.map(|age| (CACHE_CONTROL, age)));
+    response
+}
+
+/// For this moment only.
+fn introspected(token: Option<&Verified>) -> Response<Bytes> {
+    let mut response = match token {
+        Some(token) => success(StatusCode::OK, &IntrospectionBody::of(token)),
+        None => success(StatusCode::OK, &InactiveBody { active: false }),
+    };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 fn json(status: StatusCode, content_type: &'static str, body: &impl Serialize) -> Response<Bytes> {

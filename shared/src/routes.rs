@@ -6,6 +6,7 @@ use crate::api_version::ApiVersion;
 use crate::authn::entra::Audience;
 use crate::authn::target::Target;
 use crate::error::Error;
+use crate::vault::SecretName;
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,8 +18,11 @@ pub enum Operation {
     ExchangeEntraToken,
     ExchangeTeamsExtensionToken,
     ExchangeTeamsUserToken,
+    GetDiscoveryDocument,
     GetEntraAssignment,
+    GetKeySet,
     GetTeamsExtensionAssignment,
+    IntrospectToken,
     IssueAccessToken,
     ListEntraAssignments,
     PutEntraAssignment,
@@ -30,6 +34,8 @@ pub enum Operation {
 /// The function that serves an operation: one binary, one role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Function {
+    Introspect,
+    Keys,
     Revoke,
     TeamsExchange,
     Token,
@@ -39,6 +45,8 @@ pub enum Function {
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Callers {
+    /// Anyone: what is answered is public.
+    Anyone,
     /// An end user with an Entra token for this audience, and no access key (wire-contract section 7.8).
     EntraUser(Audience),
     /// A service: an access key, or an Entra principal that is allowed.
@@ -53,6 +61,7 @@ pub struct Route {
     /// Segments between slashes; one in braces stands for any one segment.
     pub path: &'static [&'static str],
     pub callers: Callers,
+    /// The api versions that have it; none for a route that is not part of the versioned contract.
     pub versions: &'static [ApiVersion],
 }
 
@@ -147,6 +156,16 @@ pub const ROUTES: &[Route] = &[
         Method::DELETE,
         &["access", "entra", "assignments", OBJECT],
     ),
+    Route {
+        operation: Operation::IntrospectToken,
+        function: Function::Introspect,
+        method: Method::POST,
+        path: &["introspect"],
+        callers: Callers::Service,
+        versions: &[],
+    },
+    document(Operation::GetKeySet, &[".well-known", "jwks.json"]),
+    document(Operation::GetDiscoveryDocument, &[".well-known", "openid-configuration"]),
 ];
 
 const fn service(
@@ -156,6 +175,11 @@ const fn service(
     path: &'static [&'static str],
 ) -> Route {
     Route { operation, function, method, path, callers: Callers::Service, versions: ApiVersion::STABLE }
+}
+
+const fn document(operation: Operation, path: &'static [&'static str]) -> Route {
+    let (function, method, callers) = (Function::Keys, Method::GET, Callers::Anyone);
+    Route { operation, function, method, path, callers, versions: &[] }
 }
 
 const fn extension(
@@ -209,8 +233,11 @@ impl Operation {
             Self::ExchangeEntraToken => "exchange_entra_token",
             Self::ExchangeTeamsExtensionToken => "exchange_teams_extension_token",
             Self::ExchangeTeamsUserToken => "exchange_teams_user_token",
+            Self::GetDiscoveryDocument => "get_discovery_document",
             Self::GetEntraAssignment => "get_entra_assignment",
+            Self::GetKeySet => "get_key_set",
             Self::GetTeamsExtensionAssignment => "get_teams_extension_assignment",
+            Self::IntrospectToken => "introspect_token",
             Self::IssueAccessToken => "issue_access_token",
             Self::ListEntraAssignments => "list_entra_assignments",
             Self::PutEntraAssignment => "put_entra_assignment",
@@ -223,14 +250,19 @@ impl Operation {
 
 impl Function {
     /// Every function that serves routes.
-    pub const ALL: &'static [Self] = &[Self::User, Self::Token, Self::Revoke, Self::TeamsExchange];
+    pub const ALL: &'static [Self] =
+        &[Self::User, Self::Token, Self::Revoke, Self::TeamsExchange, Self::Introspect, Self::Keys];
 
-    /// Whether the function mints, and so must read the signing keys.
+    /// The secrets the function reads, and no other: who mints signs, who is called by services judges their
+    /// signatures, who publishes needs neither.
     #[must_use]
-    pub fn mints(self) -> bool {
+    pub fn secrets(self) -> &'static [SecretName] {
         match self {
-            Self::TeamsExchange | Self::Token | Self::User => true,
-            Self::Revoke => false,
+            Self::TeamsExchange | Self::Token | Self::User => {
+                &[SecretName::AccessKeys, SecretName::SigningKeys]
+            }
+            Self::Introspect | Self::Revoke => &[SecretName::AccessKeys],
+            Self::Keys => &[],
         }
     }
 
@@ -238,6 +270,8 @@ impl Function {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Introspect => "introspect",
+            Self::Keys => "keys",
             Self::Revoke => "revoke",
             Self::TeamsExchange => "teams-exchange",
             Self::Token => "token",
@@ -257,11 +291,14 @@ impl Route {
         Parameters(named.collect())
     }
 
-    /// The version a target names, of those this route has.
+    /// The version a target names, of those this route has; nothing where it has none.
     ///
     /// # Errors
     /// When none is named, more than one, or one this route does not have.
-    pub fn version(&self, target: &Target) -> Result<ApiVersion, Error> {
+    pub fn version(&self, target: &Target) -> Result<Option<ApiVersion>, Error> {
+        if self.versions.is_empty() {
+            return Ok(None);
+        }
         let mut named: Vec<&str> = target.parameters("api-version").collect();
         named.dedup();
         let name = match *named.as_slice() {
@@ -270,10 +307,9 @@ impl Route {
             _ => return Err(Error::ApiVersionAmbiguous(named.join(", "))),
         };
         let known = self.versions.iter().copied().find(|version| version.as_str() == name);
-        known.ok_or_else(|| Error::ApiVersionUnsupported {
-            path: target.path().to_owned(),
-            version: name.to_owned(),
-        })
+        let unsupported =
+            || Error::ApiVersionUnsupported { path: target.path().to_owned(), version: name.to_owned() };
+        known.map(Some).ok_or_else(unsupported)
     }
 }
 
@@ -348,6 +384,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_of_the_versioned_contract_has_no_version() {
+        for target in ["/.well-known/jwks.json", "/.well-known/openid-configuration?api-version=1"] {
+            let target = Target::from_wire(target);
+            let found = find(&Method::GET, &target).unwrap();
+            assert_eq!(found.route.callers, Callers::Anyone);
+            assert_eq!(found.route.version(&target).unwrap(), None);
+        }
+    }
+
+    #[test]
     fn an_encoded_slash_stays_inside_its_segment() {
         let found = operation(&Method::POST, "/identities/a%2F:issueAccessToken/:revokeAccessTokens");
         assert_eq!(found, Some((Operation::RevokeAccessTokens, "a/:issueAccessToken".to_owned())));
@@ -358,14 +404,14 @@ mod tests {
         let route = &ROUTES[0];
         let version = |query: &str| route.version(&Target::from_wire(&format!("/identities{query}")));
         for known in ApiVersion::STABLE {
-            assert_eq!(version(&format!("?api-version={known}")).ok(), Some(*known));
+            assert_eq!(version(&format!("?api-version={known}")).unwrap(), Some(*known));
         }
         assert!(matches!(version(""), Err(Error::ApiVersionUnspecified)));
         assert!(matches!(version("?api-version="), Err(Error::ApiVersionUnspecified)));
         let twice = "?api-version=2023-10-01&api-version=2025-06-30";
         assert!(matches!(version(twice), Err(Error::ApiVersionAmbiguous(_))));
         let same = "?api-version=2023-10-01&API-Version=2023-10-01";
-        assert_eq!(version(same).ok(), Some(ApiVersion::V2023_10_01));
+        assert_eq!(version(same).unwrap(), Some(ApiVersion::V2023_10_01));
         for unknown in ["2020-07-20-preview2", "2023-10-1", "2023-10-01 ", "9999-01-01"] {
             let refused = version(&format!("?api-version={unknown}"));
             assert!(matches!(refused, Err(Error::ApiVersionUnsupported { .. })), "{unknown}");

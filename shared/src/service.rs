@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{HeaderMap, Method, Response};
 use time::format_description::well_known::Rfc3339;
 
 use crate::assignments::Book;
-use crate::audit::{Audit, AuditEvent, Notes};
+use crate::audit::{Audit, AuditEvent, Notes, request_id};
 use crate::authn::entra::{Audience, Entra, EntraError};
 use crate::authn::hmac::{Presented, SignedRequest};
 use crate::authn::target::Target;
@@ -18,6 +16,7 @@ use crate::authn::{Caller, Denial, Scheme};
 use crate::context::{Clock, Random, within};
 use crate::error::Error;
 use crate::keys::access::AccessKeys;
+use crate::keys::pointer::Pointer;
 use crate::keys::ring::{KeyError, KeyRing};
 use crate::keys::signing::SigningKeys;
 use crate::keys::{Slot, VersionId};
@@ -63,6 +62,7 @@ pub enum Body {
 /// A caller whose keys are the ones in force, with the state of the world that showed it.
 pub(crate) struct Session {
     pub(crate) slot: Slot,
+    pub(crate) pointer: Pointer,
     pub(crate) identity: IdentityState,
     pub(crate) book: Book,
     /// Loaded where the operation mints.
@@ -76,7 +76,7 @@ impl Service {
     /// Answers a request: always, in the shape of the contract, with exactly one audit line.
     pub async fn handle(&self, request: Inbound) -> Response<Bytes> {
         let arrived = self.clock.uptime();
-        let request_id = self.request_id();
+        let request_id = request_id(self.random.as_ref());
         let client_request_id = client_request_id(&request.headers);
         let time = self.clock.now().format(&Rfc3339).unwrap_or_default();
         let shown = client_request_id.and_then(loggable);
@@ -115,17 +115,29 @@ impl Service {
             Body::TooLarge => return Err(Error::BodyTooLarge),
             Body::Unreadable => return Err(Error::BodyMalformed("it cannot be decoded".to_owned())),
         };
-        let callers = matched.as_ref().map_or(Callers::Service, |matched| matched.route.callers);
+        let callers = matched.as_ref().map_or(self.callers_of_no_route(), |matched| matched.route.callers);
         let caller = self.caller(request, body, callers).await?;
-        notes.slot(caller.slot());
+        if let Some(slot) = caller.slot() {
+            notes.slot(slot);
+        }
         let Matched { route, parameters } = matched?;
         let version = route.version(&request.target)?;
         let request = Request { service: self, caller: &caller, parameters: &parameters, body, version };
         operations::run(route.operation, &request, notes).await
     }
 
+    /// Who may be told that a path does not exist: whoever may call anything here.
+    fn callers_of_no_route(&self) -> Callers {
+        let is_public = self.functions.iter().all(|function| function.secrets().is_empty());
+        if is_public { Callers::Anyone } else { Callers::Service }
+    }
+
     async fn caller(&self, request: &Inbound, body: &[u8], callers: Callers) -> Result<Caller, Error> {
+        if callers == Callers::Anyone {
+            return Ok(Caller::Anyone);
+        }
         match (Scheme::of(&request.headers)?, callers) {
+            (_, Callers::Anyone) => Ok(Caller::Anyone),
             (Scheme::AccessKey, Callers::Service) => {
                 let Inbound { method, target, headers, .. } = request;
                 let presented = Presented { method, target, headers, body };
@@ -224,8 +236,8 @@ impl Service {
                 Err(Unconfirmed::Denied(denial)) => return Err(denial.into()),
                 Err(Unconfirmed::Failed(error)) => return Err(error.into()),
                 Ok((slot, signing)) => {
-                    let Snapshot { identity, book, .. } = snapshot;
-                    return Ok(Session { slot, identity, book, signing });
+                    let Snapshot { pointer, identity, book } = snapshot;
+                    return Ok(Session { slot, pointer, identity, book, signing });
                 }
             }
         }
@@ -241,16 +253,10 @@ impl Service {
             Caller::AccessKey { access_keys, signed, .. } if *access_keys != snapshot.pointer.access_keys => {
                 signed.verify(&*self.ring.access(&snapshot.pointer).await?)?
             }
-            caller => caller.slot(),
+            caller => caller.slot().ok_or(Denial::Authorization)?,
         };
         let signing = if mints { Some(self.ring.signing(&snapshot.pointer).await?) } else { None };
         Ok((slot, signing))
-    }
-
-    fn request_id(&self) -> String {
-        let mut bytes = [0; 16];
-        self.random.fill(&mut bytes);
-        STANDARD_NO_PAD.encode(bytes)
     }
 }
 

@@ -63,10 +63,10 @@ impl Settings {
     /// the public host first) and, if it is there, `REQUEST_DATE_WINDOW_MINUTES`. Nothing when the reader
     /// has met a fault.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let id = reader.required("RESOURCE_ID", "a GUID");
+        let id = reader.required("RESOURCE_ID", ResourceId::FORM);
         let location = reader.required("RESOURCE_LOCATION", "a name like unitedstates");
         let region = reader.required("RESOURCE_REGION", "a name like amer");
-        let issuer = reader.required("ISSUER", "an https URL without query or fragment");
+        let issuer = reader.required("ISSUER", Issuer::FORM);
         let hosts = reader.required("ACCEPTED_HOSTS", "host names or host:port, separated by commas");
         let date_window = reader.optional("REQUEST_DATE_WINDOW_MINUTES", "a number from 1 to 15");
         let resource = Resource { id: id?, issuer: issuer?, location: location?, region: region? };
@@ -174,6 +174,9 @@ impl Place {
 }
 
 impl Issuer {
+    /// What a setting must be.
+    pub const FORM: &str = "an https URL without query or fragment";
+
     /// The claim's text.
     #[must_use]
     pub fn as_str(&self) -> &str {

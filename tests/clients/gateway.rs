@@ -62,6 +62,7 @@ impl Gateway {
             location: None,
             region: None,
             entra: EntraOptions::default(),
+            route_rules: None,
         };
         let platform = Platform::open(options, Arc::new(CapturedAudit::default())).await.unwrap();
         let strings = platform.connection_strings().await.unwrap();

@@ -6,9 +6,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use e2e::server::{Server, run, state_directory};
-use functions::system::System;
-use identity::keys::ring::KeyRing;
-use identity::token::verify::{TokenFault, Verifier, VerifyError};
+use identity::token::verify::{Expected, TokenFault, Verifier, VerifyError};
 use local::platform::{Options, Platform};
 use local::trust::EntraOptions;
 
@@ -97,13 +95,7 @@ async fn a_revoked_teams_user_is_dead_at_once_and_a_fresh_exchange_alive() {
 
 /// The verifier of a server that has stopped.
 pub(crate) fn verifier(platform: &Platform) -> Verifier {
-    let ring = KeyRing::new(platform.adapters.secrets.clone());
-    Verifier::new(
-        platform.resource.resource.clone(),
-        platform.adapters.table.clone(),
-        ring.into(),
-        std::sync::Arc::new(System::new()),
-    )
+    platform.adapters.verifier(Expected::from(&platform.resource.resource))
 }
 
 /// Opens the state of a server that has stopped.
@@ -117,6 +109,7 @@ pub(crate) async fn open(state: &Path) -> Platform {
         location: None,
         region: None,
         entra: EntraOptions::default(),
+        route_rules: None,
     };
     Platform::open(options, local::console::audit()).await.unwrap()
 }

@@ -4,6 +4,7 @@
 mod adapters;
 mod attacks;
 mod calls;
+mod capabilities;
 mod catalogue;
 mod closed;
 mod concurrency;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::Response;
+use identity::authorizer::Authorizer;
 use identity::context::{Clock as _, Random as _};
 use identity::keys::access::AccessKeys;
 use identity::keys::ring::KeyRing;
@@ -16,7 +17,7 @@ use identity::service::Service;
 use identity::store::memory::Memory;
 use identity::store::{PointerWriter, Store};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, no_entra, settings, signing_key};
-use identity::token::verify::{Verified, Verifier, VerifyError};
+use identity::token::verify::{Expected, Verified, Verifier, VerifyError};
 use identity::vault::{SecretName, Vault, VaultWriter};
 use local::dynamodb::EmbeddedDynamoDb;
 use local::embedded;
@@ -40,6 +41,7 @@ pub struct Ports {
 pub struct Bench {
     pub service: Arc<Service>,
     pub verifier: Arc<Verifier>,
+    pub authorizer: Arc<Authorizer>,
     pub clock: Arc<FrozenClock>,
     pub audit: Arc<CapturedAudit>,
     /// The access keys as connection strings carry them.
@@ -156,8 +158,8 @@ impl Bench {
         };
         rotator.set_up().await.unwrap();
         let (primary, secondary) = ports.access_keys().await;
-        let (service, verifier) = host(&ports, &clock, &random, &audit);
-        Self { service, verifier, clock, audit, primary, secondary, ports, keys, random }
+        let Hosts { service, verifier, authorizer } = host(&ports, &clock, &random, &audit);
+        Self { service, verifier, authorizer, clock, audit, primary, secondary, ports, keys, random }
     }
 
     /// Replaces keys, as the function `rotate-keys` does.
@@ -194,7 +196,9 @@ impl Bench {
 
     /// A fresh process over the same state: nothing cached.
     pub fn restart(&mut self) {
-        (self.service, self.verifier) = host(&self.ports, &self.clock, &self.random, &self.audit);
+        let Hosts { service, verifier, authorizer } =
+            host(&self.ports, &self.clock, &self.random, &self.audit);
+        (self.service, self.verifier, self.authorizer) = (service, verifier, authorizer);
     }
 
     /// The access key of a slot.
@@ -250,12 +254,29 @@ impl Bench {
     }
 }
 
+/// What answers, over the same ports.
+struct Hosts {
+    service: Arc<Service>,
+    verifier: Arc<Verifier>,
+    authorizer: Arc<Authorizer>,
+}
+
+/// Routes of a calling API, which has none of its own in ACS.
+const CALL_ROUTES: &str = "
+    POST /calls                        voip.start_call
+    POST /rooms/{room}/calls           voip.start_room_call
+    POST /calls/{call}/:join           voip.join_call
+    POST /rooms/{room}/calls/{call}/:join voip.join_room_call
+    POST /calls/{call}/:mute           voip.act_in_call
+    POST /rooms/{room}/calls/{call}/:mute voip.act_in_room_call
+";
+
 fn host(
     ports: &Ports,
     clock: &Arc<FrozenClock>,
     random: &Arc<SeededRandom>,
     audit: &Arc<CapturedAudit>,
-) -> (Arc<Service>, Arc<Verifier>) {
+) -> Hosts {
     let service = Service {
         settings: settings(),
         store: ports.store.clone(),
@@ -266,9 +287,16 @@ fn host(
         audit: audit.clone(),
         functions: Function::ALL,
     };
-    let ring = Arc::new(KeyRing::new(ports.vault.clone()));
-    let verifier = Verifier::new(settings().resource, ports.store.clone(), ring, clock.clone());
-    (Arc::new(service), Arc::new(verifier))
+    let expected = Expected::from(&settings().resource);
+    let verifier = || Verifier::new(expected.clone(), ports.store.clone(), clock.clone());
+    let authorizer = Authorizer {
+        verifier: verifier(),
+        rules: functions::authorizer::rules("the calling API", CALL_ROUTES).unwrap(),
+        clock: clock.clone(),
+        random: random.clone(),
+        audit: audit.clone(),
+    };
+    Hosts { service: Arc::new(service), verifier: Arc::new(verifier()), authorizer: Arc::new(authorizer) }
 }
 
 /// A reply, read.

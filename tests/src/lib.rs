@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`mod@bench`] | a whole resource in one process |
 //! | [`faults`] | an SDK HTTP client that fails, loses answers and delivers late, on demand |
+//! | [`front_door`] | a gateway that asks the authorizer |
 //! | [`signer`] | requests signed as the specification says, sharing no code with the service |
 //! | [`server`] | the local server as a process |
 
 pub mod bench;
 pub mod faults;
+pub mod front_door;
 pub mod server;
 pub mod signer;

@@ -91,6 +91,7 @@ mod tests {
             reason: Some("the body is not the one whose hash was signed".to_owned()),
             identity: Some("8:acs:a_b".to_owned()),
             scopes: vec!["chat", "voip"],
+            capability: None,
             slot: Some("primary"),
             latency_us: 1_250,
         };

@@ -1,7 +1,7 @@
 //! The control socket: an operator's commands reach the running server, which alone may open its state.
 //!
 //! A Unix socket in the state directory, for its owner alone. One line of JSON asks, one
-//! answers: `{"invoke":<event of rotate-keys>}` or `"keys"`; the answer is `{"ok":...}` or
+//! answers: `{"invoke":<event of rotate-keys>}`, `{"inspect":"<token>"}` or `"keys"`; the answer is `{"ok":...}` or
 //! `{"error":"..."}`.
 
 use std::fs;
@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::platform::Platform;
-use crate::{chain, start_page};
+use crate::{chain, start_page, token_page};
 
 /// A command for the running server.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ use crate::{chain, start_page};
 pub enum Command {
     /// An event for the function `rotate-keys`.
     Invoke(Value),
+    /// Whether a token is alive.
+    Inspect(String),
     /// The keys in force.
     Keys,
 }
@@ -49,7 +51,7 @@ pub enum ControlError {
 }
 
 /// Longest command, in bytes.
-const MAX_COMMAND: u64 = 4_096;
+const MAX_COMMAND: u64 = 16 * 1024;
 
 /// How long a client may take to say its command.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -106,6 +108,7 @@ async fn converse(stream: UnixStream, platform: &Platform) -> io::Result<()> {
 
 async fn obey(command: Command, platform: &Platform) -> Answer {
     let outcome = match command {
+        Command::Inspect(token) => Ok(token_page::verdict(&platform.verifier.verify(&token).await)),
         Command::Keys => platform.rotate_keys.keys().await.map_err(|error| chain(&error)),
         Command::Invoke(event) => match platform.rotate_keys.handle(event).await {
             Ok(state) => rewrite_env(platform).await.map(|()| state),

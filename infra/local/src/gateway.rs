@@ -20,6 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use identity::authn::target::Target;
+use identity::authorizer::Authorizer;
 use identity::limits::MAX_BODY;
 use identity::service::{Body, Inbound, Service};
 use rustls::ServerConfig;
@@ -31,10 +32,13 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::entra::EntraStandIn;
+use crate::invoke;
 
 /// What stands behind the listeners.
 pub struct Front {
     pub service: Arc<Service>,
+    /// For resource servers on this machine.
+    pub authorizer: Arc<Authorizer>,
     /// The stand-in for Entra, if it is on.
     pub entra: Option<Arc<EntraStandIn>>,
 }
@@ -312,6 +316,11 @@ async fn respond(
     let body = timeout(patience, read(body)).await.map_err(|_| BrokenBody)??;
     name_host(&mut parts);
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    if let Body::Complete(event) = &body
+        && invoke::is_asked(&parts.method, parts.uri.path())
+    {
+        return Ok(invoke::handle(&front.authorizer, event).await.map(Full::new));
+    }
     if let (Some(entra), Body::Complete(body)) = (&front.entra, &body)
         && entra.answers(parts.uri.path())
     {

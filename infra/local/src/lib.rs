@@ -11,6 +11,8 @@
 //! | [`resource`] | what the resource is, kept across restarts |
 //! | [`start_page`] | what is printed at start, and the `env` file |
 //! | [`key_page`] | what the commands about keys print |
+//! | [`token_page`] | what `token inspect` prints |
+//! | `invoke` | the authorizer, invoked as on Lambda |
 //! | [`console`] | audit lines for a terminal or for a program |
 //! | [`certificates`] | the local certificate authority |
 //! | [`control`] | the socket over which an operator's commands reach the running server |
@@ -30,6 +32,7 @@ pub mod dynamodb;
 pub mod embedded;
 pub mod entra;
 pub mod gateway;
+mod invoke;
 pub mod key_page;
 pub mod names;
 pub mod platform;
@@ -38,6 +41,7 @@ pub mod resource;
 pub mod schedule;
 pub mod secrets_manager;
 pub mod start_page;
+pub mod token_page;
 pub mod trust;
 
 /// An error and its causes in one line. Some messages quote their cause; that is not said twice.

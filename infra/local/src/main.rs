@@ -16,7 +16,7 @@ use local::gateway::{Limits, Listeners};
 use local::names::{Host, MalformedHost, Names};
 use local::platform::{Options, Platform};
 use local::trust::EntraOptions;
-use local::{chain, console, key_page, schedule, start_page};
+use local::{chain, console, key_page, schedule, start_page, token_page};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
@@ -68,6 +68,9 @@ struct Start {
     /// An Entra principal that may call as a service, as tenant/objectId; repeatable.
     #[arg(long = "entra-service-principal")]
     entra_principals: Vec<Principal>,
+    /// A file of route rules for the authorizer, besides those for chat.
+    #[arg(long)]
+    route_rules: Option<PathBuf>,
     /// Rotate the signing keys so often, like 12h or 30m.
     #[arg(long, value_parser = schedule::parse_duration)]
     rotate_every: Option<Duration>,
@@ -76,12 +79,32 @@ struct Start {
 /// Commands for the server that is running.
 #[derive(Subcommand)]
 enum Action {
+    #[command(flatten)]
+    Keys(KeyAction),
+    /// About access tokens.
+    Token {
+        #[command(subcommand)]
+        action: TokenAction,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyAction {
     /// Replace every signing key: every token issued so far dies.
     Rotate,
     /// Replace an access key and its signing key: every token issued through it dies.
     Regenerate { slot: Slot },
     /// List the signing keys in force.
     Keys,
+}
+
+#[derive(Subcommand)]
+enum TokenAction {
+    /// Explain a token: header, claims, scopes, what it permits, and whether it is alive.
+    Inspect {
+        /// The token; `-` reads it from standard input.
+        token: String,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -111,7 +134,8 @@ async fn main() -> ExitCode {
     let Arguments { data_dir, start, action } = Arguments::parse();
     let outcome = match action {
         None => serve(data_dir, start).await,
-        Some(action) => command(&data_dir, &action).await,
+        Some(Action::Keys(action)) => keys(&data_dir, &action).await,
+        Some(Action::Token { action: TokenAction::Inspect { token } }) => inspect(&data_dir, &token).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -141,6 +165,7 @@ async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn Error>> {
             tenants: start.entra_tenants,
             principals: start.entra_principals,
         },
+        route_rules: start.route_rules,
     };
     let platform = Arc::new(Platform::open(options, console::audit()).await?);
     tokio::spawn(control::serve(control::bind(&platform.data_dir)?, Arc::clone(&platform)));
@@ -164,19 +189,28 @@ async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn Error>> {
 }
 
 #[expect(clippy::print_stdout, reason = "the answer is the program's output")]
-async fn command(data_dir: &Path, action: &Action) -> Result<(), Box<dyn Error>> {
+async fn keys(data_dir: &Path, action: &KeyAction) -> Result<(), Box<dyn Error>> {
     let command = match action {
-        Action::Rotate => Command::Invoke(json!({"rotate": "signing-keys"})),
-        Action::Regenerate { slot } => Command::Invoke(json!({"regenerate": slot.name()})),
-        Action::Keys => Command::Keys,
+        KeyAction::Rotate => Command::Invoke(json!({"rotate": "signing-keys"})),
+        KeyAction::Regenerate { slot } => Command::Invoke(json!({"regenerate": slot.name()})),
+        KeyAction::Keys => Command::Keys,
     };
     let state = control::send(data_dir, &command).await?;
     match action {
-        Action::Rotate => println!("Every token issued before now is dead.\n"),
-        Action::Regenerate { slot } => println!("{}", key_page::regenerated(data_dir, slot.name())?),
-        Action::Keys => {}
+        KeyAction::Rotate => println!("Every token issued before now is dead.\n"),
+        KeyAction::Regenerate { slot } => println!("{}", key_page::regenerated(data_dir, slot.name())?),
+        KeyAction::Keys => {}
     }
     print!("{}", key_page::keys(&state));
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the answer is the program's output")]
+async fn inspect(data_dir: &Path, token: &str) -> Result<(), Box<dyn Error>> {
+    let token = if token == "-" { std::io::read_to_string(std::io::stdin())? } else { token.to_owned() };
+    let token = token.trim();
+    let verdict = control::send(data_dir, &Command::Inspect(token.to_owned())).await?;
+    print!("{}", token_page::page(token, &verdict));
     Ok(())
 }
 

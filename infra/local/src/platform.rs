@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dynoxide::DynoxideError;
-use functions::boot::Adapters;
+use functions::boot::{self, Adapters, RulesError};
 use functions::rotate_keys::RotateKeys;
 use functions::system::System;
 use identity::audit::Audit;
@@ -20,6 +20,7 @@ use identity::lifetime::DateWindow;
 use identity::routes::Function;
 use identity::settings::{Place, Settings};
 use identity::store::{PointerWriter as _, StoreError};
+use identity::token::verify::{Expected, Verifier};
 use identity::vault::{SecretName, Vault as _};
 use zeroize::Zeroizing;
 
@@ -44,6 +45,8 @@ pub struct Options {
     pub region: Option<Place>,
     /// Whom to trust in Entra besides the stand-in; with an authority, instead of it.
     pub entra: EntraOptions,
+    /// Further route rules for the authorizer.
+    pub route_rules: Option<PathBuf>,
 }
 
 /// The local server, ready to be served.
@@ -54,6 +57,8 @@ pub struct Platform {
     pub tls: Arc<rustls::ServerConfig>,
     /// Where state is kept, absolute.
     pub data_dir: PathBuf,
+    /// For who asks about a token on the terminal.
+    pub verifier: Verifier,
     /// The function that replaces keys.
     pub rotate_keys: RotateKeys,
     /// For the driver of scheduled rotations.
@@ -73,6 +78,8 @@ pub enum StartError {
     DynamoDb(#[from] dynamodb::OpenError),
     #[error("the names of this server: {0}")]
     Names(#[from] MalformedAuthority),
+    #[error("the route rules: {0}")]
+    RouteRules(#[from] RulesError),
     #[error("the resource: {0}")]
     Resource(#[from] ResourceError),
     #[error("Entra: {0}")]
@@ -112,8 +119,12 @@ impl Platform {
         let hosts = options.names.accepted(options.https_port, options.http_port)?;
         let settings =
             Settings { resource: resource.resource.clone(), hosts, date_window: DateWindow::default() };
+        let expected = Expected::from(&resource.resource);
+        let rules = boot::route_rules(options.route_rules.as_deref())?;
         Ok(Self {
+            verifier: adapters.verifier(expected.clone()),
             front: Arc::new(Front {
+                authorizer: Arc::new(adapters.authorizer(expected, rules, audit.clone())),
                 service: Arc::new(adapters.service(settings, entra, Function::ALL, audit)),
                 entra: stand_in,
             }),
@@ -198,6 +209,7 @@ mod tests {
             location: None,
             region: None,
             entra: EntraOptions::default(),
+            route_rules: None,
         };
         Platform::open(options, console::audit()).await.unwrap()
     }

@@ -19,6 +19,8 @@ use crate::lifetime::DateWindow;
 
 /// Who is calling. An operation cannot run without one.
 pub enum Caller {
+    /// Whoever asks for what is public. No session opens for it.
+    Anyone,
     /// A service that signed with an access key.
     AccessKey {
         /// Selects the key that signs what this caller is given.
@@ -38,10 +40,11 @@ pub enum Caller {
 impl Caller {
     /// The slot whose key signs what this caller is given.
     #[must_use]
-    pub fn slot(&self) -> Slot {
+    pub fn slot(&self) -> Option<Slot> {
         match self {
-            Self::AccessKey { slot, .. } => *slot,
-            Self::EntraPrincipal | Self::EntraUser(_) => Slot::Entra,
+            Self::Anyone => None,
+            Self::AccessKey { slot, .. } => Some(*slot),
+            Self::EntraPrincipal | Self::EntraUser(_) => Some(Slot::Entra),
         }
     }
 }

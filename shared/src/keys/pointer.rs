@@ -3,6 +3,9 @@
 //! It is the one thing every mint and every verification reads (strongly consistent, together with the
 //! identity), so changing it changes the truth for everyone at once.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +49,17 @@ pub struct PublishedKey {
 pub struct PublishedKeys {
     keys: Vec<(Slot, VerifyingKey)>,
     set: JwkSet,
+}
+
+/// The published keys kept parsed while the pointer still publishes them. No secret is needed to fill it.
+#[derive(Default)]
+pub struct PublishedCache(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    keys: Option<(Published, Arc<PublishedKeys>)>,
+    /// When the pointer was last read for the key set, in uptime.
+    read_at: Option<Duration>,
 }
 
 impl Published {
@@ -133,10 +147,61 @@ impl PublishedKeys {
         self.keys.iter().all(|(slot, key)| keys.of(*slot).id() == key.id())
     }
 
+    /// The algorithms of the keys, each once.
+    #[must_use]
+    pub fn algorithms(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.keys.iter().map(|(_, key)| key.algorithm().as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// The key set as RFC 7517 section 5 writes it.
     #[must_use]
     pub fn jwks(&self) -> &JwkSet {
         &self.set
+    }
+}
+
+impl PublishedCache {
+    /// The public keys the pointer publishes.
+    ///
+    /// # Errors
+    /// [`KeyFault`] when the record cannot be used.
+    pub fn of(&self, pointer: &Pointer) -> Result<Arc<PublishedKeys>, KeyFault> {
+        let mut kept = self.kept();
+        if let Some((published, keys)) = &kept.keys
+            && *published == pointer.published
+        {
+            return Ok(Arc::clone(keys));
+        }
+        let keys = Arc::new(PublishedKeys::parse(&pointer.published)?);
+        kept.keys = Some((pointer.published.clone(), Arc::clone(&keys)));
+        Ok(keys)
+    }
+
+    /// The public keys last seen, whatever the pointer says by now: enough to refuse, never to accept.
+    #[must_use]
+    pub fn last_seen(&self) -> Option<Arc<PublishedKeys>> {
+        self.kept().keys.as_ref().map(|(_, keys)| Arc::clone(keys))
+    }
+
+    /// The public keys, if the pointer was read for them less than `age` before `uptime`.
+    #[must_use]
+    pub fn recent(&self, uptime: Duration, age: Duration) -> Option<Arc<PublishedKeys>> {
+        let kept = self.kept();
+        let is_recent = kept.read_at.is_some_and(|at| uptime.saturating_sub(at) < age);
+        kept.keys.as_ref().filter(|_| is_recent).map(|(_, keys)| Arc::clone(keys))
+    }
+
+    /// The pointer that said these keys was asked for at `uptime`.
+    pub fn read_at(&self, uptime: Duration) {
+        self.kept().read_at = Some(uptime);
+    }
+
+    // A panic elsewhere cannot leave it half-written: every write is one assignment.
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::access::AccessKeys;
-use super::pointer::{Pointer, Published, PublishedKeys};
+use super::pointer::{Pointer, PublishedCache};
 use super::signing::SigningKeys;
 use super::{KeyFault, VersionId};
 use crate::lifetime::KEY_REFRESH_INTERVAL;
@@ -14,6 +14,7 @@ use crate::vault::{SecretName, Vault, VaultError};
 /// for the first look at a signature, which costs no I/O.
 pub struct KeyRing {
     vault: Arc<dyn Vault>,
+    published: PublishedCache,
     cache: Mutex<Cache>,
     looking: async_lock::Mutex<()>,
 }
@@ -22,7 +23,6 @@ pub struct KeyRing {
 struct Cache {
     access: Option<(VersionId, Arc<AccessKeys>)>,
     signing: Option<(VersionId, Arc<SigningKeys>)>,
-    published: Option<(Published, Arc<PublishedKeys>)>,
     vain_look_at: Option<Duration>,
 }
 
@@ -41,7 +41,12 @@ impl KeyRing {
     /// An empty ring over a vault.
     #[must_use]
     pub fn new(vault: Arc<dyn Vault>) -> Self {
-        Self { vault, cache: Mutex::default(), looking: async_lock::Mutex::new(()) }
+        Self {
+            vault,
+            published: PublishedCache::default(),
+            cache: Mutex::default(),
+            looking: async_lock::Mutex::new(()),
+        }
     }
 
     /// The access keys last loaded, whatever the pointer says by now.
@@ -71,7 +76,7 @@ impl KeyRing {
     /// # Errors
     /// [`KeyError`] when the version cannot be read or used, or the halves disagree.
     pub async fn signing(&self, pointer: &Pointer) -> Result<Arc<SigningKeys>, KeyError> {
-        let published = self.published(pointer)?;
+        let published = self.published.of(pointer)?;
         let cached = self.cache().signing.clone();
         if let Some((version, keys)) = cached
             && version == pointer.signing_keys
@@ -88,26 +93,10 @@ impl KeyRing {
         Ok(keys)
     }
 
-    /// The public keys the pointer publishes.
-    ///
-    /// # Errors
-    /// [`KeyFault`] when the record cannot be used.
-    pub fn published(&self, pointer: &Pointer) -> Result<Arc<PublishedKeys>, KeyFault> {
-        let mut cache = self.cache();
-        if let Some((published, keys)) = &cache.published
-            && *published == pointer.published
-        {
-            return Ok(Arc::clone(keys));
-        }
-        let keys = Arc::new(PublishedKeys::parse(&pointer.published)?);
-        cache.published = Some((pointer.published.clone(), Arc::clone(&keys)));
-        Ok(keys)
-    }
-
-    /// The public keys last seen, whatever the pointer says by now: enough to refuse, never to accept.
+    /// The public keys, of which no secret is read.
     #[must_use]
-    pub fn cached_published(&self) -> Option<Arc<PublishedKeys>> {
-        self.cache().published.as_ref().map(|(_, keys)| Arc::clone(keys))
+    pub fn published(&self) -> &PublishedCache {
+        &self.published
     }
 
     /// Waits for the look at the pointer that is under way, if one is, and begins another.

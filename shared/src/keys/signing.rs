@@ -7,7 +7,7 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse, ThumbprintHash};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -36,6 +36,9 @@ pub struct VerifyingKey {
     algorithm: Algorithm,
     key: ParsedPublicKey,
 }
+
+/// Public keys as a key set publishes them, found by id.
+pub struct VerifyingKeys(Vec<VerifyingKey>);
 
 /// The signing key of each slot.
 pub struct SigningKeys {
@@ -261,6 +264,31 @@ impl VerifyingKey {
     }
 }
 
+impl VerifyingKeys {
+    /// The usable keys of a JSON Web Key Set (RFC 7517 section 5); keys of other kinds are left out.
+    ///
+    /// # Errors
+    /// [`KeyFault`] when it is no key set, two keys have one id, or none is usable.
+    pub fn from_jwks(document: &[u8]) -> Result<Self, KeyFault> {
+        let set: JwkSet =
+            serde_json::from_slice(document).map_err(|_| KeyFault("the document is no JSON Web Key Set"))?;
+        let mut keys: Vec<VerifyingKey> = Vec::new();
+        for key in set.keys.iter().filter_map(|jwk| VerifyingKey::from_jwk(jwk).ok()) {
+            if keys.iter().any(|known| known.id() == key.id()) {
+                return Err(KeyFault("two keys of the key set have one id"));
+            }
+            keys.push(key);
+        }
+        if keys.is_empty() { Err(KeyFault("the key set has no usable key")) } else { Ok(Self(keys)) }
+    }
+
+    /// The key with this id.
+    #[must_use]
+    pub fn find(&self, id: &KeyId) -> Option<&VerifyingKey> {
+        self.0.iter().find(|key| key.id() == id)
+    }
+}
+
 fn rsa(pkcs8: &[u8]) -> Result<(Pair, Jwk), KeyFault> {
     let pair = RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| KeyFault("a signing key is not an RSA key"))?;
     if pair.public_modulus_len() != KeySize::Rsa2048.len() {
@@ -357,6 +385,25 @@ mod tests {
                 other[member] = value;
                 assert!(!usable(&other), "{member} of {other}");
             }
+        }
+    }
+
+    #[test]
+    fn a_key_set_without_doubt_is_read_and_any_other_refused() {
+        let jwk = |index| serde_json::to_value(testing::signing_key(Algorithm::Es256, index).jwk()).unwrap();
+        let read =
+            |keys: serde_json::Value| VerifyingKeys::from_jwks(json!({"keys": keys}).to_string().as_bytes());
+        let foreign =
+            json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
+        let keys = read(json!([jwk(0), foreign, jwk(1)])).unwrap();
+        for index in [0, 1] {
+            assert!(keys.find(testing::signing_key(Algorithm::Es256, index).id()).is_some());
+        }
+        assert!(keys.find(testing::signing_key(Algorithm::Es256, 2).id()).is_none());
+        assert!(read(json!([jwk(0), jwk(0)])).is_err(), "two keys with one id");
+        assert!(read(json!([])).is_err() && read(json!([foreign])).is_err(), "nothing to verify with");
+        for document in ["", "[]", "null", "<html>", r#"{"keys":{}}"#] {
+            assert!(VerifyingKeys::from_jwks(document.as_bytes()).is_err(), "{document}");
         }
     }
 

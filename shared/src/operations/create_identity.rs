@@ -11,7 +11,7 @@ use crate::store::{Creation, CreationId, Revision, Wanted};
 /// One write, after everything that could refuse the request: a bad token request leaves no identity.
 pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
     let service = request.service;
-    let token = TokenRequest::bind_create(request.body, request.version)?.judge_optional()?;
+    let token = TokenRequest::bind_create(request.body, request.version()?)?.judge_optional()?;
     if let Some((scopes, _)) = &token {
         notes.scopes(scopes);
     }

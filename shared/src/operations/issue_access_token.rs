@@ -10,7 +10,7 @@ use crate::store::{IdentityState, Wanted};
 
 /// One read, no write: the token carries the revision that was read.
 pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
-    let bound = TokenRequest::bind_issue(request.body, request.version)?;
+    let bound = TokenRequest::bind_issue(request.body, request.version()?)?;
     let identity = request.identity(notes)?;
     if matches!(identity, RawId::TeamsUser { .. }) {
         // A Teams user's token is only given for an Entra token.

@@ -6,7 +6,9 @@ mod delete_identity;
 mod exchange_entra_token;
 mod exchange_teams_extension_token;
 mod exchange_teams_user_token;
+mod introspect_token;
 mod issue_access_token;
+mod published_documents;
 mod revoke_access_tokens;
 
 use time::OffsetDateTime;
@@ -33,7 +35,8 @@ pub(crate) struct Request<'a> {
     pub(crate) caller: &'a Caller,
     pub(crate) parameters: &'a Parameters,
     pub(crate) body: &'a [u8],
-    pub(crate) version: ApiVersion,
+    /// Nothing where the route has no versions.
+    pub(crate) version: Option<ApiVersion>,
 }
 
 /// Runs the operation of a route.
@@ -52,8 +55,11 @@ pub(crate) async fn run(
         Operation::ExchangeEntraToken => exchange_entra_token::run(request, notes).await,
         Operation::ExchangeTeamsExtensionToken => exchange_teams_extension_token::run(request, notes).await,
         Operation::ExchangeTeamsUserToken => exchange_teams_user_token::run(request, notes).await,
+        Operation::GetDiscoveryDocument => published_documents::discovery(request).await,
         Operation::GetEntraAssignment => assignments::get(request, BookName::Entra).await,
+        Operation::GetKeySet => published_documents::key_set(request).await,
         Operation::GetTeamsExtensionAssignment => assignments::get(request, BookName::TeamsExtension).await,
+        Operation::IntrospectToken => introspect_token::run(request, notes).await,
         Operation::IssueAccessToken => issue_access_token::run(request, notes).await,
         Operation::ListEntraAssignments => assignments::list(request).await,
         Operation::PutEntraAssignment => assignments::put(request, BookName::Entra).await,
@@ -75,6 +81,11 @@ struct TokenSpec<'a> {
 }
 
 impl Request<'_> {
+    /// The api version, of a route that has versions.
+    fn version(&self) -> Result<ApiVersion, Error> {
+        self.version.ok_or(Error::Internal("a route without versions"))
+    }
+
     /// The identity the path names, if its form is one this resource can have.
     fn identity(&self, notes: &mut Notes) -> Result<RawId, Error> {
         let id: RawId = self.parameters.get(ID).parse().map_err(|_| Error::IdentityMalformed)?;
@@ -153,7 +164,7 @@ impl Request<'_> {
     fn entra_user(&self) -> Result<&EntraToken, Error> {
         match self.caller {
             Caller::EntraUser(token) => Ok(token),
-            Caller::AccessKey { .. } | Caller::EntraPrincipal => {
+            Caller::Anyone | Caller::AccessKey { .. } | Caller::EntraPrincipal => {
                 Err(Error::Internal("a route without its caller"))
             }
         }

@@ -1,8 +1,16 @@
-//! Verification: when a token is good.
+//! Verification: when a token is good. The library for resource servers in Rust.
 //!
-//! [`Unverified`] holds what a token claims; only [`Verifier::verify`] turns it into [`Verified`], after
-//! one strongly consistent read has shown that its key is in force and its revision is the stored one.
-//! The JWT library judges nothing here: what libraries let through is why (decision record 0004).
+//! Two verifiers, and two words for what they find:
+//!
+//! * [`Verifier`] asks the store, strongly consistent, once for each token. What it accepts is [`Verified`]:
+//!   alive at this moment. A revocation, deletion or replacement of keys that has returned is seen.
+//! * [`OfflineVerifier`] has only the published key set. What it accepts is [`Genuine`]: signed by a key of
+//!   that set and not expired. Whether it was revoked cannot be known; a rotation shows when the set is
+//!   fetched again.
+//!
+//! A token is taken apart without trust ([`Claimed::of`]), which needs no I/O; only [`Claimed::confirm`] turns
+//! it into [`Verified`]. The JWT library judges nothing here: what libraries let through is why (decision
+//! record 0004).
 
 use std::sync::Arc;
 
@@ -14,21 +22,36 @@ use time::OffsetDateTime;
 
 use super::claims::Claims;
 use crate::context::Clock;
-use crate::ids::RawId;
-use crate::keys::ring::KeyRing;
-use crate::keys::signing::VerifyingKey;
+use crate::ids::{RawId, ResourceId};
+use crate::keys::pointer::{PublishedCache, PublishedKeys};
+use crate::keys::signing::{VerifyingKey, VerifyingKeys};
 use crate::keys::{Algorithm, KeyFault, KeyId};
 use crate::lifetime::{self, ISSUED_AT_LEEWAY, Lifetime};
 use crate::scope::ScopeSet;
-use crate::settings::Resource;
+use crate::settings::{Issuer, Reader, Resource};
 use crate::store::{IdentityState, Store, StoreError, Wanted};
 
 /// Longest token looked at, in bytes. Ours have under 1,200.
 const MAX_LENGTH: usize = 4096;
 
-/// A token that is good at this moment.
+/// Whose tokens are accepted: what `iss` and `aud` must say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    pub issuer: Issuer,
+    pub audience: ResourceId,
+}
+
+/// A token that is alive at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
+    pub identity: RawId,
+    pub scopes: ScopeSet,
+    pub claims: Claims,
+}
+
+/// A token that is rightly signed and has not expired. It may have been revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Genuine {
     pub identity: RawId,
     pub scopes: ScopeSet,
     pub claims: Claims,
@@ -77,6 +100,14 @@ pub enum VerifyError {
     Keys(#[from] KeyFault),
 }
 
+/// A token that does not refute itself: its claims are those of a token of this resource at this moment. Not
+/// yet good: its key or its revision may not be in force.
+pub struct Claimed<'a> {
+    unverified: Unverified<'a>,
+    identity: RawId,
+    signature_verified: bool,
+}
+
 /// A token's text taken apart, nothing of it trusted.
 struct Unverified<'a> {
     header: Header,
@@ -102,19 +133,41 @@ enum Typ {
     Jwt,
 }
 
-/// Verifies tokens of one resource against the store.
+/// Verifies tokens of one resource against the store. It reads no secret, and holds nothing that could.
 pub struct Verifier {
-    resource: Resource,
+    expected: Expected,
     store: Arc<dyn Store>,
-    ring: Arc<KeyRing>,
+    published: PublishedCache,
     clock: Arc<dyn Clock>,
 }
 
+/// Verifies tokens of one resource by its published key set alone.
+pub struct OfflineVerifier {
+    expected: Expected,
+    keys: VerifyingKeys,
+    clock: Arc<dyn Clock>,
+}
+
+impl Expected {
+    /// Reads `ISSUER` and `RESOURCE_ID`. Nothing when the reader has met a fault.
+    pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let issuer = reader.required("ISSUER", Issuer::FORM);
+        let audience = reader.required("RESOURCE_ID", ResourceId::FORM);
+        Some(Self { issuer: issuer?, audience: audience? })
+    }
+}
+
+impl From<&Resource> for Expected {
+    fn from(resource: &Resource) -> Self {
+        Self { issuer: resource.issuer.clone(), audience: resource.id }
+    }
+}
+
 impl Verifier {
-    /// A verifier that asks this store. The ring serves public keys only: no secret is read.
+    /// A verifier that asks this store.
     #[must_use]
-    pub fn new(resource: Resource, store: Arc<dyn Store>, ring: Arc<KeyRing>, clock: Arc<dyn Clock>) -> Self {
-        Self { resource, store, ring, clock }
+    pub fn new(expected: Expected, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+        Self { expected, store, published: PublishedCache::default(), clock }
     }
 
     /// Whether the token is good now: signature, claims, key in force, revision unchanged. One read of
@@ -123,29 +176,88 @@ impl Verifier {
     /// # Errors
     /// [`VerifyError::Refused`] for a token that is not good; the others when that cannot be known.
     pub async fn verify(&self, token: &str) -> Result<Verified, VerifyError> {
+        let last_seen = self.published.last_seen();
+        let claimed = Claimed::of(token, &self.expected, last_seen.as_deref(), self.clock.now())?;
+        let snapshot = self.store.read(Wanted::identity(claimed.identity())).await?;
+        let published = self.published.of(&snapshot.pointer)?;
+        Ok(claimed.confirm(&published, snapshot.identity, self.clock.now())?)
+    }
+}
+
+impl OfflineVerifier {
+    /// A verifier that trusts this key set. To learn of replaced keys, make another from the set fetched anew.
+    #[must_use]
+    pub fn new(expected: Expected, keys: VerifyingKeys, clock: Arc<dyn Clock>) -> Self {
+        Self { expected, keys, clock }
+    }
+
+    /// Whether the token is genuine and unexpired. No I/O.
+    ///
+    /// # Errors
+    /// [`TokenFault`]; [`TokenFault::KeyNotInForce`] may mean that the key set is out of date.
+    pub fn verify(&self, token: &str) -> Result<Genuine, TokenFault> {
         let unverified = Unverified::parse(token)?;
-        let known = self.ring.cached_published().and_then(|keys| keys.find(&unverified.header.kid).cloned());
-        if let Some(key) = &known {
+        let key = self.keys.find(&unverified.header.kid).ok_or(TokenFault::KeyNotInForce)?;
+        unverified.check_signature(key)?;
+        let identity = unverified.check_claims(&self.expected, self.clock.now())?;
+        let claims = unverified.claims;
+        Ok(Genuine { identity, scopes: claims.scopes.clone(), claims })
+    }
+}
+
+impl<'a> Claimed<'a> {
+    /// What a token claims, if it does not refute itself: by its form, its claims, or its signature where its
+    /// key is among those last seen.
+    ///
+    /// # Errors
+    /// [`TokenFault`].
+    pub fn of(
+        token: &'a str,
+        expected: &Expected,
+        last_seen: Option<&PublishedKeys>,
+        now: OffsetDateTime,
+    ) -> Result<Self, TokenFault> {
+        let unverified = Unverified::parse(token)?;
+        let key = last_seen.and_then(|keys| keys.find(&unverified.header.kid));
+        if let Some(key) = key {
             unverified.check_signature(key)?;
         }
-        let identity = unverified.check_claims(&self.resource, self.clock.now())?;
-        let snapshot = self.store.read(Wanted::identity(&identity)).await?;
-        let published = self.ring.published(&snapshot.pointer)?;
-        let key = published.find(&unverified.header.kid).ok_or(TokenFault::KeyNotInForce)?;
-        if known.is_none() {
-            unverified.check_signature(key)?;
+        let identity = unverified.check_claims(expected, now)?;
+        Ok(Self { unverified, identity, signature_verified: key.is_some() })
+    }
+
+    /// The identity it speaks of, whose state [`Self::confirm`] needs.
+    #[must_use]
+    pub fn identity(&self) -> &RawId {
+        &self.identity
+    }
+
+    /// The token, if by one strongly consistent read its key is in force and its revision is the stored one.
+    ///
+    /// # Errors
+    /// [`TokenFault`].
+    pub fn confirm(
+        self,
+        published: &PublishedKeys,
+        state: IdentityState,
+        now: OffsetDateTime,
+    ) -> Result<Verified, TokenFault> {
+        let key = published.find(&self.unverified.header.kid).ok_or(TokenFault::KeyNotInForce)?;
+        // A key's id is its thumbprint: the key seen before and this one are the same.
+        if !self.signature_verified {
+            self.unverified.check_signature(key)?;
         }
-        match snapshot.identity {
-            IdentityState::Live(revision) if revision == unverified.claims.rev => {}
-            IdentityState::Live(_) => return Err(TokenFault::Revoked.into()),
-            IdentityState::Absent | IdentityState::Deleted => return Err(TokenFault::IdentityGone.into()),
+        let claims = self.unverified.claims;
+        match state {
+            IdentityState::Live(revision) if revision == claims.rev => {}
+            IdentityState::Live(_) => return Err(TokenFault::Revoked),
+            IdentityState::Absent | IdentityState::Deleted => return Err(TokenFault::IdentityGone),
         }
         // The read took time: the token must still be good now that it is answered.
-        if lifetime::has_expired(unverified.claims.exp, self.clock.now()) {
-            return Err(TokenFault::Expired.into());
+        if lifetime::has_expired(claims.exp, now) {
+            return Err(TokenFault::Expired);
         }
-        let claims = unverified.claims;
-        Ok(Verified { identity, scopes: claims.scopes.clone(), claims })
+        Ok(Verified { identity: self.identity, scopes: claims.scopes.clone(), claims })
     }
 }
 
@@ -182,10 +294,10 @@ impl<'a> Unverified<'a> {
     }
 
     /// Everything the claims must say, whoever signed them. Returns the identity they speak of.
-    fn check_claims(&self, resource: &Resource, now: OffsetDateTime) -> Result<RawId, TokenFault> {
+    fn check_claims(&self, expected: &Expected, now: OffsetDateTime) -> Result<RawId, TokenFault> {
         let claims = &self.claims;
-        let resource_id = resource.id.to_string();
-        if claims.iss != resource.issuer.as_str() {
+        let resource_id = expected.audience.to_string();
+        if claims.iss != expected.issuer.as_str() {
             return Err(TokenFault::Issuer);
         }
         if claims.aud != resource_id || claims.resource_id != resource_id {

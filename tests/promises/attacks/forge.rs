@@ -1,16 +1,14 @@
 //! A forger who holds a key in force: seals whatever it likes, and sees what becomes of it.
 
 use std::fmt::Display;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use e2e::bench::{Bench, Embedded, Ports};
-use identity::keys::ring::KeyRing;
 use identity::keys::signing::{SigningKey, SigningKeys};
 use identity::keys::{Algorithm, Slot};
 use identity::testing::{settings, signing_key};
-use identity::token::verify::{TokenFault, Verified, Verifier, VerifyError};
+use identity::token::verify::{Expected, TokenFault, Verified, Verifier, VerifyError};
 use identity::vault::SecretName;
 use serde_json::Value;
 
@@ -219,9 +217,8 @@ impl Forge {
 
     /// A verifier that has seen nothing yet.
     pub fn cold_verifier(&self) -> Verifier {
-        let ring = Arc::new(KeyRing::new(self.bench.ports.vault.clone()));
-        let ports = &self.bench.ports;
-        Verifier::new(settings().resource, ports.store.clone(), ring, self.bench.clock.clone())
+        let expected = Expected::from(&settings().resource);
+        Verifier::new(expected, self.bench.ports.store.clone(), self.bench.clock.clone())
     }
 
     /// What a verifier says of a token, and how often it asked the store.

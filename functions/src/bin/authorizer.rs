@@ -1,0 +1,8 @@
+//! Decides for the API Gateway of a resource server whether a request is allowed.
+
+use std::error::Error;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    functions::boot::serve_authorizer().await
+}

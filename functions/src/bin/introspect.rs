@@ -1,0 +1,10 @@
+//! Tells services whether a token is good. Its routes are in the route table, nowhere else.
+
+use std::error::Error;
+
+use identity::routes::Function;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    functions::boot::serve(&[Function::Introspect]).await
+}

@@ -1,0 +1,134 @@
+//! What `token inspect` prints: a token taken apart, and whether it is alive.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use identity::capability::{Capability, Permit};
+use identity::scope::{Scope, ScopeSet};
+use identity::token::verify::VerifyError;
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The server's word on a token: alive, or why not. Whoever may use the control socket may know why.
+#[must_use]
+pub fn verdict<T>(outcome: &Result<T, VerifyError>) -> Value {
+    match outcome {
+        Ok(_) => json!({"alive": true}),
+        Err(error) => json!({"alive": false, "reason": error.to_string()}),
+    }
+}
+
+/// The page for a token and the server's word on it. What the token says is shown as it stands, whether or not
+/// it is true.
+#[must_use]
+pub fn page(token: &str, verdict: &Value) -> String {
+    let mut parts = token.split('.').map(object);
+    let (header, claims) = (parts.next().flatten(), parts.next().flatten());
+    let mut page = String::new();
+    section(&mut page, "header", header.as_ref());
+    section(&mut page, "claims", claims.as_ref());
+    if let Some(scopes) = claims.as_ref().and_then(scopes) {
+        let names = |permit| Capability::permitted(&scopes, permit).map(Capability::as_str).collect();
+        list(&mut page, "scopes", scopes.iter().map(Scope::as_str).collect());
+        list(&mut page, "permits", names(Permit::Granted));
+        list(&mut page, "by room role", names(Permit::ByRoomRole));
+    }
+    page.push_str(&conclusion(verdict, claims.as_ref()));
+    page
+}
+
+fn object(part: &str) -> Option<Map<String, Value>> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
+}
+
+fn scopes(claims: &Map<String, Value>) -> Option<ScopeSet> {
+    claims.get("acsScope")?.as_str()?.parse().ok()
+}
+
+// Writing to a String cannot fail, here and below.
+fn section(page: &mut String, title: &str, members: Option<&Map<String, Value>>) {
+    let _ = writeln!(page, "{title}");
+    match members {
+        None => page.push_str("  cannot be read\n"),
+        Some(members) => {
+            for (name, value) in members {
+                let _ = writeln!(page, "  {name:<18} {}", shown(name, value));
+            }
+        }
+    }
+    page.push('\n');
+}
+
+/// A value as JSON, which keeps control characters off the terminal; a moment also as a date.
+fn shown(name: &str, value: &Value) -> String {
+    match (name, value) {
+        ("exp" | "iat", Value::Number(_)) => match value.as_i64().and_then(date) {
+            Some(date) => format!("{value}   {date}"),
+            None => value.to_string(),
+        },
+        _ => value.to_string(),
+    }
+}
+
+fn date(epoch_seconds: i64) -> Option<String> {
+    OffsetDateTime::from_unix_timestamp(epoch_seconds).ok()?.format(&Rfc3339).ok()
+}
+
+fn list(page: &mut String, title: &str, names: Vec<&'static str>) {
+    for (index, name) in names.iter().enumerate() {
+        let title = if index == 0 { title } else { "" };
+        let _ = writeln!(page, "{title:<13} {name}");
+    }
+    if !names.is_empty() {
+        page.push('\n');
+    }
+}
+
+fn conclusion(verdict: &Value, claims: Option<&Map<String, Value>>) -> String {
+    let reason = verdict.get("reason").and_then(Value::as_str).unwrap_or("the server does not say");
+    if verdict.get("alive") == Some(&Value::Bool(true)) {
+        let expires_at = claims.and_then(|claims| claims.get("exp")).and_then(Value::as_i64).and_then(date);
+        format!("alive         yes, until {} unless revoked\n", expires_at.unwrap_or_default())
+    } else {
+        format!("alive         no: {reason}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(header: &str, claims: &str) -> String {
+        format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    #[test]
+    fn a_token_is_taken_apart() {
+        let token =
+            token(r#"{"alg":"RS256"}"#, r#"{"exp":1709298000,"acsScope":"voip.join,chat.join.limited"}"#);
+        let page = page(&token, &json!({"alive": true}));
+        for line in [
+            "  alg                \"RS256\"",
+            "  exp                1709298000   2024-03-01T13:00:00Z",
+            "scopes        voip.join",
+            "permits       chat.list_threads",
+            "by room role  voip.act_in_room_call",
+            "alive         yes, until 2024-03-01T13:00:00Z unless revoked",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line:?} is not in\n{page}");
+        }
+        assert!(!page.contains("voip.start_call"));
+    }
+
+    #[test]
+    fn what_is_no_token_is_shown_without_harm() {
+        let verdict = json!({"alive": false, "reason": "not a compact token"});
+        for token in ["", "a.b", "....", &token("{\"alg\":\"\u{1b}[31m\"}", r#"{"acsScope":"fly"}"#)] {
+            let page = page(token, &verdict);
+            assert!(page.ends_with("alive         no: not a compact token\n"), "{page}");
+            assert!(!page.contains('\u{1b}'), "{page}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The authorizer: whether a request to a resource server is allowed, by the token it carries and the
+//! capability its route needs. What a gateway is answered is its host's business.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+use time::format_description::well_known::Rfc3339;
+
+use crate::audit::{Audit, AuditEvent, Outcome, request_id};
+use crate::authn::target::Target;
+use crate::authn::{Denial, Scheme};
+use crate::capability::{Capability, Permit};
+use crate::context::{Clock, Random};
+use crate::error::chain;
+use crate::route_rules::{AmbiguousPath, RequestPath, RouteRules};
+use crate::scope::Scope;
+use crate::token::verify::{TokenFault, Verified, Verifier, VerifyError};
+
+/// What decides for a resource server.
+pub struct Authorizer {
+    pub verifier: Verifier,
+    pub rules: RouteRules,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub audit: Arc<dyn Audit>,
+}
+
+/// A request to a resource server, without its body.
+pub struct Asked {
+    pub method: Method,
+    pub target: Target,
+    pub headers: HeaderMap,
+}
+
+/// A request with a good token, judged by its route.
+#[derive(Debug)]
+pub struct Judged {
+    pub token: Verified,
+    /// What the route needs; nothing if no rule names it.
+    pub capability: Option<Capability>,
+    pub permit: Permit,
+}
+
+/// A request without a good token.
+#[derive(Debug, thiserror::Error)]
+pub enum Unjudged {
+    /// The token is missing or not good. The caller is not told why.
+    #[error("{0}")]
+    Unauthorized(Refusal),
+    /// What decides could not be read: refuse, and never guess.
+    #[error("what decides could not be read")]
+    Unavailable(#[source] VerifyError),
+}
+
+/// Why a request has no good token. For the operator's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{0}")]
+    Header(Denial),
+    #[error("{0}")]
+    Token(TokenFault),
+    #[error("there is a token in the query (RFC 6750 section 2.3), where logs would keep it")]
+    TokenInQuery,
+}
+
+impl Authorizer {
+    /// Judges one request; with exactly one audit line.
+    ///
+    /// # Errors
+    /// [`Unjudged`] without a good token.
+    pub async fn judge(&self, asked: &Asked) -> Result<Judged, Unjudged> {
+        let arrived = self.clock.uptime();
+        let time = self.clock.now().format(&Rfc3339).unwrap_or_default();
+        let event = AuditEvent::arrived(time, request_id(self.random.as_ref()), None);
+        let judged = self.verify(asked).await.map(|token| self.permit(asked, token));
+        let latency = self.clock.uptime().saturating_sub(arrived);
+        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.audit.request(&AuditEvent { operation: Some("authorize"), latency_us, ..told(event, &judged) });
+        judged
+    }
+
+    async fn verify(&self, asked: &Asked) -> Result<Verified, Unjudged> {
+        let unauthorized = Unjudged::Unauthorized;
+        if asked.target.parameters("access_token").next().is_some() {
+            return Err(unauthorized(Refusal::TokenInQuery));
+        }
+        let token = match Scheme::of(&asked.headers) {
+            Ok(Scheme::Bearer(token)) => token,
+            Ok(Scheme::AccessKey) => return Err(unauthorized(Refusal::Header(Denial::Scheme))),
+            Err(denial) => return Err(unauthorized(Refusal::Header(denial))),
+        };
+        self.verifier.verify(token).await.map_err(|error| match error {
+            VerifyError::Refused(fault) => unauthorized(Refusal::Token(fault)),
+            error => Unjudged::Unavailable(error),
+        })
+    }
+
+    fn permit(&self, asked: &Asked, token: Verified) -> Judged {
+        let capability = path_of(&asked.target).ok().and_then(|path| self.rules.find(&asked.method, &path));
+        let permit = capability.map_or(Permit::Refused, |capability| capability.permit(&token.scopes));
+        Judged { token, capability, permit }
+    }
+}
+
+/// The path, exactly: what a request to this service may do to it, as to write two slashes first, is not known
+/// of a resource server.
+fn path_of(target: &Target) -> Result<RequestPath, AmbiguousPath> {
+    let rest = target.path().strip_prefix('/').ok_or(AmbiguousPath)?;
+    if rest.starts_with('/') {
+        return Err(AmbiguousPath);
+    }
+    RequestPath::of(target.segments().map_err(|_| AmbiguousPath)?)
+}
+
+fn told(event: AuditEvent, judged: &Result<Judged, Unjudged>) -> AuditEvent {
+    match judged {
+        Ok(Judged { token, capability, permit }) => {
+            let refused = *permit == Permit::Refused;
+            let reason = match capability {
+                None => "no rule names the route",
+                Some(_) => "the scopes do not permit it",
+            };
+            AuditEvent {
+                outcome: if refused { Outcome::Refused } else { Outcome::Success },
+                status: if refused { 403 } else { 200 },
+                error: refused.then_some("Forbidden"),
+                reason: refused.then(|| reason.to_owned()),
+                identity: Some(token.identity.to_string()),
+                scopes: token.scopes.iter().map(Scope::as_str).collect(),
+                capability: capability.map(Capability::as_str),
+                ..event
+            }
+        }
+        Err(Unjudged::Unauthorized(refusal)) => AuditEvent {
+            outcome: Outcome::Refused,
+            status: 401,
+            error: Some("Unauthorized"),
+            reason: Some(refusal.to_string()),
+            ..event
+        },
+        Err(Unjudged::Unavailable(error)) => AuditEvent {
+            outcome: Outcome::Failed,
+            status: 503,
+            error: Some("ServiceUnavailable"),
+            reason: Some(chain(error)),
+            ..event
+        },
+    }
+}

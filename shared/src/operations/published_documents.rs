@@ -1,0 +1,37 @@
+//! `GET /.well-known/jwks.json` (RFC 7517) and `GET /.well-known/openid-configuration` (OpenID Connect Discovery
+//! section 4): what anyone needs to verify a token offline. Both come from the pointer record and the
+//! settings alone: no secret is read, and nothing of the request is repeated.
+
+use std::sync::Arc;
+
+use super::Request;
+use crate::error::Error;
+use crate::keys::pointer::PublishedKeys;
+use crate::lifetime::KEY_SET_INTERVAL;
+use crate::reply::{DiscoveryBody, Reply};
+use crate::store::Wanted;
+
+/// The public keys accepted now.
+pub(super) async fn key_set(request: &Request<'_>) -> Result<Reply, Error> {
+    Ok(Reply::KeySet(published(request).await?))
+}
+
+/// Who issues, where the keys are, and which algorithms they have.
+pub(super) async fn discovery(request: &Request<'_>) -> Result<Reply, Error> {
+    let keys = published(request).await?;
+    let settings = &request.service.settings;
+    Ok(Reply::Discovery(DiscoveryBody::new(&settings.resource.issuer, settings.hosts.public(), &keys)))
+}
+
+/// Anyone may ask, as often as they like: the pointer is read for it at most once in [`KEY_SET_INTERVAL`].
+async fn published(request: &Request<'_>) -> Result<Arc<PublishedKeys>, Error> {
+    let service = request.service;
+    let (cache, uptime) = (service.ring.published(), service.clock.uptime());
+    if let Some(keys) = cache.recent(uptime, KEY_SET_INTERVAL) {
+        return Ok(keys);
+    }
+    let pointer = service.store.read(Wanted::POINTER).await?.pointer;
+    let keys = cache.of(&pointer)?;
+    cache.read_at(uptime);
+    Ok(keys)
+}

@@ -1,0 +1,280 @@
+//! The capability matrix through the authorizer: every operation, scope and shape of gateway; policies are
+//! evaluated for every route, also those that were not asked about.
+
+use e2e::bench::{Bench, Ports};
+use e2e::front_door::{Shape, Verdict, ask, by_policy, event, obey};
+use functions::authorizer;
+use identity::keys::Algorithm;
+use proptest::prelude::*;
+use proptest::sample::subsequence;
+use serde_json::Value;
+
+const SCOPES: [&str; 5] = ["chat", "chat.join", "chat.join.limited", "voip", "voip.join"];
+
+/// The identity model's tables with a request for each row. By role is allowed: the resource server settles it.
+const TABLE: &str = "
+    # method path                                            chat .join .limited voip .join
+    POST     /chat/threads                                   Y    N     N        N    N
+    PATCH    /chat/threads/19:t@thread.v2                    Y    N     N        N    N
+    DELETE   /chat/threads/19:t@thread.v2                    Y    N     N        N    N
+    POST     /chat/threads/19:t@thread.v2/participants/:add    Y  Y     N        N    N
+    POST     /chat/threads/19:t@thread.v2/participants/:remove Y  Y     N        N    N
+    GET      /chat/threads                                   Y    Y     Y        N    N
+    GET      /chat/threads/19:t@thread.v2                    Y    Y     Y        N    N
+    GET      /chat/threads/19:t@thread.v2/readReceipts       Y    Y     Y        N    N
+    POST     /chat/threads/19:t@thread.v2/readReceipts       Y    Y     Y        N    N
+    POST     /chat/threads/19:t@thread.v2/messages           Y    Y     Y        N    N
+    GET      /chat/threads/19:t@thread.v2/messages/1709      Y    Y     Y        N    N
+    PATCH    /chat/threads/19:t@thread.v2/messages/1709      Y    Y     Y        N    N
+    DELETE   /chat/threads/19:t@thread.v2/messages/1709      Y    Y     Y        N    N
+    POST     /chat/threads/19:t@thread.v2/typing             Y    Y     Y        N    N
+    GET      /chat/threads/19:t@thread.v2/participants       Y    Y     Y        N    N
+    POST     /calls                                          N    N     N        Y    N
+    POST     /rooms/r/calls                                  N    N     N        Y    Y
+    POST     /calls/c/:join                                  N    N     N        Y    Y
+    POST     /rooms/r/calls/c/:join                          N    N     N        Y    Y
+    POST     /calls/c/:mute                                  N    N     N        Y    Y
+    POST     /rooms/r/calls/c/:mute                          N    N     N        role role
+";
+
+struct Row {
+    method: &'static str,
+    path: &'static str,
+    permits: Vec<&'static str>,
+}
+
+fn rows() -> Vec<Row> {
+    let lines = TABLE.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let rows = lines.map(|line| {
+        let mut words = line.split_whitespace();
+        let (method, path) = (words.next().unwrap(), words.next().unwrap());
+        let permits: Vec<_> = words.collect();
+        assert_eq!(permits.len(), SCOPES.len(), "{line}");
+        Row { method, path, permits }
+    });
+    rows.collect()
+}
+
+impl Row {
+    fn is_permitted(&self, scopes: &[&str]) -> bool {
+        let column = |scope: &&str| SCOPES.iter().position(|known| known == scope).unwrap();
+        scopes.iter().any(|scope| self.permits[column(scope)] != "N")
+    }
+}
+
+/// What no row names: refused, whatever the scopes.
+const UNKNOWN: [(&str, &str); 10] = [
+    ("GET", "/"),
+    ("PUT", "/chat/threads"),
+    ("GET", "/chat/threads/t/secret"),
+    ("GET", "/chat/threads/t/messages/m/history"),
+    ("DELETE", "/chat/threads/t/messages"),
+    ("POST", "/chat/threads/t/participants"),
+    ("POST", "/chat/threads/t/participants/:promote"),
+    ("GET", "/chat"),
+    ("POST", "/Chat/Threads"),
+    ("HEAD", "/chat/threads"),
+];
+
+async fn bench() -> Bench {
+    let (ports, _) = Ports::memory();
+    Bench::new(ports, Algorithm::Es256, 57).await
+}
+
+async fn token(bench: &Bench, scopes: &[&str]) -> String {
+    let id = bench.create().await;
+    let target = format!("/identities/{id}/:issueAccessToken?api-version=2023-10-01");
+    let body = serde_json::json!({"scopes": scopes}).to_string();
+    bench.send("POST", &target, &body).await.token().unwrap()
+}
+
+#[tokio::test]
+async fn each_operation_is_permitted_to_whom_the_identity_model_says() {
+    let bench = bench().await;
+    let rows = rows();
+    assert_eq!(rows.len(), 21);
+    for scope in SCOPES {
+        let token = token(&bench, &[scope]).await;
+        for row in &rows {
+            for shape in Shape::BOTH {
+                let verdict = ask(&bench.authorizer, shape, row.method, row.path, &token).await;
+                let expected = row.is_permitted(&[scope]);
+                assert_eq!(verdict.is_allowed(), expected, "{shape:?} {} {} {scope}", row.method, row.path);
+                if let Verdict::Allowed(context) = verdict {
+                    assert_eq!(context["scopes"], scope);
+                    let by_role = if scope.starts_with("voip") { "voip.act_in_room_call" } else { "" };
+                    assert_eq!(context["capabilitiesByRoomRole"], by_role);
+                    assert_eq!(context["resourceId"], "1b5cc06b-f352-4571-b1e6-d9b259b7c776");
+                    assert!(context["identity"].as_str().unwrap().starts_with("8:acs:1b5cc06b"));
+                    assert!(
+                        context.as_object().unwrap().values().all(Value::is_string),
+                        "as REST APIs demand"
+                    );
+                } else {
+                    assert_eq!(verdict, Verdict::Forbidden);
+                }
+            }
+        }
+        for (method, path) in UNKNOWN {
+            for shape in Shape::BOTH {
+                let verdict = ask(&bench.authorizer, shape, method, path, &token).await;
+                assert_eq!(verdict, Verdict::Forbidden, "{shape:?} {method} {path} {scope}");
+            }
+        }
+    }
+}
+
+async fn policy_for(bench: &Bench, token: &str, method: &str, path: &str) -> Value {
+    let event = event(Shape::Rest, method, path, "", &[&format!("Bearer {token}")]);
+    authorizer::handle(&bench.authorizer, event).await.unwrap()
+}
+
+/// A gateway that keeps a policy applies it to the token's other requests. It must say the same of them as a
+/// policy of their own.
+#[tokio::test]
+async fn a_kept_policy_is_right_for_every_other_request() {
+    let bench = bench().await;
+    let rows = rows();
+    for scopes in
+        [&["chat"][..], &["chat.join"], &["chat.join.limited"], &["voip", "chat.join"], &["voip.join"]]
+    {
+        let token = token(&bench, scopes).await;
+        for asked in &rows {
+            let policy = policy_for(&bench, &token, asked.method, asked.path).await;
+            for other in &rows {
+                let verdict = by_policy(&policy, other.method, other.path);
+                let (expected, seen) = (other.is_permitted(scopes), verdict.is_allowed());
+                assert_eq!(
+                    seen, expected,
+                    "{} {} by the policy for {} {}",
+                    other.method, other.path, asked.method, asked.path
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn several_scopes_permit_what_any_of_them_does(scopes in subsequence(SCOPES.to_vec(), 1..=5)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let bench = bench().await;
+            let token = token(&bench, &scopes).await;
+            let policy = policy_for(&bench, &token, "GET", "/chat/threads").await;
+            for row in rows() {
+                let simple = ask(&bench.authorizer, Shape::Http, row.method, row.path, &token).await;
+                prop_assert_eq!(simple.is_allowed(), row.is_permitted(&scopes));
+                prop_assert_eq!(by_policy(&policy, row.method, row.path).is_allowed(), row.is_permitted(&scopes));
+            }
+            Ok(())
+        })?;
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_servers_may_read_differently_is_refused() {
+    let bench = bench().await;
+    let token = token(&bench, &["chat", "voip"]).await;
+    for path in [
+        "//chat/threads",
+        "/chat//threads",
+        "/chat/./threads",
+        "/chat/threads/",
+        "/chat/threads/../threads",
+        "/chat/threads/a%2Fmessages",
+        "/chat/threads/a\\messages",
+        "/chat/threads/a;x=1",
+        "/chat/threads/a\u{0}",
+        "/chat/threads/a?x",
+        "/chat/threads/a#x",
+        "chat/threads",
+        "",
+    ] {
+        for shape in Shape::BOTH {
+            let verdict = ask(&bench.authorizer, shape, "GET", path, &token).await;
+            assert_eq!(verdict, Verdict::Forbidden, "{shape:?} {path:?}");
+        }
+    }
+}
+
+/// A REST API hands the path over as the client wrote it: an escaped slash is no slash.
+#[tokio::test]
+async fn an_escaped_slash_does_not_make_another_route() {
+    let bench = bench().await;
+    let token = token(&bench, &["chat"]).await;
+    for path in ["/chat/threads/t%2Fmessages/m", "/chat/threads/t%2fmessages%2fm", "/chat%2Fthreads"] {
+        let mut event = event(Shape::Rest, "DELETE", path, "", &[&format!("Bearer {token}")]);
+        event["path"] = path.into();
+        let verdict = obey(&bench.authorizer, Shape::Rest, event, "DELETE", path).await;
+        assert_eq!(verdict, Verdict::Forbidden, "{path}");
+    }
+}
+
+/// RFC 6750: the token comes in one header, once, and nowhere else.
+#[tokio::test]
+async fn the_token_comes_in_one_header_and_nowhere_else() {
+    let bench = bench().await;
+    let token = token(&bench, &["chat"]).await;
+    let bearer = format!("Bearer {token}");
+    let other = |text: &str| bearer.replacen("Bearer ", text, 1);
+    let ask = async |shape, query: &str, authorization: &[&str]| {
+        let event = event(shape, "GET", "/chat/threads", query, authorization);
+        obey(&bench.authorizer, shape, event, "GET", "/chat/threads").await
+    };
+    for shape in Shape::BOTH {
+        let refused = if shape == Shape::Http { Verdict::Forbidden } else { Verdict::Unauthorized };
+        for good in [bearer.clone(), other("bearer "), other("BEARER ")] {
+            assert!(ask(shape, "api-version=2024-03-07", &[&good]).await.is_allowed(), "{shape:?}");
+        }
+        for bad in [
+            other(""),
+            other("Bearer  "),
+            other("Bearer\t"),
+            other("Bearer"),
+            other("Basic "),
+            other(" Bearer "),
+            other("Bearer \""),
+            format!("{bearer},"),
+            format!("{bearer} "),
+            other("HMAC-SHA256 "),
+            String::new(),
+        ] {
+            assert_eq!(ask(shape, "", &[&bad]).await, refused, "{shape:?} {:.20}", bad);
+        }
+        assert_eq!(ask(shape, "", &[]).await, refused, "none");
+        assert_eq!(ask(shape, "", &[&bearer, &bearer]).await, refused, "two");
+        let in_query = format!("access_token={token}");
+        assert_eq!(ask(shape, &in_query, &[&bearer]).await, refused, "a second one in the query");
+        assert_eq!(ask(shape, &in_query, &[]).await, refused, "in the query alone");
+    }
+}
+
+/// Neither shape: no verdict, and no harm.
+#[tokio::test]
+async fn what_is_no_event_is_no_verdict() {
+    let bench = bench().await;
+    let good = event(Shape::Rest, "GET", "/chat/threads", "", &["Bearer a.b.c"]);
+    let with = |member: &str, value: Value| {
+        let mut event = good.clone();
+        event[member] = value;
+        event
+    };
+    for bad in [
+        Value::Null,
+        serde_json::json!([]),
+        serde_json::json!({"type": "TOKEN", "methodArn": good["methodArn"], "authorizationToken": "Bearer a.b.c"}),
+        with("version", "1.0".into()),
+        with("methodArn", "arn:aws:s3:::bucket/v1/GET/x".into()),
+        with("methodArn", "arn".into()),
+        with("methodArn", "arn:aws:execute-api:us-east-1:1:a*/v1/GET/x".into()),
+        with("httpMethod", "G ET".into()),
+        with("multiValueHeaders", serde_json::json!({"a b": ["c"]})),
+        with("path", Value::Null),
+    ] {
+        let answer = authorizer::handle(&bench.authorizer, bad.clone()).await;
+        assert!(matches!(answer, Err(authorizer::AuthorizerError::Event)), "{bad}");
+    }
+}
