@@ -11,5 +11,7 @@ mod concurrency;
 mod crash_matrix;
 mod entra_fetch;
 mod history;
+mod introspection;
+mod published_keys;
 mod quiet;
 mod state_machine;
