@@ -21,7 +21,7 @@ use identity::keys::ring::KeyRing;
 use identity::route_rules::{RouteRules, RuleFaults};
 use identity::routes::Function;
 use identity::service::Service;
-use identity::settings::{Reader, Settings};
+use identity::settings::{Reader, Settings, SettingsFaults};
 use identity::token::verify::{Expected, Verifier};
 use identity::vault::SecretName;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
@@ -144,6 +144,28 @@ pub async fn serve_rotation() -> Result<(), Box<dyn StdError + Send + Sync>> {
         })
     }))
     .await
+}
+
+/// Whose tokens are accepted, as the environment says.
+///
+/// # Errors
+/// All faults of the settings at once.
+pub fn expected() -> Result<Expected, SettingsFaults> {
+    let mut reader = Reader::new(&environment);
+    let expected = Expected::read(&mut reader);
+    reader.finish(expected)
+}
+
+/// A verifier over the table that the environment names, for resource servers. It reads no secret.
+///
+/// # Errors
+/// All faults of the settings at once.
+pub fn verifier() -> Result<Verifier, SettingsFaults> {
+    let mut reader = Reader::new(&environment);
+    let expected = Expected::read(&mut reader);
+    let adapters = adapters(&mut reader, &[]);
+    let (expected, adapters) = reader.finish(expected.zip(adapters))?;
+    Ok(adapters.verifier(expected))
 }
 
 /// Runs the authorizer on Lambda until its environment is taken down.

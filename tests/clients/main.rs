@@ -7,3 +7,4 @@ mod gateway;
 mod local_server;
 mod rotation;
 mod suites;
+mod verification;

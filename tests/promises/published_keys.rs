@@ -16,6 +16,8 @@ use identity::service::{Body, Inbound, Service};
 use identity::settings::Settings;
 use identity::testing::settings;
 use identity::token::verify::{Expected, OfflineVerifier, TokenFault};
+use josekit::jwk::JwkSet;
+use josekit::jws::{ES256, JwsVerifier, RS256};
 use serde_json::{Value, json};
 
 const KEY_SET: &str = "/.well-known/jwks.json";
@@ -101,6 +103,31 @@ async fn at_every_moment_of_a_rotation_the_set_verifies_what_is_minted() {
         bench.replace_keys(Change::RegenerateAccessKey(AccessSlot::Primary)).await.unwrap();
         bench.learn_access_keys().await;
         verifies_what_is_minted(&bench, &id, "regenerated").await;
+    }
+}
+
+/// An independent implementation, over OpenSSL, reads the set and agrees.
+#[tokio::test]
+async fn josekit_verifies_by_the_set_what_is_minted() {
+    for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
+        let (bench, _) = bench(algorithm).await;
+        let id = bench.create().await;
+        let tokens = verifies_what_is_minted(&bench, &id, "set up").await;
+        let set = JwkSet::from_bytes(key_set(&bench).await.to_string()).unwrap();
+        for token in tokens {
+            let header = josekit::jwt::decode_header(&token).unwrap();
+            let kid = header.claim("kid").unwrap().as_str().unwrap().to_owned();
+            let keys = set.get(&kid);
+            let [key] = keys.as_slice() else { panic!("one key for {kid}") };
+            let verifier: Box<dyn JwsVerifier> = match algorithm {
+                Algorithm::Rs256 => Box::new(RS256.verifier_from_jwk(key).unwrap()),
+                Algorithm::Es256 => Box::new(ES256.verifier_from_jwk(key).unwrap()),
+            };
+            let (payload, _) = josekit::jwt::decode_with_verifier(&token, verifier.as_ref()).unwrap();
+            assert_eq!(payload.subject(), Some(id.as_str()));
+            let altered = format!("{}AAAA", &token[..token.len() - 4]);
+            assert!(josekit::jwt::decode_with_verifier(&altered, verifier.as_ref()).is_err());
+        }
     }
 }
 

@@ -24,6 +24,7 @@ use identity::token::verify::{Expected, Verifier};
 use identity::vault::{SecretName, Vault as _};
 use zeroize::Zeroizing;
 
+use crate::aws_endpoint::AwsEndpoint;
 use crate::certificates::{self, CertificateError};
 use crate::dynamodb::{self, EmbeddedDynamoDb};
 use crate::embedded::{self, PrepareError};
@@ -63,6 +64,8 @@ pub struct Platform {
     pub rotate_keys: RotateKeys,
     /// For the driver of scheduled rotations.
     pub secrets: EmbeddedSecretsManager,
+    /// For processes of their own.
+    pub aws_endpoint: AwsEndpoint,
     endpoint: String,
     http_endpoint: String,
 }
@@ -133,6 +136,7 @@ impl Platform {
             tls: Arc::new(tls),
             data_dir,
             rotate_keys,
+            aws_endpoint: AwsEndpoint::new(database, secrets.clone()),
             secrets,
             endpoint,
             http_endpoint: format!("http://{}:{}/", options.names.public(), options.http_port),
