@@ -51,7 +51,7 @@ PLANTED = {
     "the old payload": ("routes_can_be_served", "Resources/UserIntegration/Properties/PayloadFormatVersion", "1.0"),
     "a named stage": ("stage_is_the_default", f"{STAGE}/StageName", "prod"),
     "no throttle": ("stage_is_the_default", f"{STAGE}/DefaultRouteSettings/ThrottlingRateLimit", None),
-    "settings for a route that comes later": ("stage_is_the_default", "Resources/Stage/DependsOn", ["IntrospectRoute"]),
+    "settings for a route that comes later": ("stage_is_the_default", "Resources/Stage/DependsOn", ["IntrospectTokenRoute"]),
     "credentials in the access log": (
         "access_log_is_quiet",
         f"{STAGE}/AccessLogSettings/Format",
