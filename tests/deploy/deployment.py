@@ -1,5 +1,7 @@
 """The template on the stand-in: what deploying does, and what the stand-in cannot take left out by name."""
 
+import contextlib
+import http.client
 import io
 import json
 import pathlib
@@ -12,6 +14,7 @@ STACK = "identity"
 # The stand-in has no rotation schedules: the four steps are driven by hand instead.
 LEFT_OUT = {"AWS::SecretsManager::RotationSchedule"}
 DEPLOYS_WITHIN = 120
+CHAT_API = pathlib.Path(__file__).with_name("chat_api.yaml")
 
 
 class Deployment:
@@ -53,14 +56,48 @@ def deploy(stand_in, code, parameters, front):
     template = for_the_stand_in(sam.transformed(parameters=parameters))
     upload(stand_in, template, code)
     values = {"Architecture": "x86_64", **sam.PARAMETERS, **parameters}
+    made = create_stack(stand_in, STACK, json.dumps(template), values)
+    empty(stand_in, made["AccessKeysSecret"], made["SigningKeysSecret"])
+    return Deployment(stand_in, made, front)
+
+
+def deploy_chat_api(stack):
+    """A resource server's API beside the stack, whose authorizer is the stack's. What its answer's status is to
+    (method, path, token)."""
+    stand_in = stack.stand_in
+    stand_in.client("s3").put_object(Bucket=sam.CODE_BUCKET, Key="chat.zip", Body=zipped(echo("chat")))
+    made = create_stack(stand_in, "chat", CHAT_API.read_text(encoding="utf-8"), {"CodeBucket": sam.CODE_BUCKET})
+
+    def call(method, path, token):
+        connection = http.client.HTTPConnection("127.0.0.1", stand_in.port, timeout=30)
+        host = f"{made['ApiId']}.execute-api.localhost:{stand_in.port}"
+        with contextlib.closing(connection):
+            connection.request(method, path, headers={"Host": host, "Authorization": f"Bearer {token}"})
+            return connection.getresponse().status
+
+    return call
+
+
+def empty(stand_in, *secrets):
+    """A secret without a value has no version on AWS. The stand-in makes one all the same, and calls it current."""
+    client = stand_in.client("secretsmanager")
+    for secret in secrets:
+        for version in client.describe_secret(SecretId=secret)["VersionIdsToStages"]:
+            client.update_secret_version_stage(
+                SecretId=secret, VersionStage="AWSCURRENT", RemoveFromVersionId=version
+            )
+
+
+def create_stack(stand_in, name, template, parameters):
+    """Makes a stack, and tells its outputs."""
     cloudformation = stand_in.client("cloudformation")
     cloudformation.create_stack(
-        StackName=STACK,
-        TemplateURL=upload_template(stand_in, template),
-        Parameters=[{"ParameterKey": key, "ParameterValue": str(value)} for key, value in values.items()],
+        StackName=name,
+        TemplateURL=upload_template(stand_in, name, template),
+        Parameters=[{"ParameterKey": key, "ParameterValue": str(value)} for key, value in parameters.items()],
         Capabilities=["CAPABILITY_IAM"],
     )
-    return Deployment(stand_in, outputs(cloudformation), front)
+    return outputs(cloudformation, name)
 
 
 def for_the_stand_in(template):
@@ -79,10 +116,10 @@ def upload(stand_in, template, code):
             storage.put_object(Bucket=sam.CODE_BUCKET, Key=key, Body=zipped(code(key.removesuffix(".zip"))))
 
 
-def upload_template(stand_in, template):
-    """Its address: written out, it is larger than a call may be."""
-    stand_in.client("s3").put_object(Bucket=sam.CODE_BUCKET, Key="template.json", Body=json.dumps(template))
-    return f"{stand_in.endpoint}/{sam.CODE_BUCKET}/template.json"
+def upload_template(stand_in, name, template):
+    """Its address: written out, a template may be larger than a call."""
+    stand_in.client("s3").put_object(Bucket=sam.CODE_BUCKET, Key=name, Body=template.encode())
+    return f"{stand_in.endpoint}/{sam.CODE_BUCKET}/{name}"
 
 
 def zipped(bootstrap):
@@ -96,16 +133,16 @@ def zipped(bootstrap):
     return content.getvalue()
 
 
-def outputs(cloudformation):
+def outputs(cloudformation, name):
     deadline = time.monotonic() + DEPLOYS_WITHIN
     while time.monotonic() < deadline:
-        [stack] = cloudformation.describe_stacks(StackName=STACK)["Stacks"]
+        [stack] = cloudformation.describe_stacks(StackName=name)["Stacks"]
         if stack["StackStatus"] == "CREATE_COMPLETE":
             return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
         if not stack["StackStatus"].endswith("IN_PROGRESS"):
             break
         time.sleep(0.2)
-    events = cloudformation.describe_stack_events(StackName=STACK)["StackEvents"]
+    events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
     faults = [event for event in events if "FAILED" in event["ResourceStatus"]]
     raise RuntimeError(f"{stack['StackStatus']}: {stack.get('StackStatusReason')}: {faults}")
 
