@@ -43,9 +43,15 @@ def serving(host, upstream_port, folder):
     try:
         yield Front(host, listener.getsockname()[1], certificate_file)
     finally:
-        loop.call_soon_threadsafe(server.close)
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(stop, loop, server)
         thread.join(timeout=10)
+
+
+def stop(loop, server):
+    server.close()
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.call_soon(loop.stop)
 
 
 async def pipe(reader, writer):
