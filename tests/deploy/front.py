@@ -3,10 +3,11 @@
 Bytes are passed on as they come, so the functions see the request that the client has sent, its `Host` among it.
 """
 
-import asyncio
 import contextlib
 import datetime
+import select
 import socket
+import socketserver
 import ssl
 import threading
 
@@ -30,37 +31,34 @@ class Front:
 def serving(host, upstream_port, folder):
     """TLS on loopback under the name `host`, until the block ends."""
     certificate_file, context = identity_of(host, folder)
-    listener = socket.create_server(("127.0.0.1", 0))
-    loop = asyncio.new_event_loop()
 
-    async def pass_on(reader, writer):
-        onward_reader, onward_writer = await asyncio.open_connection("127.0.0.1", upstream_port)
-        await asyncio.gather(pipe(reader, onward_writer), pipe(onward_reader, writer))
+    class Connection(socketserver.BaseRequestHandler):
+        def handle(self):
+            with contextlib.suppress(OSError), context.wrap_socket(self.request, server_side=True) as client:
+                with socket.create_connection(("127.0.0.1", upstream_port)) as upstream:
+                    pass_on(client, upstream)
 
-    server = loop.run_until_complete(asyncio.start_server(pass_on, sock=listener, ssl=context))
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
-        yield Front(host, listener.getsockname()[1], certificate_file)
-    finally:
-        loop.call_soon_threadsafe(stop, loop, server)
-        thread.join(timeout=10)
+    with Server(("127.0.0.1", 0), Connection) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Front(host, server.server_address[1], certificate_file)
+        server.shutdown()
 
 
-def stop(loop, server):
-    server.close()
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
-    loop.call_soon(loop.stop)
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
 
 
-async def pipe(reader, writer):
-    with contextlib.suppress(ConnectionError, ssl.SSLError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    with contextlib.suppress(ConnectionError, ssl.SSLError):
-        writer.close()
+def pass_on(client, upstream):
+    """What either side sends, until one of them has ended."""
+    other = {client: upstream, upstream: client}
+    while True:
+        # What TLS has decrypted already does not make the socket readable again.
+        ready = [client] if client.pending() else select.select(list(other), [], [])[0]
+        for side in ready:
+            data = side.recv(65536)
+            if not data:
+                return
+            other[side].sendall(data)
 
 
 def identity_of(host, folder):
