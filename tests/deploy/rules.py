@@ -44,11 +44,31 @@ def target(value):
 
 
 @rule
+def nothing_is_missing(template):
+    """The other rules speak of what is there."""
+    wanted = {
+        "AWS::DynamoDB::Table": 1,
+        "AWS::SecretsManager::Secret": 2,
+        "AWS::Lambda::Function": 8,
+        "AWS::ApiGatewayV2::Stage": 1,
+        "AWS::SecretsManager::RotationSchedule": 1,
+        "AWS::Scheduler::Schedule": 1,
+        "AWS::Events::Rule": 1,
+        "AWS::SNS::Topic": 1,
+    }
+    for kind, count in wanted.items():
+        found = len(list(resources(template, kind)))
+        if found != count:
+            yield f"{found} of {kind}, not {count}"
+
+
+@rule
 def state_is_kept(template):
     for name, _, resource in resources(template, "AWS::DynamoDB::Table", "AWS::SecretsManager::Secret"):
-        for policy in ("DeletionPolicy", "UpdateReplacePolicy"):
-            if resource.get(policy) != "Retain":
-                yield f"{name} has no {policy} Retain"
+        if resource.get("DeletionPolicy") not in ("Retain", "RetainExceptOnCreate"):
+            yield f"{name} goes with the stack"
+        if resource.get("UpdateReplacePolicy") != "Retain":
+            yield f"{name} goes when it is replaced"
 
 
 @rule

@@ -33,6 +33,8 @@ PLANTED = {
     "an old runtime": ("functions_run_as_built", f"{FUNCTION}/Runtime", "provided.al2"),
     "too little memory": ("functions_run_as_built", f"{FUNCTION}/MemorySize", 64),
     "a function that waits for itself": ("E3004", "Resources/Api/DependsOn", "UserFunction"),
+    "no rotation": ("nothing_is_missing", "Resources/SigningKeysRotation", None),
+    "nobody who makes the first keys": ("nothing_is_missing", "Resources/EnsureKeys", None),
     "a schedule that is none": ("rotations_are_scheduled", "Parameters/RotationSchedule/Default", "cron(on sundays)"),
     "a rotation every hour": ("rotations_are_scheduled", "Parameters/RotationSchedule/Default", "cron(0 * * * ? *)"),
     "a rotation before its permission": ("rotations_are_scheduled", "Resources/SigningKeysRotation/DependsOn", None),
