@@ -12,6 +12,7 @@ from test_template import documented_routes, routes
 
 SOURCE = sam.source()
 FUNCTION = "Resources/UserFunction/Properties"
+SETTING = f"{FUNCTION}/Environment/Variables/ACCESS_KEYS_SECRET"
 TABLE = "Resources/Table/Properties"
 STAGE = "Resources/Stage/Properties"
 STATEMENTS = "Resources/{}Role/Properties/Policies/0/PolicyDocument/Statement"
@@ -23,8 +24,8 @@ READS_A_SECRET = {
 
 # What finds it, what is planted where. None takes away what is there.
 PLANTED = {
-    "an attribute that is not there": ("E1010", f"{FUNCTION}/Environment/Variables/ACCESS_KEYS_SECRET", {"Fn::GetAtt": ["Table", "X"]}),
-    "a name that is not there": ("E1020", f"{FUNCTION}/Environment/Variables/ACCESS_KEYS_SECRET", {"Ref": "Nothing"}),
+    "an attribute that is not there": ("E1010", SETTING, {"Fn::GetAtt": ["Table", "X"]}),
+    "a name that is not there": ("E1020", SETTING, {"Ref": "Nothing"}),
     "an action that is not there": ("W3037", STATEMENTS.format("User") + "/0/Action", "dynamodb:BatchGetItems"),
     "a timeout beyond Lambda's": ("E3717", f"{FUNCTION}/Timeout", 5000),
     "a timeout beyond the gateway's": ("functions_run_as_built", f"{FUNCTION}/Timeout", 60),
@@ -53,7 +54,7 @@ PLANTED = {
     "the old payload": ("routes_can_be_served", "Resources/UserIntegration/Properties/PayloadFormatVersion", "1.0"),
     "a named stage": ("stage_is_the_default", f"{STAGE}/StageName", "prod"),
     "no throttle": ("stage_is_the_default", f"{STAGE}/DefaultRouteSettings/ThrottlingRateLimit", None),
-    "settings for a route that comes later": ("stage_is_the_default", "Resources/Stage/DependsOn", ["IntrospectTokenRoute"]),
+    "settings for a later route": ("stage_is_the_default", "Resources/Stage/DependsOn", "CreateIdentityRoute"),
     "credentials in the access log": (
         "access_log_is_quiet",
         f"{STAGE}/AccessLogSettings/Format",
