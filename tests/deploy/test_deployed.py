@@ -1,0 +1,202 @@
+"""The template deployed to the stand-in with the real functions, and what clients, operators and other APIs do with it.
+
+The binaries are those in the folder DEPLOY_BINARIES, by default target/debug: `cargo build --package functions`.
+"""
+
+import json
+import os
+import pathlib
+import time
+import urllib.parse
+import uuid
+
+import pytest
+from azure.communication.identity import CommunicationIdentityClient
+from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundError
+from environment import Token
+from raw_http import RawClient
+
+import deployment
+import template as sam
+from test_template import ROUTES
+
+BINARIES = pathlib.Path(os.environ.get("DEPLOY_BINARIES", sam.ROOT / "target" / "debug"))
+SETS_UP_WITHIN = 120
+FORM = "application/x-www-form-urlencoded"
+
+
+def binary(name):
+    path = BINARIES / name
+    if not path.is_file():
+        pytest.fail(f"{path} is missing: run `cargo build --package functions`, or name the folder in DEPLOY_BINARIES")
+    return path.read_bytes()
+
+
+class Service:
+    """What an operator knows of the deployed service."""
+
+    def __init__(self, stack):
+        self.stack = stack
+        self.secrets = stack.stand_in.client("secretsmanager")
+        self.access_keys_secret = stack.outputs["AccessKeysSecret"]
+        self.signing_keys_secret = stack.outputs["SigningKeysSecret"]
+
+    def access_keys(self):
+        answer = self.secrets.get_secret_value(SecretId=self.access_keys_secret, VersionStage="IN_FORCE")
+        return json.loads(answer["SecretString"])
+
+    def labels(self, secret):
+        """Which version bears which label."""
+        versions = self.secrets.describe_secret(SecretId=secret)["VersionIdsToStages"]
+        return {label: version for version, labels in versions.items() for label in labels}
+
+    def connection_string(self, slot="primary"):
+        return f"endpoint=https://{self.stack.front.authority}/;accesskey={self.access_keys()[slot]}"
+
+    def client(self, slot="primary"):
+        return CommunicationIdentityClient.from_connection_string(self.connection_string(slot))
+
+    def raw(self):
+        front = self.stack.front
+        return RawClient(front.host, front.port, self.access_keys()["primary"])
+
+    def introspect(self, token):
+        body = urllib.parse.urlencode({"token": token}).encode()
+        reply = self.raw().call("POST", "/introspect", body, content_type=FORM)
+        assert reply.status == 200, reply.body
+        return reply.json
+
+    def rotate(self, event):
+        return self.stack.invoke("rotate-keys", event)
+
+
+@pytest.fixture(scope="module")
+def stack(deploy):
+    return deploy(binary)
+
+
+@pytest.fixture(scope="module")
+def service(stack):
+    """The service, when the schedule has made its first keys. Nobody else asks for them."""
+    service = Service(stack)
+    deadline = time.monotonic() + SETS_UP_WITHIN
+    while "IN_FORCE" not in service.labels(service.access_keys_secret):
+        assert time.monotonic() < deadline, stack.log("rotate-keys")
+        time.sleep(1)
+    return service
+
+
+def issue(service, slot="primary", scopes=("chat",)):
+    user, token = service.client(slot).create_user_and_token(list(scopes))
+    return user, token.token
+
+
+def test_setting_up_again_changes_nothing(service):
+    secrets = (service.access_keys_secret, service.signing_keys_secret)
+    before = [service.labels(secret) for secret in secrets]
+    _, token = issue(service)
+    for _ in range(2):
+        service.rotate({"setUp": True})
+    assert [service.labels(secret) for secret in secrets] == before
+    assert service.introspect(token)["active"] is True
+
+
+def test_a_token_lives_until_it_is_revoked(service):
+    client = service.client()
+    user, old = issue(service)
+    told = service.introspect(old)
+    assert told["active"] is True and told["sub"] == Token(old).claims["sub"]
+    client.revoke_tokens(user)
+    assert service.introspect(old) == {"active": False}
+    fresh = client.get_token(user, ["chat"]).token
+    assert service.introspect(fresh)["active"] is True
+    client.delete_user(user)
+    assert service.introspect(fresh) == {"active": False}
+    with pytest.raises(ResourceNotFoundError):
+        client.get_token(user, ["chat"])
+
+
+def test_a_request_with_another_key_is_refused(service):
+    stranger = CommunicationIdentityClient(f"https://{service.stack.front.authority}", "c2VjcmV0")
+    with pytest.raises(ClientAuthenticationError):
+        stranger.create_user()
+
+
+def test_the_keys_are_published_under_the_issuer(service):
+    _, text = issue(service)
+    token = Token(text)
+    key_set = service.raw().call("GET", "/.well-known/jwks.json").json
+    discovery = service.raw().call("GET", "/.well-known/openid-configuration").json
+    assert token.header["kid"] in {key["kid"] for key in key_set["keys"]}
+    assert discovery["issuer"] == token.claims["iss"] == f"https://{service.stack.front.host}"
+    assert service.stack.outputs["JwksUrl"] == f"https://{service.stack.front.host}/.well-known/jwks.json"
+
+
+def test_a_scheduled_rotation_ends_every_token(service):
+    user, old = issue(service)
+    version = scheduled_rotation(service, ("createSecret", "createSecret", "setSecret", "testSecret", "finishSecret"))
+    assert service.introspect(old) == {"active": False}
+    fresh = service.client().get_token(user, ["chat"]).token
+    assert service.introspect(fresh)["active"] is True
+    # A step that is repeated, because its answer was lost, is done already.
+    step(service, "finishSecret", version)
+    assert service.introspect(fresh)["active"] is True
+    labels = service.labels(service.signing_keys_secret)
+    assert labels["AWSCURRENT"] == labels["IN_FORCE"] == version
+    assert labels.get("AWSPENDING", version) == version
+
+
+def scheduled_rotation(service, steps):
+    """What Secrets Manager does. First it announces the version, which has no value yet."""
+    version = str(uuid.uuid4())
+    service.secrets.put_secret_value(
+        SecretId=service.signing_keys_secret, ClientRequestToken=version, VersionStages=["AWSPENDING"]
+    )
+    for name in steps:
+        step(service, name, version)
+    return version
+
+
+def step(service, name, version):
+    secret = service.secrets.describe_secret(SecretId=service.signing_keys_secret)["ARN"]
+    service.rotate({"Step": name, "SecretId": secret, "ClientRequestToken": version})
+
+
+def test_a_regenerated_key_ends_what_came_through_it(service):
+    _, through_primary = issue(service, "primary")
+    _, through_secondary = issue(service, "secondary")
+    refused = service.client("secondary")
+    service.rotate({"regenerate": "secondary"})
+    assert service.introspect(through_primary)["active"] is True
+    assert service.introspect(through_secondary) == {"active": False}
+    with pytest.raises(ClientAuthenticationError):
+        refused.create_user()
+    _, fresh = issue(service, "secondary")
+    assert service.introspect(fresh)["active"] is True
+
+
+def test_what_is_no_event_is_refused(service):
+    with pytest.raises(deployment.FunctionFailed) as refused:
+        service.rotate({"rotate": "everything"})
+    assert refused.value.error_type == "InvalidEvent"
+
+
+def test_another_api_lets_in_whom_the_authorizer_lets_in(service):
+    user, token = issue(service)
+    chat = deployment.deploy_chat_api(service.stack)
+    assert chat("GET", "/chat/threads", token) == 200
+    assert chat("GET", "/chat/threads", token[:-4] + "AAAA") == 403
+    _, voice = issue(service, scopes=("voip",))
+    assert chat("GET", "/chat/threads", voice) == 403
+    service.client().revoke_tokens(user)
+    assert chat("GET", "/chat/threads", token) == 403
+
+
+def test_no_log_holds_a_key_or_a_token(service):
+    _, token = issue(service)
+    functions = {row["function"] for row in json.loads(ROUTES.read_text(encoding="utf-8"))}
+    logged = "\n".join(line for name in functions | {"authorizer", "rotate-keys"} for line in service.stack.log(name))
+    assert "create_identity" in logged
+    keys = service.access_keys()
+    for secret in (keys["primary"], keys["secondary"], token, token.split(".")[2], "PRIVATE KEY"):
+        assert secret not in logged
