@@ -63,8 +63,8 @@ pub fn rules(source: &str, own: &str) -> Result<RouteRules, RuleFaults> {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Event {
-    Http(HttpEvent),
-    Rest(RestEvent),
+    Http(Box<HttpEvent>),
+    Rest(Box<RestEvent>),
 }
 
 /// What is read of an HTTP API's event. Its path is decoded.

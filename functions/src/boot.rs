@@ -176,6 +176,7 @@ pub async fn serve_authorizer() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let mut reader = Reader::new(&environment);
     let expected = Expected::read(&mut reader);
     let own_rules: Option<PathBuf> = reader.optional("ROUTE_RULES_FILE", "a path");
+    let own_rules = own_rules.filter(|path| !path.as_os_str().is_empty());
     let adapters = adapters(&mut reader, &[]);
     let (expected, adapters) = reader.finish(expected.zip(adapters))?;
     let authorizer = &adapters.authorizer(expected, route_rules(own_rules.as_deref())?, Arc::new(JsonLines));

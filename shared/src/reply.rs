@@ -39,7 +39,7 @@ pub enum Reply {
     /// 200: what a creation answers, for an identity that comes from Entra.
     Exchanged(CreatedBody),
     /// 200: what the token says and permits; nothing of a token that is not good.
-    Introspected(Option<Verified>),
+    Introspected(Option<Box<Verified>>),
     /// 200.
     Issued(TokenBody),
     /// 200, public: the JSON Web Key Set.
@@ -200,7 +200,7 @@ impl Envelope<'_> {
             Ok(Reply::Assignments(body)) => success(StatusCode::OK, body),
             Ok(Reply::Discovery(body)) => published(body),
             Ok(Reply::Exchanged(body)) => success(StatusCode::OK, body),
-            Ok(Reply::Introspected(token)) => introspected(token.as_ref()),
+            Ok(Reply::Introspected(token)) => introspected(token.as_deref()),
             Ok(Reply::Issued(body)) => success(StatusCode::OK, body),
             Ok(Reply::KeySet(keys)) => published(keys.jwks()),
             Err(error) => self.refusal(error),

@@ -383,6 +383,21 @@ mod tests {
         assert!(matches!(refused, Some(Error::MethodNotAllowed(allowed)) if allowed == "DELETE"));
     }
 
+    /// Read by whoever cannot read this file: the template's tests, and people.
+    #[test]
+    fn the_listing_is_the_table() {
+        let listed: serde_json::Value = serde_json::from_str(include_str!("../../docs/routes.json")).unwrap();
+        let rows = ROUTES.iter().map(|route| {
+            serde_json::json!({
+                "method": route.method.as_str(),
+                "path": format!("/{}", route.path.join("/")),
+                "function": route.function.as_str(),
+                "operation": route.operation.as_str(),
+            })
+        });
+        assert_eq!(listed, rows.collect::<serde_json::Value>(), "docs/routes.json must list the table");
+    }
+
     #[test]
     fn what_is_not_of_the_versioned_contract_has_no_version() {
         for target in ["/.well-known/jwks.json", "/.well-known/openid-configuration?api-version=1"] {

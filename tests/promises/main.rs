@@ -10,6 +10,7 @@ mod closed;
 mod concurrency;
 mod crash_matrix;
 mod entra_fetch;
+mod first_keys;
 mod history;
 mod introspection;
 mod published_keys;
