@@ -64,8 +64,12 @@ impl Rotator<'_> {
         if let Some(version) = labels.bearer(Label::Current) {
             return Ok(version.clone());
         }
-        let pending = labels.bearer(Label::Pending).cloned();
-        let version = pending.unwrap_or_else(|| VersionId::random(self.random));
+        let Some(version) = labels.bearer(Label::Pending).cloned() else {
+            let version = VersionId::random(self.random);
+            vault.store(secret, &version, &make().map_err(KeyError::from)?, Label::Current).await?;
+            let current = vault.labels(secret).await?;
+            return Ok(current.bearer(Label::Current).cloned().unwrap_or(version));
+        };
         if matches!(vault.read(secret, &version).await, Err(VaultError::NoSuchVersion)) {
             vault.store(secret, &version, &make().map_err(KeyError::from)?, Label::Pending).await?;
         }
