@@ -398,6 +398,26 @@ mod tests {
         assert_eq!(listed, rows.collect::<serde_json::Value>(), "docs/routes.json must list the table");
     }
 
+    /// So that `cargo lambda watch` finds the functions as a gateway does.
+    #[test]
+    fn the_development_router_is_the_table() {
+        let mut paths: Vec<&[&str]> = ROUTES.iter().map(|route| route.path).collect();
+        paths.dedup();
+        let mut table = "[workspace.metadata.lambda.watch.router]\n".to_owned();
+        for path in paths {
+            let methods: Vec<_> = ROUTES
+                .iter()
+                .filter(|route| route.path == path)
+                .map(|route| {
+                    format!(r#"{{ method = "{}", function = "{}" }}"#, route.method, route.function.as_str())
+                })
+                .collect();
+            table += &format!("\"/{}\" = [{}]\n", path.join("/"), methods.join(", "));
+        }
+        let manifest = include_str!("../../Cargo.toml");
+        assert!(manifest.contains(&format!("{table}\n")), "Cargo.toml must hold this table:\n{table}");
+    }
+
     #[test]
     fn what_is_not_of_the_versioned_contract_has_no_version() {
         for target in ["/.well-known/jwks.json", "/.well-known/openid-configuration?api-version=1"] {
