@@ -10,9 +10,6 @@ use std::sync::Arc;
 use aws_config::SdkConfig;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use identity::audit::Audit;
 use identity::authn::entra::{Entra, EntraSettings};
 use identity::authorizer::Authorizer;
@@ -119,7 +116,11 @@ pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdErro
     let adapters = adapters(&mut reader, &secrets);
     let (settings, (entra, adapters)) = reader.finish(settings.zip(entra.zip(adapters)))?;
     let entra = Entra::new(entra, Arc::new(HttpsFetch::new()), adapters.system.clone());
-    let service = &adapters.service(settings, entra, functions, Arc::new(JsonLines));
+    let service = Arc::new(adapters.service(settings, entra, functions, Arc::new(JsonLines)));
+    // What the first request will need, while the runtime asks for that request.
+    let warmed = Arc::clone(&service);
+    tokio::spawn(async move { warmed.warm().await });
+    let service = &service;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
         Ok::<_, Infallible>(gateway::handle(service, path_form, event.payload).await)
     }))
@@ -227,9 +228,8 @@ fn adapters(reader: &mut Reader<'_>, secrets: &[SecretName]) -> Option<Adapters>
     Some(Adapters::new(aws_sdk_dynamodb::Client::new(&config), secrets, names))
 }
 
-/// One HTTPS client for all SDK clients.
 fn config(region: String, endpoint: Option<String>) -> SdkConfig {
-    let http = Builder::new().tls_provider(Provider::rustls(CryptoMode::AwsLc)).build_https();
+    let http = aws::https_client(endpoint.as_deref());
     let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
     aws::sdk_config(http, region, credentials, endpoint)
 }
