@@ -7,7 +7,8 @@
 //!
 //! *Online* asks the table for each token, strongly consistent: what was revoked is refused at once. It needs
 //! `dynamodb:BatchGetItem` on the table, and no secret. *Offline* needs nothing but the key set: what was revoked
-//! is accepted until it expires, and what was rotated until the key set is fetched again.
+//! is accepted until it expires, and what was rotated until the key set is fetched again. A set that could not be
+//! fetched again for two minutes is trusted no longer.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use functions::system::System;
 use identity::authn::Scheme;
 use identity::authn::entra::Fetch as _;
 use identity::capability::{Capability, Permit};
+use identity::context::Clock as _;
 use identity::ids::RawId;
 use identity::keys::signing::VerifyingKeys;
 use identity::lifetime::KEY_SET_MAX_AGE;
@@ -37,8 +39,24 @@ use tokio::sync::RwLock;
 #[derive(Clone)]
 enum Door {
     Online(Arc<Verifier>),
-    Offline(Arc<RwLock<OfflineVerifier>>),
+    Offline(Arc<RwLock<KeySet>>),
 }
+
+/// A fetched key set, with its verifier.
+struct KeySet {
+    verifier: OfflineVerifier,
+    clock: Arc<System>,
+    fetched_at: Duration,
+}
+
+impl KeySet {
+    fn is_fresh(&self) -> bool {
+        self.clock.uptime().saturating_sub(self.fetched_at) < 2 * MAX_AGE
+    }
+}
+
+/// How long a key set may be kept.
+const MAX_AGE: Duration = Duration::from_secs(KEY_SET_MAX_AGE as u64);
 
 /// Whoever made the request.
 struct User {
@@ -56,9 +74,12 @@ impl Door {
                 // What decides cannot be read: neither yes nor no.
                 Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),
             },
-            Self::Offline(verifier) => match verifier.read().await.verify(token) {
-                Ok(genuine) => Ok(User { identity: genuine.identity, scopes: genuine.scopes }),
-                Err(_) => Err(StatusCode::UNAUTHORIZED),
+            Self::Offline(keys) => match keys.read().await {
+                keys if !keys.is_fresh() => Err(StatusCode::SERVICE_UNAVAILABLE),
+                keys => match keys.verifier.verify(token) {
+                    Ok(genuine) => Ok(User { identity: genuine.identity, scopes: genuine.scopes }),
+                    Err(_) => Err(StatusCode::UNAUTHORIZED),
+                },
             },
         }
     }
@@ -104,17 +125,19 @@ async fn mode(State(door): State<Door>) -> &'static str {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where the environment enters")]
-async fn fetch_keys(expected: Expected) -> Result<OfflineVerifier, Box<dyn Error + Send + Sync>> {
+async fn fetch(expected: Expected, clock: Arc<System>) -> Result<KeySet, Box<dyn Error + Send + Sync>> {
+    let fetched_at = clock.uptime();
     let document = HttpsFetch::new().get(&std::env::var("JWKS_URI")?).await?;
-    Ok(OfflineVerifier::new(expected, VerifyingKeys::from_jwks(&document)?, Arc::new(System::new())))
+    let verifier = OfflineVerifier::new(expected, VerifyingKeys::from_jwks(&document)?, clock.clone());
+    Ok(KeySet { verifier, clock, fetched_at })
 }
 
-/// Learns of replaced keys. When the set cannot be had, the one at hand goes on being used.
-async fn refresh(expected: Expected, verifier: Arc<RwLock<OfflineVerifier>>) {
+/// Learns of replaced keys.
+async fn refresh(expected: Expected, clock: Arc<System>, keys: Arc<RwLock<KeySet>>) {
     loop {
-        tokio::time::sleep(Duration::from_secs(KEY_SET_MAX_AGE.into())).await;
-        if let Ok(fresh) = fetch_keys(expected.clone()).await {
-            *verifier.write().await = fresh;
+        tokio::time::sleep(MAX_AGE).await;
+        if let Ok(fresh) = fetch(expected.clone(), clock.clone()).await {
+            *keys.write().await = fresh;
         }
     }
 }
@@ -125,10 +148,10 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let door = match std::env::args().nth(1).as_deref() {
         Some("online") => Door::Online(Arc::new(boot::verifier()?)),
         Some("offline") => {
-            let expected = boot::expected()?;
-            let verifier = Arc::new(RwLock::new(fetch_keys(expected.clone()).await?));
-            tokio::spawn(refresh(expected, Arc::clone(&verifier)));
-            Door::Offline(verifier)
+            let (expected, clock) = (boot::expected()?, Arc::new(System::new()));
+            let keys = Arc::new(RwLock::new(fetch(expected.clone(), clock.clone()).await?));
+            tokio::spawn(refresh(expected, clock, Arc::clone(&keys)));
+            Door::Offline(keys)
         }
         _ => return Err("online or offline?".into()),
     };

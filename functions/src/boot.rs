@@ -196,10 +196,11 @@ pub async fn serve_authorizer() -> Result<(), Box<dyn StdError + Send + Sync>> {
 /// # Errors
 /// [`RulesError`].
 pub fn route_rules(file: Option<&Path>) -> Result<RouteRules, RulesError> {
-    let Some(path) = file else { return Ok(authorizer::rules("", "")?) };
+    let chat = authorizer::chat_rules()?;
+    let Some(path) = file else { return Ok(chat) };
     let text =
         fs::read_to_string(path).map_err(|source| RulesError::File { path: path.to_owned(), source })?;
-    Ok(authorizer::rules(&path.display().to_string(), &text)?)
+    Ok(chat.and(&path.display().to_string(), &text)?)
 }
 
 /// The route rules cannot be had.

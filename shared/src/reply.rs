@@ -18,7 +18,6 @@ use crate::error::Error;
 use crate::ids::RawId;
 use crate::keys::pointer::PublishedKeys;
 use crate::lifetime::KEY_SET_MAX_AGE;
-use crate::scope::Scope;
 use crate::settings::Issuer;
 use crate::token::AccessToken;
 use crate::token::claims::Claims;
@@ -165,14 +164,13 @@ impl DiscoveryBody {
 
 impl<'a> IntrospectionBody<'a> {
     fn of(token: &'a Verified) -> Self {
-        let names = |permit| Capability::permitted(&token.scopes, permit).map(Capability::as_str).collect();
         Self {
             active: true,
             token_type: "Bearer",
-            scope: token.scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(" "),
+            scope: token.scopes.names().join(" "),
             claims: &token.claims,
-            capabilities: names(Permit::Granted),
-            capabilities_by_room_role: names(Permit::ByRoomRole),
+            capabilities: Capability::names(&token.scopes, Permit::Granted),
+            capabilities_by_room_role: Capability::names(&token.scopes, Permit::ByRoomRole),
         }
     }
 }

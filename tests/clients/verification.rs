@@ -235,13 +235,15 @@ async fn the_example_sees_what_its_mode_says() {
         ("TABLE_NAME", "communication-identity"),
         ("AWS_ENDPOINT_URL", &aws),
         ("AWS_REGION", "us-east-1"),
-        ("AWS_ACCESS_KEY_ID", "local"),
+        ("AWS_ACCESS_KEY_ID", platform.aws_endpoint.access_key_id()),
         ("AWS_SECRET_ACCESS_KEY", "local"),
     ];
     let offline = [("JWKS_URI", key_set.as_str()), ("SSL_CERT_FILE", authority.to_str().unwrap())];
     let online = tokio::task::block_in_place(|| Example::start("online", &[&common[..], &online].concat()));
     let offline =
         tokio::task::block_in_place(|| Example::start("offline", &[&common[..], &offline].concat()));
+
+    a_stranger_gets_nothing(&aws).await;
 
     let (user, token) = resource.user_with_token("chat.join").await;
     for example in [&online, &offline] {
@@ -252,4 +254,23 @@ async fn the_example_sees_what_its_mode_says() {
     resource.revoke(&user).await;
     assert_eq!(online.ask("GET", &token).await, 401, "at once");
     assert_eq!(offline.ask("GET", &token).await, 200, "until it expires");
+}
+
+/// Whoever reaches the port without the access key id, or by another name, as a browser's page could.
+async fn a_stranger_gets_nothing(aws: &str) {
+    let address = aws.strip_prefix("http://").unwrap();
+    for (host, credential) in
+        [(address, "Credential=local/"), ("evil.example", "Credential=local/"), (address, "")]
+    {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: {host}\r\nauthorization: AWS4-HMAC-SHA256 {credential}\r\n\
+             x-amz-target: secretsmanager.GetSecretValue\r\ncontent-length: 29\r\nconnection: close\r\n\r\n\
+             {{\"SecretId\":\"signing-keys\"}} "
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("access key id"), "{answer}");
+    }
 }

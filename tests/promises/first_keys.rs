@@ -158,3 +158,51 @@ async fn broken_off_anywhere_it_is_finished_by_whoever_comes_next() {
         }
     }
 }
+
+/// A value that cannot be read may be there: it is neither replaced nor put in force unread.
+#[tokio::test(start_paused = true)]
+async fn a_value_that_cannot_be_read_is_not_taken_for_a_missing_one() {
+    let resource = NewResource::new(Maker::Rotation).await;
+    let unreadable = |operation: &str| (operation == "GetSecretValue").then_some(Fault::InternalError);
+    resource.embedded.secrets.plan(unreadable);
+    assert!(resource.make(Maker::Rotation).await.is_err());
+    let labels = resource.ports.vault_writer.labels(SecretName::SigningKeys).await.unwrap();
+    assert!(labels.bearer(Label::Current).is_none(), "nothing unread is current");
+    resource.mend();
+    resource.make(Maker::Rotation).await.unwrap();
+    resource.works("readable again").await;
+}
+
+/// What an earlier attempt wrote may arrive after everything else: it must not be what is current then.
+#[tokio::test(start_paused = true)]
+async fn what_arrives_late_displaces_nothing() {
+    for operation in ["PutSecretValue", "UpdateSecretVersionStage", "TransactWriteItems"] {
+        for maker in [Maker::Event, Maker::Rotation] {
+            let resource = NewResource::new(maker).await;
+            for client in [&resource.embedded.dynamodb, &resource.embedded.secrets] {
+                client.plan(move |called| (called == operation).then_some(Fault::Late));
+            }
+            assert!(resource.make(maker).await.is_err(), "{operation}");
+            resource.mend();
+            resource.make(Maker::Event).await.unwrap();
+            let before = resource.ports.pointers.pointer().await.unwrap();
+            resource.embedded.dynamodb.deliver_late().await;
+            resource.embedded.secrets.deliver_late().await;
+            resource.make(Maker::Event).await.unwrap();
+            assert_eq!(resource.ports.pointers.pointer().await.unwrap(), before, "{operation}, {maker:?}");
+            let labels = resource.ports.vault_writer.labels(SecretName::SigningKeys).await.unwrap();
+            assert!(labels.is_on(Label::Current, &before.unwrap().signing_keys), "{operation}, {maker:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_makers_at_once_agree() {
+    for makers in [[Maker::Event, Maker::Event], [Maker::Rotation, Maker::Event]] {
+        let resource = NewResource::new(makers[0]).await;
+        let (first, second) = tokio::join!(resource.make(makers[0]), resource.make(makers[1]));
+        assert!(first.is_ok() || second.is_ok(), "{first:?}, {second:?}");
+        resource.make(Maker::Event).await.unwrap();
+        resource.works(&format!("{makers:?}")).await;
+    }
+}

@@ -1,20 +1,24 @@
 //! The embedded DynamoDB and Secrets Manager as one endpoint on loopback, for `AWS_ENDPOINT_URL`: function
 //! binaries and resource servers that run as processes of their own meet them there, through their real SDK
-//! clients. Signatures are not judged: whoever reaches loopback may read and write this state.
+//! clients. A request must name the access key id that only the state directory's owner can read, and reach the
+//! endpoint under its own address; the signature itself is not judged.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use aws_smithy_runtime_api::client::http::{HttpConnector as _, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use identity::context::Random;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::dynamodb::EmbeddedDynamoDb;
@@ -28,11 +32,14 @@ const MAX_REQUEST: usize = 16 * 1024 * 1024;
 pub struct AwsEndpoint {
     dynamodb: SharedHttpConnector,
     secrets_manager: SharedHttpConnector,
+    access_key_id: Arc<str>,
 }
 
 /// The request is not one that a service here can answer.
 #[derive(Debug, thiserror::Error)]
 enum Unanswered {
+    #[error("the request does not name the access key id of this endpoint, or reached it under another name")]
+    Stranger,
     #[error("the request is for neither DynamoDB nor Secrets Manager")]
     OtherService,
     #[error("the request cannot be read")]
@@ -42,11 +49,26 @@ enum Unanswered {
 }
 
 impl AwsEndpoint {
-    /// An endpoint for these services.
+    /// An endpoint for these services, with an access key id of its own.
     #[must_use]
-    pub fn new(dynamodb: EmbeddedDynamoDb, secrets_manager: EmbeddedSecretsManager) -> Self {
-        let dynamodb = SharedHttpConnector::new(dynamodb);
-        Self { dynamodb, secrets_manager: SharedHttpConnector::new(secrets_manager) }
+    pub fn new(
+        dynamodb: EmbeddedDynamoDb,
+        secrets_manager: EmbeddedSecretsManager,
+        random: &dyn Random,
+    ) -> Self {
+        let mut bytes = [0; 16];
+        random.fill(&mut bytes);
+        Self {
+            dynamodb: SharedHttpConnector::new(dynamodb),
+            secrets_manager: SharedHttpConnector::new(secrets_manager),
+            access_key_id: format!("local{:032x}", u128::from_be_bytes(bytes)).into(),
+        }
+    }
+
+    /// What clients must use as access key id; their secret key may be anything.
+    #[must_use]
+    pub fn access_key_id(&self) -> &str {
+        &self.access_key_id
     }
 
     /// Listens on loopback; port 0 takes any free one.
@@ -89,6 +111,7 @@ impl AwsEndpoint {
 
     async fn pass_on(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Unanswered> {
         let (parts, body) = request.into_parts();
+        self.admit(&parts.headers)?;
         let service = self.of(&parts)?;
         let body = Limited::new(body, MAX_REQUEST).collect().await.map_err(|_| Unanswered::Unreadable)?;
         let request = Request::from_parts(parts, SdkBody::from(body.to_bytes()));
@@ -98,6 +121,16 @@ impl AwsEndpoint {
         let (parts, body) = answer.into_parts();
         let body = body.collect().await.map_err(|_| Unanswered::Silent)?;
         Ok(Response::from_parts(parts, Full::new(body.to_bytes())))
+    }
+
+    /// A page that a browser was led to this address by (DNS rebinding) has another `Host`, and no credential.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Unanswered> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let named = text(AUTHORIZATION).split_once("Credential=").and_then(|(_, rest)| rest.split_once('/'));
+        let is_known = named.is_some_and(|(id, _)| id == &*self.access_key_id);
+        let is_own =
+            text(HOST).split(':').next().is_some_and(|host| matches!(host, "127.0.0.1" | "localhost"));
+        if is_known && is_own { Ok(()) } else { Err(Unanswered::Stranger) }
     }
 
     /// The service that the operation named by `x-amz-target` is of.

@@ -26,8 +26,8 @@ fn env(platform: &Platform, aws_endpoint: &str) -> String {
     let values = [
         ("AWS_ENDPOINT_URL", aws_endpoint.to_owned()),
         ("AWS_REGION", embedded::REGION.to_owned()),
-        // The embedded services look at no signature, but the SDK makes one.
-        ("AWS_ACCESS_KEY_ID", "local".to_owned()),
+        ("AWS_ACCESS_KEY_ID", platform.aws_endpoint.access_key_id().to_owned()),
+        // No signature is looked at, but the SDK makes one.
         ("AWS_SECRET_ACCESS_KEY", "local".to_owned()),
         ("TABLE_NAME", embedded::TABLE.to_owned()),
         ("ACCESS_KEYS_SECRET", SecretName::AccessKeys.as_str().to_owned()),

@@ -145,7 +145,7 @@ impl Platform {
             tls: Arc::new(tls),
             data_dir,
             rotate_keys,
-            aws_endpoint: AwsEndpoint::new(database, secrets.clone()),
+            aws_endpoint: AwsEndpoint::new(database, secrets.clone(), system.as_ref()),
             secrets,
             endpoint,
             http_endpoint: format!("http://{}:{}/", options.names.public(), options.http_port),

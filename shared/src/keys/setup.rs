@@ -51,9 +51,10 @@ impl Rotator<'_> {
         Ok(())
     }
 
-    /// The current version of a secret, made if there is none. A version that is pending already, as at the
-    /// first step of a scheduled rotation, is the one that gets the first value: storing another
-    /// beside it would make the vault abandon that rotation.
+    /// The current version of a secret, made if there is none. A version that is announced already, as at the
+    /// first step of a scheduled rotation, is the one that gets the first value: making another current beside
+    /// it would have the vault abandon that rotation. A version becomes current only where none is, so that a
+    /// late delivery of this displaces nothing.
     async fn ensure(
         &self,
         secret: SecretName,
@@ -64,21 +65,23 @@ impl Rotator<'_> {
         if let Some(version) = labels.bearer(Label::Current) {
             return Ok(version.clone());
         }
-        let Some(version) = labels.bearer(Label::Pending).cloned() else {
-            let version = VersionId::random(self.random);
-            vault.store(secret, &version, &make().map_err(KeyError::from)?, Label::Current).await?;
-            let current = vault.labels(secret).await?;
-            return Ok(current.bearer(Label::Current).cloned().unwrap_or(version));
-        };
-        if matches!(vault.read(secret, &version).await, Err(VaultError::NoSuchVersion)) {
-            vault.store(secret, &version, &make().map_err(KeyError::from)?, Label::Pending).await?;
-        }
-        match vault.move_label(secret, Label::Current, None, Some(&version)).await? {
-            Moving::Moved => Ok(version),
-            Moving::Stale => {
-                let current = vault.labels(secret).await?.bearer(Label::Current).cloned();
-                current.ok_or(RotationError::Conflict)
+        let announced = labels.bearer(Label::Pending);
+        let version = announced.cloned().unwrap_or_else(|| VersionId::random(self.random));
+        match vault.read(secret, &version).await {
+            Ok(_) => {}
+            Err(VaultError::NoSuchVersion) => {
+                vault.store(secret, &version, &make().map_err(KeyError::from)?, Label::Pending).await?;
             }
+            Err(error) => return Err(error.into()),
         }
+        if vault.move_label(secret, Label::Current, None, Some(&version)).await? == Moving::Stale {
+            let current = vault.labels(secret).await?.bearer(Label::Current).cloned();
+            return current.ok_or(RotationError::Conflict);
+        }
+        if announced.is_none() {
+            // An announced one keeps the label: whoever announced it takes it off.
+            vault.move_label(secret, Label::Pending, Some(&version), None).await?;
+        }
+        Ok(version)
     }
 }
