@@ -14,6 +14,7 @@ import pytest
 from azure.communication.identity import CommunicationIdentityClient
 from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundError
 from environment import Token
+from life import live
 from raw_http import RawClient
 
 import deployment
@@ -99,6 +100,10 @@ def test_setting_up_again_changes_nothing(service):
         service.rotate({"setUp": True})
     assert [service.labels(secret) for secret in secrets] == before
     assert service.introspect(token)["active"] is True
+
+
+def test_a_user_lives_as_on_one_machine(service):
+    live(service.connection_string())
 
 
 def test_a_token_lives_until_it_is_revoked(service):
