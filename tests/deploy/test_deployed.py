@@ -17,8 +17,8 @@ from environment import Token
 from raw_http import RawClient
 
 import deployment
+import openapi
 import template as sam
-from test_template import ROUTES
 
 BINARIES = pathlib.Path(os.environ.get("DEPLOY_BINARIES", sam.ROOT / "target" / "debug"))
 SETS_UP_WITHIN = 120
@@ -194,7 +194,7 @@ def test_another_api_lets_in_whom_the_authorizer_lets_in(service):
 
 def test_no_log_holds_a_key_or_a_token(service):
     _, token = issue(service)
-    functions = {row["function"] for row in json.loads(ROUTES.read_text(encoding="utf-8"))}
+    functions = {operation.function for operation in openapi.operations()}
     logged = "\n".join(line for name in functions | {"authorizer", "rotate-keys"} for line in service.stack.log(name))
     assert "create_identity" in logged
     keys = service.access_keys()

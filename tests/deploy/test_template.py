@@ -1,16 +1,14 @@
 """The template as it is: lint, rules, permissions, routes, parameters."""
 
-import json
 import re
 
 import pytest
 
 import lint
+import openapi
 import permissions
 import rules
 import template as sam
-
-ROUTES = sam.ROOT / "docs" / "routes.json"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +28,7 @@ def test_what_is_granted_is_what_is_documented(template):
     assert permissions.granted(template) == permissions.documented()
 
 
-def test_the_routes_are_those_of_the_route_table(template):
+def test_the_routes_are_those_of_the_document(template):
     assert routes(template) == documented_routes()
 
 
@@ -47,8 +45,7 @@ def routes(template):
 
 
 def documented_routes():
-    rows = json.loads(ROUTES.read_text(encoding="utf-8"))
-    return {(row["method"], row["path"], row["function"]) for row in rows}
+    return {(operation.method, operation.path, operation.function) for operation in openapi.operations()}
 
 
 GUID = "5e0d8f7c-0b0a-4c8e-9a54-6a4f3d1c2b10"
