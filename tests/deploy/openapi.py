@@ -6,6 +6,8 @@ import json
 from template import ROOT
 
 DOCUMENT = ROOT / "docs" / "openapi.json"
+# The functions that serve no operation.
+OTHER_FUNCTIONS = {"authorizer", "rotate-keys"}
 
 Operation = collections.namedtuple("Operation", "method path function name")
 
@@ -18,3 +20,8 @@ def operations():
         for path, methods in paths.items()
         for method, described in methods.items()
     ]
+
+
+def functions():
+    """The functions that serve them."""
+    return {operation.function for operation in operations()}
