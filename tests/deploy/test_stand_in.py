@@ -7,15 +7,9 @@ import time
 import pytest
 from raw_http import RawClient
 
-import deployment
 import openapi
 
 FIRES_WITHIN = 100
-
-
-@pytest.fixture(scope="module")
-def stack(deploy):
-    return deploy(deployment.echo)
 
 
 @pytest.fixture(scope="module")
