@@ -254,15 +254,26 @@ JUNK = [
 ]
 
 
-def variants(sample):
+def words(node):
+    """Every text that a schema names as a value, references followed."""
+    if isinstance(node, list):
+        return set().union(*map(words, node))
+    if not isinstance(node, dict):
+        return set()
+    if "$ref" in node:
+        return words(component(node))
+    return words(list(node.values())) | {word for word in node.get("enum", []) if isinstance(word, str)}
+
+
+def variants(sample, junk):
     """A sample with one member changed, at any depth; and what has its members and is no object."""
     yield from (sample | {"unknown member": 1}, list(sample.values()))
     for name, value in sample.items():
         yield {other: kept for other, kept in sample.items() if other != name}
-        for junk in [*JUNK, value.upper() if isinstance(value, str) else value]:
-            yield sample | {name: junk}
+        for other in [*junk, value.upper() if isinstance(value, str) else value]:
+            yield sample | {name: other}
         if isinstance(value, dict):
-            yield from (sample | {name: changed} for changed in variants(value))
+            yield from (sample | {name: changed} for changed in variants(value, junk))
 
 
 FORMS = (b"", b"token", b"token=", b"token=x", b"other=x", b"token=x&other=x", b"token=x&token=x", b"Token=x")
@@ -272,7 +283,9 @@ TEXTS = (b"", b" \n", b"{", b"{}{}", b"{'a':1}", b"\xff", b'{"a":"\xff"}')
 def bodies(operation, sample):
     if "form" in operation.content_type:
         return FORMS
-    return [*TEXTS, *(json.dumps(one).encode() for one in (*variants(sample), *JUNK))]
+    named = sorted(words(operation.described["requestBody"]["content"]))
+    junk = [*JUNK, *named, *([word] for word in named)]
+    return [*TEXTS, *(json.dumps(one).encode() for one in (*variants(sample, junk), *junk))]
 
 
 TAKING = {name: operation for name, operation in OPERATIONS.items() if operation.content_type}
