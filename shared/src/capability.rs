@@ -180,6 +180,14 @@ mod tests {
     }
 
     #[test]
+    fn the_names_are_those_of_the_openapi_document() {
+        let document: serde_json::Value =
+            serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
+        let names: Vec<_> = Capability::all().map(Capability::as_str).collect();
+        assert_eq!(document["components"]["schemas"]["Capability"]["enum"], serde_json::json!(names));
+    }
+
+    #[test]
     fn names_are_closed_and_their_own() {
         let mut names: Vec<_> = Capability::all().map(Capability::as_str).collect();
         for name in &names {

@@ -337,6 +337,10 @@ pub fn find(method: &Method, target: &Target) -> Result<Matched, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn operation(method: &Method, target: &str) -> Option<(Operation, String)> {
@@ -383,19 +387,45 @@ mod tests {
         assert!(matches!(refused, Some(Error::MethodNotAllowed(allowed)) if allowed == "DELETE"));
     }
 
-    /// Read by whoever cannot read this file: the template's tests, and people.
+    /// The document is read by whoever cannot read this file: tools, the template's tests, and people.
     #[test]
-    fn the_listing_is_the_table() {
-        let listed: serde_json::Value = serde_json::from_str(include_str!("../../docs/routes.json")).unwrap();
-        let rows = ROUTES.iter().map(|route| {
-            serde_json::json!({
-                "method": route.method.as_str(),
-                "path": format!("/{}", route.path.join("/")),
+    fn the_document_is_the_table() {
+        let document: Value = serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let mut documented = BTreeMap::new();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let parameters = operation["parameters"].as_array().unwrap().iter().map(|parameter| {
+                    let place = parameter["$ref"].as_str().unwrap().trim_start_matches('#');
+                    document.pointer(place).unwrap()
+                });
+                let versions = parameters.filter(|parameter| parameter["name"] == "api-version");
+                let row = json!({
+                    "function": operation["x-function"],
+                    "operation": operation["operationId"],
+                    "security": operation["security"],
+                    "versions": operation["x-api-versions"],
+                    "version parameters": versions.map(|one| &one["schema"]["enum"]).collect::<Vec<_>>(),
+                });
+                documented.insert(format!("{} {path}", method.to_uppercase()), row);
+            }
+        }
+        let table = ROUTES.iter().map(|route| {
+            let versions: Vec<_> = route.versions.iter().map(|version| version.as_str()).collect();
+            let row = json!({
                 "function": route.function.as_str(),
                 "operation": route.operation.as_str(),
-            })
+                "security": match route.callers {
+                    Callers::Anyone => json!([]),
+                    Callers::EntraUser(_) => json!([{ "entraUser": [] }]),
+                    Callers::Service => json!([{ "accessKey": [] }, { "entraPrincipal": [] }]),
+                },
+                "version parameters": if versions.is_empty() { json!([]) } else { json!([versions]) },
+                "versions": versions,
+            });
+            (format!("{} /{}", route.method, route.path.join("/")), row)
         });
-        assert_eq!(listed, rows.collect::<serde_json::Value>(), "docs/routes.json must list the table");
+        assert_eq!(documented, table.collect(), "docs/openapi.json must describe the table");
     }
 
     /// So that `cargo lambda watch` finds the functions as a gateway does.

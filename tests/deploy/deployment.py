@@ -14,7 +14,6 @@ STACK = "identity"
 # The stand-in has no rotation schedules: the four steps are driven by hand instead.
 LEFT_OUT = {"AWS::SecretsManager::RotationSchedule"}
 DEPLOYS_WITHIN = 120
-CHAT_API = pathlib.Path(__file__).with_name("chat_api.yaml")
 
 
 class Deployment:
@@ -61,19 +60,19 @@ def deploy(stand_in, code, parameters, front):
     return Deployment(stand_in, made, front)
 
 
-def deploy_chat_api(stack):
-    """A resource server's API beside the stack, whose authorizer is the stack's. What its answer's status is to
-    (method, path, token)."""
+def deploy_api(stack, name, template, **parameters):
+    """A resource server's API beside the stack. What it answers, status and body, to (method, path, token)."""
     stand_in = stack.stand_in
     stand_in.client("s3").put_object(Bucket=sam.CODE_BUCKET, Key="chat.zip", Body=zipped(echo("chat")))
-    made = create_stack(stand_in, "chat", CHAT_API.read_text(encoding="utf-8"), {"CodeBucket": sam.CODE_BUCKET})
+    made = create_stack(stand_in, name, json.dumps(template), {"CodeBucket": sam.CODE_BUCKET, **parameters})
 
     def call(method, path, token):
         connection = http.client.HTTPConnection("127.0.0.1", stand_in.port, timeout=30)
         host = f"{made['ApiId']}.execute-api.localhost:{stand_in.port}"
         with contextlib.closing(connection):
             connection.request(method, path, headers={"Host": host, "Authorization": f"Bearer {token}"})
-            return connection.getresponse().status
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read() or b"null")
 
     return call
 

@@ -1,6 +1,7 @@
 """HTTPS in front of the stand-in, which speaks HTTP: the SDKs insist on TLS, and send a key over nothing else.
 
 Bytes are passed on as they come, so the functions see the request that the client has sent, its `Host` among it.
+The front is also a proxy that leads to nowhere but itself: for who knows the host name only.
 """
 
 import contextlib
@@ -34,6 +35,7 @@ def serving(host, upstream_port, folder):
 
     class Connection(socketserver.BaseRequestHandler):
         def handle(self):
+            meet(self.request)
             with contextlib.suppress(OSError), context.wrap_socket(self.request, server_side=True) as client:
                 with socket.create_connection(("127.0.0.1", upstream_port)) as upstream:
                     pass_on(client, upstream)
@@ -46,6 +48,14 @@ def serving(host, upstream_port, folder):
 
 class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
+
+
+def meet(client):
+    """Opens the tunnel, if one is asked for before TLS begins."""
+    if client.recv(7, socket.MSG_PEEK) == b"CONNECT":
+        while not client.recv(65536).endswith(b"\r\n\r\n"):
+            pass
+        client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
 
 
 def pass_on(client, upstream):

@@ -33,7 +33,7 @@ def documented():
 def granted(template):
     """The same from the roles."""
     functions = {
-        target(function["Role"]): function["FunctionName"]["Fn::Sub"].removeprefix("${AWS::StackName}-")
+        target(function["Role"]): name_of(function)
         for _, function, _ in resources(template, "AWS::Lambda::Function")
     }
     return {
@@ -44,6 +44,11 @@ def granted(template):
         for resource in listed(statement["Resource"])
         for item in items(name, resource, statement.get("Condition"))
     }
+
+
+def name_of(function):
+    """A function's name within the stack."""
+    return function["FunctionName"]["Fn::Sub"].removeprefix("${AWS::StackName}-")
 
 
 def items(role, resource, condition):

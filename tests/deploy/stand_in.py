@@ -33,13 +33,16 @@ class StandIn:
 
 
 @contextlib.contextmanager
-def running():
-    """The stand-in, until the block ends."""
-    port = free_port()
+def running(port, front):
+    """The stand-in, until the block ends. HTTPS it speaks with the front only."""
     folder = tempfile.mkdtemp(prefix="stand-in-")
     with open(os.path.join(folder, "log"), "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ministack"], env=environment(port, folder), cwd=folder, stdout=log, stderr=log
+            [sys.executable, "-m", "ministack"],
+            env=environment(port, folder, front),
+            cwd=folder,
+            stdout=log,
+            stderr=log,
         )
         try:
             stand_in = StandIn(port)
@@ -51,7 +54,7 @@ def running():
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def environment(port, folder):
+def environment(port, folder, front):
     return {
         "PATH": os.environ["PATH"],
         "HOME": folder,
@@ -64,6 +67,9 @@ def environment(port, folder):
         # The functions are told this address, and so never look for AWS itself.
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_DEFAULT_REGION": REGION,
+        # It finds issuers by their names, and trusts them, as API Gateway does.
+        "https_proxy": f"http://127.0.0.1:{front.port}",
+        "SSL_CERT_FILE": str(front.certificate_file),
     }
 
 

@@ -10,6 +10,7 @@ from samtranslator.translator.transform import transform as sam_transform
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "infra" / "template.yaml"
+CHAT_API = pathlib.Path(__file__).with_name("chat_api.yaml")
 
 PARAMETERS = {"ResourceId": "5e0d8f7c-0b0a-4c8e-9a54-6a4f3d1c2b10"}
 
@@ -24,8 +25,18 @@ class NoManagedPolicies:
 
 
 def source():
-    """The template as it is written, with its short-form functions read out."""
-    template, faults = decode_str(SOURCE.read_text(encoding="utf-8"))
+    """The template as it is written."""
+    return parsed(SOURCE.read_text(encoding="utf-8"))
+
+
+def chat_api():
+    """A resource server's API, behind the stack's authorizer."""
+    return parsed(CHAT_API.read_text(encoding="utf-8"))
+
+
+def parsed(text):
+    """A template, or a part of one, with its short-form functions read out."""
+    template, faults = decode_str(text)
     assert not faults, faults
     return plain(template)
 

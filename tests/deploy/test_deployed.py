@@ -1,13 +1,5 @@
-"""The template deployed to the stand-in with the real functions, and what clients, operators and other APIs do with it.
+"""The deployed service with the real functions, and what clients, operators and other APIs do with it."""
 
-The binaries are those in the folder DEPLOY_BINARIES, by default target/debug: `cargo build --package functions`.
-"""
-
-import json
-import os
-import pathlib
-import time
-import urllib.parse
 import uuid
 
 import pytest
@@ -15,87 +7,16 @@ from azure.communication.identity import CommunicationIdentityClient
 from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundError
 from environment import Token
 from life import live
-from raw_http import RawClient
 
 import deployment
+import openapi
 import template as sam
-from test_template import ROUTES
-
-BINARIES = pathlib.Path(os.environ.get("DEPLOY_BINARIES", sam.ROOT / "target" / "debug"))
-SETS_UP_WITHIN = 120
-FORM = "application/x-www-form-urlencoded"
-
-
-def binary(name):
-    path = BINARIES / name
-    if not path.is_file():
-        pytest.fail(f"{path} is missing: run `cargo build --package functions`, or name the folder in DEPLOY_BINARIES")
-    return path.read_bytes()
-
-
-class Service:
-    """What an operator knows of the deployed service."""
-
-    def __init__(self, stack):
-        self.stack = stack
-        self.secrets = stack.stand_in.client("secretsmanager")
-        self.access_keys_secret = stack.outputs["AccessKeysSecret"]
-        self.signing_keys_secret = stack.outputs["SigningKeysSecret"]
-
-    def access_keys(self):
-        answer = self.secrets.get_secret_value(SecretId=self.access_keys_secret, VersionStage="IN_FORCE")
-        return json.loads(answer["SecretString"])
-
-    def labels(self, secret):
-        """Which version bears which label."""
-        versions = self.secrets.describe_secret(SecretId=secret)["VersionIdsToStages"]
-        return {label: version for version, labels in versions.items() for label in labels}
-
-    def connection_string(self, slot="primary"):
-        return f"endpoint=https://{self.stack.front.authority}/;accesskey={self.access_keys()[slot]}"
-
-    def client(self, slot="primary"):
-        return CommunicationIdentityClient.from_connection_string(self.connection_string(slot))
-
-    def raw(self):
-        front = self.stack.front
-        return RawClient(front.host, front.port, self.access_keys()["primary"])
-
-    def introspect(self, token):
-        body = urllib.parse.urlencode({"token": token}).encode()
-        reply = self.raw().call("POST", "/introspect", body, content_type=FORM)
-        assert reply.status == 200, reply.body
-        return reply.json
-
-    def rotate(self, event):
-        return self.stack.invoke("rotate-keys", event)
-
-
-@pytest.fixture(scope="module")
-def stack(deploy):
-    return deploy(binary)
-
-
-@pytest.fixture(scope="module")
-def service(stack):
-    """The service, when the schedule has made its first keys. Nobody else asks for them."""
-    service = Service(stack)
-    deadline = time.monotonic() + SETS_UP_WITHIN
-    while "IN_FORCE" not in service.labels(service.access_keys_secret):
-        assert time.monotonic() < deadline, stack.log("rotate-keys")
-        time.sleep(1)
-    return service
-
-
-def issue(service, slot="primary", scopes=("chat",)):
-    user, token = service.client(slot).create_user_and_token(list(scopes))
-    return user, token.token
 
 
 def test_setting_up_again_changes_nothing(service):
     secrets = (service.access_keys_secret, service.signing_keys_secret)
     before = [service.labels(secret) for secret in secrets]
-    _, token = issue(service)
+    _, token = service.issue()
     for _ in range(2):
         service.rotate({"setUp": True})
     assert [service.labels(secret) for secret in secrets] == before
@@ -108,7 +29,7 @@ def test_a_user_lives_as_on_one_machine(service):
 
 def test_a_token_lives_until_it_is_revoked(service):
     client = service.client()
-    user, old = issue(service)
+    user, old = service.issue()
     told = service.introspect(old)
     assert told["active"] is True and told["sub"] == Token(old).claims["sub"]
     client.revoke_tokens(user)
@@ -128,7 +49,7 @@ def test_a_request_with_another_key_is_refused(service):
 
 
 def test_the_keys_are_published_under_the_issuer(service):
-    _, text = issue(service)
+    _, text = service.issue()
     token = Token(text)
     key_set = service.raw().call("GET", "/.well-known/jwks.json").json
     discovery = service.raw().call("GET", "/.well-known/openid-configuration").json
@@ -138,7 +59,7 @@ def test_the_keys_are_published_under_the_issuer(service):
 
 
 def test_a_scheduled_rotation_ends_every_token(service):
-    user, old = issue(service)
+    user, old = service.issue()
     version = scheduled_rotation(service, ("createSecret", "createSecret", "setSecret", "testSecret", "finishSecret"))
     assert service.introspect(old) == {"active": False}
     fresh = service.client().get_token(user, ["chat"]).token
@@ -168,15 +89,15 @@ def step(service, name, version):
 
 
 def test_a_regenerated_key_ends_what_came_through_it(service):
-    _, through_primary = issue(service, "primary")
-    _, through_secondary = issue(service, "secondary")
+    _, through_primary = service.issue("primary")
+    _, through_secondary = service.issue("secondary")
     refused = service.client("secondary")
     service.rotate({"regenerate": "secondary"})
     assert service.introspect(through_primary)["active"] is True
     assert service.introspect(through_secondary) == {"active": False}
     with pytest.raises(ClientAuthenticationError):
         refused.create_user()
-    _, fresh = issue(service, "secondary")
+    _, fresh = service.issue("secondary")
     assert service.introspect(fresh)["active"] is True
 
 
@@ -187,20 +108,24 @@ def test_what_is_no_event_is_refused(service):
 
 
 def test_another_api_lets_in_whom_the_authorizer_lets_in(service):
-    user, token = issue(service)
-    chat = deployment.deploy_chat_api(service.stack)
-    assert chat("GET", "/chat/threads", token) == 200
-    assert chat("GET", "/chat/threads", token[:-4] + "AAAA") == 403
-    _, voice = issue(service, scopes=("voip",))
-    assert chat("GET", "/chat/threads", voice) == 403
+    user, token = service.issue()
+    call = deployment.deploy_api(service.stack, "chat", sam.chat_api())
+
+    def status(token):
+        return call("GET", "/chat/threads", token)[0]
+
+    assert status(token) == 200
+    assert status(token[:-4] + "AAAA") == 403
+    _, voice = service.issue(scopes=("voip",))
+    assert status(voice) == 403
     service.client().revoke_tokens(user)
-    assert chat("GET", "/chat/threads", token) == 403
+    assert status(token) == 403
 
 
 def test_no_log_holds_a_key_or_a_token(service):
-    _, token = issue(service)
-    functions = {row["function"] for row in json.loads(ROUTES.read_text(encoding="utf-8"))}
-    logged = "\n".join(line for name in functions | {"authorizer", "rotate-keys"} for line in service.stack.log(name))
+    _, token = service.issue()
+    functions = openapi.functions() | openapi.OTHER_FUNCTIONS
+    logged = "\n".join(line for name in functions for line in service.stack.log(name))
     assert "create_identity" in logged
     keys = service.access_keys()
     for secret in (keys["primary"], keys["secondary"], token, token.split(".")[2], "PRIVATE KEY"):

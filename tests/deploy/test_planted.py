@@ -8,7 +8,7 @@ import lint
 import permissions
 import rules
 import template as sam
-from test_template import documented_routes, routes
+from test_template import documented_routes, functions, routes
 
 SOURCE = sam.source()
 FUNCTION = "Resources/UserFunction/Properties"
@@ -97,6 +97,7 @@ PLANTED = {
     "a key item that `token` may write": ("permissions", STATEMENTS.format("Token") + "/0/Action", "dynamodb:PutItem"),
     "every item": ("permissions", STATEMENTS.format("Token") + "/0/Condition", None),
     "a permission less": ("permissions", STATEMENTS.format("Revoke") + "/1", None),
+    "another's binary": ("functions", "Resources/UserFunction/Properties/CodeUri", "../target/lambda/token/"),
     "a route less": ("routes", "Resources/DeleteIdentityRoute", None),
     "a route to another function": (
         "routes",
@@ -133,6 +134,8 @@ def findings(template, finder):
     if finder == "permissions":
         difference = permissions.granted(template) ^ permissions.documented()
         return [f"permissions: {grant}" for grant in sorted(difference)]
+    if finder == "functions":
+        return [f"functions: {name} runs {code}" for name, code in functions(template) if code != f"{name}.zip"]
     if finder == "routes":
         return [f"routes: {route}" for route in sorted(routes(template) ^ documented_routes())]
     return rules.faults(template)

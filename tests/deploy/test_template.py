@@ -1,16 +1,16 @@
-"""The template as it is: lint, rules, permissions, routes, parameters."""
+"""The template as it is: lint, rules, permissions, routes, functions, parameters."""
 
-import json
 import re
 
 import pytest
 
 import lint
+import openapi
 import permissions
 import rules
 import template as sam
 
-ROUTES = sam.ROOT / "docs" / "routes.json"
+README = sam.ROOT / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_what_is_granted_is_what_is_documented(template):
     assert permissions.granted(template) == permissions.documented()
 
 
-def test_the_routes_are_those_of_the_route_table(template):
+def test_the_routes_are_those_of_the_document(template):
     assert routes(template) == documented_routes()
 
 
@@ -40,15 +40,37 @@ def routes(template):
     found = set()
     for _, route, _ in rules.resources(template, "AWS::ApiGatewayV2::Route"):
         integration = resources[rules.integration_of(route)]["Properties"]
-        function = resources[rules.target(integration["IntegrationUri"])]["Properties"]["FunctionName"]["Fn::Sub"]
+        function = resources[rules.target(integration["IntegrationUri"])]["Properties"]
         method, _, path = route["RouteKey"].partition(" ")
-        found.add((method, path, function.removeprefix("${AWS::StackName}-")))
+        found.add((method, path, permissions.name_of(function)))
     return found
 
 
 def documented_routes():
-    rows = json.loads(ROUTES.read_text(encoding="utf-8"))
-    return {(row["method"], row["path"], row["function"]) for row in rows}
+    return {(operation.method, operation.path, operation.function) for operation in openapi.operations()}
+
+
+def test_every_function_is_built_and_deployed_under_its_name(template):
+    built = {path.stem for path in (sam.ROOT / "functions" / "src" / "bin").iterdir()}
+    assert built == openapi.functions() | openapi.OTHER_FUNCTIONS
+    assert functions(template) == {(name, f"{name}.zip") for name in built}
+
+
+def functions(template):
+    """(name, code) of every function."""
+    return {
+        (permissions.name_of(function), function["Code"]["S3Key"])
+        for _, function, _ in rules.resources(template, "AWS::Lambda::Function")
+    }
+
+
+def test_every_function_is_documented():
+    named = {name for name, _, _ in permissions.documented()}
+    assert named == openapi.functions() | openapi.OTHER_FUNCTIONS | {"ensure-keys"}
+    text = README.read_text(encoding="utf-8")
+    rows = set(re.findall(r"^\|[^|]+\| `([A-Z]+) (\S+)` \| `(\S+)` \|", text, re.MULTILINE))
+    assert rows <= documented_routes()
+    assert {function for _, _, function in rows} == openapi.functions()
 
 
 GUID = "5e0d8f7c-0b0a-4c8e-9a54-6a4f3d1c2b10"
