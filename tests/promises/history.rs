@@ -182,6 +182,7 @@ async fn run(seed: u64) -> History {
 async fn concurrent_histories_keep_both_promises() {
     let (mut operations, mut dead, mut alive) = (0, 0, 0);
     for seed in 0..10 {
+        println!("seed {seed}");
         let history = run(seed).await;
         history.check(seed);
         operations += history.issued.len() + history.killed.len() + history.seen.len();
