@@ -230,7 +230,7 @@ fn adapters(reader: &mut Reader<'_>, secrets: &[SecretName]) -> Option<Adapters>
 }
 
 fn config(region: String, endpoint: Option<String>) -> SdkConfig {
-    let http = aws::https_client(endpoint.as_deref());
+    let http = aws::http_client(endpoint.as_deref());
     let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
     aws::sdk_config(http, region, credentials, endpoint)
 }

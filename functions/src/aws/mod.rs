@@ -51,13 +51,13 @@ impl AwsFault {
 /// system's hundred and fifty saves most of what making a client costs.
 const AMAZON_ROOTS: &[u8] = include_bytes!("amazon_roots.pem");
 
-/// One HTTPS client for all SDK clients. It trusts Amazon's authorities alone; the system's where a deployment
-/// names an endpoint of its own.
+/// One HTTP client for all SDK clients. Over TLS it trusts Amazon's authorities alone, or the system's where a
+/// deployment names an endpoint of its own.
 #[must_use]
-pub fn https_client(endpoint: Option<&str>) -> SharedHttpClient {
+pub fn http_client(endpoint: Option<&str>) -> SharedHttpClient {
     let roots = match endpoint {
-        None => TrustStore::empty().with_pem_certificate(AMAZON_ROOTS),
-        Some(_) => TrustStore::default(),
+        Some(url) if url.starts_with("https://") => TrustStore::default(),
+        _ => TrustStore::empty().with_pem_certificate(AMAZON_ROOTS),
     };
     // A TLS context has no way to be wrong yet; the default one would be it as well.
     let context = TlsContext::builder().with_trust_store(roots).build().unwrap_or_default();
