@@ -28,10 +28,12 @@ impl Audit for Console {
 
 impl Console {
     fn write<E: Serialize>(&self, event: &E, readable: impl Fn(&E) -> String) {
-        let line =
+        let mut line =
             if self.readable { readable(event) } else { serde_json::to_string(event).unwrap_or_default() };
-        // A log that cannot be written must not fail what it speaks of.
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
+        line.push('\n');
+        // One write, for standard error keeps nothing back. A log that cannot be written must not fail what it
+        // speaks of.
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
 }
 

@@ -101,10 +101,11 @@ impl SignedRequest {
                 context.update(head.as_bytes());
                 (slot, context)
             });
-            for host in &self.hosts {
+            for (host, ending) in self.ended_hosts() {
                 let matching = begun.each_ref().map(|(slot, context)| {
                     let mut context = context.clone();
                     context.update(host.as_bytes());
+                    context.update(ending.as_bytes());
                     context.update(self.tail.as_bytes());
                     let equal =
                         constant_time::verify_slices_are_equal(context.sign().as_ref(), &self.signature);
@@ -116,6 +117,11 @@ impl SignedRequest {
             }
         }
         Err(Denial::Signature)
+    }
+
+    /// The hosts as they may end, first all as they are.
+    fn ended_hosts(&self) -> impl Iterator<Item = (&String, &str)> {
+        host::ENDINGS.into_iter().flat_map(|ending| self.hosts.iter().map(move |host| (host, ending)))
     }
 }
 

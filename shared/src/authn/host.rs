@@ -10,12 +10,18 @@ use crate::settings::Hosts;
 pub struct Authority {
     name: String,
     port: Option<u16>,
+    /// The host and, if not implied, the port, as the SDKs write it: plain; without the port (Java);
+    /// with the port twice (JavaScript before communication-common 2.4.2). Every request is compared with them.
+    spellings: [String; 3],
 }
 
 /// The text is no `host` or `host:port`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("neither host nor host:port")]
 pub struct MalformedAuthority;
+
+/// What may follow a host that was signed: the Python SDK signs the slash that its endpoint ends with.
+pub const ENDINGS: [&str; 2] = ["", "/"];
 
 /// The port SDKs spell out when a connection string does, although the scheme implies it.
 const HTTPS_PORT: u16 = 443;
@@ -26,21 +32,19 @@ impl Authority {
     /// # Errors
     /// [`MalformedAuthority`] when the name is none.
     pub fn new(name: &str, port: u16) -> Result<Self, MalformedAuthority> {
-        Ok(Self { name: parse_name(name)?, port: Some(port) })
+        Self::of(name, Some(port))
     }
 
-    /// The host and, if not implied, the port, as the SDKs write it: plain; without the port (Java);
-    /// with the port twice (JavaScript before communication-common 2.4.2).
-    fn spellings(&self) -> [String; 3] {
-        let Self { name, .. } = self;
-        let port = self.port.unwrap_or(HTTPS_PORT);
-        let with_port = format!("{name}:{port}");
-        let doubled = format!("{name}:{port}:{port}");
-        if self.port.is_some() {
-            [with_port, name.clone(), doubled]
-        } else {
-            [name.clone(), with_port, doubled]
-        }
+    fn of(name: &str, port: Option<u16>) -> Result<Self, MalformedAuthority> {
+        let name = parse_name(name)?;
+        let number = port.unwrap_or(HTTPS_PORT);
+        let with_port = format!("{name}:{number}");
+        let doubled = format!("{name}:{number}:{number}");
+        let spellings = match port {
+            Some(_) => [with_port, name.clone(), doubled],
+            None => [name.clone(), with_port, doubled],
+        };
+        Ok(Self { name, port, spellings })
     }
 }
 
@@ -63,7 +67,7 @@ impl FromStr for Authority {
                 let port = port.parse().ok().filter(|_| digits).ok_or(MalformedAuthority)?;
                 Self::new(name, port)
             }
-            _ => Ok(Self { name: parse_name(text)?, port: None }),
+            _ => Self::of(text, None),
         }
     }
 }
@@ -80,25 +84,19 @@ fn parse_name(text: &str) -> Result<String, MalformedAuthority> {
 
 /// The hosts a signature may have been computed over, given the `Host` a request arrived with: every
 /// spelling of the accepted hosts that `Host` is itself a spelling of, and of the public host (a proxy
-/// in front may have rewritten `Host`). Each also with the trailing slash that the Python SDK signs when
-/// its endpoint has one. Empty when `Host` is not an accepted host. Every candidate still needs the key.
+/// in front may have rewritten `Host`). Each may have one of [`ENDINGS`]. Empty when `Host` is not an accepted host. Every candidate still needs
+/// the key.
 #[must_use]
 pub fn candidates(hosts: &Hosts, received: &str) -> Vec<String> {
-    let received = received.to_ascii_lowercase();
-    let matches = |host: &&Authority| host.spellings().contains(&received);
-    let mut named: Vec<&Authority> = hosts.iter().filter(matches).collect();
-    if named.is_empty() {
+    let is_meant = |host: &Authority| host.spellings.iter().any(|one| one.eq_ignore_ascii_case(received));
+    let named = || hosts.iter().filter(|host| is_meant(host));
+    if named().next().is_none() {
         return Vec::new();
     }
-    if !named.contains(&hosts.public()) {
-        named.push(hosts.public());
-    }
-    let plain: Vec<String> = named.iter().flat_map(|host| host.spellings()).collect();
-    let slashed: Vec<String> = plain.iter().map(|host| format!("{host}/")).collect();
-    let mut spellings: Vec<String> = Vec::with_capacity(plain.len() * 2);
-    for spelling in plain.into_iter().chain(slashed) {
-        if !spellings.contains(&spelling) {
-            spellings.push(spelling);
+    let mut spellings: Vec<String> = Vec::with_capacity(6);
+    for spelling in named().chain([hosts.public()]).flat_map(|host| &host.spellings) {
+        if !spellings.contains(spelling) {
+            spellings.push(spelling.clone());
         }
     }
     spellings
@@ -129,7 +127,7 @@ mod tests {
         let hosts = hosts("localhost:8443,127.0.0.1:8443");
         for received in ["localhost:8443", "localhost", "localhost:8443:8443", "LocalHost:8443"] {
             let candidates = candidates(&hosts, received);
-            for spelling in ["localhost:8443", "localhost", "localhost:8443:8443", "localhost:8443/"] {
+            for spelling in ["localhost:8443", "localhost", "localhost:8443:8443"] {
                 assert!(candidates.contains(&spelling.to_owned()), "{spelling} for {received}");
             }
             assert!(!candidates.iter().any(|host| host.starts_with("127")), "{received}");
