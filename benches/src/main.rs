@@ -1,12 +1,21 @@
 //! Measures what the service costs. Every figure stands beside a floor, measured in the same run.
 #![expect(clippy::disallowed_methods, reason = "time and chance are what is measured here")]
 
+mod generator;
 mod hot;
+mod load;
 mod measure;
+mod programs;
 mod raw;
 mod report;
+mod scenario;
+mod soak;
 
 use clap::{Parser, Subcommand};
+
+use crate::report::Section;
+
+const MILLION: usize = 1_000_000;
 
 #[derive(Parser)]
 struct Arguments {
@@ -21,12 +30,45 @@ struct Arguments {
 enum What {
     /// The hot paths of the core beside the bare cryptography.
     Core,
+    /// The local server under load beside an echo server.
+    Load,
+    /// The local server's memory over many requests.
+    Soak {
+        #[arg(long, default_value_t = MILLION)]
+        requests: usize,
+    },
+    /// All of these.
+    All,
 }
 
 fn main() {
     let Arguments { what, write } = Arguments::parse();
+    build(&what);
     measure::take_own_core();
+    for section in sections(&what) {
+        section().publish(write);
+    }
+}
+
+fn build(what: &What) {
+    if !matches!(what, What::Core) {
+        load::build_programs();
+    }
+}
+
+type Measurement = Box<dyn FnOnce() -> Section>;
+
+fn sections(what: &What) -> Vec<Measurement> {
     match what {
-        What::Core => hot::run().publish(write),
+        What::Core => vec![Box::new(hot::run)],
+        What::Load => vec![Box::new(load::run)],
+        What::Soak { requests } => {
+            let requests = *requests;
+            vec![Box::new(move || soak::run(requests))]
+        }
+        What::All => {
+            let each = [What::Core, What::Load, What::Soak { requests: MILLION }];
+            each.iter().flat_map(sections).collect()
+        }
     }
 }
