@@ -1,6 +1,7 @@
 //! Measures what the service costs. Every figure stands beside a floor, measured in the same run.
 #![expect(clippy::disallowed_methods, reason = "time and chance are what is measured here")]
 
+mod cold;
 mod generator;
 mod hot;
 mod load;
@@ -10,6 +11,7 @@ mod raw;
 mod report;
 mod scenario;
 mod soak;
+mod stubs;
 
 use clap::{Parser, Subcommand};
 
@@ -32,6 +34,8 @@ enum What {
     Core,
     /// The local server under load beside an echo server.
     Load,
+    /// The Lambda functions from their start on, beside a bare one.
+    Cold,
     /// The local server's memory over many requests.
     Soak {
         #[arg(long, default_value_t = MILLION)]
@@ -51,8 +55,11 @@ fn main() {
 }
 
 fn build(what: &What) {
-    if !matches!(what, What::Core) {
+    if !matches!(what, What::Core | What::Cold) {
         load::build_programs();
+    }
+    if matches!(what, What::Cold | What::All) {
+        cold::build_programs();
     }
 }
 
@@ -62,12 +69,13 @@ fn sections(what: &What) -> Vec<Measurement> {
     match what {
         What::Core => vec![Box::new(hot::run)],
         What::Load => vec![Box::new(load::run)],
+        What::Cold => vec![Box::new(cold::run)],
         What::Soak { requests } => {
             let requests = *requests;
             vec![Box::new(move || soak::run(requests))]
         }
         What::All => {
-            let each = [What::Core, What::Load, What::Soak { requests: MILLION }];
+            let each = [What::Core, What::Load, What::Cold, What::Soak { requests: MILLION }];
             each.iter().flat_map(sections).collect()
         }
     }
