@@ -9,6 +9,7 @@ mod measure;
 mod programs;
 mod raw;
 mod report;
+mod scale;
 mod scenario;
 mod soak;
 mod stubs;
@@ -36,6 +37,8 @@ enum What {
     Load,
     /// The Lambda functions from their start on, beside a bare one.
     Cold,
+    /// The local server with 1 000, 100 000 and 1 000 000 identities.
+    Scale,
     /// The local server's memory over many requests.
     Soak {
         #[arg(long, default_value_t = MILLION)]
@@ -70,12 +73,13 @@ fn sections(what: &What) -> Vec<Measurement> {
         What::Core => vec![Box::new(hot::run)],
         What::Load => vec![Box::new(load::run)],
         What::Cold => vec![Box::new(cold::run)],
+        What::Scale => vec![Box::new(scale::run)],
         What::Soak { requests } => {
             let requests = *requests;
             vec![Box::new(move || soak::run(requests))]
         }
         What::All => {
-            let each = [What::Core, What::Load, What::Cold, What::Soak { requests: MILLION }];
+            let each = [What::Core, What::Load, What::Cold, What::Scale, What::Soak { requests: MILLION }];
             each.iter().flat_map(sections).collect()
         }
     }
