@@ -10,9 +10,6 @@ use std::sync::Arc;
 use aws_config::SdkConfig;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use identity::audit::Audit;
 use identity::authn::entra::{Entra, EntraSettings};
 use identity::authorizer::Authorizer;
@@ -21,7 +18,7 @@ use identity::keys::ring::KeyRing;
 use identity::route_rules::{RouteRules, RuleFaults};
 use identity::routes::Function;
 use identity::service::Service;
-use identity::settings::{Reader, Settings};
+use identity::settings::{Reader, Settings, SettingsFaults};
 use identity::token::verify::{Expected, Verifier};
 use identity::vault::SecretName;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
@@ -119,7 +116,11 @@ pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdErro
     let adapters = adapters(&mut reader, &secrets);
     let (settings, (entra, adapters)) = reader.finish(settings.zip(entra.zip(adapters)))?;
     let entra = Entra::new(entra, Arc::new(HttpsFetch::new()), adapters.system.clone());
-    let service = &adapters.service(settings, entra, functions, Arc::new(JsonLines));
+    let service = Arc::new(adapters.service(settings, entra, functions, Arc::new(JsonLines)));
+    // What the first request will need, while the runtime asks for that request.
+    let warmed = Arc::clone(&service);
+    tokio::spawn(async move { warmed.warm().await });
+    let service = &service;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
         Ok::<_, Infallible>(gateway::handle(service, path_form, event.payload).await)
     }))
@@ -146,6 +147,28 @@ pub async fn serve_rotation() -> Result<(), Box<dyn StdError + Send + Sync>> {
     .await
 }
 
+/// Whose tokens are accepted, as the environment says.
+///
+/// # Errors
+/// All faults of the settings at once.
+pub fn expected() -> Result<Expected, SettingsFaults> {
+    let mut reader = Reader::new(&environment);
+    let expected = Expected::read(&mut reader);
+    reader.finish(expected)
+}
+
+/// A verifier over the table that the environment names, for resource servers. It reads no secret.
+///
+/// # Errors
+/// All faults of the settings at once.
+pub fn verifier() -> Result<Verifier, SettingsFaults> {
+    let mut reader = Reader::new(&environment);
+    let expected = Expected::read(&mut reader);
+    let adapters = adapters(&mut reader, &[]);
+    let (expected, adapters) = reader.finish(expected.zip(adapters))?;
+    Ok(adapters.verifier(expected))
+}
+
 /// Runs the authorizer on Lambda until its environment is taken down.
 ///
 /// # Errors
@@ -154,6 +177,7 @@ pub async fn serve_authorizer() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let mut reader = Reader::new(&environment);
     let expected = Expected::read(&mut reader);
     let own_rules: Option<PathBuf> = reader.optional("ROUTE_RULES_FILE", "a path");
+    let own_rules = own_rules.filter(|path| !path.as_os_str().is_empty());
     let adapters = adapters(&mut reader, &[]);
     let (expected, adapters) = reader.finish(expected.zip(adapters))?;
     let authorizer = &adapters.authorizer(expected, route_rules(own_rules.as_deref())?, Arc::new(JsonLines));
@@ -172,10 +196,11 @@ pub async fn serve_authorizer() -> Result<(), Box<dyn StdError + Send + Sync>> {
 /// # Errors
 /// [`RulesError`].
 pub fn route_rules(file: Option<&Path>) -> Result<RouteRules, RulesError> {
-    let Some(path) = file else { return Ok(authorizer::rules("", "")?) };
+    let chat = authorizer::chat_rules()?;
+    let Some(path) = file else { return Ok(chat) };
     let text =
         fs::read_to_string(path).map_err(|source| RulesError::File { path: path.to_owned(), source })?;
-    Ok(authorizer::rules(&path.display().to_string(), &text)?)
+    Ok(chat.and(&path.display().to_string(), &text)?)
 }
 
 /// The route rules cannot be had.
@@ -204,9 +229,8 @@ fn adapters(reader: &mut Reader<'_>, secrets: &[SecretName]) -> Option<Adapters>
     Some(Adapters::new(aws_sdk_dynamodb::Client::new(&config), secrets, names))
 }
 
-/// One HTTPS client for all SDK clients.
 fn config(region: String, endpoint: Option<String>) -> SdkConfig {
-    let http = Builder::new().tls_provider(Provider::rustls(CryptoMode::AwsLc)).build_https();
+    let http = aws::http_client(endpoint.as_deref());
     let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
     aws::sdk_config(http, region, credentials, endpoint)
 }

@@ -1,6 +1,7 @@
 //! Fetches the documents of Entra issuers over HTTPS. It enforces what a fetch may cost; what the documents
 //! may say is the core's business.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +20,10 @@ const KEEP_CONNECTION: Duration = Duration::from_secs(2);
 /// An HTTPS client that trusts the system's roots: those of `SSL_CERT_FILE` and `SSL_CERT_DIR` if either is
 /// set. It uses no proxy, follows no redirect and decompresses nothing.
 pub struct HttpsFetch {
-    connector: Connector,
+    roots: TrustStore,
+    /// Made when it is first needed: reading the system's roots takes milliseconds, and most processes never
+    /// meet a token of Entra's.
+    connector: OnceLock<Connector>,
 }
 
 impl HttpsFetch {
@@ -32,27 +36,35 @@ impl HttpsFetch {
     /// Trusts the certificates of a PEM file as well.
     ///
     /// # Panics
-    /// When the file has a certificate that cannot be read.
+    /// At the first fetch, when the file has a certificate that cannot be read.
     #[must_use]
     pub fn with_root(pem: &[u8]) -> Self {
         Self::trusting(TrustStore::default().with_pem_certificate(pem))
     }
 
-    // A TLS context has no way to be wrong yet; the default one would be it as well.
     fn trusting(roots: TrustStore) -> Self {
-        let tls = TlsContext::builder().with_trust_store(roots).build().unwrap_or_default();
-        let connector = Connector::builder()
+        Self { roots, connector: OnceLock::new() }
+    }
+
+    // A TLS context has no way to be wrong yet; the default one would be it as well.
+    fn connect(&self) -> Connector {
+        let tls = TlsContext::builder().with_trust_store(self.roots.clone()).build().unwrap_or_default();
+        Connector::builder()
             .tls_provider(Provider::rustls(CryptoMode::AwsLc))
             .tls_context(tls)
             .pool_idle_timeout(KEEP_CONNECTION)
-            .build();
-        Self { connector }
+            .build()
     }
 
     async fn fetch(&self, url: &str) -> Result<Vec<u8>, FetchError> {
         let mut request = HttpRequest::get(url).map_err(|_| FetchError::Url)?;
         request.headers_mut().insert("accept", "application/json");
-        let answer = self.connector.call(request).await.map_err(|_| FetchError::Connection)?;
+        let answer = self
+            .connector
+            .get_or_init(|| self.connect())
+            .call(request)
+            .await
+            .map_err(|_| FetchError::Connection)?;
         match answer.status().as_u16() {
             200 => {}
             300..=399 => return Err(FetchError::Redirect),

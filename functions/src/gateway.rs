@@ -169,6 +169,31 @@ mod tests {
         }
     }
 
+    /// The same request of the Python SDK as each host in front hands it over, with all that comes with it.
+    #[test]
+    fn the_signature_verifies_behind_each_host_in_its_form() {
+        let http_api = include_str!("../fixtures/http_api.json");
+        let function_url = include_str!("../fixtures/function_url.json");
+        let vector = SignedVector {
+            now: "Fri, 01 Mar 2024 12:00:00 GMT".to_owned(),
+            access_keys: json!({
+                "primary": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+                "secondary": "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=",
+            }),
+            hosts: vec!["localhost:8443".to_owned()],
+            ..SignedVector::all().remove(0)
+        };
+        let judge = |event: &str, form| judge(&vector, &read(serde_json::from_str(event).unwrap(), form));
+        assert_eq!(judge(http_api, PathForm::Decoded), "accept:primary");
+        assert_eq!(judge(function_url, PathForm::Wire), "accept:primary");
+        assert_eq!(judge(http_api, PathForm::Wire), "refused", "a decoded path is not what was signed");
+        assert_eq!(
+            judge(function_url, PathForm::Decoded),
+            "refused",
+            "an escape is left, so it was not decoded"
+        );
+    }
+
     #[test]
     fn bodies_arrive_as_they_were_sent() {
         let event = |body: Value, base64: bool| json!({ "body": body, "isBase64Encoded": base64, "requestContext": { "http": { "method": "POST" } } });
@@ -208,6 +233,7 @@ mod tests {
             (json!([1, 2, 3]), 400),
             (json!(null), 400),
             (json!({ "Records": [] }), 400),
+            (serde_json::from_str(include_str!("../fixtures/rest_api.json")).unwrap(), 400),
         ] {
             let answer = handle(&service, PathForm::Decoded, event.clone()).await;
             assert_eq!(answer.status_code, status, "{event}");

@@ -1,7 +1,9 @@
-//! The events that replace keys. Two kinds, told apart by their members:
+//! The events that make and replace keys. Three kinds, told apart by their members:
 //!
 //! * Secrets Manager's four steps for the secret `signing-keys`:
 //!   `{"Step":"createSecret","SecretId":"<ARN>","ClientRequestToken":"<version id>"}`
+//! * a deployment's: `{"setUp":true}` makes the first keys, heals what a crash left half done, and otherwise
+//!   does nothing; answered with the state in force.
 //! * an operator's call: `{"rotate":"signing-keys"}` or `{"regenerate":"primary"}` (or `"secondary"`),
 //!   answered with the state that is now in force. Never with a key: the answer of a regeneration names
 //!   the secret and the version to read it from.
@@ -39,7 +41,7 @@ pub struct RotateKeys {
 #[derive(Debug, thiserror::Error)]
 pub enum RotateKeysError {
     #[error(
-        "not an event of this function: it takes Secrets Manager's rotation steps, \
+        "not an event of this function: it takes Secrets Manager's rotation steps, {{\"setUp\":true}}, \
          {{\"rotate\":\"signing-keys\"}} or {{\"regenerate\":\"primary\"|\"secondary\"}}"
     )]
     Event,
@@ -68,7 +70,14 @@ impl RotateKeysError {
 enum Event {
     Regenerate(RegenerateEvent),
     Rotate(RotateEvent),
+    SetUp(SetUpEvent),
     Step(StepEvent),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct SetUpEvent {
+    set_up: bool,
 }
 
 #[derive(Deserialize)]
@@ -134,6 +143,8 @@ impl RotateKeys {
             Event::Regenerate(RegenerateEvent { regenerate: slot }) => {
                 self.replace(Change::RegenerateAccessKey(slot)).await
             }
+            Event::SetUp(SetUpEvent { set_up: true }) => Ok(self.state(&self.set_up().await?)?),
+            Event::SetUp(SetUpEvent { set_up: false }) => Err(RotateKeysError::Event),
             Event::Step(step) => self.step(&step).await.map(|()| Value::Null),
         }
     }

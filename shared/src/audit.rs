@@ -15,7 +15,7 @@ use crate::ids::RawId;
 use crate::keys::Slot;
 use crate::keys::rotation::{Cause, RotationError};
 use crate::routes::{Operation, Route};
-use crate::scope::{Scope, ScopeSet};
+use crate::scope::ScopeSet;
 use crate::token::verify::TokenFault;
 
 /// One decision.
@@ -133,7 +133,7 @@ impl Notes {
     }
 
     pub(crate) fn scopes(&mut self, scopes: &ScopeSet) {
-        self.scopes = scopes.iter().map(Scope::as_str).collect();
+        self.scopes = scopes.names();
     }
 
     pub(crate) fn slot(&mut self, slot: Slot) {

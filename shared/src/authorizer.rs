@@ -1,6 +1,7 @@
 //! The authorizer: whether a request to a resource server is allowed, by the token it carries and the
 //! capability its route needs. What a gateway is answered is its host's business.
 
+use std::error::Error as StdError;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
@@ -10,10 +11,10 @@ use crate::audit::{Audit, AuditEvent, Outcome, request_id};
 use crate::authn::target::Target;
 use crate::authn::{Denial, Scheme};
 use crate::capability::{Capability, Permit};
-use crate::context::{Clock, Random};
+use crate::context::{Clock, Random, within};
 use crate::error::chain;
+use crate::lifetime::REQUEST_DEADLINE;
 use crate::route_rules::{AmbiguousPath, RequestPath, RouteRules};
-use crate::scope::Scope;
 use crate::token::verify::{TokenFault, Verified, Verifier, VerifyError};
 
 /// What decides for a resource server.
@@ -49,7 +50,7 @@ pub enum Unjudged {
     Unauthorized(Refusal),
     /// What decides could not be read: refuse, and never guess.
     #[error("what decides could not be read")]
-    Unavailable(#[source] VerifyError),
+    Unavailable(#[source] Box<dyn StdError + Send + Sync>),
 }
 
 /// Why a request has no good token. For the operator's log.
@@ -72,7 +73,9 @@ impl Authorizer {
         let arrived = self.clock.uptime();
         let time = self.clock.now().format(&Rfc3339).unwrap_or_default();
         let event = AuditEvent::arrived(time, request_id(self.random.as_ref()), None);
-        let judged = self.verify(asked).await.map(|token| self.permit(asked, token));
+        let verified = within(self.clock.sleep(REQUEST_DEADLINE), self.verify(asked)).await;
+        let verified = verified.unwrap_or_else(|| Err(Unjudged::Unavailable("deadline exceeded".into())));
+        let judged = verified.map(|token| self.permit(asked, token));
         let latency = self.clock.uptime().saturating_sub(arrived);
         let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.audit.request(&AuditEvent { operation: Some("authorize"), latency_us, ..told(event, &judged) });
@@ -91,7 +94,7 @@ impl Authorizer {
         };
         self.verifier.verify(token).await.map_err(|error| match error {
             VerifyError::Refused(fault) => unauthorized(Refusal::Token(fault)),
-            error => Unjudged::Unavailable(error),
+            error => Unjudged::Unavailable(error.into()),
         })
     }
 
@@ -126,7 +129,7 @@ fn told(event: AuditEvent, judged: &Result<Judged, Unjudged>) -> AuditEvent {
                 error: refused.then_some("Forbidden"),
                 reason: refused.then(|| reason.to_owned()),
                 identity: Some(token.identity.to_string()),
-                scopes: token.scopes.iter().map(Scope::as_str).collect(),
+                scopes: token.scopes.names(),
                 capability: capability.map(Capability::as_str),
                 ..event
             }
@@ -142,7 +145,7 @@ fn told(event: AuditEvent, judged: &Result<Judged, Unjudged>) -> AuditEvent {
             outcome: Outcome::Failed,
             status: 503,
             error: Some("ServiceUnavailable"),
-            reason: Some(chain(error)),
+            reason: Some(chain(error.as_ref())),
             ..event
         },
     }

@@ -6,9 +6,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, IgnoredAny, MapAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -191,10 +194,10 @@ impl AssignmentRequest {
     /// # Errors
     /// As [`Self::bind`].
     pub fn bind_many(body: &[u8], book: BookName) -> Result<Vec<(Uuid, Option<Self>)>, Error> {
-        let members: HashMap<String, Option<AssignmentMembers>> = object(body)?;
+        let members: HashMap<String, Option<Object<AssignmentMembers>>> = object(body)?;
         let judged = members.into_iter().map(|(object, members)| {
             let object = guid(&object).map_err(|_| Error::FieldFormat(Field::ObjectId))?;
-            Ok((object, members.map(|members| Self::judge(members, book)).transpose()?))
+            Ok((object, members.map(|Object(members)| Self::judge(members, book)).transpose()?))
         });
         judged.collect()
     }
@@ -246,19 +249,42 @@ fn required_text(field: Field, member: Option<&Value>) -> Result<&str, Error> {
 
 /// Reads a body as a JSON object; an empty body is an empty one.
 fn object<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Error> {
-    let malformed = |fault: serde_json::Error| Error::BodyMalformed(fault.to_string());
     let text = std::str::from_utf8(body).map_err(|fault| {
         let line = body.iter().take(fault.valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
         Error::BodyMalformed(format!("invalid UTF-8 at line {line}"))
     })?;
-    match text.trim_matches([' ', '\t', '\r', '\n']).chars().next() {
-        None => Ok(T::default()),
-        Some('{') => serde_json::from_str(text).map_err(malformed),
-        // Other JSON must not bind: a list would, member by member.
-        Some(_) => match serde_json::from_str::<Value>(text) {
-            Ok(_) => Err(Error::BodyMalformed("it must be a JSON object".to_owned())),
-            Err(fault) => Err(malformed(fault)),
-        },
+    if text.trim_matches([' ', '\t', '\r', '\n']).is_empty() {
+        return Ok(T::default());
+    }
+    let read = serde_json::from_str(text).map(|Object(members)| members);
+    read.map_err(|fault| Error::BodyMalformed(fault.to_string()))
+}
+
+/// The members of a JSON object, and of nothing else: those of a list would be read too, one by one.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+    }
+
+    /// A text may be long, and is not repeated.
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<Object<T>, E> {
+        Err(E::invalid_type(Unexpected::Other("string"), &self))
     }
 }
 
@@ -306,6 +332,19 @@ mod tests {
             let body = format!(r#"{{"scopes":["chat"],"expiresInMinutes":{minutes}}}"#);
             let request = TokenRequest::bind_issue(body.as_bytes(), ApiVersion::V2022_10_01).unwrap();
             prop_assert_eq!(request.judge().is_ok(), (60..=1440).contains(&minutes));
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_malformed_at_any_depth() {
+        const GUID: &str = "1b5cc06b-f352-4571-b1e6-d9b259b7c776";
+        let long = format!("{:?}", "x".repeat(1_000));
+        for none in [&format!(r#"["{GUID}","user",[]]"#), &long, "7", "true", "[]"] {
+            for body in [none.to_owned(), format!(r#"{{"{GUID}":{none}}}"#)] {
+                let refused = AssignmentRequest::bind_many(body.as_bytes(), BookName::Entra).err();
+                let Some(Error::BodyMalformed(fault)) = refused else { panic!("{body}: {refused:?}") };
+                assert!(fault.contains("expected a JSON object") && fault.len() < 100, "{fault}");
+            }
         }
     }
 

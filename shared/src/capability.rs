@@ -110,9 +110,10 @@ impl Capability {
         scopes.iter().map(|scope| self.permit_of(scope)).max().unwrap_or(Permit::Refused)
     }
 
-    /// Every capability that these scopes permit in this way.
-    pub fn permitted(scopes: &ScopeSet, permit: Permit) -> impl Iterator<Item = Self> {
-        Self::all().filter(move |capability| capability.permit(scopes) == permit)
+    /// The names of all capabilities that these scopes permit in this way.
+    #[must_use]
+    pub fn names(scopes: &ScopeSet, permit: Permit) -> Vec<&'static str> {
+        Self::all().filter(|capability| capability.permit(scopes) == permit).map(Self::as_str).collect()
     }
 
     fn permit_of(self, scope: Scope) -> Permit {
@@ -146,8 +147,7 @@ mod tests {
     use super::*;
 
     fn permitted(scopes: &[Scope], permit: Permit) -> Vec<&'static str> {
-        let scopes = ScopeSet::of(scopes).unwrap();
-        Capability::permitted(&scopes, permit).map(Capability::as_str).collect()
+        Capability::names(&ScopeSet::of(scopes).unwrap(), permit)
     }
 
     /// The identity model's tables, counted by hand: 15 and 6 rows.
@@ -177,6 +177,14 @@ mod tests {
             assert_eq!(capability.permit(&both), either, "{capability}");
         }
         assert_eq!(permitted(&[Scope::ChatJoinLimited, Scope::Chat], Permit::Granted).len(), 15);
+    }
+
+    #[test]
+    fn the_names_are_those_of_the_openapi_document() {
+        let document: serde_json::Value =
+            serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
+        let names: Vec<_> = Capability::all().map(Capability::as_str).collect();
+        assert_eq!(document["components"]["schemas"]["Capability"]["enum"], serde_json::json!(names));
     }
 
     #[test]

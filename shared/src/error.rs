@@ -431,6 +431,15 @@ mod tests {
     }
 
     #[test]
+    fn the_codes_are_those_of_the_openapi_document() {
+        let document: serde_json::Value =
+            serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
+        let codes: std::collections::BTreeSet<_> = samples().iter().map(|(_, error)| error.code()).collect();
+        let place = "/components/schemas/Error/properties/error/properties/code/enum";
+        assert_eq!(document.pointer(place), Some(&serde_json::json!(codes)));
+    }
+
+    #[test]
     fn causes_are_told_to_the_operator_only() {
         for error in [Error::Internal("cause"), Error::Unavailable("cause".into())] {
             assert_eq!(error.cause().as_deref(), Some("cause"));

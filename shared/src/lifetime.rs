@@ -40,8 +40,8 @@ pub const KEY_REFRESH_INTERVAL: std::time::Duration = std::time::Duration::from_
 /// that keeps to it knows of replaced keys that much later.
 pub const KEY_SET_MAX_AGE: u32 = 60;
 
-/// How long the pointer is not read again for another reply with the key set: whoever asks is anyone.
-pub const KEY_SET_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long an instance answers with the key set it read last: whoever asks is anyone.
+pub const KEY_SET_REUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Lifetime {
     /// Shortest life, in minutes.

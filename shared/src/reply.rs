@@ -18,7 +18,6 @@ use crate::error::Error;
 use crate::ids::RawId;
 use crate::keys::pointer::PublishedKeys;
 use crate::lifetime::KEY_SET_MAX_AGE;
-use crate::scope::Scope;
 use crate::settings::Issuer;
 use crate::token::AccessToken;
 use crate::token::claims::Claims;
@@ -39,7 +38,7 @@ pub enum Reply {
     /// 200: what a creation answers, for an identity that comes from Entra.
     Exchanged(CreatedBody),
     /// 200: what the token says and permits; nothing of a token that is not good.
-    Introspected(Option<Verified>),
+    Introspected(Option<Box<Verified>>),
     /// 200.
     Issued(TokenBody),
     /// 200, public: the JSON Web Key Set.
@@ -165,14 +164,13 @@ impl DiscoveryBody {
 
 impl<'a> IntrospectionBody<'a> {
     fn of(token: &'a Verified) -> Self {
-        let names = |permit| Capability::permitted(&token.scopes, permit).map(Capability::as_str).collect();
         Self {
             active: true,
             token_type: "Bearer",
-            scope: token.scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(" "),
+            scope: token.scopes.names().join(" "),
             claims: &token.claims,
-            capabilities: names(Permit::Granted),
-            capabilities_by_room_role: names(Permit::ByRoomRole),
+            capabilities: Capability::names(&token.scopes, Permit::Granted),
+            capabilities_by_room_role: Capability::names(&token.scopes, Permit::ByRoomRole),
         }
     }
 }
@@ -200,7 +198,7 @@ impl Envelope<'_> {
             Ok(Reply::Assignments(body)) => success(StatusCode::OK, body),
             Ok(Reply::Discovery(body)) => published(body),
             Ok(Reply::Exchanged(body)) => success(StatusCode::OK, body),
-            Ok(Reply::Introspected(token)) => introspected(token.as_ref()),
+            Ok(Reply::Introspected(token)) => introspected(token.as_deref()),
             Ok(Reply::Issued(body)) => success(StatusCode::OK, body),
             Ok(Reply::KeySet(keys)) => published(keys.jwks()),
             Err(error) => self.refusal(error),

@@ -20,17 +20,16 @@ use crate::capability::Capability;
 #[derive(Clone, Debug, Default)]
 pub struct RouteRules(Vec<Rule>);
 
-/// One rule.
 #[derive(Clone, Debug)]
-pub struct Rule {
-    pub method: Method,
-    pub path: Vec<Segment>,
-    pub capability: Capability,
+struct Rule {
+    method: Method,
+    path: Vec<Segment>,
+    capability: Capability,
 }
 
 /// A part of a rule's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Segment {
+enum Segment {
     /// Exactly this text.
     Literal(String),
     /// Any one segment.
@@ -82,11 +81,6 @@ impl RouteRules {
         fits.reduce(|one, other| if other.prevails_over(one) { other } else { one })
             .map(|rule| rule.capability)
     }
-
-    /// Every rule.
-    pub fn iter(&self) -> impl Iterator<Item = &Rule> {
-        self.0.iter()
-    }
 }
 
 impl Rule {
@@ -114,8 +108,7 @@ impl Rule {
     }
 
     /// Whether this rule decides where both fit: its path is literal where the other's first is not.
-    #[must_use]
-    pub fn prevails_over(&self, other: &Self) -> bool {
+    fn prevails_over(&self, other: &Self) -> bool {
         let literals = |rule: &Self| rule.path.iter().map(|part| *part != Segment::Any).collect::<Vec<_>>();
         self.path.len() == other.path.len() && literals(self) > literals(other)
     }
@@ -135,9 +128,7 @@ impl Segment {
     fn parse(text: &str) -> Option<Self> {
         match text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
             Some(name) => (!name.is_empty() && !name.contains(['{', '}'])).then_some(Self::Any),
-            None => {
-                (is_plain(text) && !text.contains(['{', '}', '*'])).then(|| Self::Literal(text.to_owned()))
-            }
+            None => (is_plain(text) && !text.contains(['{', '}'])).then(|| Self::Literal(text.to_owned())),
         }
     }
 
@@ -159,9 +150,9 @@ impl RequestPath {
     }
 }
 
-/// Whether a segment means the same to every server.
+/// Whether a segment means the same to every server, and nothing more to one that reads policies.
 fn is_plain(segment: &str) -> bool {
-    let is_odd = |c: char| c.is_control() || matches!(c, '/' | '\\' | '%' | '?' | '#' | ';');
+    let is_odd = |c: char| c.is_control() || matches!(c, '/' | '\\' | '%' | '?' | '#' | ';' | '*' | '$');
     !matches!(segment, "" | "." | "..") && !segment.contains(is_odd)
 }
 
@@ -205,7 +196,9 @@ mod tests {
 
     #[test]
     fn a_path_with_two_readings_is_no_path() {
-        for segment in ["", ".", "..", "a/b", "a\\b", "a%2fb", "a;b", "a?b", "a#b", "a\nb", "a\0"] {
+        for segment in
+            ["", ".", "..", "a/b", "a\\b", "a%2fb", "a;b", "a?b", "a#b", "a\nb", "a\0", "*", "${a}"]
+        {
             let path = RequestPath::of(vec!["threads".to_owned(), segment.to_owned()]);
             assert_eq!(path, Err(AmbiguousPath), "{segment:?}");
         }

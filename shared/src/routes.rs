@@ -337,6 +337,10 @@ pub fn find(method: &Method, target: &Target) -> Result<Matched, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn operation(method: &Method, target: &str) -> Option<(Operation, String)> {
@@ -381,6 +385,67 @@ mod tests {
         }
         let refused = find(&Method::GET, &Target::from_wire("/identities/a")).err();
         assert!(matches!(refused, Some(Error::MethodNotAllowed(allowed)) if allowed == "DELETE"));
+    }
+
+    /// The document is read by whoever cannot read this file: tools, the template's tests, and people.
+    #[test]
+    fn the_document_is_the_table() {
+        let document: Value = serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let mut documented = BTreeMap::new();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let parameters = operation["parameters"].as_array().unwrap().iter().map(|parameter| {
+                    let place = parameter["$ref"].as_str().unwrap().trim_start_matches('#');
+                    document.pointer(place).unwrap()
+                });
+                let versions = parameters.filter(|parameter| parameter["name"] == "api-version");
+                let row = json!({
+                    "function": operation["x-function"],
+                    "operation": operation["operationId"],
+                    "security": operation["security"],
+                    "versions": operation["x-api-versions"],
+                    "version parameters": versions.map(|one| &one["schema"]["enum"]).collect::<Vec<_>>(),
+                });
+                documented.insert(format!("{} {path}", method.to_uppercase()), row);
+            }
+        }
+        let table = ROUTES.iter().map(|route| {
+            let versions: Vec<_> = route.versions.iter().map(|version| version.as_str()).collect();
+            let row = json!({
+                "function": route.function.as_str(),
+                "operation": route.operation.as_str(),
+                "security": match route.callers {
+                    Callers::Anyone => json!([]),
+                    Callers::EntraUser(_) => json!([{ "entraUser": [] }]),
+                    Callers::Service => json!([{ "accessKey": [] }, { "entraPrincipal": [] }]),
+                },
+                "version parameters": if versions.is_empty() { json!([]) } else { json!([versions]) },
+                "versions": versions,
+            });
+            (format!("{} /{}", route.method, route.path.join("/")), row)
+        });
+        assert_eq!(documented, table.collect(), "docs/openapi.json must describe the table");
+    }
+
+    /// So that `cargo lambda watch` finds the functions as a gateway does.
+    #[test]
+    fn the_development_router_is_the_table() {
+        let mut paths: Vec<&[&str]> = ROUTES.iter().map(|route| route.path).collect();
+        paths.dedup();
+        let mut table = "[workspace.metadata.lambda.watch.router]\n".to_owned();
+        for path in paths {
+            let methods: Vec<_> = ROUTES
+                .iter()
+                .filter(|route| route.path == path)
+                .map(|route| {
+                    format!(r#"{{ method = "{}", function = "{}" }}"#, route.method, route.function.as_str())
+                })
+                .collect();
+            table += &format!("\"/{}\" = [{}]\n", path.join("/"), methods.join(", "));
+        }
+        let manifest = include_str!("../../Cargo.toml");
+        assert!(manifest.contains(&format!("{table}\n")), "Cargo.toml must hold this table:\n{table}");
     }
 
     #[test]

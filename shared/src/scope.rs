@@ -85,6 +85,12 @@ impl ScopeSet {
         Self::parse(scopes.iter().map(|scope| scope.as_str())).ok()
     }
 
+    /// The scopes' names in request order.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|scope| scope.as_str()).collect()
+    }
+
     /// The scopes in request order.
     pub fn iter(&self) -> impl Iterator<Item = Scope> {
         self.0.iter().copied()

@@ -27,7 +27,7 @@ use crate::reply::{CLIENT_REQUEST_ID, Envelope, Reply};
 use crate::routes::{self, Callers, Function, Matched};
 use crate::settings::Settings;
 use crate::store::{IdentityState, Snapshot, Store, Wanted};
-use crate::vault::VaultError;
+use crate::vault::{SecretName, VaultError};
 
 /// The service: what decides, over the ports it is given.
 pub struct Service {
@@ -101,6 +101,20 @@ impl Service {
         let event = event.decided(notes, response.status().as_u16(), outcome.as_ref().err(), latency_us);
         self.audit.request(&event);
         response
+    }
+
+    /// Loads the keys that the first request will need. What fails here will fail for that request too, which can
+    /// say so; one that comes meanwhile waits for the keys instead of loading them as well.
+    pub async fn warm(&self) {
+        let _look = self.ring.begin_look().await;
+        let Ok(Snapshot { pointer, .. }) = self.store.read(Wanted::POINTER).await else { return };
+        let _ = self.ring.published().of(&pointer);
+        for secret in self.functions.iter().flat_map(|function| function.secrets()) {
+            match secret {
+                SecretName::AccessKeys => drop(self.ring.access(&pointer).await),
+                SecretName::SigningKeys => drop(self.ring.signing(&pointer).await),
+            }
+        }
     }
 
     /// The caller is judged before anything else is said about the request, a wrong path included; only a

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use e2e::bench::Reply;
 use e2e::server::state_directory;
 use e2e::signer::{Call, sign};
 use functions::system::System;
@@ -40,8 +41,8 @@ const SHORT: Limits =
     Limits { patience: Duration::from_secs(1), farewell: Duration::from_millis(300), connections: 16 };
 
 /// The local server in this process.
-struct Gateway {
-    platform: Platform,
+pub(crate) struct Gateway {
+    pub(crate) platform: Arc<Platform>,
     https_port: u16,
     http_port: u16,
     key: String,
@@ -50,7 +51,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn start(test: &str, limits: Limits) -> Self {
+    pub(crate) async fn start(test: &str, limits: Limits) -> Self {
         let listeners = Listeners::bind(None, 0, 0).unwrap();
         let (https_port, http_port) = (listeners.https_port(), listeners.http_port());
         let options = Options {
@@ -73,7 +74,26 @@ impl Gateway {
             // A gateway that is dropped stops too.
             let _ = stopped.await;
         }));
-        Self { platform, https_port, http_port, key, stop, served }
+        Self { platform: Arc::new(platform), https_port, http_port, key, stop, served }
+    }
+
+    /// A new user's id, and a token for this scope.
+    pub(crate) async fn user_with_token(&self, scope: &str) -> (String, String) {
+        let body = format!(r#"{{"createTokenWithScopes":["{scope}"]}}"#);
+        let reply = self.send("POST", CREATE, &body).await;
+        (reply.id().unwrap(), reply.token().unwrap())
+    }
+
+    /// Revokes a user's tokens.
+    pub(crate) async fn revoke(&self, id: &str) {
+        let target = format!("/identities/{id}/:revokeAccessTokens?api-version=2023-10-01");
+        assert_eq!(self.send("POST", &target, "").await.status, 204);
+    }
+
+    /// A signed request to the service, past the sockets.
+    async fn send(&self, method: &str, target: &str, body: &str) -> Reply {
+        let request = sign(&Call { method, target, body }, &self.key, &self.host(), System::new().now());
+        Reply::of(self.platform.front.service.handle(request).await)
     }
 
     fn host(&self) -> String {

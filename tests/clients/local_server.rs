@@ -35,7 +35,12 @@ client = CommunicationIdentityClient.from_connection_string(os.environ["COMMUNIC
 print(json.dumps(client.get_token(CommunicationUserIdentifier(sys.argv[1]), scopes=["chat"]).token))
 "#;
 
-fn in_python<T: serde::de::DeserializeOwned>(server: &Server, program: &str, arguments: &[&str]) -> T {
+/// What a Python program prints, as JSON.
+pub(crate) fn in_python<T: serde::de::DeserializeOwned>(
+    server: &Server,
+    program: &str,
+    arguments: &[&str],
+) -> T {
     let output = server.command(python()).args(["-c", program]).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()

@@ -2,7 +2,9 @@
 //!
 //! The clients' own packages must be installed: `tests/run` does it, then runs everything.
 
+mod chat;
 mod gateway;
 mod local_server;
 mod rotation;
 mod suites;
+mod verification;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use e2e::server::{Server, state_directory};
 
-fn clients() -> PathBuf {
+pub(crate) fn clients() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
 }
 
@@ -29,7 +29,7 @@ fn passes(test: &str, prepare: impl FnOnce(&Server) -> Command) {
     no_secret_in_the_log(&server);
 }
 
-fn no_secret_in_the_log(server: &Server) {
+pub(crate) fn no_secret_in_the_log(server: &Server) {
     let log = server.log();
     assert!(log.lines().count() > 5, "every request leaves a line");
     for line in log.lines() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use functions::authorizer::chat_rules;
 use http::Response;
 use identity::authorizer::Authorizer;
 use identity::context::{Clock as _, Random as _};
@@ -291,7 +292,7 @@ fn host(
     let verifier = || Verifier::new(expected.clone(), ports.store.clone(), clock.clone());
     let authorizer = Authorizer {
         verifier: verifier(),
-        rules: functions::authorizer::rules("the calling API", CALL_ROUTES).unwrap(),
+        rules: chat_rules().unwrap().and("the calling API", CALL_ROUTES).unwrap(),
         clock: clock.clone(),
         random: random.clone(),
         audit: audit.clone(),

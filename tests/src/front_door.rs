@@ -138,8 +138,8 @@ pub fn by_policy(answer: &Value, method: &str, path: &str) -> Verdict {
     let says = |effect: &str| {
         let of_effect = statements.iter().filter(|one| one["Effect"] == effect);
         of_effect
-            .flat_map(|one| one["Resource"].as_array().unwrap())
-            .any(|pattern| stands_for(pattern.as_str().unwrap().as_bytes(), arn(method, path).as_bytes()))
+            .map(|one| one["Resource"].as_str().unwrap())
+            .any(|pattern| stands_for(pattern.as_bytes(), arn(method, path).as_bytes()))
     };
     assert!(statements.iter().all(|one| one["Action"] == "execute-api:Invoke"), "{answer}");
     if says("Allow") && !says("Deny") {

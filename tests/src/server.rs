@@ -92,6 +92,15 @@ impl Server {
         self.env.get(name).unwrap_or_else(|| panic!("env lacks {name}"))
     }
 
+    /// Host and port of plain HTTP, as the start page tells.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn http_address(&self) -> String {
+        let (_, rest) = self.start_page.split_once("(HTTP on http://").unwrap();
+        rest.split_once('/').unwrap().0.to_owned()
+    }
+
     /// Everything written to standard error so far, by every server of this state directory.
     ///
     /// # Panics

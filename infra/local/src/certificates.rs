@@ -3,7 +3,7 @@
 //! Owns two files in the data directory: `ca.pem`, which clients trust, and `ca-key.pem`, which
 //! only this reads. They are made once and kept, so that a client told to trust `ca.pem` goes on
 //! working after a restart. The server certificate and its key are made anew at each start and
-//! never leave memory.
+//! never leave memory, save where another process is to serve under them.
 //!
 //! The authority may sign for the names of its first start and this machine's own only (name
 //! constraints), so that a copy of its key is of no use against other servers. Both certificates
@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
+    BasicConstraints, Certificate, CertificateParams, CidrSubnet, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
 };
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
@@ -31,6 +31,8 @@ use zeroize::Zeroizing;
 
 const AUTHORITY_FILE: &str = "ca.pem";
 const KEY_FILE: &str = "ca-key.pem";
+const SERVER_FILE: &str = "server.pem";
+const SERVER_KEY_FILE: &str = "server-key.pem";
 const AUTHORITY_NAME: &str = "Local communication identity CA";
 const AUTHORITY_LIFE: Duration = Duration::days(3650);
 /// The longest that clients accept from any authority.
@@ -92,6 +94,45 @@ pub fn server_config(
     names: &[String],
     now: OffsetDateTime,
 ) -> Result<ServerConfig, CertificateError> {
+    let (leaf, key, provider) = sign_server(dir, names, now)?;
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], key.into())?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Writes a server certificate and its key into `dir`, for a process that takes them from files; replaced each
+/// time. Returns where they are.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn write_server(
+    dir: &Path,
+    names: &[String],
+    now: OffsetDateTime,
+) -> Result<(PathBuf, PathBuf), CertificateError> {
+    let (leaf, key, _) = sign_server(dir, names, now)?;
+    let (file, key_file) = (dir.join(SERVER_FILE), dir.join(SERVER_KEY_FILE));
+    for path in [&file, &key_file] {
+        match fs::remove_file(path) {
+            Err(source) if source.kind() != ErrorKind::NotFound => return Err(file_error(path, source)),
+            _ => {}
+        }
+    }
+    create(&file, leaf.pem().as_bytes(), 0o644)?;
+    create(&key_file, Zeroizing::new(key.serialize_pem()).as_bytes(), 0o600)?;
+    Ok((file, key_file))
+}
+
+/// A certificate that the authority in `dir` signs for these names, with its key, proved.
+fn sign_server(
+    dir: &Path,
+    names: &[String],
+    now: OffsetDateTime,
+) -> Result<(Certificate, KeyPair, Arc<CryptoProvider>), CertificateError> {
     let names = match names {
         [] => OWN_NAMES.map(str::to_owned).to_vec(),
         names => names.to_vec(),
@@ -105,14 +146,8 @@ pub fn server_config(
     let authority = Authority::open(dir, &names, now)?;
     let key = KeyPair::generate()?;
     let leaf = authority.sign(&key, &names, now)?;
-    authority.check(&provider, &leaf, &servers, now)?;
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf], key.into())?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    authority.check(&provider, leaf.der(), &servers, now)?;
+    Ok((leaf, key, provider))
 }
 
 /// The certificate authority, with its key.
@@ -175,7 +210,7 @@ impl Authority {
         key: &KeyPair,
         names: &[String],
         now: OffsetDateTime,
-    ) -> Result<CertificateDer<'static>, CertificateError> {
+    ) -> Result<Certificate, CertificateError> {
         let mut leaf = CertificateParams::new(names.to_vec())?;
         leaf.distinguished_name = common_name("Local communication identity");
         leaf.not_before = before(now)?;
@@ -184,7 +219,7 @@ impl Authority {
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         leaf.use_authority_key_identifier_extension = true;
-        Ok(leaf.signed_by(key, &self.issuer)?.into())
+        Ok(leaf.signed_by(key, &self.issuer)?)
     }
 
     /// Verifies `leaf` as a client that trusts the authority does. Finds here, rather than in every
@@ -523,7 +558,7 @@ mod tests {
                 let key = KeyPair::generate().unwrap();
                 let names = OWN_NAMES.map(str::to_owned);
                 let authority = Authority::open(&dir, &names, NOW).unwrap();
-                authority.sign(&key, &names, NOW).unwrap().to_vec()
+                authority.sign(&key, &names, NOW).unwrap().der().to_vec()
             })
             .collect();
         assert_eq!(keys.len(), 3);

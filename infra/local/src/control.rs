@@ -19,8 +19,8 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::platform::Platform;
 use crate::{chain, start_page, token_page};
 
-/// A command for the running server.
-#[derive(Debug, Serialize, Deserialize)]
+/// A command for the running server. No `Debug`: it may hold a token.
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Command {
     /// An event for the function `rotate-keys`.

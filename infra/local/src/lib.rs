@@ -11,6 +11,8 @@
 //! | [`resource`] | what the resource is, kept across restarts |
 //! | [`start_page`] | what is printed at start, and the `env` file |
 //! | [`key_page`] | what the commands about keys print |
+//! | [`aws_endpoint`] | the embedded services on one port, for processes of their own |
+//! | [`functions_page`] | what is told to functions that run as processes of their own |
 //! | [`token_page`] | what `token inspect` prints |
 //! | `invoke` | the authorizer, invoked as on Lambda |
 //! | [`console`] | audit lines for a terminal or for a program |
@@ -25,12 +27,14 @@
 
 use std::error::Error;
 
+pub mod aws_endpoint;
 pub mod certificates;
 pub mod console;
 pub mod control;
 pub mod dynamodb;
 pub mod embedded;
 pub mod entra;
+pub mod functions_page;
 pub mod gateway;
 mod invoke;
 pub mod key_page;

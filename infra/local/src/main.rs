@@ -9,16 +9,18 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use identity::authn::entra::{EntraAuthority, Principal};
+use identity::context::Clock as _;
 use identity::keys::Algorithm;
 use identity::settings::Place;
+use local::aws_endpoint::AwsEndpoint;
 use local::control::{self, Command};
 use local::gateway::{Limits, Listeners};
 use local::names::{Host, MalformedHost, Names};
-use local::platform::{Options, Platform};
+use local::platform::{ConnectionStrings, Options, Platform};
 use local::trust::EntraOptions;
-use local::{chain, console, key_page, schedule, start_page, token_page};
+use local::{certificates, chain, console, functions_page, key_page, schedule, start_page, token_page};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
 
 /// A local communication identity service: everything on this machine, nothing else to install.
@@ -81,6 +83,15 @@ struct Start {
 enum Action {
     #[command(flatten)]
     Keys(KeyAction),
+    /// Serve the embedded DynamoDB and Secrets Manager, for functions that run as processes of their own.
+    Platform {
+        /// Port for `AWS_ENDPOINT_URL`; 0 takes any free one.
+        #[arg(long, default_value_t = 4566)]
+        aws_port: u16,
+        /// Port under which the functions will be served, which clients are told.
+        #[arg(long, default_value_t = 9000)]
+        functions_port: u16,
+    },
     /// About access tokens.
     Token {
         #[command(subcommand)]
@@ -134,6 +145,9 @@ async fn main() -> ExitCode {
     let Arguments { data_dir, start, action } = Arguments::parse();
     let outcome = match action {
         None => serve(data_dir, start).await,
+        Some(Action::Platform { aws_port, functions_port }) => {
+            serve_aws(data_dir, start, aws_port, functions_port).await
+        }
         Some(Action::Keys(action)) => keys(&data_dir, &action).await,
         Some(Action::Token { action: TokenAction::Inspect { token } }) => inspect(&data_dir, &token).await,
     };
@@ -148,15 +162,50 @@ async fn main() -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "the start page is the program's output")]
 async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn Error>> {
-    // Asked for first: a signal that arrives during the start must not be lost.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = Stop::listen()?;
     let listeners = Listeners::bind(start.listen, start.https_port, start.http_port)?;
+    let ports = (listeners.https_port(), listeners.http_port());
+    let (platform, connection_strings) = open(data_dir, start, ports).await?;
+    print!("{}", start_page::page(&platform, &connection_strings));
+    listeners.serve(platform.front.clone(), platform.tls.clone(), Limits::default(), stop.asked()).await;
+    println!("Stopped.");
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the start page is the program's output")]
+async fn serve_aws(
+    data_dir: PathBuf,
+    start: Start,
+    aws_port: u16,
+    functions_port: u16,
+) -> Result<(), Box<dyn Error>> {
+    let stop = Stop::listen()?;
+    let listener = AwsEndpoint::bind(aws_port).await?;
+    let aws_endpoint = format!("http://{}", listener.local_addr()?);
+    let names = Names::new(start.listen, start.hosts.clone()).certified();
+    let (platform, _) = open(data_dir, start, (functions_port, functions_port)).await?;
+    let tls = certificates::write_server(&platform.data_dir, &names, platform.adapters.system.now())?;
+    let env = functions_page::write_env(&platform, &aws_endpoint)?;
+    print!("{}", functions_page::page(&platform, &aws_endpoint, &env, &tls));
+    tokio::select! {
+        () = platform.aws_endpoint.clone().serve(listener) => {}
+        () = stop.asked() => {}
+    }
+    println!("Stopped.");
+    Ok(())
+}
+
+/// Opens the state, tells clients how to connect, and starts what runs beside the listeners.
+async fn open(
+    data_dir: PathBuf,
+    start: Start,
+    (https_port, http_port): (u16, u16),
+) -> Result<(Arc<Platform>, ConnectionStrings), Box<dyn Error>> {
     let options = Options {
         data_dir,
         names: Names::new(start.listen, start.hosts),
-        https_port: listeners.https_port(),
-        http_port: listeners.http_port(),
+        https_port,
+        http_port,
         algorithm: start.algorithm,
         location: start.location,
         region: start.region,
@@ -176,16 +225,27 @@ async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn Error>> {
     }
     let connection_strings = platform.connection_strings().await?;
     start_page::write_env(&platform, &connection_strings)?;
-    print!("{}", start_page::page(&platform, &connection_strings));
-    let stop = async {
+    Ok((platform, connection_strings))
+}
+
+/// The signals that end the program. Listened to first: one that arrives during the start must not be lost.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn listen() -> std::io::Result<Self> {
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate })
+    }
+
+    async fn asked(mut self) {
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-    };
-    listeners.serve(platform.front.clone(), platform.tls.clone(), Limits::default(), stop).await;
-    println!("Stopped.");
-    Ok(())
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the answer is the program's output")]

@@ -18,12 +18,13 @@ use identity::keys::access::AccessKeys;
 use identity::keys::rotation::RotationError;
 use identity::lifetime::DateWindow;
 use identity::routes::Function;
-use identity::settings::{Place, Settings};
+use identity::settings::{Hosts, Place, Settings};
 use identity::store::{PointerWriter as _, StoreError};
 use identity::token::verify::{Expected, Verifier};
 use identity::vault::{SecretName, Vault as _};
 use zeroize::Zeroizing;
 
+use crate::aws_endpoint::AwsEndpoint;
 use crate::certificates::{self, CertificateError};
 use crate::dynamodb::{self, EmbeddedDynamoDb};
 use crate::embedded::{self, PrepareError};
@@ -57,12 +58,18 @@ pub struct Platform {
     pub tls: Arc<rustls::ServerConfig>,
     /// Where state is kept, absolute.
     pub data_dir: PathBuf,
+    /// The hosts clients may address, the public one first.
+    pub hosts: Hosts,
+    /// Of HTTPS.
+    pub port: u16,
     /// For who asks about a token on the terminal.
     pub verifier: Verifier,
     /// The function that replaces keys.
     pub rotate_keys: RotateKeys,
     /// For the driver of scheduled rotations.
     pub secrets: EmbeddedSecretsManager,
+    /// For processes of their own.
+    pub aws_endpoint: AwsEndpoint,
     endpoint: String,
     http_endpoint: String,
 }
@@ -117,11 +124,16 @@ impl Platform {
         let (entra, stand_in) = trust::open(&data_dir, &endpoint, options.entra, &adapters.system)?;
         let tls = certificates::server_config(&data_dir, &options.names.certified(), adapters.system.now())?;
         let hosts = options.names.accepted(options.https_port, options.http_port)?;
-        let settings =
-            Settings { resource: resource.resource.clone(), hosts, date_window: DateWindow::default() };
+        let settings = Settings {
+            resource: resource.resource.clone(),
+            hosts: hosts.clone(),
+            date_window: DateWindow::default(),
+        };
         let expected = Expected::from(&resource.resource);
         let rules = boot::route_rules(options.route_rules.as_deref())?;
         Ok(Self {
+            hosts,
+            port: options.https_port,
             verifier: adapters.verifier(expected.clone()),
             front: Arc::new(Front {
                 authorizer: Arc::new(adapters.authorizer(expected, rules, audit.clone())),
@@ -133,6 +145,7 @@ impl Platform {
             tls: Arc::new(tls),
             data_dir,
             rotate_keys,
+            aws_endpoint: AwsEndpoint::new(database, secrets.clone(), system.as_ref()),
             secrets,
             endpoint,
             http_endpoint: format!("http://{}:{}/", options.names.public(), options.http_port),

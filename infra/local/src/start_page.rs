@@ -36,9 +36,13 @@ fn env(platform: &Platform, ConnectionStrings { primary, secondary }: &Connectio
         ("NODE_EXTRA_CA_CERTS", &authority),
     ];
     let of_entra = platform.front.entra.as_ref().map(|entra| entra.env()).unwrap_or_default();
-    let of_entra = of_entra.iter().map(|(name, value)| (*name, value.as_str()));
+    lines(values.into_iter().chain(of_entra.iter().map(|(name, value)| (*name, value.as_str()))))
+}
+
+/// What a shell reads back as these values.
+pub(crate) fn lines<'a>(values: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::new();
-    for (name, value) in values.into_iter().chain(of_entra) {
+    for (name, value) in values {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{name}='{}'", value.replace('\'', r"'\''"));
     }
@@ -107,7 +111,7 @@ fn entra(platform: &Platform) -> String {
 }
 
 /// Only the owner may read it: it holds the access keys. Replaced whole, so that no reader sees half.
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let aside = path.with_extension("new");
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
     file.set_permissions(fs::Permissions::from_mode(0o600))?;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use identity::capability::{Capability, Permit};
-use identity::scope::{Scope, ScopeSet};
+use identity::scope::ScopeSet;
 use identity::token::verify::VerifyError;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -30,10 +30,9 @@ pub fn page(token: &str, verdict: &Value) -> String {
     section(&mut page, "header", header.as_ref());
     section(&mut page, "claims", claims.as_ref());
     if let Some(scopes) = claims.as_ref().and_then(scopes) {
-        let names = |permit| Capability::permitted(&scopes, permit).map(Capability::as_str).collect();
-        list(&mut page, "scopes", scopes.iter().map(Scope::as_str).collect());
-        list(&mut page, "permits", names(Permit::Granted));
-        list(&mut page, "by room role", names(Permit::ByRoomRole));
+        list(&mut page, "scopes", scopes.names());
+        list(&mut page, "permits", Capability::names(&scopes, Permit::Granted));
+        list(&mut page, "by room role", Capability::names(&scopes, Permit::ByRoomRole));
     }
     page.push_str(&conclusion(verdict, claims.as_ref()));
     page
@@ -54,14 +53,21 @@ fn section(page: &mut String, title: &str, members: Option<&Map<String, Value>>)
         None => page.push_str("  cannot be read\n"),
         Some(members) => {
             for (name, value) in members {
-                let _ = writeln!(page, "  {name:<18} {}", shown(name, value));
+                let _ = writeln!(page, "  {:<18} {}", plain(name), plain(&shown(name, value)));
             }
         }
     }
     page.push('\n');
 }
 
-/// A value as JSON, which keeps control characters off the terminal; a moment also as a date.
+/// Without characters that a terminal obeys.
+fn plain(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| if c.is_ascii_graphic() || c == ' ' { vec![c] } else { c.escape_debug().collect() })
+        .collect()
+}
+
+/// A value as JSON; a moment also as a date.
 fn shown(name: &str, value: &Value) -> String {
     match (name, value) {
         ("exp" | "iat", Value::Number(_)) => match value.as_i64().and_then(date) {
@@ -125,10 +131,11 @@ mod tests {
     #[test]
     fn what_is_no_token_is_shown_without_harm() {
         let verdict = json!({"alive": false, "reason": "not a compact token"});
-        for token in ["", "a.b", "....", &token("{\"alg\":\"\u{1b}[31m\"}", r#"{"acsScope":"fly"}"#)] {
+        let colour = r#"{"\u001b[31m":"\u001b[31m\u009b1m"}"#;
+        for token in ["", "a.b", "....", &token(colour, r#"{"acsScope":"fly"}"#)] {
             let page = page(token, &verdict);
             assert!(page.ends_with("alive         no: not a compact token\n"), "{page}");
-            assert!(!page.contains('\u{1b}'), "{page}");
+            assert!(!page.contains(['\u{1b}', '\u{9b}']), "{page}");
         }
     }
 }

@@ -50,11 +50,12 @@ impl Target {
         &self.path
     }
 
-    /// The query's parameters named `name` (in any case), undecoded.
+    /// The query's parameters named `name` (in any case, and however it is escaped), their values undecoded.
     pub fn parameters<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.query.as_deref().unwrap_or("").split('&').filter_map(move |pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            key.eq_ignore_ascii_case(name).then_some(value)
+            let key: Vec<u8> = percent_decode_str(key).collect();
+            key.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
         })
     }
 

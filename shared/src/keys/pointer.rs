@@ -57,8 +57,9 @@ pub struct PublishedCache(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    keys: Option<(Published, Arc<PublishedKeys>)>,
-    /// When the pointer was last read for the key set, in uptime.
+    /// Those of the newest generation seen.
+    keys: Option<(u64, Published, Arc<PublishedKeys>)>,
+    /// When the pointer was read that said them, in uptime, if it was read for the key set.
     read_at: Option<Duration>,
 }
 
@@ -170,33 +171,45 @@ impl PublishedCache {
     /// [`KeyFault`] when the record cannot be used.
     pub fn of(&self, pointer: &Pointer) -> Result<Arc<PublishedKeys>, KeyFault> {
         let mut kept = self.kept();
-        if let Some((published, keys)) = &kept.keys
+        if let Some((_, published, keys)) = &kept.keys
             && *published == pointer.published
         {
             return Ok(Arc::clone(keys));
         }
         let keys = Arc::new(PublishedKeys::parse(&pointer.published)?);
-        kept.keys = Some((pointer.published.clone(), Arc::clone(&keys)));
+        // A slow reader's pointer may be older than what others have seen since.
+        if kept.keys.as_ref().is_none_or(|(generation, ..)| *generation < pointer.generation) {
+            let keys = Arc::clone(&keys);
+            *kept = Kept { keys: Some((pointer.generation, pointer.published.clone(), keys)), read_at: None };
+        }
         Ok(keys)
     }
 
     /// The public keys last seen, whatever the pointer says by now: enough to refuse, never to accept.
     #[must_use]
     pub fn last_seen(&self) -> Option<Arc<PublishedKeys>> {
-        self.kept().keys.as_ref().map(|(_, keys)| Arc::clone(keys))
+        self.kept().keys.as_ref().map(|(.., keys)| Arc::clone(keys))
     }
 
-    /// The public keys, if the pointer was read for them less than `age` before `uptime`.
+    /// The public keys, if the pointer was asked for them less than `age` before `uptime`.
     #[must_use]
     pub fn recent(&self, uptime: Duration, age: Duration) -> Option<Arc<PublishedKeys>> {
         let kept = self.kept();
         let is_recent = kept.read_at.is_some_and(|at| uptime.saturating_sub(at) < age);
-        kept.keys.as_ref().filter(|_| is_recent).map(|(_, keys)| Arc::clone(keys))
+        kept.keys.as_ref().filter(|_| is_recent).map(|(.., keys)| Arc::clone(keys))
     }
 
-    /// The pointer that said these keys was asked for at `uptime`.
-    pub fn read_at(&self, uptime: Duration) {
-        self.kept().read_at = Some(uptime);
+    /// The keys of a pointer that was asked for at `uptime`, kept for [`Self::recent`].
+    ///
+    /// # Errors
+    /// [`KeyFault`] when the record cannot be used.
+    pub fn keep(&self, pointer: &Pointer, uptime: Duration) -> Result<Arc<PublishedKeys>, KeyFault> {
+        let keys = self.of(pointer)?;
+        let mut kept = self.kept();
+        if kept.keys.as_ref().is_some_and(|(_, published, _)| *published == pointer.published) {
+            kept.read_at = Some(uptime);
+        }
+        Ok(keys)
     }
 
     // A panic elsewhere cannot leave it half-written: every write is one assignment.
@@ -222,6 +235,30 @@ mod tests {
         let others = testing::signing_keys(Algorithm::Es256, 3);
         assert!(!published.belong_to(&others));
         assert!(published.find(others.of(Slot::Entra).id()).is_none());
+    }
+
+    #[test]
+    fn what_a_slow_reader_saw_displaces_nothing() {
+        let pointer = |generation: u64, first_key| Pointer {
+            generation,
+            copies: 1,
+            access_keys: VersionId::new("a"),
+            access_keys_sequence: 1,
+            signing_keys: VersionId::new("s"),
+            signing_keys_sequence: generation,
+            published: Published::of(&testing::signing_keys(Algorithm::Es256, first_key), 1),
+        };
+        let (old, new) = (pointer(1, 0), pointer(2, 3));
+        let (second, cache) = (Duration::from_secs(1), PublishedCache::default());
+        cache.keep(&old, second).unwrap();
+        let fresh = cache.keep(&new, second).unwrap();
+        let stale = cache.keep(&old, second).unwrap();
+        assert!(!Arc::ptr_eq(&stale, &fresh), "who asked for the old ones gets them");
+        assert!(Arc::ptr_eq(&cache.recent(second, second).unwrap(), &fresh));
+        assert!(Arc::ptr_eq(&cache.last_seen().unwrap(), &fresh));
+        assert!(cache.recent(second * 2, second).is_none());
+        cache.of(&pointer(3, 6)).unwrap();
+        assert!(cache.recent(second, second).is_none(), "seen by the way, at an unknown moment");
     }
 
     #[test]

@@ -379,12 +379,16 @@ impl Rotator<'_> {
 /// The four steps in which Secrets Manager drives a scheduled rotation of the signing keys. Each may be
 /// repeated with its version; the version decides, so a repetition never makes another key.
 impl Rotator<'_> {
-    /// `createSecret`: heals, then stores fresh keys under the version, unless it has some already.
+    /// `createSecret`: heals, then stores fresh keys under the version, unless it has some already. The first
+    /// rotation of a new resource sets it up, and has done with that.
     ///
     /// # Errors
     /// [`RotationError`].
     pub async fn create(&self, version: &VersionId) -> Result<(), RotationError> {
         let outcome = async {
+            if self.ports.pointers.pointer().await?.is_none() {
+                self.set_up().await?;
+            }
             if self.stage(version).await? == Stage::Current {
                 return Ok(());
             }

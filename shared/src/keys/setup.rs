@@ -7,7 +7,7 @@ use super::rotation::{Cause, RotationError, Rotator, Strays, Trigger};
 use super::signing::SigningKeys;
 use super::{KeyFault, VersionId};
 use crate::secret::Secret;
-use crate::vault::{Label, SecretName};
+use crate::vault::{Label, Moving, SecretName, VaultError};
 
 /// Copies of the pointer a new resource gets. One DynamoDB partition serves 3,000 strong reads a second.
 const POINTER_COPIES: u32 = 8;
@@ -51,18 +51,37 @@ impl Rotator<'_> {
         Ok(())
     }
 
-    /// The current version of a secret, made if there is none.
+    /// The current version of a secret, made if there is none. A version that is announced already, as at the
+    /// first step of a scheduled rotation, is the one that gets the first value: making another current beside
+    /// it would have the vault abandon that rotation. A version becomes current only where none is, so that a
+    /// late delivery of this displaces nothing.
     async fn ensure(
         &self,
         secret: SecretName,
         make: impl FnOnce() -> Result<Secret, KeyFault> + Send,
     ) -> Result<VersionId, RotationError> {
-        if let Some(version) = self.ports.vault.labels(secret).await?.bearer(Label::Current) {
+        let vault = self.ports.vault;
+        let labels = vault.labels(secret).await?;
+        if let Some(version) = labels.bearer(Label::Current) {
             return Ok(version.clone());
         }
-        let version = VersionId::random(self.random);
-        self.ports.vault.store(secret, &version, &make().map_err(KeyError::from)?, Label::Current).await?;
-        let current = self.ports.vault.labels(secret).await?;
-        Ok(current.bearer(Label::Current).cloned().unwrap_or(version))
+        let announced = labels.bearer(Label::Pending);
+        let version = announced.cloned().unwrap_or_else(|| VersionId::random(self.random));
+        match vault.read(secret, &version).await {
+            Ok(_) => {}
+            Err(VaultError::NoSuchVersion) => {
+                vault.store(secret, &version, &make().map_err(KeyError::from)?, Label::Pending).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if vault.move_label(secret, Label::Current, None, Some(&version)).await? == Moving::Stale {
+            let current = vault.labels(secret).await?.bearer(Label::Current).cloned();
+            return current.ok_or(RotationError::Conflict);
+        }
+        if announced.is_none() {
+            // An announced one keeps the label: whoever announced it takes it off.
+            vault.move_label(secret, Label::Pending, Some(&version), None).await?;
+        }
+        Ok(version)
     }
 }

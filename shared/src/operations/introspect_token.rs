@@ -27,7 +27,7 @@ pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Repl
         Ok(token) => {
             notes.identity(&token.identity);
             notes.scopes(&token.scopes);
-            Ok(Reply::Introspected(Some(token)))
+            Ok(Reply::Introspected(Some(Box::new(token))))
         }
         Err(fault) => {
             notes.inactive(fault);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Request;
 use crate::error::Error;
 use crate::keys::pointer::PublishedKeys;
-use crate::lifetime::KEY_SET_INTERVAL;
+use crate::lifetime::KEY_SET_REUSE;
 use crate::reply::{DiscoveryBody, Reply};
 use crate::store::Wanted;
 
@@ -23,15 +23,13 @@ pub(super) async fn discovery(request: &Request<'_>) -> Result<Reply, Error> {
     Ok(Reply::Discovery(DiscoveryBody::new(&settings.resource.issuer, settings.hosts.public(), &keys)))
 }
 
-/// Anyone may ask, as often as they like: the pointer is read for it at most once in [`KEY_SET_INTERVAL`].
+/// Anyone may ask, as often as they like: the pointer is read for it at most once in [`KEY_SET_REUSE`].
 async fn published(request: &Request<'_>) -> Result<Arc<PublishedKeys>, Error> {
     let service = request.service;
     let (cache, uptime) = (service.ring.published(), service.clock.uptime());
-    if let Some(keys) = cache.recent(uptime, KEY_SET_INTERVAL) {
+    if let Some(keys) = cache.recent(uptime, KEY_SET_REUSE) {
         return Ok(keys);
     }
     let pointer = service.store.read(Wanted::POINTER).await?.pointer;
-    let keys = cache.of(&pointer)?;
-    cache.read_at(uptime);
-    Ok(keys)
+    Ok(cache.keep(&pointer, uptime)?)
 }

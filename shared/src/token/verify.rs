@@ -41,8 +41,9 @@ pub struct Expected {
     pub audience: ResourceId,
 }
 
-/// A token that is alive at this moment.
+/// A token that is alive at this moment. Only a look at what is in force makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Verified {
     pub identity: RawId,
     pub scopes: ScopeSet,
@@ -51,6 +52,7 @@ pub struct Verified {
 
 /// A token that is rightly signed and has not expired. It may have been revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Genuine {
     pub identity: RawId,
     pub scopes: ScopeSet,

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use e2e::bench::{Bench, Embedded, Ports};
+use e2e::front_door::{Shape, Verdict, ask};
 use identity::keys::signing::{SigningKey, SigningKeys};
 use identity::keys::{Algorithm, Slot};
 use identity::testing::{settings, signing_key};
@@ -241,11 +242,12 @@ impl Forge {
     }
 
     /// Each row is refused, and for this reason: by a verifier that knows the keys, without asking the
-    /// store when the token refutes itself, and by one that knows nothing. The good token is good before
-    /// and after.
+    /// store when the token refutes itself, and by one that knows nothing. Whoever asks over the wire is told
+    /// the same of every row. The good token is good before and after.
     pub async fn refuse<N: Display>(&self, fault: TokenFault, rows: impl IntoIterator<Item = (N, String)>) {
         self.accept("the good token", &self.token).await;
         let (mut seen, mut wrong) = (0, Vec::new());
+        let secrets_read = self.embedded.secrets.calls();
         for (name, token) in rows {
             let cold = self.cold_verifier();
             for (verifier, knows_the_keys) in [(self.bench.verifier.as_ref(), true), (&cold, false)] {
@@ -255,11 +257,39 @@ impl Forge {
                     wrong.push(format!("{:?}, {name}: {outcome:?} after {reads} reads", self.algorithm));
                 }
             }
+            if let Err(told) = self.tell_apart(&token).await {
+                wrong.push(format!("{:?}, {name}: {told}", self.algorithm));
+            }
             seen += 1;
         }
         assert!(seen > 0, "a table without rows");
+        assert_eq!(self.embedded.secrets.calls(), secrets_read, "a token had a secret read");
         assert!(wrong.is_empty(), "not refused as {fault:?}:\n{}", wrong.join("\n"));
         self.accept("the good token, after the table", &self.token).await;
+    }
+}
+
+impl Forge {
+    /// What introspection and the authorizers say of a token that is not good, if it is not what they say of any.
+    async fn tell_apart(&self, token: &str) -> Result<(), String> {
+        let form = form_urlencoded::Serializer::new(String::new()).append_pair("token", token).finish();
+        let reply = self.bench.send("POST", "/introspect", &form).await;
+        let is_asked = !token.is_empty();
+        let told = (reply.status, reply.text.as_str());
+        if (is_asked && told != (200, r#"{"active":false}"#)) || (!is_asked && told.0 != 400) {
+            return Err(format!("introspection says {} {}", reply.status, reply.text));
+        }
+        // What no header can hold, no gateway is sent.
+        if http::HeaderValue::from_str(token).is_err() {
+            return Ok(());
+        }
+        for (shape, expected) in [(Shape::Http, Verdict::Forbidden), (Shape::Rest, Verdict::Unauthorized)] {
+            let verdict = ask(&self.bench.authorizer, shape, "GET", "/chat/threads", token).await;
+            if verdict != expected {
+                return Err(format!("the {shape:?} authorizer says {verdict:?}"));
+            }
+        }
+        Ok(())
     }
 }
 

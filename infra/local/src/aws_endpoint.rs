@@ -1,0 +1,145 @@
+//! The embedded DynamoDB and Secrets Manager as one endpoint on loopback, for `AWS_ENDPOINT_URL`: function
+//! binaries and resource servers that run as processes of their own meet them there, through their real SDK
+//! clients. A request must name the access key id that only the state directory's owner can read, and reach the
+//! endpoint under its own address; the signature itself is not judged.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use aws_smithy_runtime_api::client::http::{HttpConnector as _, SharedHttpConnector};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use identity::context::Random;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::dynamodb::EmbeddedDynamoDb;
+use crate::secrets_manager::EmbeddedSecretsManager;
+
+/// Largest request, in bytes: what DynamoDB takes at most.
+const MAX_REQUEST: usize = 16 * 1024 * 1024;
+
+/// The two services behind the endpoint.
+#[derive(Clone)]
+pub struct AwsEndpoint {
+    dynamodb: SharedHttpConnector,
+    secrets_manager: SharedHttpConnector,
+    access_key_id: Arc<str>,
+}
+
+/// The request is not one that a service here can answer.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error("the request does not name the access key id of this endpoint, or reached it under another name")]
+    Stranger,
+    #[error("the request is for neither DynamoDB nor Secrets Manager")]
+    OtherService,
+    #[error("the request cannot be read")]
+    Unreadable,
+    #[error("the service does not answer")]
+    Silent,
+}
+
+impl AwsEndpoint {
+    /// An endpoint for these services, with an access key id of its own.
+    #[must_use]
+    pub fn new(
+        dynamodb: EmbeddedDynamoDb,
+        secrets_manager: EmbeddedSecretsManager,
+        random: &dyn Random,
+    ) -> Self {
+        let mut bytes = [0; 16];
+        random.fill(&mut bytes);
+        Self {
+            dynamodb: SharedHttpConnector::new(dynamodb),
+            secrets_manager: SharedHttpConnector::new(secrets_manager),
+            access_key_id: format!("local{:032x}", u128::from_be_bytes(bytes)).into(),
+        }
+    }
+
+    /// What clients must use as access key id; their secret key may be anything.
+    #[must_use]
+    pub fn access_key_id(&self) -> &str {
+        &self.access_key_id
+    }
+
+    /// Listens on loopback; port 0 takes any free one.
+    ///
+    /// # Errors
+    /// When the port cannot be bound.
+    pub async fn bind(port: u16) -> io::Result<TcpListener> {
+        TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
+    }
+
+    /// Serves until it is dropped.
+    pub async fn serve(self, listener: TcpListener) {
+        loop {
+            if let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(self.clone().converse(stream));
+            }
+        }
+    }
+
+    async fn converse(self, stream: TcpStream) {
+        // Small replies must not wait for more; a socket that refuses the option still works.
+        let _ = stream.set_nodelay(true);
+        let respond = service_fn(move |request| {
+            let endpoint = self.clone();
+            async move { Ok::<_, std::convert::Infallible>(endpoint.respond(request).await) }
+        });
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new());
+        // A client that goes away has nobody to be told.
+        let _ = builder.serve_connection(TokioIo::new(stream), respond).await;
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        self.pass_on(request).await.unwrap_or_else(|fault| {
+            let mut response = Response::new(Full::from(fault.to_string()));
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+            response
+        })
+    }
+
+    async fn pass_on(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Unanswered> {
+        let (parts, body) = request.into_parts();
+        self.admit(&parts.headers)?;
+        let service = self.of(&parts)?;
+        let body = Limited::new(body, MAX_REQUEST).collect().await.map_err(|_| Unanswered::Unreadable)?;
+        let request = Request::from_parts(parts, SdkBody::from(body.to_bytes()));
+        let request = HttpRequest::try_from(request).map_err(|_| Unanswered::Unreadable)?;
+        let answer = service.call(request).await.map_err(|_| Unanswered::Silent)?;
+        let answer = answer.try_into_http1x().map_err(|_| Unanswered::Silent)?;
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await.map_err(|_| Unanswered::Silent)?;
+        Ok(Response::from_parts(parts, Full::new(body.to_bytes())))
+    }
+
+    /// A page that a browser was led to this address by (DNS rebinding) has another `Host`, and no credential.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Unanswered> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let named = text(AUTHORIZATION).split_once("Credential=").and_then(|(_, rest)| rest.split_once('/'));
+        let is_known = named.is_some_and(|(id, _)| id == &*self.access_key_id);
+        let is_own =
+            text(HOST).split(':').next().is_some_and(|host| matches!(host, "127.0.0.1" | "localhost"));
+        if is_known && is_own { Ok(()) } else { Err(Unanswered::Stranger) }
+    }
+
+    /// The service that the operation named by `x-amz-target` is of.
+    fn of(&self, parts: &http::request::Parts) -> Result<&SharedHttpConnector, Unanswered> {
+        let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or("");
+        match target.split_once('.') {
+            Some(("DynamoDB_20120810", _)) => Ok(&self.dynamodb),
+            Some(("secretsmanager", _)) => Ok(&self.secrets_manager),
+            _ => Err(Unanswered::OtherService),
+        }
+    }
+}

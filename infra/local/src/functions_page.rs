@@ -1,0 +1,77 @@
+//! What is told to function binaries that run as processes of their own, and to who starts them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use identity::vault::SecretName;
+
+use crate::platform::Platform;
+use crate::{embedded, start_page};
+
+/// Writes `platform.env` into the state directory: what a deployment's template gives the functions.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_env(platform: &Platform, aws_endpoint: &str) -> io::Result<PathBuf> {
+    let path = platform.data_dir.join("platform.env");
+    start_page::write_private(&path, &env(platform, aws_endpoint))?;
+    Ok(path)
+}
+
+fn env(platform: &Platform, aws_endpoint: &str) -> String {
+    let resource = &platform.resource.resource;
+    let mut hosts: Vec<_> = platform.hosts.iter().map(ToString::to_string).collect();
+    // Functions have one port, where the server has one for each scheme.
+    hosts.dedup();
+    let values = [
+        ("AWS_ENDPOINT_URL", aws_endpoint.to_owned()),
+        ("AWS_REGION", embedded::REGION.to_owned()),
+        ("AWS_ACCESS_KEY_ID", platform.aws_endpoint.access_key_id().to_owned()),
+        // No signature is looked at, but the SDK makes one.
+        ("AWS_SECRET_ACCESS_KEY", "local".to_owned()),
+        ("TABLE_NAME", embedded::TABLE.to_owned()),
+        ("ACCESS_KEYS_SECRET", SecretName::AccessKeys.as_str().to_owned()),
+        ("SIGNING_KEYS_SECRET", SecretName::SigningKeys.as_str().to_owned()),
+        ("RESOURCE_ID", resource.id.to_string()),
+        ("RESOURCE_LOCATION", resource.location.as_str().to_owned()),
+        ("RESOURCE_REGION", resource.region.as_str().to_owned()),
+        ("ISSUER", resource.issuer.to_string()),
+        ("ACCEPTED_HOSTS", hosts.join(",")),
+        // A development server hands the path over as the client sent it.
+        ("GATEWAY_PATH", "wire".to_owned()),
+        ("SIGNING_ALGORITHM", platform.resource.algorithm.as_str().to_owned()),
+    ];
+    start_page::lines(values.iter().map(|(name, value)| (*name, value.as_str())))
+}
+
+/// The page to print.
+#[must_use]
+pub fn page(platform: &Platform, aws_endpoint: &str, env: &Path, tls: &(PathBuf, PathBuf)) -> String {
+    format!(
+        r#"
+DynamoDB and Secrets Manager for functions on this machine
+
+  endpoint            {aws_endpoint}
+  table               {table}
+  resource            {resource}, tokens signed with {algorithm}
+
+In the shell the functions run in:    set -a; . {env}; set +a
+                                      cd functions; cargo lambda watch --invoke-port {port} --tls-cert {cert} --tls-key {key}
+
+In the shell your program runs in:    set -a; . {client}; set +a      (endpoint {endpoint})
+
+Ctrl-C stops it; identities, keys and tokens are kept in {dir}.
+
+"#,
+        table = embedded::TABLE,
+        resource = platform.resource.resource.id,
+        algorithm = platform.resource.algorithm.as_str(),
+        env = env.display(),
+        port = platform.port,
+        cert = tls.0.display(),
+        key = tls.1.display(),
+        client = start_page::path_of_env(&platform.data_dir).display(),
+        endpoint = platform.endpoint(),
+        dir = platform.data_dir.display(),
+    )
+}

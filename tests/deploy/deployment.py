@@ -1,0 +1,150 @@
+"""The template on the stand-in: what deploying does, and what the stand-in cannot take left out by name."""
+
+import contextlib
+import http.client
+import io
+import json
+import pathlib
+import time
+import zipfile
+
+import template as sam
+
+STACK = "identity"
+# The stand-in has no rotation schedules: the four steps are driven by hand instead.
+LEFT_OUT = {"AWS::SecretsManager::RotationSchedule"}
+DEPLOYS_WITHIN = 120
+
+
+class Deployment:
+    """A deployed stack."""
+
+    def __init__(self, stand_in, outputs, front):
+        self.stand_in = stand_in
+        self.outputs = outputs
+        self.front = front
+
+    def function(self, name):
+        return f"{STACK}-{name}"
+
+    def invoke(self, name, event):
+        """What the function answers; a failure of the function is an error here."""
+        answer = self.stand_in.client("lambda").invoke(
+            FunctionName=self.function(name), Payload=json.dumps(event).encode()
+        )
+        payload = json.loads(answer["Payload"].read() or b"null")
+        if "FunctionError" in answer:
+            raise FunctionFailed(payload)
+        return payload
+
+    def log(self, name):
+        """Every line that a function has logged."""
+        pages = self.stand_in.client("logs").get_paginator("filter_log_events")
+        group = f"/aws/lambda/{self.function(name)}"
+        return [event["message"] for page in pages.paginate(logGroupName=group) for event in page["events"]]
+
+
+class FunctionFailed(Exception):
+    @property
+    def error_type(self):
+        return self.args[0].get("errorType")
+
+
+def deploy(stand_in, code, parameters, front):
+    """Deploys the template with `code(name)`, the bootstrap of each function; clients come through `front`."""
+    template = for_the_stand_in(sam.transformed(parameters=parameters))
+    upload(stand_in, template, code)
+    values = {"Architecture": "x86_64", **sam.PARAMETERS, **parameters}
+    made = create_stack(stand_in, STACK, json.dumps(template), values)
+    empty(stand_in, made["AccessKeysSecret"], made["SigningKeysSecret"])
+    return Deployment(stand_in, made, front)
+
+
+def deploy_api(stack, name, template, **parameters):
+    """A resource server's API beside the stack. What it answers, status and body, to (method, path, token)."""
+    stand_in = stack.stand_in
+    stand_in.client("s3").put_object(Bucket=sam.CODE_BUCKET, Key="chat.zip", Body=zipped(echo("chat")))
+    made = create_stack(stand_in, name, json.dumps(template), {"CodeBucket": sam.CODE_BUCKET, **parameters})
+
+    def call(method, path, token):
+        connection = http.client.HTTPConnection("127.0.0.1", stand_in.port, timeout=30)
+        host = f"{made['ApiId']}.execute-api.localhost:{stand_in.port}"
+        with contextlib.closing(connection):
+            connection.request(method, path, headers={"Host": host, "Authorization": f"Bearer {token}"})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read() or b"null")
+
+    return call
+
+
+def empty(stand_in, *secrets):
+    """A secret without a value has no version on AWS. The stand-in makes one all the same, and calls it current."""
+    client = stand_in.client("secretsmanager")
+    for secret in secrets:
+        for version in client.describe_secret(SecretId=secret)["VersionIdsToStages"]:
+            client.update_secret_version_stage(
+                SecretId=secret, VersionStage="AWSCURRENT", RemoveFromVersionId=version
+            )
+
+
+def create_stack(stand_in, name, template, parameters):
+    """Makes a stack, and tells its outputs."""
+    cloudformation = stand_in.client("cloudformation")
+    cloudformation.create_stack(
+        StackName=name,
+        TemplateURL=upload_template(stand_in, name, template),
+        Parameters=[{"ParameterKey": key, "ParameterValue": str(value)} for key, value in parameters.items()],
+        Capabilities=["CAPABILITY_IAM"],
+    )
+    return outputs(cloudformation, name)
+
+
+def for_the_stand_in(template):
+    kept = {name: item for name, item in template["Resources"].items() if item["Type"] not in LEFT_OUT}
+    # Nobody wants to wait five minutes to see that it fires.
+    kept["EnsureKeys"]["Properties"]["ScheduleExpression"] = "rate(1 minute)"
+    return {**template, "Resources": kept}
+
+
+def upload(stand_in, template, code):
+    storage = stand_in.client("s3")
+    storage.create_bucket(Bucket=sam.CODE_BUCKET)
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Lambda::Function":
+            key = resource["Properties"]["Code"]["S3Key"]
+            storage.put_object(Bucket=sam.CODE_BUCKET, Key=key, Body=zipped(code(key.removesuffix(".zip"))))
+
+
+def upload_template(stand_in, name, template):
+    """Its address: written out, a template may be larger than a call."""
+    stand_in.client("s3").put_object(Bucket=sam.CODE_BUCKET, Key=name, Body=template.encode())
+    return f"{stand_in.endpoint}/{sam.CODE_BUCKET}/{name}"
+
+
+def zipped(bootstrap):
+    """A zip with this one file, executable."""
+    entry = zipfile.ZipInfo("bootstrap")
+    entry.external_attr = 0o755 << 16
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(entry, bootstrap, compresslevel=1)
+    return content.getvalue()
+
+
+def outputs(cloudformation, name):
+    deadline = time.monotonic() + DEPLOYS_WITHIN
+    while time.monotonic() < deadline:
+        [stack] = cloudformation.describe_stacks(StackName=name)["Stacks"]
+        if stack["StackStatus"] == "CREATE_COMPLETE":
+            return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+        if not stack["StackStatus"].endswith("IN_PROGRESS"):
+            break
+        time.sleep(0.2)
+    events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+    faults = [event for event in events if "FAILED" in event["ResourceStatus"]]
+    raise RuntimeError(f"{stack['StackStatus']}: {stack.get('StackStatusReason')}: {faults}")
+
+
+def echo(_name):
+    return pathlib.Path(__file__).with_name("echo_bootstrap.py").read_bytes()

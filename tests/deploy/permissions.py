@@ -1,0 +1,64 @@
+"""Who may do what: as docs/deploy.md tabulates it, and as the template grants it. Both as sets of
+(function, action, on what)."""
+
+import re
+
+from rules import listed, resources, statements, target
+from template import ROOT
+
+DOCUMENT = ROOT / "docs" / "deploy.md"
+SUBJECTS = {
+    "AccessKeys": "access-keys",
+    "SigningKeys": "signing-keys",
+    "DeadLetters": "dead letters",
+    "RotateKeysFunction": "rotate-keys",
+}
+
+
+def documented():
+    """The table under the heading "Permissions": a row for each function, a column for each group of actions."""
+    section = DOCUMENT.read_text(encoding="utf-8").split("\n## Permissions\n")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split("|") for line in section.splitlines() if line.startswith("|")]
+    actions = [re.findall(r"`([^`]+)`", cell) for cell in rows[0]]
+    return {
+        (row[0].strip().strip("`"), action, item.strip())
+        for row in rows[2:]
+        for group, cell in zip(actions[1:], row[1:])
+        for action in group
+        for item in cell.split(",")
+        if item.strip()
+    }
+
+
+def granted(template):
+    """The same from the roles."""
+    functions = {
+        target(function["Role"]): name_of(function)
+        for _, function, _ in resources(template, "AWS::Lambda::Function")
+    }
+    return {
+        (functions.get(name) or role["Properties"]["Policies"][0]["PolicyName"], action, item)
+        for name, _, role in resources(template, "AWS::IAM::Role")
+        for statement in statements(role)
+        for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+        for item in items(name, resource, statement.get("Condition"))
+    }
+
+
+def name_of(function):
+    """A function's name within the stack."""
+    return function["FunctionName"]["Fn::Sub"].removeprefix("${AWS::StackName}-")
+
+
+def items(role, resource, condition):
+    """What is granted on a resource, in the words of the document; anything unforeseen as it is written."""
+    name = target(resource)
+    match condition:
+        case {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": keys}} if name == "Table" and len(condition) == 1:
+            return [key.removesuffix("#*") for key in keys]
+        case None if name == role.removesuffix("Role") + "Logs":
+            return ["its own"]
+        case None if name in SUBJECTS:
+            return [SUBJECTS[name]]
+    return [f"{resource} if {condition}"]

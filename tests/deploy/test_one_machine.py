@@ -1,0 +1,95 @@
+"""The same life of a user against the local server, and against the function binaries under `cargo lambda watch`."""
+
+import contextlib
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+import stand_in
+import template as sam
+from life import live
+
+LOCAL = sam.ROOT / "target" / "debug" / "local"
+STARTS_WITHIN = 60
+CONNECTION_STRING = "COMMUNICATION_SERVICES_CONNECTION_STRING"
+
+
+@contextlib.contextmanager
+def local(state, *arguments):
+    """The program, once it has printed its page, until the block ends."""
+    if not LOCAL.is_file():
+        pytest.fail(f"{LOCAL} is missing: run `cargo build --package local`")
+    command = [LOCAL, "--data-dir", state, "--algorithm", "ES256", *arguments]
+    with open(f"{state}.log", "wb") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            for line in process.stdout:
+                if "Ctrl-C" in line:
+                    break
+            else:
+                pytest.fail(pathlib.Path(log.name).read_text(encoding="utf-8"))
+            yield
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def read_env(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {name: value.strip("'") for name, value in (line.split("=", 1) for line in lines)}
+
+
+def trust(monkeypatch, env):
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(name, env[name])
+
+
+@contextlib.contextmanager
+def watch(state, port):
+    """`cargo lambda watch` as the page says, from the folder of the functions, until the block ends."""
+    cargo_lambda = pathlib.Path(sys.executable).with_name("cargo-lambda")
+    tls = ["--tls-cert", state / "server.pem", "--tls-key", state / "server-key.pem"]
+    command = [cargo_lambda, "lambda", "watch", "--ignore-changes", "--invoke-address", "127.0.0.1"]
+    env = {**os.environ, **read_env(state / "platform.env")}
+    with open(f"{state}.watch.log", "wb") as log:
+        process = subprocess.Popen(
+            [*command, "--invoke-port", str(port), *tls], cwd=sam.ROOT / "functions", env=env, stdout=log, stderr=log
+        )
+        try:
+            wait_for(port, process, log.name)
+            yield
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def wait_for(port, process, log):
+    deadline = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=2).close()
+            return
+        time.sleep(0.1)
+    pytest.fail(pathlib.Path(log).read_text(encoding="utf-8"))
+
+
+def test_the_server(tmp_path, monkeypatch):
+    state = tmp_path / "state"
+    with local(state, "--https-port", "0", "--http-port", "0"):
+        env = read_env(state / "env")
+        trust(monkeypatch, env)
+        live(env[CONNECTION_STRING])
+
+
+def test_the_functions(tmp_path, monkeypatch):
+    state = tmp_path / "state"
+    port = stand_in.free_port()
+    with local(state, "platform", "--aws-port", "0", "--functions-port", str(port)), watch(state, port):
+        env = read_env(state / "env")
+        trust(monkeypatch, env)
+        live(env[CONNECTION_STRING])

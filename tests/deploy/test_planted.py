@@ -1,0 +1,141 @@
+"""Faults planted in the template, each found by what is to find it: a lint code, a rule, or a comparison."""
+
+import copy
+
+import pytest
+
+import lint
+import permissions
+import rules
+import template as sam
+from test_template import documented_routes, functions, routes
+
+SOURCE = sam.source()
+FUNCTION = "Resources/UserFunction/Properties"
+SETTING = f"{FUNCTION}/Environment/Variables/ACCESS_KEYS_SECRET"
+TABLE = "Resources/Table/Properties"
+STAGE = "Resources/Stage/Properties"
+STATEMENTS = "Resources/{}Role/Properties/Policies/0/PolicyDocument/Statement"
+READS_A_SECRET = {
+    "Effect": "Allow",
+    "Action": "secretsmanager:GetSecretValue",
+    "Resource": {"Ref": "SigningKeys"},
+}
+
+# What finds it, what is planted where. None takes away what is there.
+PLANTED = {
+    "an attribute that is not there": ("E1010", SETTING, {"Fn::GetAtt": ["Table", "X"]}),
+    "a name that is not there": ("E1020", SETTING, {"Ref": "Nothing"}),
+    "an action that is not there": ("W3037", STATEMENTS.format("User") + "/0/Action", "dynamodb:BatchGetItems"),
+    "a timeout beyond Lambda's": ("E3717", f"{FUNCTION}/Timeout", 5000),
+    "a timeout beyond the gateway's": ("functions_run_as_built", f"{FUNCTION}/Timeout", 60),
+    "an unknown architecture": ("E3030", f"{FUNCTION}/Architectures", ["arm"]),
+    "another architecture": ("functions_run_as_built", "Parameters/Architecture/Default", "x86_64"),
+    "an old runtime": ("functions_run_as_built", f"{FUNCTION}/Runtime", "provided.al2"),
+    "too little memory": ("functions_run_as_built", f"{FUNCTION}/MemorySize", 64),
+    "a function that waits for itself": ("E3004", "Resources/Api/DependsOn", "UserFunction"),
+    "no rotation": ("nothing_is_missing", "Resources/SigningKeysRotation", None),
+    "nobody who makes the first keys": ("nothing_is_missing", "Resources/EnsureKeys", None),
+    "a schedule that is none": ("rotations_are_scheduled", "Parameters/RotationSchedule/Default", "cron(on sundays)"),
+    "a rotation every hour": ("rotations_are_scheduled", "Parameters/RotationSchedule/Default", "cron(0 * * * ? *)"),
+    "a rotation before its permission": ("rotations_are_scheduled", "Resources/SigningKeysRotation/DependsOn", None),
+    "a rate that is none": ("schedules_are_delivered", "Resources/EnsureKeys/Properties/ScheduleExpression", "often"),
+    "a schedule without dead letters": (
+        "schedules_are_delivered",
+        "Resources/EnsureKeys/Properties/Target/DeadLetterConfig",
+        None,
+    ),
+    "a wrong verb": ("routes_can_be_served", "Resources/CreateIdentityRoute/Properties/RouteKey", "FETCH /identities"),
+    "a parameter glued to text": (
+        "routes_can_be_served",
+        "Resources/IssueAccessTokenRoute/Properties/RouteKey",
+        "POST /identities/{id}:issueAccessToken",
+    ),
+    "the old payload": ("routes_can_be_served", "Resources/UserIntegration/Properties/PayloadFormatVersion", "1.0"),
+    "a named stage": ("stage_is_the_default", f"{STAGE}/StageName", "prod"),
+    "no throttle": ("stage_is_the_default", f"{STAGE}/DefaultRouteSettings/ThrottlingRateLimit", None),
+    "settings for a later route": ("stage_is_the_default", "Resources/Stage/DependsOn", "CreateIdentityRoute"),
+    "credentials in the access log": (
+        "access_log_is_quiet",
+        f"{STAGE}/AccessLogSettings/Format",
+        '{"a":"$context.requestId","b":"$request.header.Authorization"}',
+    ),
+    "logs for ever": ("logs_end", "Resources/UserLogs/Properties/RetentionInDays", None),
+    "another's logs": (
+        "functions_log_to_groups_of_their_own",
+        f"{FUNCTION}/LoggingConfig/LogGroup",
+        {"Ref": "TokenLogs"},
+    ),
+    "a table that can be deleted": ("table_is_protected", f"{TABLE}/DeletionProtectionEnabled", False),
+    "a table that goes with the stack": ("state_is_kept", "Resources/Table/DeletionPolicy", "Delete"),
+    "a table that goes when replaced": ("state_is_kept", "Resources/Table/UpdateReplacePolicy", None),
+    "a secret that goes with the stack": ("state_is_kept", "Resources/SigningKeys/DeletionPolicy", None),
+    "a table without a past": ("table_is_protected", f"{TABLE}/PointInTimeRecoverySpecification", None),
+    "tombstones for ever": ("table_is_protected", f"{TABLE}/TimeToLiveSpecification/AttributeName", "ttl"),
+    "a generated key": ("secrets_come_without_value", "Resources/AccessKeys/Properties/GenerateSecretString", {}),
+    "a secret nobody may read": (
+        "functions_know_the_secrets_they_may_read",
+        "Resources/RevokeFunction/Properties/Environment/Variables/SIGNING_KEYS_SECRET",
+        {"Ref": "SigningKeys"},
+    ),
+    "any action": ("roles_are_narrow", STATEMENTS.format("User") + "/0/Action", "dynamodb:*"),
+    "any resource": ("roles_are_narrow", STATEMENTS.format("User") + "/0/Resource", "*"),
+    "a managed policy": (
+        "roles_are_narrow",
+        "Resources/UserRole/Properties/ManagedPolicyArns",
+        ["arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"],
+    ),
+    "an invoker that is anybody": ("invokers_are_named", "Resources/UserPermission/Properties/SourceArn", None),
+    "two rotations at once": (
+        "one_rotation_at_a_time",
+        "Resources/RotateKeysFunction/Properties/ReservedConcurrentExecutions",
+        None,
+    ),
+    "no dead letters": ("one_rotation_at_a_time", "Resources/RotateKeysFunction/Properties/DeadLetterQueue", None),
+    "an alarm less": ("alarms_watch_every_function", "Resources/TokenThrottles", None),
+    "a secret that `keys` may read": ("permissions", STATEMENTS.format("Keys") + "/0", READS_A_SECRET),
+    "a key item that `token` may write": ("permissions", STATEMENTS.format("Token") + "/0/Action", "dynamodb:PutItem"),
+    "every item": ("permissions", STATEMENTS.format("Token") + "/0/Condition", None),
+    "a permission less": ("permissions", STATEMENTS.format("Revoke") + "/1", None),
+    "another's binary": ("functions", "Resources/UserFunction/Properties/CodeUri", "../target/lambda/token/"),
+    "a route less": ("routes", "Resources/DeleteIdentityRoute", None),
+    "a route to another function": (
+        "routes",
+        "Resources/DeleteIdentityRoute/Properties/Target",
+        {"Fn::Sub": "integrations/${TokenIntegration}"},
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_it_is_found(fault):
+    finder, place, value = PLANTED[fault]
+    template = sam.transformed(planted(place, value))
+    assert any(found.startswith(f"{finder}:") for found in findings(template, finder)), findings(template, finder)
+
+
+def planted(place, value):
+    template = copy.deepcopy(SOURCE)
+    *way, last = place.split("/")
+    node = template
+    for step in way:
+        node = node[int(step)] if isinstance(node, list) else node.setdefault(step, {})
+    key = int(last) if isinstance(node, list) else last
+    if value is None:
+        del node[key]
+    else:
+        node[key] = value
+    return template
+
+
+def findings(template, finder):
+    if finder[0] in "EW" and finder[1:].isdigit():
+        return lint.findings(template)
+    if finder == "permissions":
+        difference = permissions.granted(template) ^ permissions.documented()
+        return [f"permissions: {grant}" for grant in sorted(difference)]
+    if finder == "functions":
+        return [f"functions: {name} runs {code}" for name, code in functions(template) if code != f"{name}.zip"]
+    if finder == "routes":
+        return [f"routes: {route}" for route in sorted(routes(template) ^ documented_routes())]
+    return rules.faults(template)

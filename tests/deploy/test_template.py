@@ -1,0 +1,115 @@
+"""The template as it is: lint, rules, permissions, routes, functions, parameters."""
+
+import re
+
+import pytest
+
+import lint
+import openapi
+import permissions
+import rules
+import template as sam
+
+README = sam.ROOT / "README.md"
+
+
+@pytest.fixture(scope="module")
+def template():
+    return sam.transformed()
+
+
+def test_lint_finds_nothing(template):
+    assert lint.findings(template) == []
+
+
+def test_the_rules_find_nothing(template):
+    assert rules.faults(template) == []
+
+
+def test_what_is_granted_is_what_is_documented(template):
+    assert permissions.granted(template) == permissions.documented()
+
+
+def test_the_routes_are_those_of_the_document(template):
+    assert routes(template) == documented_routes()
+
+
+def routes(template):
+    """(method, path, function) of every route."""
+    resources = template["Resources"]
+    found = set()
+    for _, route, _ in rules.resources(template, "AWS::ApiGatewayV2::Route"):
+        integration = resources[rules.integration_of(route)]["Properties"]
+        function = resources[rules.target(integration["IntegrationUri"])]["Properties"]
+        method, _, path = route["RouteKey"].partition(" ")
+        found.add((method, path, permissions.name_of(function)))
+    return found
+
+
+def documented_routes():
+    return {(operation.method, operation.path, operation.function) for operation in openapi.operations()}
+
+
+def test_every_function_is_built_and_deployed_under_its_name(template):
+    built = {path.stem for path in (sam.ROOT / "functions" / "src" / "bin").iterdir()}
+    assert built == openapi.functions() | openapi.OTHER_FUNCTIONS
+    assert functions(template) == {(name, f"{name}.zip") for name in built}
+
+
+def functions(template):
+    """(name, code) of every function."""
+    return {
+        (permissions.name_of(function), function["Code"]["S3Key"])
+        for _, function, _ in rules.resources(template, "AWS::Lambda::Function")
+    }
+
+
+def test_every_function_is_documented():
+    named = {name for name, _, _ in permissions.documented()}
+    assert named == openapi.functions() | openapi.OTHER_FUNCTIONS | {"ensure-keys"}
+    text = README.read_text(encoding="utf-8")
+    rows = set(re.findall(r"^\|[^|]+\| `([A-Z]+) (\S+)` \| `(\S+)` \|", text, re.MULTILINE))
+    assert rows <= documented_routes()
+    assert {function for _, _, function in rows} == openapi.functions()
+
+
+GUID = "5e0d8f7c-0b0a-4c8e-9a54-6a4f3d1c2b10"
+VALUES = {
+    "ResourceId": ([GUID], ["", "x", GUID.upper(), f"{{{GUID}}}"]),
+    "ResourceLocation": (["unitedstates", "emea"], ["", "United States", "a" * 41]),
+    "ResourceRegion": (["amer"], ["", "AMER"]),
+    "RotationSchedule": (
+        ["cron(0 3 ? * SUN *)", "cron(0 0 1 * ? *)", "cron(0 0/12 * * ? *)", "cron(0 4 ? 1-6 MON-FRI *)"],
+        ["", "weekly", "rate(7 days)", "cron(30 3 ? * SUN *)", "cron(0 3 * * * *)", "cron(0 3 ? * SUN 2027)"],
+    ),
+    "DomainName": (["", "id.example.com"], ["localhost", "https://id.example.com", "ID.example.com"]),
+    "CertificateArn": (["", f"arn:aws:acm:eu-west-1:123456789012:certificate/{GUID}"], ["certificate"]),
+    "AllowedHosts": (["", "a.example.com", "a.example.com,b.example.com:8443"], ["a, b", "https://a", "a,"]),
+    "EntraAuthority": (["https://login.microsoftonline.com"], ["", "http://a", "https://a?b"]),
+    "EntraTenants": (["", GUID, f"{GUID},{GUID}"], ["contoso", f"{GUID}, {GUID}"]),
+    "EntraServicePrincipals": (["", f"{GUID}/{GUID}", f"{GUID}/{GUID},{GUID}/{GUID}"], [GUID]),
+    "AlarmEmail": (["", "on-call@example.com"], ["on-call"]),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_parameters_refuse_nonsense(name):
+    parameter = sam.source()["Parameters"][name]
+    pattern = re.compile(parameter["AllowedPattern"])
+    accepted, refused = VALUES[name]
+    assert parameter["ConstraintDescription"]
+    assert [value for value in accepted if not pattern.fullmatch(value)] == []
+    assert [value for value in refused if pattern.fullmatch(value)] == []
+
+
+def test_every_free_text_has_a_pattern():
+    parameters = sam.source()["Parameters"]
+    bound = {"AllowedPattern", "AllowedValues", "MinValue", "MaxLength"}
+    assert [name for name, parameter in parameters.items() if not bound & set(parameter)] == []
+
+
+def test_rotations_that_secrets_manager_would_not_do():
+    good = ["0 3 ? * SUN *", "0 0/4 * * ? *", "0 8 1,15 * ? *", "0 3 L * ? *", "0 3 ? * 3#2 *"]
+    bad = ["0 * * * ? *", "0 25 * * ? *", "0 1,2 * * ? *", "0 3 ? * XYZ *", "0 3 ? * SUN", "30 3 ? * SUN *"]
+    assert [fields for fields in good if rules.rotation_fault(f"cron({fields})")] == []
+    assert [fields for fields in bad if not rules.rotation_fault(f"cron({fields})")] == []

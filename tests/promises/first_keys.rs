@@ -1,0 +1,208 @@
+//! The first keys of a new resource, by the deployment's event or by the secret's first rotation, broken off at
+//! every call. Whoever comes next ends with keys that sign, and with labels that Secrets Manager takes as an end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use e2e::bench::{Bench, Embedded, Ports};
+use e2e::faults::Fault;
+use identity::keys::rotation::{KeyPorts, RotationError, Rotator};
+use identity::keys::{Algorithm, VersionId};
+use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, signing_key};
+use identity::vault::{Label, SecretName};
+
+/// Who makes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Maker {
+    Event,
+    Rotation,
+}
+
+struct NewResource {
+    ports: Ports,
+    embedded: Embedded,
+    version: VersionId,
+}
+
+impl NewResource {
+    async fn new(maker: Maker) -> Self {
+        let (ports, embedded) = Ports::embedded(11).await;
+        let version = VersionId::new("5c4ed001-0000-4000-8000-000000000001");
+        if maker == Maker::Rotation {
+            embedded.begin_rotation(SecretName::SigningKeys.as_str(), version.as_str());
+        }
+        Self { ports, embedded, version }
+    }
+
+    async fn make(&self, maker: Maker) -> Result<(), RotationError> {
+        let (clock, random, audit) =
+            (FrozenClock::at_noon(), SeededRandom::new(11), CapturedAudit::default());
+        let next = AtomicUsize::new(0);
+        let rotator = Rotator {
+            ports: KeyPorts {
+                pointers: self.ports.pointers.as_ref(),
+                vault: self.ports.vault_writer.as_ref(),
+            },
+            clock: clock.as_ref(),
+            random: &random,
+            generate: &|| Ok(signing_key(Algorithm::Es256, next.fetch_add(1, Ordering::SeqCst))),
+            audit: &audit,
+        };
+        match maker {
+            Maker::Event => rotator.set_up().await.map(|_| ()),
+            Maker::Rotation => {
+                rotator.create(&self.version).await?;
+                rotator.set(&self.version).await?;
+                rotator.try_out(&self.version).await?;
+                rotator.finish(&self.version).await.map(|_| ())
+            }
+        }
+    }
+
+    /// From the given call on every call fails, or that one alone.
+    fn break_at(&self, at: usize, fault: Fault, for_good: bool) {
+        let calls = Arc::new(AtomicUsize::new(0));
+        for client in [&self.embedded.dynamodb, &self.embedded.secrets] {
+            let calls = Arc::clone(&calls);
+            client.plan(move |_| {
+                let call = calls.fetch_add(1, Ordering::SeqCst);
+                let is_broken = if for_good { call >= at } else { call == at };
+                is_broken.then_some(fault)
+            });
+        }
+    }
+
+    fn mend(&self) {
+        self.embedded.dynamodb.plan(|_| None);
+        self.embedded.secrets.plan(|_| None);
+    }
+
+    fn calls(&self) -> usize {
+        self.embedded.dynamodb.calls() + self.embedded.secrets.calls()
+    }
+
+    /// Keys that sign, and labels that are an end: what the pointer names is current and held, and nothing
+    /// else is pending.
+    async fn works(self, case: &str) {
+        let bench = Bench::new(self.ports, Algorithm::Es256, 11).await;
+        let id = bench.create().await;
+        let token = bench.issue(&bench.secondary, &id).await.token().unwrap();
+        assert!(bench.verify(&token).await.is_ok(), "{case}");
+        let pointer = bench.ports.pointers.pointer().await.unwrap().unwrap();
+        assert_eq!((pointer.generation, pointer.signing_keys_sequence), (1, 1), "{case}");
+        for (secret, named) in
+            [(SecretName::AccessKeys, &pointer.access_keys), (SecretName::SigningKeys, &pointer.signing_keys)]
+        {
+            let labels = bench.ports.vault_writer.labels(secret).await.unwrap();
+            assert!(labels.is_on(Label::Current, named), "{case}: {secret:?}");
+            assert!(labels.is_on(Label::InForce, named), "{case}: {secret:?}");
+            assert!(
+                labels.bearer(Label::Pending).is_none_or(|pending| pending == named),
+                "{case}: {secret:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_first_rotation_is_the_set_up() {
+    let resource = NewResource::new(Maker::Rotation).await;
+    resource.make(Maker::Rotation).await.unwrap();
+    let pointer = resource.ports.pointers.pointer().await.unwrap().unwrap();
+    assert_eq!(pointer.signing_keys, resource.version, "the announced version holds the first keys");
+    resource.works("unbroken").await;
+}
+
+#[tokio::test]
+async fn setting_up_again_changes_nothing() {
+    let resource = NewResource::new(Maker::Event).await;
+    resource.make(Maker::Event).await.unwrap();
+    let before = resource.ports.pointers.pointer().await.unwrap();
+    resource.make(Maker::Event).await.unwrap();
+    assert_eq!(resource.ports.pointers.pointer().await.unwrap(), before);
+}
+
+/// The deployment's event and the secret's first rotation, either first.
+#[tokio::test]
+async fn event_and_rotation_agree_whoever_is_first() {
+    for order in [[Maker::Event, Maker::Rotation], [Maker::Rotation, Maker::Event]] {
+        let resource = NewResource::new(Maker::Rotation).await;
+        for maker in order {
+            resource.make(maker).await.unwrap();
+        }
+        resource.works(&format!("{order:?}")).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn broken_off_anywhere_it_is_finished_by_whoever_comes_next() {
+    for maker in [Maker::Event, Maker::Rotation] {
+        let unbroken = NewResource::new(maker).await;
+        let before = unbroken.calls();
+        unbroken.make(maker).await.unwrap();
+        let calls = unbroken.calls() - before;
+        assert!(calls > 8, "{calls} calls");
+        for at in 0..calls {
+            for fault in [Fault::BreakBefore, Fault::BreakAfter] {
+                for (for_good, next) in [(true, maker), (true, Maker::Event), (false, maker)] {
+                    let case = format!("{maker:?}, {fault:?} at {at}, for good: {for_good}, then {next:?}");
+                    let resource = NewResource::new(maker).await;
+                    resource.break_at(at, fault, for_good);
+                    // What comes of it is not known; what comes next must not depend on it.
+                    let _ = resource.make(maker).await;
+                    resource.mend();
+                    resource.make(next).await.unwrap_or_else(|error| panic!("{case}: {error}"));
+                    resource.works(&case).await;
+                }
+            }
+        }
+    }
+}
+
+/// A value that cannot be read may be there: it is neither replaced nor put in force unread.
+#[tokio::test(start_paused = true)]
+async fn a_value_that_cannot_be_read_is_not_taken_for_a_missing_one() {
+    let resource = NewResource::new(Maker::Rotation).await;
+    let unreadable = |operation: &str| (operation == "GetSecretValue").then_some(Fault::InternalError);
+    resource.embedded.secrets.plan(unreadable);
+    assert!(resource.make(Maker::Rotation).await.is_err());
+    let labels = resource.ports.vault_writer.labels(SecretName::SigningKeys).await.unwrap();
+    assert!(labels.bearer(Label::Current).is_none(), "nothing unread is current");
+    resource.mend();
+    resource.make(Maker::Rotation).await.unwrap();
+    resource.works("readable again").await;
+}
+
+/// What an earlier attempt wrote may arrive after everything else: it must not be what is current then.
+#[tokio::test(start_paused = true)]
+async fn what_arrives_late_displaces_nothing() {
+    for operation in ["PutSecretValue", "UpdateSecretVersionStage", "TransactWriteItems"] {
+        for maker in [Maker::Event, Maker::Rotation] {
+            let resource = NewResource::new(maker).await;
+            for client in [&resource.embedded.dynamodb, &resource.embedded.secrets] {
+                client.plan(move |called| (called == operation).then_some(Fault::Late));
+            }
+            assert!(resource.make(maker).await.is_err(), "{operation}");
+            resource.mend();
+            resource.make(Maker::Event).await.unwrap();
+            let before = resource.ports.pointers.pointer().await.unwrap();
+            resource.embedded.dynamodb.deliver_late().await;
+            resource.embedded.secrets.deliver_late().await;
+            resource.make(Maker::Event).await.unwrap();
+            assert_eq!(resource.ports.pointers.pointer().await.unwrap(), before, "{operation}, {maker:?}");
+            let labels = resource.ports.vault_writer.labels(SecretName::SigningKeys).await.unwrap();
+            assert!(labels.is_on(Label::Current, &before.unwrap().signing_keys), "{operation}, {maker:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_makers_at_once_agree() {
+    for makers in [[Maker::Event, Maker::Event], [Maker::Rotation, Maker::Event]] {
+        let resource = NewResource::new(makers[0]).await;
+        let (first, second) = tokio::join!(resource.make(makers[0]), resource.make(makers[1]));
+        assert!(first.is_ok() || second.is_ok(), "{first:?}, {second:?}");
+        resource.make(Maker::Event).await.unwrap();
+        resource.works(&format!("{makers:?}")).await;
+    }
+}

@@ -1,0 +1,243 @@
+//! The key set and the discovery document: public, complete at every moment, and never more than public.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use e2e::bench::{Bench, Embedded, Ports, Reply};
+use e2e::faults::Fault;
+use http::header::HOST;
+use http::{HeaderMap, Method};
+use identity::authn::target::Target;
+use identity::keys::rotation::{AccessSlot, Change};
+use identity::keys::signing::VerifyingKeys;
+use identity::keys::{Algorithm, Slot, VersionId};
+use identity::routes::Function;
+use identity::service::{Body, Inbound, Service};
+use identity::settings::Settings;
+use identity::testing::settings;
+use identity::token::verify::{Expected, OfflineVerifier, TokenFault};
+use josekit::jwk::JwkSet;
+use josekit::jws::{ES256, JwsVerifier, RS256};
+use serde_json::{Value, json};
+
+const KEY_SET: &str = "/.well-known/jwks.json";
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+
+async fn bench(algorithm: Algorithm) -> (Bench, Embedded) {
+    let (ports, embedded) = Ports::embedded(62).await;
+    (Bench::new(ports, algorithm, 62).await, embedded)
+}
+
+/// A request by anyone: nothing is signed.
+fn unsigned(method: Method, target: &str, headers: HeaderMap) -> Inbound {
+    Inbound { method, target: Target::from_wire(target), headers, body: Body::Complete("".into()) }
+}
+
+async fn get(bench: &Bench, target: &str) -> Reply {
+    Reply::of(bench.service.handle(unsigned(Method::GET, target, HeaderMap::new())).await)
+}
+
+/// The key set as a cache that has run out gets it.
+async fn key_set(bench: &Bench) -> Value {
+    bench.clock.advance(1_000);
+    let reply = get(bench, KEY_SET).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    reply.json
+}
+
+/// RFC 7518 section 6: the members of public keys, and those that say what they are for.
+fn is_public(key_set: &Value) {
+    let public: BTreeSet<_> = ["kty", "use", "alg", "kid", "n", "e", "crv", "x", "y"].into();
+    let keys = key_set["keys"].as_array().unwrap();
+    assert_eq!(keys.len(), 3, "one for each slot");
+    for key in keys {
+        let members: BTreeSet<_> = key.as_object().unwrap().keys().map(String::as_str).collect();
+        assert!(members.is_subset(&public), "{members:?}");
+    }
+    assert_eq!(key_set.as_object().unwrap().len(), 1);
+}
+
+fn offline(bench: &Bench, key_set: &Value) -> OfflineVerifier {
+    let keys = VerifyingKeys::from_jwks(key_set.to_string().as_bytes()).unwrap();
+    OfflineVerifier::new(Expected::from(&settings().resource), keys, bench.clock.clone())
+}
+
+/// What is minted at this moment verifies by the set of this moment, through either key.
+async fn verifies_what_is_minted(bench: &Bench, id: &str, moment: &str) -> [String; 2] {
+    let set = key_set(bench).await;
+    is_public(&set);
+    let verifier = offline(bench, &set);
+    let mut tokens = [const { String::new() }; 2];
+    for (place, slot) in tokens.iter_mut().zip([Slot::Primary, Slot::Secondary]) {
+        *place = bench.issue(bench.key(slot), id).await.token().unwrap();
+        assert_eq!(verifier.verify(place).unwrap().identity.to_string(), id, "{moment}");
+    }
+    tokens
+}
+
+#[tokio::test]
+async fn at_every_moment_of_a_rotation_the_set_verifies_what_is_minted() {
+    for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
+        let (mut bench, embedded) = bench(algorithm).await;
+        let id = bench.create().await;
+        let [before, _] = verifies_what_is_minted(&bench, &id, "set up").await;
+        let version = VersionId::new("11111111-2222-4333-8444-555555555555");
+        embedded.begin_rotation("signing-keys", version.as_str());
+        for step in ["create", "set", "test", "finish", "finish again"] {
+            let version = version.clone();
+            let done = bench.rotate(async |rotator| match step {
+                "create" => rotator.create(&version).await,
+                "set" => rotator.set(&version).await,
+                "test" => rotator.try_out(&version).await,
+                _ => rotator.finish(&version).await.map(|_| ()),
+            });
+            done.await.unwrap();
+            verifies_what_is_minted(&bench, &id, step).await;
+        }
+        let former = offline(&bench, &key_set(&bench).await).verify(&before);
+        assert_eq!(
+            former.unwrap_err(),
+            TokenFault::KeyNotInForce,
+            "the rotation reaches whoever fetches again"
+        );
+        bench.replace_keys(Change::RegenerateAccessKey(AccessSlot::Primary)).await.unwrap();
+        bench.learn_access_keys().await;
+        verifies_what_is_minted(&bench, &id, "regenerated").await;
+    }
+}
+
+/// An independent implementation, over OpenSSL, reads the set and agrees.
+#[tokio::test]
+async fn josekit_verifies_by_the_set_what_is_minted() {
+    for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
+        let (bench, _) = bench(algorithm).await;
+        let id = bench.create().await;
+        let tokens = verifies_what_is_minted(&bench, &id, "set up").await;
+        let set = JwkSet::from_bytes(key_set(&bench).await.to_string()).unwrap();
+        for token in tokens {
+            let header = josekit::jwt::decode_header(&token).unwrap();
+            let kid = header.claim("kid").unwrap().as_str().unwrap().to_owned();
+            let keys = set.get(&kid);
+            let [key] = keys.as_slice() else { panic!("one key for {kid}") };
+            let verifier: Box<dyn JwsVerifier> = match algorithm {
+                Algorithm::Rs256 => Box::new(RS256.verifier_from_jwk(key).unwrap()),
+                Algorithm::Es256 => Box::new(ES256.verifier_from_jwk(key).unwrap()),
+            };
+            let (payload, _) = josekit::jwt::decode_with_verifier(&token, verifier.as_ref()).unwrap();
+            assert_eq!(payload.subject(), Some(id.as_str()));
+            let altered = format!("{}AAAA", &token[..token.len() - 4]);
+            assert!(josekit::jwt::decode_with_verifier(&altered, verifier.as_ref()).is_err());
+        }
+    }
+}
+
+/// What an offline verifier cannot see, and what it does.
+#[tokio::test]
+async fn offline_a_token_lives_until_it_expires() {
+    let (bench, _) = bench(Algorithm::Es256).await;
+    let id = bench.create().await;
+    let [token, _] = verifies_what_is_minted(&bench, &id, "set up").await;
+    let verifier = offline(&bench, &key_set(&bench).await);
+    assert_eq!(bench.delete(&id).await.status, 204);
+    assert!(bench.verify(&token).await.is_err());
+    assert!(verifier.verify(&token).is_ok(), "the deletion is not seen");
+    let mut altered = token.clone();
+    altered.replace_range(token.len() - 8.., "AAAAAAAA");
+    assert_eq!(verifier.verify(&altered).unwrap_err(), TokenFault::Signature);
+    bench.clock.advance(24 * 3_600 * 1_000);
+    assert_eq!(verifier.verify(&token).unwrap_err(), TokenFault::Expired);
+}
+
+#[tokio::test]
+async fn the_documents_are_for_anyone_and_for_a_minute() {
+    let (bench, _) = bench(Algorithm::Rs256).await;
+    for document in [KEY_SET, DISCOVERY] {
+        let reply = get(&bench, document).await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.headers["cache-control"], "public, max-age=60");
+        assert_eq!(reply.headers["content-type"], "application/json; charset=utf-8");
+        assert!(reply.text.len() < 150 * 1024, "an Application Load Balancer takes no larger one");
+    }
+    let discovery = get(&bench, DISCOVERY).await.json;
+    assert_eq!(
+        discovery,
+        json!({
+            "issuer": "https://localhost:8443",
+            "jwks_uri": "https://localhost:8443/.well-known/jwks.json",
+            "introspection_endpoint": "https://localhost:8443/introspect",
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "response_types_supported": [],
+            "subject_types_supported": ["public"],
+        })
+    );
+}
+
+#[tokio::test]
+async fn nothing_of_the_request_is_in_a_document() {
+    let (bench, _) = bench(Algorithm::Es256).await;
+    let expected = get(&bench, DISCOVERY).await.text;
+    for name in ["host", "x-forwarded-host", "forwarded", "x-forwarded-proto", "x-original-url"] {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, "localhost:8443".parse().unwrap());
+        headers.insert(name, "evil.example".parse().unwrap());
+        let reply = Reply::of(bench.service.handle(unsigned(Method::GET, DISCOVERY, headers)).await);
+        assert_eq!((reply.status, &reply.text), (200, &expected), "{name}");
+    }
+}
+
+/// Whoever asks is anyone, so asking costs little: one read a second, no secret, ever.
+#[tokio::test]
+async fn a_flood_reads_the_pointer_once_a_second() {
+    let (bench, embedded) = bench(Algorithm::Es256).await;
+    let before = [embedded.dynamodb.calls(), embedded.secrets.calls()];
+    for _ in 0..3 {
+        for _ in 0..50 {
+            assert_eq!(get(&bench, KEY_SET).await.status, 200);
+            assert_eq!(get(&bench, DISCOVERY).await.status, 200);
+        }
+        bench.clock.advance(1_000);
+    }
+    assert_eq!(embedded.dynamodb.calls() - before[0], 3);
+    assert_eq!(embedded.secrets.calls(), before[1]);
+}
+
+/// Kept documents do not outlive the second either.
+#[tokio::test(start_paused = true)]
+async fn without_the_pointer_there_is_no_document() {
+    let (bench, embedded) = bench(Algorithm::Es256).await;
+    assert_eq!(get(&bench, KEY_SET).await.status, 200);
+    embedded.dynamodb.plan(|_| Some(Fault::InternalError));
+    bench.clock.advance(1_000);
+    let reply = get(&bench, KEY_SET).await;
+    assert_eq!((reply.status, reply.code().as_deref()), (503, Some("ServiceUnavailable")));
+    assert!(!reply.headers.contains_key("cache-control"), "a failure is not kept");
+}
+
+/// The function that publishes has no access keys, and so asks nobody to sign.
+#[tokio::test]
+async fn alone_it_says_what_it_does_not_have() {
+    let (bench, embedded) = bench(Algorithm::Es256).await;
+    let all = &bench.service;
+    let alone = Service {
+        settings: Settings { ..settings() },
+        store: all.store.clone(),
+        ring: all.ring.clone(),
+        entra: all.entra.clone(),
+        clock: all.clock.clone(),
+        random: all.random.clone(),
+        audit: Arc::clone(&all.audit),
+        functions: &[Function::Keys],
+    };
+    let secrets_read = embedded.secrets.calls();
+    for (method, target, status) in [
+        (Method::GET, KEY_SET, 200),
+        (Method::POST, KEY_SET, 405),
+        (Method::GET, "/.well-known/other", 404),
+        (Method::POST, "/identities?api-version=2023-10-01", 404),
+        (Method::POST, "/introspect", 404),
+    ] {
+        let reply = Reply::of(alone.handle(unsigned(method.clone(), target, HeaderMap::new())).await);
+        assert_eq!(reply.status, status, "{method} {target}");
+    }
+    assert_eq!(embedded.secrets.calls(), secrets_read);
+}
