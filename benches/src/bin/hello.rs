@@ -1,0 +1,12 @@
+//! The least a Lambda function in Rust can be: the floor that start times are compared with.
+
+use std::convert::Infallible;
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let echo = |event: LambdaEvent<Value>| async move { Ok::<_, Infallible>(event.payload) };
+    lambda_runtime::run(service_fn(echo)).await
+}

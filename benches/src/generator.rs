@@ -1,0 +1,136 @@
+//! The load: requests that are ready, sent again and again over connections that stay open.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::{JoinSet, LocalSet, spawn_local};
+
+use crate::measure::{micros, quantile};
+
+/// Requests that are sent in turn, and how each is answered.
+pub struct Work {
+    pub requests: Vec<Request<Full<Bytes>>>,
+    pub status: StatusCode,
+}
+
+/// When enough was sent.
+#[derive(Clone, Copy)]
+pub enum Until {
+    Elapsed(Duration),
+    Sent(usize),
+}
+
+/// What the clients saw.
+pub struct Seen {
+    elapsed: Duration,
+    /// Microseconds, of each request.
+    latencies: Vec<f64>,
+}
+
+impl Seen {
+    pub fn requests(&self) -> f64 {
+        self.latencies.len() as f64
+    }
+
+    pub fn per_second(&self) -> f64 {
+        self.requests() / self.elapsed.as_secs_f64()
+    }
+
+    /// Milliseconds within which that share of the requests was answered.
+    pub fn latency(&self, share: f64) -> f64 {
+        quantile(&self.latencies, share) / 1e3
+    }
+}
+
+/// Sends the work over so many connections.
+pub async fn drive(address: SocketAddr, work: Work, connections: usize, until: Until) -> Seen {
+    let work = Rc::new(Run { work, begun: Instant::now(), until, sent: Cell::new(0) });
+    let begun = work.begun;
+    let local = LocalSet::new();
+    let latencies = local.run_until(async {
+        let mut clients = JoinSet::new();
+        for _ in 0..connections {
+            clients.spawn_local(client(connect(address).await, Rc::clone(&work)));
+        }
+        clients.join_all().await.into_iter().flatten().collect()
+    });
+    let latencies = latencies.await;
+    Seen { elapsed: begun.elapsed(), latencies }
+}
+
+/// Sends requests one after another and returns the bodies of their answers.
+pub async fn ask_all(
+    address: SocketAddr,
+    requests: Vec<Request<Full<Bytes>>>,
+    status: StatusCode,
+) -> Vec<Bytes> {
+    let local = LocalSet::new();
+    let answers = local.run_until(async {
+        let mut connection = connect(address).await;
+        let mut answers = Vec::new();
+        for request in requests {
+            answers.push(answer(&mut connection, request, status).await);
+        }
+        answers
+    });
+    answers.await
+}
+
+struct Run {
+    work: Work,
+    begun: Instant,
+    until: Until,
+    sent: Cell<usize>,
+}
+
+impl Run {
+    fn next(&self) -> Option<Request<Full<Bytes>>> {
+        let sent = self.sent.get();
+        let enough = match self.until {
+            Until::Elapsed(duration) => self.begun.elapsed() >= duration,
+            Until::Sent(count) => sent >= count,
+        };
+        self.sent.set(sent + 1);
+        let turn = self.work.requests.get(sent % self.work.requests.len());
+        turn.filter(|_| !enough).cloned()
+    }
+}
+
+async fn client(mut connection: SendRequest<Full<Bytes>>, run: Rc<Run>) -> Vec<f64> {
+    let mut latencies = Vec::new();
+    while let Some(request) = run.next() {
+        let sent = Instant::now();
+        answer(&mut connection, request, run.work.status).await;
+        latencies.push(micros(sent.elapsed()));
+    }
+    latencies
+}
+
+async fn connect(address: SocketAddr) -> SendRequest<Full<Bytes>> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    spawn_local(connection);
+    sender
+}
+
+async fn answer(
+    connection: &mut SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+    status: StatusCode,
+) -> Bytes {
+    connection.ready().await.unwrap();
+    let response = connection.send_request(request).await.unwrap();
+    let answered = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(answered, status, "{}", String::from_utf8_lossy(&body));
+    body
+}

@@ -1,0 +1,237 @@
+//! The local server under load, beside an echo server under the same load.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use benches::store_call::StoreCall;
+use functions::system;
+use identity::keys::Algorithm;
+use identity::keys::signing::SigningKeys;
+use tokio::runtime::Runtime;
+
+use crate::measure::{median, own_cpu_of};
+use crate::programs::{Server, build, scratch};
+use crate::raw::RawKey;
+use crate::report::{Section, Table, at_most, figure};
+use crate::scenario::{Figures, Scenario, Site, site};
+
+const ROUNDS: usize = 3;
+const CONNECTIONS: [usize; 3] = [1, 8, 32];
+/// The number of connections that targets speak of.
+const TYPICAL: usize = 8;
+const CELL: Duration = Duration::from_millis(1_500);
+const WARM_UP_CALLS: u32 = 300;
+const CALLS: u32 = 2_000;
+
+/// What one cell of the table is measured under.
+struct Cell<'a> {
+    site: &'a Site,
+    scenario: Scenario,
+    algorithm: Algorithm,
+    connections: usize,
+    rounds: Vec<Figures>,
+}
+
+impl Cell<'_> {
+    fn label(&self) -> String {
+        let name = self.scenario.name();
+        let depends = Scenario::OF_BOTH.contains(&self.scenario);
+        if depends { format!("{name}, {}", self.algorithm.as_str()) } else { name.to_owned() }
+    }
+
+    fn median(&self, of: fn(&Figures) -> f64) -> f64 {
+        median(&self.rounds.iter().map(of).collect::<Vec<_>>())
+    }
+
+    /// The cell's CPU time for that of another, round by round.
+    fn ratio(&self, floor: impl Fn(usize) -> f64) -> f64 {
+        let ratios = self.rounds.iter().enumerate().map(|(round, figures)| figures.cpu / floor(round));
+        median(&ratios.collect::<Vec<_>>())
+    }
+}
+
+pub fn build_programs() {
+    build(&["--package", "local"]);
+    build(&["--package", "benches", "--bin", "echo", "--bin", "store-echo"]);
+}
+
+pub fn run() -> Section {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut section = Section::begin("load");
+    let es256 = site(&runtime, "load-es256", Algorithm::Es256);
+    let rs256 = site(&runtime, "load-rs256", Algorithm::Rs256);
+    let (state, identity) = ended(&runtime, "load-floor");
+    let floors = Floors::new(StoreCall::over(&state, &identity));
+    let echo = without_identities(Server::echo(), &es256);
+    let store_echo = without_identities(Server::store_echo(&state, &identity), &es256);
+    let mut cells: Vec<Cell<'_>> = cells(&echo, &store_echo, &es256, &rs256).collect();
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        rounds.push(floors.measure(&runtime));
+        for cell in &mut cells {
+            let figures = runtime.block_on(cell.site.measure(cell.scenario, cell.connections, CELL));
+            cell.rounds.push(figures);
+        }
+    }
+    section.add(&table(&cells, &rounds));
+    section.add(&targets(&cells, &rounds));
+    section.add(&memory_table(&[
+        ("local server, ES256", &es256),
+        ("local server, RS256", &rs256),
+        ("echo", &echo),
+    ]));
+    section
+}
+
+/// A server that is sent another's requests.
+fn without_identities(server: Server, other: &Site) -> Site {
+    Site { server, issued: other.issued.clone(), tokens: Vec::new(), revoked: Vec::new() }
+}
+
+/// The state of a local server that has ended, and an identity in it.
+fn ended(runtime: &Runtime, name: &str) -> (PathBuf, String) {
+    let state = scratch(name);
+    let site = runtime.block_on(Site::settle(Server::local(&state, Algorithm::Es256)));
+    (state, site.issued[0].clone())
+}
+
+fn cells<'a>(
+    echo: &'a Site,
+    store_echo: &'a Site,
+    es256: &'a Site,
+    rs256: &'a Site,
+) -> impl Iterator<Item = Cell<'a>> {
+    let cells = |site, scenario, algorithm| {
+        CONNECTIONS.map(|connections| Cell { site, scenario, algorithm, connections, rounds: Vec::new() })
+    };
+    let of_both = Scenario::OF_BOTH.into_iter().flat_map(move |scenario| {
+        [(es256, Algorithm::Es256), (rs256, Algorithm::Rs256)]
+            .into_iter()
+            .flat_map(move |(site, algorithm)| cells(site, scenario, algorithm))
+    });
+    let of_one = Scenario::OF_ONE.into_iter().flat_map(move |one| cells(es256, one, Algorithm::Es256));
+    let floors = [(echo, Scenario::Echo), (store_echo, Scenario::StoreEcho)];
+    let floors = floors.into_iter().flat_map(move |(site, floor)| cells(site, floor, Algorithm::Es256));
+    floors.chain(of_both).chain(of_one)
+}
+
+/// What a round's figures are compared with, in CPU microseconds.
+#[derive(Clone, Copy)]
+struct Floor {
+    store_call: f64,
+    sign: [f64; 2],
+    verify: [f64; 2],
+}
+
+/// Measures the floors that are not a server.
+struct Floors {
+    store_call: StoreCall,
+    /// ES256 and RS256.
+    keys: [RawKey; 2],
+}
+
+impl Floors {
+    fn new(store_call: StoreCall) -> Self {
+        let keys = [Algorithm::Es256, Algorithm::Rs256].map(|algorithm| {
+            let keys = SigningKeys::generate(1, || system::generate(algorithm)).unwrap();
+            RawKey::of(&keys, algorithm)
+        });
+        Self { store_call, keys }
+    }
+
+    fn measure(&self, runtime: &Runtime) -> Floor {
+        let message = vec![b'x'; 600];
+        let sign = self
+            .keys
+            .each_ref()
+            .map(|key| own_cpu_of(300, || (0..300).for_each(|_| drop(key.sign(&message)))));
+        let verify = self.keys.each_ref().map(|key| {
+            let signature = key.sign(&message);
+            own_cpu_of(600, || (0..600).for_each(|_| assert!(key.verifies(&message, &signature))))
+        });
+        Floor { store_call: self.store_call(runtime), sign, verify }
+    }
+
+    fn store_call(&self, runtime: &Runtime) -> f64 {
+        let calls = async |count| {
+            for _ in 0..count {
+                self.store_call.call().await;
+            }
+        };
+        runtime.block_on(calls(WARM_UP_CALLS));
+        own_cpu_of(CALLS, || runtime.block_on(calls(CALLS)))
+    }
+}
+
+impl Floor {
+    /// The cryptography that no implementation of a scenario can do without.
+    fn crypto(&self, scenario: Scenario, algorithm: Algorithm) -> Option<f64> {
+        let of = |[es256, rs256]: [f64; 2]| if algorithm == Algorithm::Es256 { es256 } else { rs256 };
+        match scenario {
+            Scenario::Issue | Scenario::CreateWithToken => Some(of(self.sign)),
+            Scenario::Introspect | Scenario::Authorize => Some(of(self.verify)),
+            _ => None,
+        }
+    }
+}
+
+fn find<'a, 'b>(cells: &'a [Cell<'b>], scenario: Scenario, connections: usize) -> &'a Cell<'b> {
+    cells.iter().find(|cell| cell.scenario == scenario && cell.connections == connections).unwrap()
+}
+
+fn table(cells: &[Cell<'_>], floors: &[Floor]) -> Table {
+    let mut table = Table::new(&[
+        "request",
+        "connections",
+        "CPU µs",
+        "requests/s",
+        "p50 ms",
+        "p99 ms",
+        "× echo",
+        "× cryptography",
+    ]);
+    for cell in cells {
+        let echo = find(cells, Scenario::Echo, cell.connections);
+        let crypto = |round: usize| floors[round].crypto(cell.scenario, cell.algorithm).unwrap_or(f64::NAN);
+        table.row([
+            cell.label(),
+            cell.connections.to_string(),
+            figure(cell.median(|figures| figures.cpu)),
+            figure(cell.median(|figures| figures.per_second)),
+            figure(cell.median(|figures| figures.p50)),
+            figure(cell.median(|figures| figures.p99)),
+            figure(cell.ratio(|round| echo.rounds[round].cpu)),
+            figure(cell.ratio(crypto)),
+        ]);
+    }
+    table
+}
+
+fn targets(cells: &[Cell<'_>], floors: &[Floor]) -> Table {
+    let [echo, store_echo] =
+        [Scenario::Echo, Scenario::StoreEcho].map(|scenario| find(cells, scenario, TYPICAL));
+    let sum = |round: usize| floors[round].store_call + echo.rounds[round].cpu;
+    let mut table = Table::new(&["8 connections", "CPU µs", "floor", "CPU µs", "ratio", "target"]);
+    let mut row = |scenario: Scenario, name: &str, floor: &dyn Fn(usize) -> f64, target: f64| {
+        let cell = find(cells, scenario, TYPICAL);
+        let least = median(&(0..ROUNDS).map(floor).collect::<Vec<_>>());
+        let ratio = cell.ratio(floor);
+        let cpu = figure(cell.median(|figures| figures.cpu));
+        let verdict = at_most(ratio, target);
+        table.row([cell.label(), cpu, name.to_owned(), figure(least), figure(ratio), verdict]);
+    };
+    row(Scenario::Issue, "BatchGetItem in a loop, plus echo", &sum, 1.25);
+    row(Scenario::Issue, "a server: BatchGetItem and echo", &|round| store_echo.rounds[round].cpu, 1.25);
+    for scenario in [Scenario::Refused, Scenario::Garbage] {
+        row(scenario, "echo", &|round| echo.rounds[round].cpu, 1.3);
+    }
+    table
+}
+
+fn memory_table(sites: &[(&str, &Site)]) -> Table {
+    let mut table = Table::new(&["server", "most memory, MB"]);
+    for (name, site) in sites {
+        table.row([(*name).to_owned(), figure(site.server.peak())]);
+    }
+    table
+}

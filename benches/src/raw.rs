@@ -1,0 +1,61 @@
+//! The floors of cryptography: the library alone, with parsed keys.
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, ParsedPublicKey,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use identity::keys::Algorithm;
+use identity::keys::signing::SigningKeys;
+use serde_json::Value;
+
+/// A key pair as the library has it.
+pub struct RawKey {
+    pair: Pair,
+    public: ParsedPublicKey,
+    random: SystemRandom,
+}
+
+enum Pair {
+    Ecdsa(EcdsaKeyPair),
+    Rsa(RsaKeyPair),
+}
+
+impl RawKey {
+    /// The very key of the slot `primary`.
+    pub fn of(keys: &SigningKeys, algorithm: Algorithm) -> Self {
+        let document: Value = serde_json::from_slice(keys.to_document().expose()).unwrap();
+        let pkcs8 = document.pointer("/primary/pkcs8").and_then(Value::as_str).unwrap();
+        let pkcs8 = STANDARD.decode(pkcs8).unwrap();
+        let (pair, public) = match algorithm {
+            Algorithm::Es256 => {
+                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8).unwrap();
+                let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key()).parse();
+                (Pair::Ecdsa(pair), public)
+            }
+            Algorithm::Rs256 => {
+                let pair = RsaKeyPair::from_pkcs8(&pkcs8).unwrap();
+                let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key()).parse();
+                (Pair::Rsa(pair), public)
+            }
+        };
+        Self { pair, public: public.unwrap(), random: SystemRandom::new() }
+    }
+
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        match &self.pair {
+            Pair::Ecdsa(pair) => pair.sign(&self.random, message).unwrap().as_ref().to_vec(),
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &self.random, message, &mut signature).unwrap();
+                signature
+            }
+        }
+    }
+
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.public.verify_sig(message, signature).is_ok()
+    }
+}

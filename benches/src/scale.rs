@@ -1,0 +1,118 @@
+//! What it costs that there are many identities.
+
+use std::path::Path;
+use std::time::Duration;
+
+use benches::store_call::TABLE;
+use dynoxide::{AttributeValue, Database, ImportOptions, Item};
+use http::StatusCode;
+use identity::context::Random as _;
+use identity::ids::{ResourceId, UserId};
+use identity::keys::Algorithm;
+use identity::testing::SeededRandom;
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio::runtime::Runtime;
+
+use crate::generator::ask_all;
+use crate::measure::median;
+use crate::programs::{Server, scratch};
+use crate::report::{Section, Table, at_most, figure};
+use crate::scenario::{Figures, Scenario, Site};
+
+const SIZES: [usize; 3] = [1_000, 100_000, 1_000_000];
+const SCENARIOS: [Scenario; 2] = [Scenario::Issue, Scenario::Introspect];
+const ROUNDS: usize = 5;
+const CELL: Duration = Duration::from_secs(2);
+const CONNECTIONS: usize = 8;
+/// Identities asked about in turn: far more than the database keeps in its own cache.
+const SAMPLE: usize = 10_000;
+/// Items of one transaction.
+const PORTION: usize = 20_000;
+
+pub fn run() -> Section {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut section = Section::begin("scale");
+    let sites = SIZES.map(|size| runtime.block_on(site(size)));
+    let mut table = Table::new(&["request", "identities", "CPU µs", "p50 ms", "÷ with 1000", "target"]);
+    for scenario in SCENARIOS {
+        let rounds: Vec<_> = (0..ROUNDS).map(|_| round(&runtime, &sites, scenario)).collect();
+        for (index, size) in SIZES.iter().enumerate() {
+            let of = |figure: fn(&[Figures; 3], usize) -> f64| {
+                median(&rounds.iter().map(|round| figure(round, index)).collect::<Vec<_>>())
+            };
+            let ratio = of(|round, index| round[index].cpu / round[0].cpu);
+            let last = index == SIZES.len() - 1;
+            table.row([
+                format!("{}, ES256", scenario.name()),
+                size.to_string(),
+                figure(of(|round, index| round[index].cpu)),
+                figure(of(|round, index| round[index].p50)),
+                figure(ratio),
+                if last { at_most(ratio, 1.15) } else { String::new() },
+            ]);
+        }
+    }
+    section.add(&table);
+    section
+}
+
+fn round(runtime: &Runtime, sites: &[Site; 3], scenario: Scenario) -> [Figures; 3] {
+    sites.each_ref().map(|site| runtime.block_on(site.measure(scenario, CONNECTIONS, CELL)))
+}
+
+/// A server over so many identities, and tokens of some of them.
+async fn site(size: usize) -> Site {
+    let state = scratch(&format!("scale-{size}"));
+    let resource = resource_of(Site::settle(Server::local(&state, Algorithm::Es256)).await);
+    let identities = seed(&state, resource, size);
+    let step = (size / SAMPLE).max(1);
+    let issued: Vec<String> = identities.into_iter().step_by(step).collect();
+    let server = Server::local(&state, Algorithm::Es256);
+    let mut site = Site { server, issued, tokens: Vec::new(), revoked: Vec::new() };
+    let work = Scenario::Issue.work(&site);
+    let answers = ask_all(site.server.address, work.requests, StatusCode::OK).await;
+    let token = |body: &[u8]| -> Option<String> {
+        serde_json::from_slice::<Value>(body).ok()?.get("token")?.as_str().map(str::to_owned)
+    };
+    site.tokens = answers.iter().map(|body| token(body).unwrap()).collect();
+    site.check().await;
+    site
+}
+
+/// The resource that the server made; the server ends.
+fn resource_of(site: Site) -> ResourceId {
+    let identity = site.issued.first().unwrap();
+    identity.trim_start_matches("8:acs:").split('_').next().unwrap().parse().unwrap()
+}
+
+/// Writes the identities as the adapter would, but in bulk: a creation syncs the disk, each one.
+fn seed(state: &Path, resource: ResourceId, size: usize) -> Vec<String> {
+    let database = Database::new(state.join("dynamodb.sqlite").to_str().unwrap()).unwrap();
+    database.enable_bulk_loading().unwrap();
+    let random = SeededRandom::new(1);
+    let now = OffsetDateTime::now_utc();
+    let created = |index: usize| now - Duration::from_secs((size - index) as u64);
+    let identity = |index| UserId::mint(resource, created(index), &random).to_string();
+    let identities: Vec<String> = (0..size).map(identity).collect();
+    for (portion, ids) in identities.chunks(PORTION).enumerate() {
+        let made = |(index, id): (usize, &String)| item(id, created(portion * PORTION + index), &random);
+        let items = ids.iter().enumerate().map(made).collect();
+        database.import_items(TABLE, items, ImportOptions::default()).unwrap();
+    }
+    identities
+}
+
+fn item(identity: &str, created: OffsetDateTime, random: &SeededRandom) -> Item {
+    let mut creation = [0; 16];
+    random.fill(&mut creation);
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let number = |number: i64| AttributeValue::N(number.to_string());
+    Item::from([
+        ("pk".to_owned(), text(&format!("identity#{identity}"))),
+        ("state".to_owned(), text("live")),
+        ("revision".to_owned(), number(1)),
+        ("creation".to_owned(), text(&format!("{:032x}", u128::from_be_bytes(creation)))),
+        ("created_at".to_owned(), number(created.unix_timestamp())),
+    ])
+}

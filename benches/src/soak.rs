@@ -1,0 +1,57 @@
+//! The local server's memory over a million requests.
+
+use crate::generator::{Until, drive};
+use crate::report::{Section, Table, at_most, figure};
+use crate::scenario::{Scenario, Site, site};
+
+const CONNECTIONS: usize = 8;
+/// Memory is looked at so often.
+const SAMPLES: usize = 40;
+/// How many rows the table has.
+const ROWS: usize = 8;
+
+/// What is asked, one scenario after another. A refusal is as likely as a success, and must cost no memory either.
+const MIX: [Scenario; 8] = [
+    Scenario::Issue,
+    Scenario::Introspect,
+    Scenario::Refused,
+    Scenario::Issue,
+    Scenario::Authorize,
+    Scenario::Garbage,
+    Scenario::Issue,
+    Scenario::Introspect,
+];
+/// Revocations after each, fewer: each one waits for the disk.
+const REVOCATIONS: usize = 500;
+
+pub fn run(requests: usize) -> Section {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut section = Section::begin("soak");
+    let site = site(&runtime, "soak", identity::keys::Algorithm::Es256);
+    let mut resident = vec![site.server.resident()];
+    for sample in 0..SAMPLES {
+        let scenario = MIX[sample % MIX.len()];
+        runtime.block_on(some(&site, scenario, requests / SAMPLES - REVOCATIONS));
+        runtime.block_on(some(&site, Scenario::Revoke, REVOCATIONS));
+        resident.push(site.server.resident());
+    }
+    section.add(&table(requests, &resident, site.server.peak()));
+    section
+}
+
+async fn some(site: &Site, scenario: Scenario, requests: usize) {
+    drive(site.server.address, scenario.work(site), CONNECTIONS, Until::Sent(requests)).await;
+}
+
+fn table(requests: usize, resident: &[f64], peak: f64) -> Table {
+    let mut table = Table::new(&["requests", "memory, MB", "target"]);
+    for (sample, megabytes) in resident.iter().enumerate().step_by(SAMPLES / ROWS) {
+        table.row([(requests / SAMPLES * sample).to_string(), figure(*megabytes), String::new()]);
+    }
+    table.row(["most at any time".to_owned(), figure(peak), at_most(peak, 80.0)]);
+    // Every scenario has had its turn by the end of the first fifth.
+    let settled = resident.get(SAMPLES / 5).copied().unwrap_or(f64::NAN);
+    let growth = resident.last().copied().unwrap_or(f64::NAN) - settled;
+    table.row(["growth after the first fifth".to_owned(), figure(growth), at_most(growth, 2.0)]);
+    table
+}

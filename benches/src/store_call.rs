@@ -1,0 +1,50 @@
+//! The floor of an operation that asks the store: one `BatchGetItem` of two keys, strongly consistent, through
+//! the SDK's client as it is set up in production, over the embedded DynamoDB in this process.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use functions::aws::sdk_config;
+use local::dynamodb::EmbeddedDynamoDb;
+
+/// The table of the local server.
+pub const TABLE: &str = "communication-identity";
+
+/// The call, ready to be made.
+pub struct StoreCall {
+    client: Client,
+    keys: [String; 2],
+}
+
+impl StoreCall {
+    /// Over the state directory of a local server that has ended.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn over(state: &Path, identity: &str) -> Self {
+        let database = EmbeddedDynamoDb::open(&state.join("dynamodb.sqlite")).unwrap();
+        let credentials = Credentials::new("local", "local", None, None, "local");
+        let credentials = SharedCredentialsProvider::new(credentials);
+        let config = sdk_config(SharedHttpClient::new(database), "us-east-1".to_owned(), credentials, None);
+        let keys = ["pointer#0".to_owned(), format!("identity#{identity}")];
+        Self { client: Client::new(&config), keys }
+    }
+
+    /// Makes the call.
+    ///
+    /// # Panics
+    /// When it does not find both.
+    pub async fn call(&self) {
+        let key = |key: &String| HashMap::from([("pk".to_owned(), AttributeValue::S(key.clone()))]);
+        let keys = KeysAndAttributes::builder().set_keys(Some(self.keys.iter().map(key).collect()));
+        let keys = keys.consistent_read(true).build().unwrap();
+        let answer = self.client.batch_get_item().request_items(TABLE, keys).send().await.unwrap();
+        assert_eq!(answer.responses.unwrap_or_default()[TABLE].len(), 2);
+    }
+}
