@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ pub enum BindError {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// For a TLS handshake, a request's head, a request's body; and how long a connection may be open
-    /// without a request.
+    /// without a request, or twice that.
     pub patience: Duration,
     /// For what is under way on a connection that is ending.
     pub farewell: Duration,
@@ -251,9 +252,10 @@ impl Connection {
         builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.patience);
         builder.http1().max_buf_size(MAX_HEAD as usize);
         builder.http2().max_header_list_size(MAX_HEAD);
-        let (under_way, requests) = watch::channel(0);
+        let activity = Arc::new(Activity::default());
+        let seen = Arc::clone(&activity);
         let respond = service_fn(move |request| {
-            let (front, under_way) = (Arc::clone(&front), UnderWay::begin(under_way.clone()));
+            let (front, under_way) = (Arc::clone(&front), UnderWay::begin(Arc::clone(&activity)));
             async move {
                 let _under_way = under_way;
                 respond(&front, request, limits.patience).await
@@ -264,7 +266,7 @@ impl Connection {
         tokio::select! {
             // A connection that breaks has nobody left to be told.
             _ = connection.as_mut() => return,
-            () = idle(requests, limits.patience) => {}
+            () = idle(&seen, limits.patience) => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
         connection.as_mut().graceful_shutdown();
@@ -273,32 +275,44 @@ impl Connection {
     }
 }
 
+/// What happens on one connection. Only counted: to wake the connection at each request would cost more.
+#[derive(Default)]
+struct Activity {
+    under_way: AtomicUsize,
+    /// Requests that began or ended.
+    changes: AtomicU64,
+}
+
 /// A request that is being answered, as long as this lives; HTTP/2 has several on one connection.
-struct UnderWay(watch::Sender<usize>);
+struct UnderWay(Arc<Activity>);
 
 impl UnderWay {
-    fn begin(requests: watch::Sender<usize>) -> Self {
-        requests.send_modify(|number| *number += 1);
-        Self(requests)
+    fn begin(activity: Arc<Activity>) -> Self {
+        activity.under_way.fetch_add(1, Ordering::Relaxed);
+        activity.changes.fetch_add(1, Ordering::Relaxed);
+        Self(activity)
     }
 }
 
 /// Also when the client takes its request back.
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.send_modify(|number| *number -= 1);
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.changes.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Waits until no request was under way for `patience`: neither protocol says when the first bytes must
-/// come, and an open connection costs a place.
-async fn idle(mut requests: watch::Receiver<usize>, patience: Duration) {
+/// Waits until nothing happened for `patience`, and at most twice as long: neither protocol says when the first
+/// bytes must come, and an open connection costs a place.
+async fn idle(activity: &Activity, patience: Duration) {
+    let mut seen = 0;
     loop {
-        let quiet = *requests.borrow_and_update() == 0;
-        let patience = if quiet { patience } else { Duration::MAX };
-        if !matches!(timeout(patience, requests.changed()).await, Ok(Ok(()))) {
+        tokio::time::sleep(patience).await;
+        let changes = activity.changes.load(Ordering::Relaxed);
+        if changes == seen && activity.under_way.load(Ordering::Relaxed) == 0 {
             return;
         }
+        seen = changes;
     }
 }
 
