@@ -32,9 +32,18 @@ fn passes(test: &str, prepare: impl FnOnce(&Server) -> Command) {
 pub(crate) fn no_secret_in_the_log(server: &Server) {
     let log = server.log();
     assert!(log.lines().count() > 5, "every request leaves a line");
-    for line in log.lines() {
-        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "not a JSON line: {line}");
-    }
+    // A request id is random, and now and then spells what a token begins with.
+    let told = log.lines().map(|line| match serde_json::from_str(line) {
+        Ok(serde_json::Value::Object(mut members)) => {
+            assert_eq!(
+                members.remove("requestId").and_then(|id| id.as_str().map(str::len)).unwrap_or(22),
+                22
+            );
+            serde_json::Value::Object(members).to_string()
+        }
+        _ => panic!("not a JSON line: {line}"),
+    });
+    let told: Vec<_> = told.collect();
     let key = |name: &str| server.value(name).split_once("accesskey=").unwrap().1.to_owned();
     for secret in [
         key("COMMUNICATION_SERVICES_CONNECTION_STRING"),
@@ -45,7 +54,7 @@ pub(crate) fn no_secret_in_the_log(server: &Server) {
         "eyJ".to_owned(),
         "Signature=".to_owned(),
     ] {
-        assert!(!log.contains(&secret), "{secret} was logged");
+        assert!(!told.iter().any(|line| line.contains(&secret)), "{secret} was logged");
     }
 }
 
