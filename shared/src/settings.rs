@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::authn::host::Authority;
+use crate::authn::host::Hosts;
 use crate::ids::ResourceId;
 use crate::lifetime::DateWindow;
 
@@ -29,13 +29,6 @@ pub struct Resource {
     pub location: Place,
     /// `rgn`, like `amer`.
     pub region: Place,
-}
-
-/// The hosts accepted in `Host` and in signatures. Never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hosts {
-    public: Authority,
-    others: Vec<Authority>,
 }
 
 /// A location or region claim: lower-case letters, digits and hyphens.
@@ -105,36 +98,6 @@ impl<'a> Reader<'a> {
     /// [`SettingsFaults`].
     pub fn finish<T>(self, read: Option<T>) -> Result<T, SettingsFaults> {
         read.filter(|_| self.faults.is_empty()).ok_or(SettingsFaults(self.faults))
-    }
-}
-
-impl Hosts {
-    /// A public host and the others that may stand in for it.
-    #[must_use]
-    pub fn new(public: Authority, others: Vec<Authority>) -> Self {
-        Self { public, others }
-    }
-
-    /// The host clients are told.
-    #[must_use]
-    pub fn public(&self) -> &Authority {
-        &self.public
-    }
-
-    /// Every accepted host, the public one first.
-    pub fn iter(&self) -> impl Iterator<Item = &Authority> {
-        std::iter::once(&self.public).chain(&self.others)
-    }
-}
-
-impl FromStr for Hosts {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let mut hosts = text.split(',').map(|host| host.trim().parse::<Authority>());
-        let public = hosts.next().ok_or(())?.map_err(|_| ())?;
-        let others = hosts.collect::<Result<_, _>>().map_err(|_| ())?;
-        Ok(Self { public, others })
     }
 }
 

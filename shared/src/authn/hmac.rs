@@ -9,6 +9,8 @@
 //! Header values are looked up by the names in `SignedHeaders`, for older SDKs sign `date` where newer
 //! ones sign `x-ms-date`. SDKs repeat a request with the identical signature, so nothing is remembered.
 
+use std::sync::Arc;
+
 use aws_lc_rs::{constant_time, digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +18,7 @@ use http::{HeaderMap, Method};
 use time::OffsetDateTime;
 
 use super::target::Target;
-use super::{Denial, date, host};
+use super::{Denial, date};
 use crate::keys::Slot;
 use crate::keys::access::AccessKeys;
 use crate::settings::Settings;
@@ -37,7 +39,7 @@ pub struct SignedRequest {
     /// Up to the host's value: method, target, and the values signed before the host. One per spelling
     /// of the target.
     heads: Vec<String>,
-    hosts: Vec<String>,
+    hosts: Arc<[String]>,
     /// From the host's value on.
     tail: String,
     signature: [u8; 32],
@@ -75,15 +77,12 @@ impl SignedRequest {
         if single(request.headers, CONTENT_HASH)? != body_hash {
             return Err(Denial::ContentHash);
         }
-        let candidates = host::candidates(&settings.hosts, single(request.headers, HOST)?);
-        if candidates.is_empty() {
-            return Err(Denial::Host);
-        }
+        let hosts = settings.hosts.candidates(single(request.headers, HOST)?).ok_or(Denial::Host)?;
         let (before, after) = values_around_host(names, request.headers)?;
-        let head = |target: String| format!("{}\n{target}\n{before}", request.method);
+        let head = |target: String| [request.method.as_str(), "\n", &target, "\n", &before].concat();
         Ok(Self {
             heads: request.target.spellings().into_iter().map(head).collect(),
-            hosts: candidates,
+            hosts: Arc::clone(hosts),
             tail: after,
             signature: credentials.signature,
         })
@@ -101,11 +100,10 @@ impl SignedRequest {
                 context.update(head.as_bytes());
                 (slot, context)
             });
-            for (host, ending) in self.ended_hosts() {
+            for host in self.hosts.iter() {
                 let matching = begun.each_ref().map(|(slot, context)| {
                     let mut context = context.clone();
                     context.update(host.as_bytes());
-                    context.update(ending.as_bytes());
                     context.update(self.tail.as_bytes());
                     let equal =
                         constant_time::verify_slices_are_equal(context.sign().as_ref(), &self.signature);
@@ -117,11 +115,6 @@ impl SignedRequest {
             }
         }
         Err(Denial::Signature)
-    }
-
-    /// The hosts as they may end, first all as they are.
-    fn ended_hosts(&self) -> impl Iterator<Item = (&String, &str)> {
-        host::ENDINGS.into_iter().flat_map(|ending| self.hosts.iter().map(move |host| (host, ending)))
     }
 }
 

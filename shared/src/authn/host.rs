@@ -2,26 +2,19 @@
 
 use std::fmt;
 use std::str::FromStr;
-
-use crate::settings::Hosts;
+use std::sync::Arc;
 
 /// A host name with the port clients address, if it is not the scheme's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
     name: String,
     port: Option<u16>,
-    /// The host and, if not implied, the port, as the SDKs write it: plain; without the port (Java);
-    /// with the port twice (JavaScript before communication-common 2.4.2). Every request is compared with them.
-    spellings: [String; 3],
 }
 
 /// The text is no `host` or `host:port`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("neither host nor host:port")]
 pub struct MalformedAuthority;
-
-/// What may follow a host that was signed: the Python SDK signs the slash that its endpoint ends with.
-pub const ENDINGS: [&str; 2] = ["", "/"];
 
 /// The port SDKs spell out when a connection string does, although the scheme implies it.
 const HTTPS_PORT: u16 = 443;
@@ -32,19 +25,24 @@ impl Authority {
     /// # Errors
     /// [`MalformedAuthority`] when the name is none.
     pub fn new(name: &str, port: u16) -> Result<Self, MalformedAuthority> {
-        Self::of(name, Some(port))
+        Ok(Self { name: parse_name(name)?, port: Some(port) })
     }
 
-    fn of(name: &str, port: Option<u16>) -> Result<Self, MalformedAuthority> {
-        let name = parse_name(name)?;
-        let number = port.unwrap_or(HTTPS_PORT);
-        let with_port = format!("{name}:{number}");
-        let doubled = format!("{name}:{number}:{number}");
-        let spellings = match port {
-            Some(_) => [with_port, name.clone(), doubled],
-            None => [name.clone(), with_port, doubled],
-        };
-        Ok(Self { name, port, spellings })
+    /// The host and, if not implied, the port, as the SDKs write them into `Host`: plain; without the port
+    /// (Java); with the port twice (JavaScript before communication-common 2.4.2).
+    fn received(&self) -> [String; 3] {
+        let name = &self.name;
+        let port = self.port.unwrap_or(HTTPS_PORT);
+        let (without, with) = (name.clone(), format!("{name}:{port}"));
+        let doubled = format!("{name}:{port}:{port}");
+        if self.port.is_some() { [with, without, doubled] } else { [without, with, doubled] }
+    }
+
+    /// The same as they sign them, likeliest first: the Python SDK with the slash that its endpoint ends with.
+    fn signed(&self) -> Vec<String> {
+        let [plain, other, doubled] = self.received();
+        let slashed = [format!("{plain}/"), format!("{other}/")];
+        [plain, other, doubled].into_iter().chain(slashed).collect()
     }
 }
 
@@ -67,7 +65,7 @@ impl FromStr for Authority {
                 let port = port.parse().ok().filter(|_| digits).ok_or(MalformedAuthority)?;
                 Self::new(name, port)
             }
-            _ => Self::of(text, None),
+            _ => Ok(Self { name: parse_name(text)?, port: None }),
         }
     }
 }
@@ -82,24 +80,76 @@ fn parse_name(text: &str) -> Result<String, MalformedAuthority> {
     if is_name { Ok(text.to_ascii_lowercase()) } else { Err(MalformedAuthority) }
 }
 
-/// The hosts a signature may have been computed over, given the `Host` a request arrived with: every
-/// spelling of the accepted hosts that `Host` is itself a spelling of, and of the public host (a proxy
-/// in front may have rewritten `Host`). Each may have one of [`ENDINGS`]. Empty when `Host` is not an accepted host. Every candidate still needs
-/// the key.
-#[must_use]
-pub fn candidates(hosts: &Hosts, received: &str) -> Vec<String> {
-    let is_meant = |host: &Authority| host.spellings.iter().any(|one| one.eq_ignore_ascii_case(received));
-    let named = || hosts.iter().filter(|host| is_meant(host));
-    if named().next().is_none() {
-        return Vec::new();
-    }
-    let mut spellings: Vec<String> = Vec::with_capacity(6);
-    for spelling in named().chain([hosts.public()]).flat_map(|host| &host.spellings) {
-        if !spellings.contains(spelling) {
-            spellings.push(spelling.clone());
+/// The hosts accepted in `Host` and in signatures. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hosts {
+    public: Authority,
+    others: Vec<Authority>,
+    /// By each `Host` that is accepted, what may be signed then: made once, for every request needs it.
+    candidates: Vec<(String, Arc<[String]>)>,
+}
+
+impl Hosts {
+    /// A public host and the others that may stand in for it.
+    #[must_use]
+    pub fn new(public: Authority, others: Vec<Authority>) -> Self {
+        let mut hosts = Self { public, others, candidates: Vec::new() };
+        let received: Vec<String> = hosts.iter().flat_map(Authority::received).collect();
+        for received in received {
+            if hosts.candidates(&received).is_none() {
+                let signed = hosts.signed_with(&received);
+                hosts.candidates.push((received, signed));
+            }
         }
+        hosts
     }
-    spellings
+
+    /// The host clients are told.
+    #[must_use]
+    pub fn public(&self) -> &Authority {
+        &self.public
+    }
+
+    /// Every accepted host, the public one first.
+    pub fn iter(&self) -> impl Iterator<Item = &Authority> {
+        std::iter::once(&self.public).chain(&self.others)
+    }
+
+    /// The hosts a signature may have been computed over, given the `Host` a request arrived with: every
+    /// spelling of the accepted hosts that `Host` is itself a spelling of, and, if none of them has the public
+    /// host's name, of the public host (a proxy in front may have rewritten `Host`). Nothing when `Host` is not
+    /// an accepted host. Every candidate still needs the key.
+    #[must_use]
+    pub fn candidates(&self, received: &str) -> Option<&Arc<[String]>> {
+        let named = self.candidates.iter().find(|(known, _)| known.eq_ignore_ascii_case(received));
+        named.map(|(_, signed)| signed)
+    }
+
+    fn signed_with(&self, received: &str) -> Arc<[String]> {
+        let is_meant = |host: &&Authority| host.received().iter().any(|one| one == received);
+        let mut meant: Vec<&Authority> = self.iter().filter(is_meant).collect();
+        if meant.iter().all(|host| host.name != self.public.name) {
+            meant.push(&self.public);
+        }
+        let mut signed: Vec<String> = Vec::new();
+        for spelling in meant.into_iter().flat_map(Authority::signed) {
+            if !signed.contains(&spelling) {
+                signed.push(spelling);
+            }
+        }
+        signed.into()
+    }
+}
+
+impl FromStr for Hosts {
+    type Err = MalformedAuthority;
+
+    /// A comma list, the public host first.
+    fn from_str(text: &str) -> Result<Self, MalformedAuthority> {
+        let mut hosts = text.split(',').map(|host| host.trim().parse::<Authority>());
+        let public = hosts.next().ok_or(MalformedAuthority)??;
+        Ok(Self::new(public, hosts.collect::<Result<_, _>>()?))
+    }
 }
 
 #[cfg(test)]
@@ -126,11 +176,10 @@ mod tests {
     fn each_sdk_spelling_of_the_received_host_is_a_candidate() {
         let hosts = hosts("localhost:8443,127.0.0.1:8443");
         for received in ["localhost:8443", "localhost", "localhost:8443:8443", "LocalHost:8443"] {
-            let candidates = candidates(&hosts, received);
-            for spelling in ["localhost:8443", "localhost", "localhost:8443:8443"] {
-                assert!(candidates.contains(&spelling.to_owned()), "{spelling} for {received}");
-            }
-            assert!(!candidates.iter().any(|host| host.starts_with("127")), "{received}");
+            let candidates = hosts.candidates(received).unwrap();
+            let spellings =
+                ["localhost:8443", "localhost", "localhost:8443:8443", "localhost:8443/", "localhost/"];
+            assert_eq!(**candidates, spellings.map(str::to_owned), "{received}");
         }
     }
 
@@ -140,14 +189,22 @@ mod tests {
         for received in
             ["", "localhost:8444", "localhost.", "localhost:8443:8444", "evil", "localhost:8443@evil"]
         {
-            assert!(candidates(&hosts, received).is_empty(), "{received}");
+            assert_eq!(hosts.candidates(received), None, "{received}");
         }
     }
 
     #[test]
     fn a_host_behind_a_proxy_admits_the_public_host() {
-        let candidates = candidates(&hosts("identity.example.com,abc.example.net"), "abc.example.net");
+        let hosts = hosts("identity.example.com,abc.example.net");
+        let candidates = hosts.candidates("abc.example.net").unwrap();
         assert!(candidates.contains(&"identity.example.com".to_owned()));
         assert!(candidates.contains(&"identity.example.com:443".to_owned()));
+    }
+
+    #[test]
+    fn the_public_host_at_another_port_is_another_host() {
+        let hosts = hosts("localhost:8443,localhost:8080");
+        assert!(!hosts.candidates("localhost:8080").unwrap().iter().any(|host| host.contains("8443")));
+        assert!(hosts.candidates("localhost").unwrap().iter().any(|host| host.contains("8443")));
     }
 }
