@@ -7,6 +7,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -84,7 +85,9 @@ pub fn sdk_config(
         .region(Region::new(region))
         .credentials_provider(credentials)
         .retry_config(RetryConfig::standard().with_max_attempts(3))
-        .timeout_config(timeouts);
+        .timeout_config(timeouts)
+        // It looks for bodies that stop arriving, later than the attempt's timeout has ended them.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     match endpoint {
         Some(url) => config.endpoint_url(url).build(),
         None => config.build(),
