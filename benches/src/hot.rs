@@ -15,6 +15,7 @@ use functions::system::System;
 use identity::api_version::ApiVersion;
 use identity::audit::{Audit, AuditEvent, KeyEvent};
 use identity::authn::hmac::{Presented, SignedRequest};
+use identity::authn::host::Authority;
 use identity::body::TokenRequest;
 use identity::context::Clock as _;
 use identity::ids::RawId;
@@ -231,6 +232,7 @@ impl World {
     fn render(&self) -> Pair {
         let verified = at_once(self.verifier.verify(&self.token)).unwrap();
         let (reply, claims) = (Reply::Introspected(Some(Box::new(verified))), self.claims.clone());
+        let host: Authority = HOST.parse().unwrap();
         Pair {
             operation: "render an introspection".to_owned(),
             ours: Box::new(move || {
@@ -239,7 +241,7 @@ impl World {
                     client_request_id: None,
                     request_id: "0123456789abcdefghijkl",
                     latency: std::time::Duration::from_millis(1),
-                    host: HOST,
+                    host: &host,
                 };
                 black_box(envelope.seal(Ok(&reply)));
             }),

@@ -5,7 +5,7 @@
 //! the operator's log only.
 
 use std::error::Error as StdError;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use http::StatusCode;
 
@@ -180,7 +180,7 @@ impl Error {
 
     /// What the caller is told. `host` is the public host of the deployment.
     #[must_use]
-    pub fn message(&self, host: &str) -> String {
+    pub fn message(&self, host: &dyn fmt::Display) -> String {
         match self {
             Self::ApiVersionAmbiguous(versions) => format!(
                 "The following API versions were requested: {versions}. At most, only a single API version \
@@ -420,7 +420,7 @@ mod tests {
         );
         for (when, error) in samples() {
             assert_sampled(&error);
-            let message = error.message("<host>").replace('\n', "\\n");
+            let message = error.message(&"<host>").replace('\n', "\\n");
             let target = error.target().map(|target| format!("`{target}`")).unwrap_or_default();
             let versions = if error.reports_versions() { "yes" } else { "" };
             let (status, code) = (error.status().as_u16(), error.code());
@@ -443,7 +443,7 @@ mod tests {
     fn causes_are_told_to_the_operator_only() {
         for error in [Error::Internal("cause"), Error::Unavailable("cause".into())] {
             assert_eq!(error.cause().as_deref(), Some("cause"));
-            assert!(!error.message("host").contains("cause"));
+            assert!(!error.message(&"host").contains("cause"));
         }
     }
 

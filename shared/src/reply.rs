@@ -127,7 +127,7 @@ pub struct Envelope<'a> {
     pub request_id: &'a str,
     pub latency: std::time::Duration,
     /// The public host, for messages that name it.
-    pub host: &'a str,
+    pub host: &'a Authority,
 }
 
 const API_SUPPORTED_VERSIONS: HeaderName = HeaderName::from_static("api-supported-versions");
@@ -136,6 +136,12 @@ const MS_CV: HeaderName = HeaderName::from_static("ms-cv");
 const REQUEST_CONTEXT: HeaderName = HeaderName::from_static("request-context");
 const STRICT_TRANSPORT_SECURITY: HeaderName = HeaderName::from_static("strict-transport-security");
 const X_PROCESSING_TIME: HeaderName = HeaderName::from_static("x-processing-time");
+
+/// Room for a token and what is around it, in bytes, so that writing it moves it only once.
+const USUAL_BODY: usize = 960;
+
+/// How many headers a reply may have beside its body's.
+const FURTHER_HEADERS: usize = 6;
 
 /// `expiresOn`: ISO 8601 with a numeric offset, never `Z`. Whole seconds, for it says exactly when the
 /// token's `exp` is.
@@ -205,6 +211,7 @@ impl Envelope<'_> {
         };
         let reports_versions = outcome.err().is_none_or(Error::reports_versions);
         let headers = response.headers_mut();
+        headers.reserve(FURTHER_HEADERS);
         headers.insert(
             STRICT_TRANSPORT_SECURITY,
             HeaderValue::from_static("max-age=31536000;includeSubDomains"),
@@ -270,8 +277,10 @@ fn introspected(token: Option<&Verified>) -> Response<Bytes> {
 }
 
 fn json(status: StatusCode, content_type: &'static str, body: &impl Serialize) -> Response<Bytes> {
+    let mut written = Vec::with_capacity(USUAL_BODY);
     // Plain structs of strings: writing them as JSON cannot fail.
-    let mut response = Response::new(serde_json::to_vec(body).unwrap_or_default().into());
+    let _ = serde_json::to_writer(&mut written, body);
+    let mut response = Response::new(written.into());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

@@ -94,7 +94,7 @@ impl Service {
             client_request_id,
             request_id: &request_id,
             latency,
-            host: &self.settings.hosts.public().to_string(),
+            host: self.settings.hosts.public(),
         };
         let response = envelope.seal(outcome.as_ref());
         let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);

@@ -40,6 +40,15 @@ use super::AwsFault;
 
 type Item = HashMap<String, AttributeValue>;
 
+/// The items of one read, a few, in any order.
+struct Found(Vec<Item>);
+
+impl Found {
+    fn item(&self, key: &str) -> Option<&Item> {
+        self.0.iter().find(|item| matches!(item.get("pk"), Some(AttributeValue::S(pk)) if pk == key))
+    }
+}
+
 /// How often a batch answer that left keys unprocessed is asked again, and the pause before the first.
 const BATCH_ATTEMPTS: u32 = 4;
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
@@ -68,10 +77,10 @@ impl Table {
     }
 
     /// Reads items by key, strongly consistent, in one call; keys the service left unprocessed again.
-    async fn batch(&self, keys: &[String]) -> Result<HashMap<String, Item>, StoreError> {
+    async fn batch(&self, keys: &[String]) -> Result<Found, StoreError> {
         const CALL: &str = "BatchGetItem";
         let unavailable = |code: &str| StoreError::Unavailable(AwsFault::boxed(CALL, code));
-        let mut found = HashMap::new();
+        let mut found = Found(Vec::with_capacity(keys.len()));
         let mut wanted = self.request_for(keys).map_err(|_| unavailable("the request could not be built"))?;
         for attempt in 0..BATCH_ATTEMPTS {
             if attempt > 0 {
@@ -79,9 +88,7 @@ impl Table {
             }
             let answer = self.client.batch_get_item().request_items(&self.name, wanted).send().await;
             let answer = answer.map_err(|error| StoreError::Unavailable(AwsFault::of(CALL, &error)))?;
-            for item in answer.responses.unwrap_or_default().remove(&self.name).unwrap_or_default() {
-                found.insert(text(&item, "pk")?.to_owned(), item);
-            }
+            found.0.extend(answer.responses.unwrap_or_default().remove(&self.name).unwrap_or_default());
             match answer.unprocessed_keys.unwrap_or_default().remove(&self.name) {
                 Some(rest) if !rest.keys().is_empty() => wanted = rest,
                 _ => return Ok(found),
@@ -115,9 +122,9 @@ impl Store for Table {
         let further = identity_key.iter().chain(&book_key).cloned();
         let keys: Vec<String> = std::iter::once(pointer_key.clone()).chain(further).collect();
         let found = self.batch(&keys).await?;
-        let pointer = pointer(found.get(&pointer_key).ok_or(StoreError::NotSetUp)?)?;
+        let pointer = pointer(found.item(&pointer_key).ok_or(StoreError::NotSetUp)?)?;
         self.learn(&pointer);
-        let item = |key: Option<String>| key.and_then(|key| found.get(&key));
+        let item = |key: Option<String>| key.and_then(|key| found.item(&key));
         let identity = item(identity_key).map_or(Ok(IdentityState::Absent), identity_state)?;
         Ok(Snapshot { pointer, identity, book: item(book_key).map_or(Ok(Book::default()), book)? })
     }
@@ -256,7 +263,7 @@ impl PointerWriter for Table {
     async fn pointer(&self) -> Result<Option<Pointer>, StoreError> {
         let first = pointer_key(0);
         let found = self.batch(std::slice::from_ref(&first)).await?;
-        found.get(&first).map(pointer).transpose()
+        found.item(&first).map(pointer).transpose()
     }
 
     async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerChange, StoreError> {

@@ -1,33 +1,14 @@
 //! The one date format that signatures use: IMF-fixdate (RFC 9110 section 5.6.7).
 
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
-use time::{OffsetDateTime, PrimitiveDateTime};
+use httpdate::{fmt_http_date, parse_http_date};
+use time::OffsetDateTime;
 
-const IMF_FIXDATE: &[BorrowedFormatItem<'_>] = format_description!(
-    version = 2,
-    "[weekday repr:short case_sensitive:true], [day padding:zero] [month repr:short case_sensitive:true] \
-     [year padding:zero repr:full range:standard] [hour]:[minute]:[second] GMT"
-);
-
-/// Length of every IMF-fixdate, in bytes.
-const LENGTH: usize = 29;
-
-/// The moment a date names; nothing for any other format, a wrong weekday or an impossible day.
+/// The moment a date names, from 1970 on; nothing for any other format, a wrong weekday or an impossible day.
 #[must_use]
 pub fn parse(text: &str) -> Option<OffsetDateTime> {
-    if text.len() != LENGTH {
-        return None;
-    }
-    let date = PrimitiveDateTime::parse(text, IMF_FIXDATE).ok()?.assume_utc();
-    // The parser may read a weekday without comparing it with the date: writing the date again does.
-    (format(date)? == text).then_some(date)
-}
-
-/// A moment as an IMF-fixdate.
-#[must_use]
-pub fn format(date: OffsetDateTime) -> Option<String> {
-    date.to_offset(time::UtcOffset::UTC).format(IMF_FIXDATE).ok()
+    let date = parse_http_date(text).ok()?;
+    // The parser knows older formats too, and reads a weekday without comparing it: writing the date again does.
+    (fmt_http_date(date) == text).then(|| date.into())
 }
 
 #[cfg(test)]
@@ -52,6 +33,7 @@ mod tests {
             "Fri, 30 Feb 2024 12:00:00 GMT",
             "fri, 01 Mar 2024 12:00:00 GMT",
             "Fri, 01 Mar 2024 12:00:60 GMT",
+            "Wed, 31 Dec 1969 23:59:59 GMT",
             "Fri, 01 Mar 2024 24:00:00 GMT",
             "Wed, 01 Mar 10000 12:00:00 GMT",
             "Fri, 01 Mar 2024 12:00:00 GMT ",
@@ -64,7 +46,7 @@ mod tests {
         #[test]
         fn every_second_round_trips(second in 0_i64..253_402_300_799) {
             let date = OffsetDateTime::from_unix_timestamp(second).unwrap();
-            prop_assert_eq!(parse(&format(date).unwrap()), Some(date));
+            prop_assert_eq!(parse(&fmt_http_date(date.into())), Some(date));
         }
 
         #[test]

@@ -93,6 +93,9 @@ impl Target {
 /// would be the wire form of another path.
 fn wire_spellings(path: &str) -> Vec<String> {
     let mut spellings = vec![path.to_owned()];
+    if path.bytes().all(in_identifier_path) {
+        return spellings;
+    }
     if let Ok(decoded) = percent_decode_str(path).decode_utf8()
         && !decoded.contains('%')
         && !decoded.bytes().all(in_identifier_path)
