@@ -20,6 +20,7 @@ use identity::authorizer::{Asked, Authorizer, Judged, Unjudged};
 use identity::capability::{Capability, Permit};
 use identity::route_rules::{RouteRules, RuleFaults};
 use identity::token::verify::Verified;
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -99,7 +100,7 @@ struct HttpRequest {
 
 /// What is read of a REST API's event. Its path is as the client sent it.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct RestEvent {
     #[serde(rename = "type")]
     _type: RestType,
@@ -109,25 +110,20 @@ struct RestEvent {
     /// Every value of each header; the member `headers` has only the last.
     multi_value_headers: Option<HashMap<String, Vec<String>>>,
     query_string_parameters: Option<HashMap<String, Value>>,
-    // Not read, but known: an event with another member is of another kind.
-    #[serde(rename = "resource")]
-    _resource: Option<Value>,
-    #[serde(rename = "headers")]
-    _headers: Option<Value>,
-    #[serde(rename = "multiValueQueryStringParameters")]
-    _query: Option<Value>,
-    #[serde(rename = "pathParameters")]
-    _path_parameters: Option<Value>,
-    #[serde(rename = "stageVariables")]
-    _stage_variables: Option<Value>,
-    #[serde(rename = "requestContext")]
-    _request_context: Option<Value>,
+    /// Events that have one are an HTTP API's.
+    #[serde(rename = "version", default, deserialize_with = "no_version")]
+    _version: (),
 }
 
 #[derive(Deserialize)]
 enum RestType {
     #[serde(rename = "REQUEST")]
     Request,
+}
+
+/// Refuses a member that is there, whatever it says.
+fn no_version<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
+    Err(D::Error::custom("an event of a REST API has no version"))
 }
 
 /// What an HTTP API is answered.

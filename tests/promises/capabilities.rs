@@ -292,4 +292,7 @@ async fn what_is_no_event_is_no_verdict() {
         let answer = authorizer::handle(&bench.authorizer, bad.clone()).await;
         assert!(matches!(answer, Err(authorizer::AuthorizerError::Event)), "{bad}");
     }
+    // What API Gateway may add one day changes nothing.
+    let further = authorizer::handle(&bench.authorizer, with("further", 1.into())).await;
+    assert!(matches!(further, Err(authorizer::AuthorizerError::Unauthorized)));
 }
