@@ -58,12 +58,12 @@ impl Adapters {
     #[must_use]
     pub fn new(
         dynamodb: aws_sdk_dynamodb::Client,
-        secrets_manager: aws_sdk_secretsmanager::Client,
+        secrets_manager: impl FnOnce() -> aws_sdk_secretsmanager::Client + Send + 'static,
         names: StateNames,
     ) -> Self {
         let system = Arc::new(System::new());
         let table = Table::new(dynamodb, names.table, system.clone());
-        let secrets = SecretsManager::new(secrets_manager, names.access_keys, names.signing_keys);
+        let secrets = SecretsManager::new(Box::new(secrets_manager), names.access_keys, names.signing_keys);
         Self { system, table: Arc::new(table), secrets: Arc::new(secrets) }
     }
 
@@ -237,8 +237,8 @@ fn adapters(reader: &mut Reader<'_>, secrets: &[SecretName]) -> Option<Adapters>
     let endpoint = reader.optional("AWS_ENDPOINT_URL", "a URL");
     let config = config(region?, endpoint);
     let names = StateNames { table: table?, access_keys: access_keys?, signing_keys: signing_keys? };
-    let secrets = aws_sdk_secretsmanager::Client::new(&config);
-    Some(Adapters::new(aws_sdk_dynamodb::Client::new(&config), secrets, names))
+    let dynamodb = aws_sdk_dynamodb::Client::new(&config);
+    Some(Adapters::new(dynamodb, move || aws_sdk_secretsmanager::Client::new(&config), names))
 }
 
 fn config(region: String, endpoint: Option<String>) -> SdkConfig {

@@ -1,6 +1,8 @@
 //! The vault over Secrets Manager. Values are read by version id, never by label; labels only keep
 //! versions from being deleted and tell what an operator sees.
 
+use std::sync::LazyLock;
+
 use async_trait::async_trait;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
@@ -13,9 +15,12 @@ use identity::vault::{Label, Labels, Moving, SecretName, Storing, Vault, VaultEr
 
 use super::AwsFault;
 
+type MakeClient = Box<dyn FnOnce() -> Client + Send>;
+
 /// The vault over Secrets Manager.
 pub struct SecretsManager {
-    client: Client,
+    /// Made for the first secret that is read: some functions read none, and no function starts with that.
+    client: LazyLock<Client, MakeClient>,
     access_keys: String,
     signing_keys: String,
 }
@@ -23,8 +28,8 @@ pub struct SecretsManager {
 impl SecretsManager {
     /// The vault over two secrets, each named by name or ARN.
     #[must_use]
-    pub fn new(client: Client, access_keys: String, signing_keys: String) -> Self {
-        Self { client, access_keys, signing_keys }
+    pub fn new(client: MakeClient, access_keys: String, signing_keys: String) -> Self {
+        Self { client: LazyLock::new(client), access_keys, signing_keys }
     }
 
     fn id(&self, secret: SecretName) -> &str {

@@ -47,7 +47,7 @@ pub async fn adapters(
         access_keys: name(SecretName::AccessKeys),
         signing_keys: name(SecretName::SigningKeys),
     };
-    Ok(Adapters::new(database, secrets, names))
+    Ok(Adapters::new(database, || secrets, names))
 }
 
 /// Makes the table a deployment's template makes.
