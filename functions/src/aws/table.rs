@@ -45,7 +45,7 @@ struct Found(Vec<Item>);
 
 impl Found {
     fn item(&self, key: &str) -> Option<&Item> {
-        self.0.iter().find(|item| matches!(item.get("pk"), Some(AttributeValue::S(pk)) if pk == key))
+        self.0.iter().find(|item| text(item, "pk").is_ok_and(|pk| pk == key))
     }
 }
 
@@ -88,7 +88,10 @@ impl Table {
             }
             let answer = self.client.batch_get_item().request_items(&self.name, wanted).send().await;
             let answer = answer.map_err(|error| StoreError::Unavailable(AwsFault::of(CALL, &error)))?;
-            found.0.extend(answer.responses.unwrap_or_default().remove(&self.name).unwrap_or_default());
+            for item in answer.responses.unwrap_or_default().remove(&self.name).unwrap_or_default() {
+                text(&item, "pk")?;
+                found.0.push(item);
+            }
             match answer.unprocessed_keys.unwrap_or_default().remove(&self.name) {
                 Some(rest) if !rest.keys().is_empty() => wanted = rest,
                 _ => return Ok(found),
