@@ -4,6 +4,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use acs_identity::dynamodb::EmbeddedDynamoDb;
+use acs_identity::embedded;
+use acs_identity::secrets_manager::{EmbeddedSecretsManager, Surroundings};
 use benches::store_call::TABLE;
 use bytes::Bytes;
 use e2e::signer::{Call, sign};
@@ -18,9 +21,6 @@ use identity::service::{Inbound, Service};
 use identity::store::PointerWriter as _;
 use identity::testing::{CapturedAudit, no_entra, settings};
 use identity::vault::{SecretName, Vault as _};
-use local::dynamodb::EmbeddedDynamoDb;
-use local::embedded;
-use local::secrets_manager::{EmbeddedSecretsManager, Surroundings};
 use serde_json::{Value, json};
 
 use crate::measure::{CpuClock, median, memory, millis, spawn_on_other_core};

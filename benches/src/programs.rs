@@ -56,7 +56,7 @@ pub struct Server {
 impl Server {
     /// The local server over a state directory.
     pub fn local(state: &Path, algorithm: Algorithm) -> Self {
-        let mut command = Command::new(program("local"));
+        let mut command = Command::new(program("acs-identity"));
         command.args(["--https-port", "0", "--http-port", "0", "--algorithm", algorithm.as_str()]);
         let mut server = Self::start(command.arg("--data-dir").arg(state));
         server.access_key = access_key(&state.join("env"));

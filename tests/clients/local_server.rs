@@ -3,12 +3,12 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use acs_identity::platform::{Options, Platform};
+use acs_identity::trust::EntraOptions;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use e2e::server::{Server, run, state_directory};
 use identity::token::verify::{Expected, TokenFault, Verifier, VerifyError};
-use local::platform::{Options, Platform};
-use local::trust::EntraOptions;
 
 use crate::suites::{javascript, python};
 
@@ -107,7 +107,7 @@ pub(crate) fn verifier(platform: &Platform) -> Verifier {
 pub(crate) async fn open(state: &Path) -> Platform {
     let options = Options {
         data_dir: state.to_owned(),
-        names: local::names::Names::default(),
+        names: acs_identity::names::Names::default(),
         https_port: 8443,
         http_port: 8080,
         algorithm: None,
@@ -116,7 +116,7 @@ pub(crate) async fn open(state: &Path) -> Platform {
         entra: EntraOptions::default(),
         route_rules: None,
     };
-    Platform::open(options, local::console::audit()).await.unwrap()
+    Platform::open(options, acs_identity::console::audit()).await.unwrap()
 }
 
 /// The lines under a heading of the start page, up to the next blank line.

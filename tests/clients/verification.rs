@@ -220,9 +220,9 @@ impl Drop for Example {
 /// Both modes over one state: what each sees of a revocation and of a rotation.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_sees_what_its_mode_says() {
-    let resource = crate::gateway::Gateway::start("example", local::gateway::Limits::default()).await;
+    let resource = crate::gateway::Gateway::start("example", acs_identity::gateway::Limits::default()).await;
     let platform = Arc::clone(&resource.platform);
-    let listener = local::aws_endpoint::AwsEndpoint::bind(0).await.unwrap();
+    let listener = acs_identity::aws_endpoint::AwsEndpoint::bind(0).await.unwrap();
     let aws = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(platform.aws_endpoint.clone().serve(listener));
 

@@ -42,7 +42,8 @@ impl Server {
     async fn start(test: &str, conduct: Conduct) -> Self {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("entra-fetch-{test}"));
         std::fs::create_dir_all(&directory).unwrap();
-        let mut tls = local::certificates::server_config(&directory, &[], System::new().now()).unwrap();
+        let mut tls =
+            acs_identity::certificates::server_config(&directory, &[], System::new().now()).unwrap();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

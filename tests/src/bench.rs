@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use acs_identity::dynamodb::EmbeddedDynamoDb;
+use acs_identity::embedded;
+use acs_identity::secrets_manager::{EmbeddedSecretsManager, Surroundings};
 use bytes::Bytes;
 use functions::authorizer::chat_rules;
 use http::Response;
@@ -20,9 +23,6 @@ use identity::store::{PointerWriter, Store};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, no_entra, settings, signing_key};
 use identity::token::verify::{Expected, Verified, Verifier, VerifyError};
 use identity::vault::{SecretName, Vault, VaultWriter};
-use local::dynamodb::EmbeddedDynamoDb;
-use local::embedded;
-use local::secrets_manager::{EmbeddedSecretsManager, Surroundings};
 
 use crate::faults::FaultyClient;
 use crate::signer::{Call, sign};

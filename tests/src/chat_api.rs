@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
+use acs_identity::certificates;
+use acs_identity::names::Names;
 use bytes::Bytes;
 use functions::system::System;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -15,8 +17,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use identity::context::Clock as _;
-use local::certificates;
-use local::names::Names;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -7,18 +7,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use acs_identity::aws_endpoint::AwsEndpoint;
+use acs_identity::control::{self, Command};
+use acs_identity::gateway::{Limits, Listeners};
+use acs_identity::names::{Host, MalformedHost, Names};
+use acs_identity::platform::{ConnectionStrings, Options, Platform};
+use acs_identity::trust::EntraOptions;
+use acs_identity::{
+    certificates, chain, console, functions_page, key_page, schedule, start_page, token_page,
+};
 use clap::{Parser, Subcommand, ValueEnum};
 use identity::authn::entra::{EntraAuthority, Principal};
 use identity::context::Clock as _;
 use identity::keys::Algorithm;
 use identity::settings::Place;
-use local::aws_endpoint::AwsEndpoint;
-use local::control::{self, Command};
-use local::gateway::{Limits, Listeners};
-use local::names::{Host, MalformedHost, Names};
-use local::platform::{ConnectionStrings, Options, Platform};
-use local::trust::EntraOptions;
-use local::{certificates, chain, console, functions_page, key_page, schedule, start_page, token_page};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
