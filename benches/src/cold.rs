@@ -13,14 +13,14 @@ use e2e::signer::{Call, sign};
 use functions::boot::Adapters;
 use functions::rotate_keys::RotateKeys;
 use functions::system::System;
-use identity::context::{Clock as _, Random as _};
+use identity::api::routes::Function;
+use identity::api::service::{Inbound, Service};
 use identity::keys::Algorithm;
 use identity::keys::access::AccessKeys;
-use identity::routes::Function;
-use identity::service::{Inbound, Service};
+use identity::runtime::{Clock as _, Random as _};
+use identity::secrets::{SecretName, Vault as _};
 use identity::store::PointerWriter as _;
 use identity::testing::{CapturedAudit, no_entra, settings};
-use identity::vault::{SecretName, Vault as _};
 use serde_json::{Value, json};
 
 use crate::measure::{CpuClock, median, memory, millis, spawn_on_other_core};

@@ -13,8 +13,8 @@ use functions::system::System;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request};
 use http_body_util::Full;
-use identity::context::Clock as _;
 use identity::keys::Algorithm;
+use identity::runtime::Clock as _;
 
 use crate::measure::{CpuClock, memory, spawn_on_other_core};
 

@@ -16,16 +16,12 @@ use std::collections::HashMap;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use identity::authn::target::Target;
-use identity::authorizer::{Asked, Authorizer, Judged, Unjudged};
-use identity::capability::{Capability, Permit};
-use identity::route_rules::{RouteRules, RuleFaults};
+use identity::authorization::authorizer::{Asked, Authorizer, Judged, Unjudged};
+use identity::authorization::capability::{Capability, Permit};
 use identity::token::verify::Verified;
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-/// The routes of the chat data plane of ACS.
-const CHAT_ROUTES: &str = include_str!("../chat_routes.txt");
 
 /// The function fails, and the gateway says so in its own words.
 #[derive(Debug, thiserror::Error)]
@@ -52,14 +48,6 @@ impl AuthorizerError {
             Self::Unavailable => "Unavailable",
         }
     }
-}
-
-/// The rules of the chat routes.
-///
-/// # Errors
-/// [`RuleFaults`]: never, as a test shows.
-pub fn chat_rules() -> Result<RouteRules, RuleFaults> {
-    RouteRules::default().and("chat_routes.txt", CHAT_ROUTES)
 }
 
 #[derive(Deserialize)]

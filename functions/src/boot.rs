@@ -10,17 +10,17 @@ use std::sync::Arc;
 use aws_config::SdkConfig;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use identity::api::routes::Function;
+use identity::api::service::Service;
 use identity::audit::Audit;
 use identity::authn::entra::{Entra, EntraSettings};
-use identity::authorizer::Authorizer;
+use identity::authorization::authorizer::Authorizer;
+use identity::authorization::route_rules::{RouteRules, RuleFaults};
 use identity::keys::Algorithm;
 use identity::keys::ring::KeyRing;
-use identity::route_rules::{RouteRules, RuleFaults};
-use identity::routes::Function;
-use identity::service::Service;
+use identity::secrets::SecretName;
 use identity::settings::{Reader, Settings, SettingsFaults};
 use identity::token::verify::{Expected, Verifier};
-use identity::vault::SecretName;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 use tokio::task::yield_now;
@@ -208,7 +208,7 @@ pub async fn serve_authorizer() -> Result<(), Box<dyn StdError + Send + Sync>> {
 /// # Errors
 /// [`RulesError`].
 pub fn route_rules(file: Option<&Path>) -> Result<RouteRules, RulesError> {
-    let chat = authorizer::chat_rules()?;
+    let chat = RouteRules::chat()?;
     let Some(path) = file else { return Ok(chat) };
     let text =
         fs::read_to_string(path).map_err(|source| RulesError::File { path: path.to_owned(), source })?;

@@ -7,9 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
+use identity::api::limits::MAX_BODY;
+use identity::api::service::{Body, Inbound, Service};
 use identity::authn::target::Target;
-use identity::limits::MAX_BODY;
-use identity::service::{Body, Inbound, Service};
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use serde_json::Value;
 
@@ -83,12 +83,12 @@ fn outbound(response: Response<Bytes>) -> ApiGatewayV2httpResponse {
 mod tests {
     use std::sync::Arc;
 
+    use identity::api::routes::Function;
     use identity::authn::date;
     use identity::authn::hmac::{Presented, SignedRequest};
     use identity::keys::ring::KeyRing;
-    use identity::routes::Function;
+    use identity::memory::Memory;
     use identity::settings::Settings;
-    use identity::store::memory::Memory;
     use identity::testing::{self, CapturedAudit, FrozenClock, SeededRandom, SignedVector, settings};
     use percent_encoding::percent_decode_str;
     use serde_json::json;

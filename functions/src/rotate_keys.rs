@@ -11,13 +11,13 @@
 use std::sync::Arc;
 
 use identity::audit::Audit;
-use identity::context::Clock as _;
 use identity::keys::pointer::Pointer;
 use identity::keys::rotation::{AccessSlot, Change, KeyPorts, RotationError, Rotator};
 use identity::keys::signing::SigningKey;
 use identity::keys::{Algorithm, KeyFault, VersionId};
+use identity::runtime::Clock as _;
+use identity::secrets::{SecretName, VaultError};
 use identity::store::{PointerWriter as _, StoreError};
-use identity::vault::{SecretName, VaultError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;

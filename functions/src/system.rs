@@ -7,10 +7,10 @@ use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair};
-use identity::context::{Clock, Random};
 use identity::keys::signing::SigningKey;
 use identity::keys::{Algorithm, KeyFault};
-use identity::secret::Secret;
+use identity::runtime::{Clock, Random};
+use identity::secrets::Secret;
 use time::OffsetDateTime;
 
 /// The machine: its clocks and its random bytes.

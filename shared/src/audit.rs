@@ -9,13 +9,13 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::context::Random;
-use crate::error::{Error, chain};
+use crate::api::error::{Error, chain};
+use crate::api::routes::{Operation, Route};
 use crate::ids::RawId;
 use crate::keys::Slot;
 use crate::keys::rotation::{Cause, RotationError};
-use crate::routes::{Operation, Route};
-use crate::scope::ScopeSet;
+use crate::runtime::Random;
+use crate::token::scope::ScopeSet;
 use crate::token::verify::TokenFault;
 
 /// One decision.

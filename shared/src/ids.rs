@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 use uuid::Uuid;
 
-use crate::context::Random;
+use crate::runtime::Random;
 
 /// The GUID of the deployment's one resource; `resourceId` in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

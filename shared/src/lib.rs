@@ -20,29 +20,21 @@
 //! | [`audit`] | the line written for every decision |
 //! | [`context`], [`settings`], [`secret`] | what is handed in, what is configured, what is never shown |
 
-pub mod api_version;
-pub mod assignments;
+pub mod api;
 pub mod audit;
 pub mod authn;
-pub mod authorizer;
-pub mod body;
-pub mod capability;
-pub mod context;
-pub mod error;
+pub mod authorization;
+pub mod host;
 pub mod ids;
 pub mod keys;
 pub mod lifetime;
-pub mod limits;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
 mod operations;
-pub mod reply;
-pub mod route_rules;
-pub mod routes;
-pub mod scope;
-pub mod secret;
-pub mod service;
+pub mod runtime;
+pub mod secrets;
 pub mod settings;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod token;
-pub mod vault;

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::authn::host::Hosts;
+use crate::host::Hosts;
 use crate::ids::ResourceId;
 use crate::lifetime::DateWindow;
 

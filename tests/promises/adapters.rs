@@ -2,8 +2,8 @@
 
 use e2e::bench::Ports;
 use e2e::faults::Fault;
+use identity::secrets;
 use identity::store::contract;
-use identity::vault;
 
 #[tokio::test]
 async fn the_table_keeps_the_store_contract() {
@@ -26,7 +26,7 @@ async fn the_table_keeps_the_store_contract_when_answers_are_lost() {
 #[tokio::test]
 async fn secrets_manager_keeps_the_vault_contract() {
     let (ports, _) = Ports::embedded(3).await;
-    vault::contract::holds(ports.vault_writer.as_ref()).await;
+    secrets::contract::holds(ports.vault_writer.as_ref()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -37,5 +37,5 @@ async fn secrets_manager_keeps_the_vault_contract_when_answers_are_lost() {
         lose = !lose;
         lose.then_some(Fault::BreakAfter)
     });
-    vault::contract::holds(ports.vault_writer.as_ref()).await;
+    secrets::contract::holds(ports.vault_writer.as_ref()).await;
 }

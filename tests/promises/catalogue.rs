@@ -2,9 +2,9 @@
 
 use e2e::bench::{Bench, HOST, Ports, Reply};
 use e2e::signer::{Call, sign};
-use identity::context::Clock as _;
+use identity::api::service::Body;
 use identity::keys::Algorithm;
-use identity::service::Body;
+use identity::runtime::Clock as _;
 use serde::Deserialize;
 
 const SUPPORTED: &str = "2021-03-07, 2022-06-01, 2022-10-01, 2023-10-01, 2025-06-30, 2026-07-22, 2026-09-23";

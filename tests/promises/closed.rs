@@ -4,9 +4,9 @@
 use e2e::bench::{Bench, Embedded, Ports, Reply};
 use e2e::faults::Fault;
 use identity::keys::Algorithm;
+use identity::secrets::SecretName;
 use identity::testing::signing_keys;
 use identity::token::verify::VerifyError;
-use identity::vault::SecretName;
 
 async fn bench(seed: u64) -> (Bench, Embedded) {
     let (ports, embedded) = Ports::embedded(seed).await;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use e2e::bench::{Bench, Ports};
 use e2e::faults::Fault;
-use identity::context::Random as _;
 use identity::keys::Algorithm;
+use identity::runtime::Random as _;
 use identity::testing::SeededRandom;
 use identity::token::verify::{TokenFault, VerifyError};
 

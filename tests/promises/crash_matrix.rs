@@ -9,8 +9,8 @@ use e2e::bench::{Bench, Embedded, Ports};
 use e2e::faults::Fault;
 use identity::keys::rotation::{AccessSlot, Change, RotationError};
 use identity::keys::{Algorithm, Slot, VersionId};
+use identity::secrets::{Label, SecretName};
 use identity::token::verify::VerifyError;
-use identity::vault::{Label, SecretName};
 use tokio::sync::Notify;
 
 /// How keys are replaced.

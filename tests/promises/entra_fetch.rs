@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use functions::entra_http::HttpsFetch;
 use functions::system::System;
 use identity::authn::entra::{FETCH_DEADLINE, Fetch as _, FetchError, MAX_DOCUMENT};
-use identity::context::Clock as _;
+use identity::runtime::Clock as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;

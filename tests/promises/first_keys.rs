@@ -8,8 +8,8 @@ use e2e::bench::{Bench, Embedded, Ports};
 use e2e::faults::Fault;
 use identity::keys::rotation::{KeyPorts, RotationError, Rotator};
 use identity::keys::{Algorithm, VersionId};
+use identity::secrets::{Label, SecretName};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, signing_key};
-use identity::vault::{Label, SecretName};
 
 /// Who makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

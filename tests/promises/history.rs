@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use e2e::bench::{Bench, Ports};
 use e2e::front_door::{Shape, Verdict, ask};
-use identity::context::Random as _;
 use identity::keys::rotation::Change;
 use identity::keys::{Algorithm, Slot};
+use identity::runtime::Random as _;
 use identity::testing::SeededRandom;
 use tokio::sync::Mutex;
 

@@ -5,9 +5,9 @@ use e2e::faults::Fault;
 use e2e::signer::{Call, sign};
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use identity::context::Clock as _;
+use identity::api::service::Body;
 use identity::keys::Algorithm;
-use identity::service::Body;
+use identity::runtime::Clock as _;
 use serde_json::{Value, json};
 
 async fn bench() -> (Bench, Embedded) {

@@ -5,9 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use e2e::bench::{Bench, HOST, Ports, Reply};
 use e2e::faults::{CANARY, Fault};
 use e2e::signer::{Call, sign};
-use identity::context::Clock as _;
 use identity::keys::Algorithm;
-use identity::vault::SecretName;
+use identity::runtime::Clock as _;
+use identity::secrets::SecretName;
 
 #[tokio::test(start_paused = true)]
 async fn no_secret_is_ever_written() {

@@ -8,7 +8,7 @@ use e2e::bench::{Bench, Embedded, Ports, Reply};
 use e2e::faults::Fault;
 use identity::keys::rotation::{AccessSlot, Change};
 use identity::keys::{Algorithm, Slot};
-use identity::store::memory::{self, Memory};
+use identity::memory::{self, Memory};
 use identity::token::verify::VerifyError;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

@@ -7,22 +7,22 @@ use acs_identity::dynamodb::EmbeddedDynamoDb;
 use acs_identity::embedded;
 use acs_identity::secrets_manager::{EmbeddedSecretsManager, Surroundings};
 use bytes::Bytes;
-use functions::authorizer::chat_rules;
 use http::Response;
-use identity::authorizer::Authorizer;
-use identity::context::{Clock as _, Random as _};
+use identity::api::routes::Function;
+use identity::api::service::Service;
+use identity::authorization::authorizer::Authorizer;
+use identity::authorization::route_rules::RouteRules;
 use identity::keys::access::AccessKeys;
 use identity::keys::ring::KeyRing;
 use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
 use identity::keys::signing::SigningKey;
 use identity::keys::{Algorithm, Slot};
-use identity::routes::Function;
-use identity::service::Service;
-use identity::store::memory::Memory;
+use identity::memory::Memory;
+use identity::runtime::{Clock as _, Random as _};
+use identity::secrets::{SecretName, Vault, VaultWriter};
 use identity::store::{PointerWriter, Store};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, no_entra, settings, signing_key};
 use identity::token::verify::{Expected, Verified, Verifier, VerifyError};
-use identity::vault::{SecretName, Vault, VaultWriter};
 
 use crate::faults::FaultyClient;
 use crate::signer::{Call, sign};
@@ -292,7 +292,7 @@ fn host(
     let verifier = || Verifier::new(expected.clone(), ports.store.clone(), clock.clone());
     let authorizer = Authorizer {
         verifier: verifier(),
-        rules: chat_rules().unwrap().and("the calling API", CALL_ROUTES).unwrap(),
+        rules: RouteRules::chat().unwrap().and("the calling API", CALL_ROUTES).unwrap(),
         clock: clock.clone(),
         random: random.clone(),
         audit: audit.clone(),

@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
-use identity::context::Random as _;
+use identity::runtime::Random as _;
 use identity::testing::SeededRandom;
 
 /// In the body of every answer that is a fault: services quote what they were sent, so none of it may be

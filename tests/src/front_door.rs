@@ -2,7 +2,7 @@
 //! answers say. Policies are evaluated as IAM evaluates them, not compared.
 
 use functions::authorizer::{self, AuthorizerError};
-use identity::authorizer::Authorizer;
+use identity::authorization::authorizer::Authorizer;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 

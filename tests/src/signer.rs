@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Method;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use identity::api::service::{Body, Inbound};
 use identity::authn::target::Target;
-use identity::service::{Body, Inbound};
 use time::OffsetDateTime;
 
 /// A request before it is signed.

@@ -10,8 +10,8 @@ use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
 use aws_sdk_secretsmanager::operation::update_secret_version_stage::UpdateSecretVersionStageError as UpdateError;
 use identity::keys::VersionId;
-use identity::secret::Secret;
-use identity::vault::{Label, Labels, Moving, SecretName, Storing, Vault, VaultError, VaultWriter};
+use identity::secrets::Secret;
+use identity::secrets::{Label, Labels, Moving, SecretName, Storing, Vault, VaultError, VaultWriter};
 
 use super::AwsFault;
 

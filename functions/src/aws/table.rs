@@ -25,11 +25,11 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
     AttributeValue, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
-use identity::assignments::{Book, BookName};
-use identity::context::Random;
 use identity::ids::RawId;
 use identity::keys::VersionId;
 use identity::keys::pointer::{Pointer, Published};
+use identity::runtime::Random;
+use identity::store::assignments::{Book, BookName};
 use identity::store::{
     BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation,
     Snapshot, Store, StoreError, Wanted,

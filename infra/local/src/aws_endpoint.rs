@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use identity::context::Random;
+use identity::runtime::Random;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::dynamodb::EmbeddedDynamoDb;

@@ -9,7 +9,7 @@ use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
 use aws_smithy_runtime_api::client::http::{HttpClient, SharedHttpClient};
 use functions::aws::sdk_config;
 use functions::boot::{Adapters, StateNames};
-use identity::vault::SecretName;
+use identity::secrets::SecretName;
 
 use crate::chain;
 

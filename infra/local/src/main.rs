@@ -18,8 +18,8 @@ use acs_identity::{
 };
 use clap::{Parser, Subcommand, ValueEnum};
 use identity::authn::entra::{EntraAuthority, Principal};
-use identity::context::Clock as _;
 use identity::keys::Algorithm;
+use identity::runtime::Clock as _;
 use identity::settings::Place;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};

@@ -4,9 +4,9 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use identity::context::Random;
 use identity::ids::ResourceId;
 use identity::keys::Algorithm;
+use identity::runtime::Random;
 use identity::settings::{Issuer, Place, Resource};
 use serde::{Deserialize, Serialize};
 use uuid::Builder;

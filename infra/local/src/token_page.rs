@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use identity::capability::{Capability, Permit};
-use identity::scope::ScopeSet;
+use identity::authorization::capability::{Capability, Permit};
+use identity::token::scope::ScopeSet;
 use identity::token::verify::VerifyError;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;

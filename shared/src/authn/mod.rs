@@ -6,7 +6,6 @@
 pub mod date;
 pub mod entra;
 pub mod hmac;
-pub mod host;
 pub mod target;
 
 use http::HeaderMap;

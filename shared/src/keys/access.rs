@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use super::rotation::AccessSlot;
 use super::{KeyFault, Slot};
-use crate::context::Random;
-use crate::secret::Secret;
+use crate::runtime::Random;
+use crate::secrets::Secret;
 
 /// Length of a key that we make, in bytes.
 const GENERATED_LENGTH: usize = 64;

@@ -8,7 +8,7 @@ use super::pointer::{Pointer, PublishedCache};
 use super::signing::SigningKeys;
 use super::{KeyFault, VersionId};
 use crate::lifetime::KEY_REFRESH_INTERVAL;
-use crate::vault::{SecretName, Vault, VaultError};
+use crate::secrets::{SecretName, Vault, VaultError};
 
 /// Keys in memory, each with the version it was loaded from. Never asked without naming a version, save
 /// for the first look at a signature, which costs no I/O.

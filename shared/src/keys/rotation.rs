@@ -26,9 +26,9 @@ use super::ring::KeyError;
 use super::signing::{SigningKey, SigningKeys};
 use super::{KeyFault, Slot, VersionId};
 use crate::audit::{Audit, KeyEvent, Outcome};
-use crate::context::{Clock, Random};
+use crate::runtime::{Clock, Random};
+use crate::secrets::{Label, Labels, Moving, SecretName, VaultError, VaultWriter};
 use crate::store::{PointerChange, PointerWriter, StoreError};
-use crate::vault::{Label, Labels, Moving, SecretName, VaultError, VaultWriter};
 
 /// What is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use super::ring::KeyError;
 use super::rotation::{Cause, RotationError, Rotator, Strays, Trigger};
 use super::signing::SigningKeys;
 use super::{KeyFault, VersionId};
-use crate::secret::Secret;
-use crate::vault::{Label, Moving, SecretName, VaultError};
+use crate::secrets::Secret;
+use crate::secrets::{Label, Moving, SecretName, VaultError};
 
 /// Copies of the pointer a new resource gets. One DynamoDB partition serves 3,000 strong reads a second.
 const POINTER_COPIES: u32 = 8;

@@ -13,7 +13,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Algorithm, KeyFault, KeyId, Slot};
-use crate::secret::Secret;
+use crate::secrets::Secret;
 
 /// One private signing key, parsed once.
 pub struct SigningKey {

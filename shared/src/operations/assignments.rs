@@ -3,12 +3,12 @@
 use uuid::Uuid;
 
 use super::Request;
-use crate::assignments::{Assignment, Book, BookName, MAX_ENTRIES};
-use crate::body::AssignmentRequest;
-use crate::error::{Error, Field};
+use crate::api::body::AssignmentRequest;
+use crate::api::error::{Error, Field};
+use crate::api::reply::{AssignmentsBody, Reply};
+use crate::api::routes::{OBJECT, TENANT};
 use crate::ids::guid;
-use crate::reply::{AssignmentsBody, Reply};
-use crate::routes::{OBJECT, TENANT};
+use crate::store::assignments::{Assignment, Book, BookName, MAX_ENTRIES};
 use crate::store::{BookChange, Wanted};
 
 /// How often a change is repeated when another came in between.

@@ -1,11 +1,11 @@
 //! `POST /identities`: a new identity and, when asked for, its first token.
 
 use super::{Request, TokenSpec};
+use crate::api::body::TokenRequest;
+use crate::api::error::Error;
+use crate::api::reply::{CreatedBody, Reply};
 use crate::audit::Notes;
-use crate::body::TokenRequest;
-use crate::error::Error;
 use crate::ids::{RawId, UserId};
-use crate::reply::{CreatedBody, Reply};
 use crate::store::{Creation, CreationId, Revision, Wanted};
 
 /// One write, after everything that could refuse the request: a bad token request leaves no identity.

@@ -1,11 +1,11 @@
 //! `DELETE /identities/{id}`: the end of an identity and of every token it has.
 
 use super::Request;
+use crate::api::error::Error;
+use crate::api::reply::Reply;
 use crate::audit::Notes;
-use crate::error::Error;
 use crate::ids::RawId;
 use crate::lifetime::TOMBSTONE;
-use crate::reply::Reply;
 use crate::store::{IdentityState, Wanted};
 
 /// Idempotent: what does not exist is already deleted, and tells nobody whether it ever existed.

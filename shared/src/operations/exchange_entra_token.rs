@@ -1,16 +1,16 @@
 //! `POST /access/entra/:exchangeAccessToken`: an Entra user's token for one of ours.
 
 use super::{Request, TokenSpec, under};
-use crate::assignments::BookName;
+use crate::api::body;
+use crate::api::error::Error;
+use crate::api::reply::{CreatedBody, Reply};
 use crate::audit::Notes;
 use crate::authn::Denial;
 use crate::authn::entra::{EntraFault, EntraToken};
-use crate::body;
-use crate::error::Error;
 use crate::ids::{Cloud, RawId};
-use crate::reply::{CreatedBody, Reply};
-use crate::scope::{Scope, ScopeSet};
 use crate::store::Wanted;
+use crate::store::assignments::BookName;
+use crate::token::scope::{Scope, ScopeSet};
 
 /// The Entra permission that gives each scope (wire-contract section 12).
 const PERMISSIONS: [(&str, Scope); 5] = [

@@ -3,13 +3,13 @@
 
 use super::Request;
 use super::exchange_entra_token::exchange;
-use crate::assignments::BookName;
+use crate::api::body;
+use crate::api::error::Error;
+use crate::api::reply::Reply;
 use crate::audit::Notes;
-use crate::body;
-use crate::error::Error;
 use crate::ids::{Cloud, RawId};
-use crate::reply::Reply;
-use crate::scope::{Scope, ScopeSet};
+use crate::store::assignments::BookName;
+use crate::token::scope::{Scope, ScopeSet};
 
 /// The delegated permission that is needed (wire-contract section 14).
 const PERMISSION: &str = "TeamsExtension.ManageCalls";

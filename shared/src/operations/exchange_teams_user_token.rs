@@ -1,14 +1,14 @@
 //! `POST /teamsUser/:exchangeAccessToken`: a Teams user's Entra token for one of ours.
 
 use super::{Request, TokenSpec, under};
+use crate::api::body::TeamsUserExchange;
+use crate::api::error::{Error, Field};
+use crate::api::reply::Reply;
 use crate::audit::Notes;
 use crate::authn::entra::{Audience, EntraError, EntraToken};
-use crate::body::TeamsUserExchange;
-use crate::error::{Error, Field};
 use crate::ids::{Cloud, RawId};
-use crate::reply::Reply;
-use crate::scope::{Scope, ScopeSet};
 use crate::store::Wanted;
+use crate::token::scope::{Scope, ScopeSet};
 
 /// The delegated permissions of which one is needed (wire-contract section 14).
 const PERMISSIONS: [&str; 2] = ["Teams.ManageCalls", "Teams.ManageChats"];

@@ -2,10 +2,10 @@
 //! request as any other.
 
 use super::Request;
+use crate::api::body;
+use crate::api::error::Error;
+use crate::api::reply::Reply;
 use crate::audit::Notes;
-use crate::body;
-use crate::error::Error;
-use crate::reply::Reply;
 use crate::store::Wanted;
 use crate::token::verify::{Claimed, Expected};
 

@@ -1,11 +1,11 @@
 //! `POST /identities/{id}/:issueAccessToken`: a token for an identity that exists.
 
 use super::{Request, TokenSpec};
+use crate::api::body::TokenRequest;
+use crate::api::error::Error;
+use crate::api::reply::Reply;
 use crate::audit::Notes;
-use crate::body::TokenRequest;
-use crate::error::Error;
 use crate::ids::RawId;
-use crate::reply::Reply;
 use crate::store::{IdentityState, Wanted};
 
 /// One read, no write: the token carries the revision that was read.

@@ -13,21 +13,21 @@ mod revoke_access_tokens;
 
 use time::OffsetDateTime;
 
-use crate::api_version::ApiVersion;
-use crate::assignments::BookName;
+use crate::api::error::Error;
+use crate::api::reply::{Reply, TokenBody};
+use crate::api::routes::{ID, Operation, Parameters};
+use crate::api::service::{Service, Session};
+use crate::api::version::ApiVersion;
 use crate::audit::Notes;
 use crate::authn::Caller;
 use crate::authn::entra::{EntraFault, EntraToken};
-use crate::error::Error;
 use crate::ids::RawId;
 use crate::lifetime::Lifetime;
-use crate::reply::{Reply, TokenBody};
-use crate::routes::{ID, Operation, Parameters};
-use crate::scope::ScopeSet;
-use crate::service::{Service, Session};
+use crate::store::assignments::BookName;
 use crate::store::{Creation, CreationId, IdentityState, Revision, Wanted};
 use crate::token::claims::{Claims, Grant};
 use crate::token::mint::mint;
+use crate::token::scope::ScopeSet;
 
 /// An authenticated request for an operation.
 pub(crate) struct Request<'a> {

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use super::Request;
-use crate::error::Error;
+use crate::api::error::Error;
+use crate::api::reply::{DiscoveryBody, Reply};
 use crate::keys::pointer::PublishedKeys;
 use crate::lifetime::KEY_SET_REUSE;
-use crate::reply::{DiscoveryBody, Reply};
 use crate::store::Wanted;
 
 /// The public keys accepted now.

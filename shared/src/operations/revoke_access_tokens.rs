@@ -1,9 +1,9 @@
 //! `POST /identities/{id}/:revokeAccessTokens`: every token issued so far dies, at once.
 
 use super::Request;
+use crate::api::error::Error;
+use crate::api::reply::Reply;
 use crate::audit::Notes;
-use crate::error::Error;
-use crate::reply::Reply;
 use crate::store::{IdentityState, Revocation, Wanted};
 
 /// One read, one conditional write. A body, if any, is not looked at.

@@ -9,10 +9,10 @@ use super::{
     BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation,
     Store, StoreError, Wanted,
 };
-use crate::assignments::{Assignment, Book, BookName, PrincipalType};
 use crate::ids::{RawId, UserId};
 use crate::keys::pointer::{Pointer, Published};
 use crate::keys::{Algorithm, VersionId};
+use crate::store::assignments::{Assignment, Book, BookName, PrincipalType};
 use crate::testing::{NOON, SeededRandom, settings, signing_keys};
 
 /// Runs the whole contract against an empty store.

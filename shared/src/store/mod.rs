@@ -3,10 +3,9 @@
 //! Two implementations pass one suite ([`contract`]): DynamoDB, and the in-memory one for tests. What
 //! the rules are, and why each condition is there, is decision record 0002.
 
+pub mod assignments;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
-#[cfg(any(test, feature = "testing"))]
-pub mod memory;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -15,10 +14,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::assignments::{Book, BookName};
-use crate::context::Random;
 use crate::ids::RawId;
 use crate::keys::pointer::Pointer;
+use crate::runtime::Random;
+use crate::store::assignments::{Book, BookName};
 
 /// Counts an identity's revocations, from 1. A token carries the one it was minted at and is alive only
 /// while the store still holds exactly that number.

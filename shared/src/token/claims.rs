@@ -4,9 +4,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::authn::entra::EntraToken;
 use crate::ids::RawId;
-use crate::scope::ScopeSet;
 use crate::settings::Resource;
 use crate::store::Revision;
+use crate::token::scope::ScopeSet;
 
 /// The claims, in the order they are written: the ones ACS clients know, then ours. A closed set: a
 /// token with another claim, or with one twice, is not ours.

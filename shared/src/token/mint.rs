@@ -43,10 +43,10 @@ mod tests {
 
     use super::*;
     use crate::ids::UserId;
-    use crate::scope::{Scope, ScopeSet};
     use crate::store::Revision;
     use crate::testing::{self, SeededRandom};
     use crate::token::claims::Grant;
+    use crate::token::scope::{Scope, ScopeSet};
 
     fn claims(seed: u64, picks: &[usize], issued_at: i64, revision: u64) -> Claims {
         let resource = testing::settings().resource;

@@ -21,15 +21,15 @@ use serde::{Deserialize, Deserializer};
 use time::OffsetDateTime;
 
 use super::claims::Claims;
-use crate::context::Clock;
 use crate::ids::{RawId, ResourceId};
 use crate::keys::pointer::{PublishedCache, PublishedKeys};
 use crate::keys::signing::{VerifyingKey, VerifyingKeys};
 use crate::keys::{Algorithm, KeyFault, KeyId};
 use crate::lifetime::{self, ISSUED_AT_LEEWAY, Lifetime};
-use crate::scope::ScopeSet;
+use crate::runtime::Clock;
 use crate::settings::{Issuer, Reader, Resource};
 use crate::store::{IdentityState, Store, StoreError, Wanted};
+use crate::token::scope::ScopeSet;
 
 /// Longest token looked at, in bytes. Ours have under 1,200.
 const MAX_LENGTH: usize = 4096;

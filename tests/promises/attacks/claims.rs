@@ -2,8 +2,8 @@
 
 use e2e::bench::HOST;
 use identity::keys::Algorithm;
-use identity::scope::Scope;
 use identity::testing::NOON;
+use identity::token::scope::Scope;
 use identity::token::verify::TokenFault;
 use serde_json::json;
 

@@ -8,9 +8,9 @@ use e2e::bench::{Bench, Embedded, Ports};
 use e2e::front_door::{Shape, Verdict, ask};
 use identity::keys::signing::{SigningKey, SigningKeys};
 use identity::keys::{Algorithm, Slot};
+use identity::secrets::SecretName;
 use identity::testing::{settings, signing_key};
 use identity::token::verify::{Expected, TokenFault, Verified, Verifier, VerifyError};
-use identity::vault::SecretName;
 use serde_json::Value;
 
 /// A JSON object as it is written: members in order, each value raw.

@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use identity::context::{Clock as _, Random as _};
 use identity::ids::RawId;
 use identity::keys::Algorithm;
-use identity::scope::ScopeSet;
+use identity::runtime::{Clock as _, Random as _};
 use identity::store::Revision;
 use identity::testing::{NOON, SeededRandom, settings};
 use identity::token::claims::{Claims, Grant};
 use identity::token::mint::mint;
+use identity::token::scope::ScopeSet;
 use identity::token::verify::{TokenFault, VerifyError};
 
 use super::forge::{Forge, Object};

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use identity::context::Random;
 use identity::keys::KeyFault;
 use identity::keys::signing::{SigningKey, SigningKeys};
-use identity::secret::Secret;
+use identity::runtime::Random;
+use identity::secrets::Secret;
 use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid};
 use zeroize::Zeroizing;

@@ -14,7 +14,7 @@ use super::documents::{IssuerFault, KeySet, Metadata, WantedKey};
 use super::settings::EntraAuthority;
 use super::token::Version;
 use super::{EntraError, EntraFault, FETCH_DEADLINE, Fetch, FetchError};
-use crate::context::{Clock, within};
+use crate::runtime::{Clock, within};
 
 /// How old keys are refreshed.
 const REFRESH_AFTER: Duration = Duration::from_secs(60 * 60);

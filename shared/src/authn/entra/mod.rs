@@ -29,8 +29,8 @@ use uuid::Uuid;
 use self::issuer_keys::IssuerKeys;
 pub use self::settings::{EntraAuthority, EntraSettings, Principal};
 use self::token::{Unverified, Version};
-use crate::context::Clock;
 use crate::lifetime;
+use crate::runtime::Clock;
 
 /// Longest document of an issuer, in bytes. Real key sets have under 20 KiB.
 pub const MAX_DOCUMENT: usize = 256 * 1024;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use crate::authn::host::Authority;
+use crate::host::Authority;
 use crate::ids::guid;
 use crate::settings::Reader;
 

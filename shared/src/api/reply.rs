@@ -10,15 +10,15 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
-use crate::api_version::{self, ApiVersion};
-use crate::assignments::Assignment;
-use crate::authn::host::Authority;
-use crate::capability::{Capability, Permit};
-use crate::error::Error;
+use crate::api::error::Error;
+use crate::api::version::{self, ApiVersion};
+use crate::authorization::capability::{Capability, Permit};
+use crate::host::Authority;
 use crate::ids::RawId;
 use crate::keys::pointer::PublishedKeys;
 use crate::lifetime::KEY_SET_MAX_AGE;
 use crate::settings::Issuer;
+use crate::store::assignments::Assignment;
 use crate::token::AccessToken;
 use crate::token::claims::Claims;
 use crate::token::verify::Verified;
@@ -224,7 +224,7 @@ impl Envelope<'_> {
                 API_SUPPORTED_VERSIONS,
                 self.versions
                     .filter(|versions| reports_versions && !versions.is_empty())
-                    .map(api_version::supported),
+                    .map(version::supported),
             ),
         ];
         for (name, value) in text {

@@ -9,16 +9,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
-use super::{
-    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation,
-    Snapshot, Store, StoreError, Wanted,
-};
-use crate::assignments::{Book, BookName};
 use crate::ids::RawId;
 use crate::keys::VersionId;
 use crate::keys::pointer::Pointer;
-use crate::secret::Secret;
-use crate::vault::{Label, Labels, Moving, SecretName, Storing, Vault, VaultError, VaultWriter};
+use crate::secrets::Secret;
+use crate::secrets::{Label, Labels, Moving, SecretName, Storing, Vault, VaultError, VaultWriter};
+use crate::store::assignments::{Book, BookName};
+use crate::store::{
+    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation,
+    Snapshot, Store, StoreError, Wanted,
+};
 
 /// Everything a resource keeps, in memory.
 #[derive(Default)]
@@ -359,6 +359,6 @@ mod tests {
 
     #[tokio::test]
     async fn the_vault_keeps_the_contract() {
-        crate::vault::contract::holds(&Memory::default()).await;
+        crate::secrets::contract::holds(&Memory::default()).await;
     }
 }

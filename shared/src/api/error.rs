@@ -9,14 +9,14 @@ use std::fmt::{self, Write as _};
 
 use http::StatusCode;
 
+use crate::api::limits::MAX_BODY;
 use crate::authn::Denial;
 use crate::authn::entra::{EntraError, EntraFault};
 use crate::keys::KeyFault;
 use crate::keys::ring::KeyError;
 use crate::lifetime::Lifetime;
-use crate::limits::MAX_BODY;
-use crate::scope::{Scope, ScopeFault};
 use crate::store::StoreError;
+use crate::token::scope::{Scope, ScopeFault};
 
 /// A refused or failed request.
 #[derive(Debug)]
@@ -426,14 +426,14 @@ mod tests {
             let (status, code) = (error.status().as_u16(), error.code());
             let _ = writeln!(table, "| {when} | {status} | `{code}` | `{message}` | {target} | {versions} |");
         }
-        let document = include_str!("../../docs/errors.md");
+        let document = include_str!("../../../docs/errors.md");
         assert!(document.contains(&table), "docs/errors.md must hold this table:\n{table}");
     }
 
     #[test]
     fn the_codes_are_those_of_the_openapi_document() {
         let document: serde_json::Value =
-            serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
+            serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap();
         let codes: std::collections::BTreeSet<_> = samples().iter().map(|(_, error)| error.code()).collect();
         let place = "/components/schemas/Error/properties/error/properties/code/enum";
         assert_eq!(document.pointer(place), Some(&serde_json::json!(codes)));

@@ -15,12 +15,12 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::api_version::ApiVersion;
-use crate::assignments::{BookName, PrincipalType};
-use crate::error::{Error, Field};
+use crate::api::error::{Error, Field};
+use crate::api::version::ApiVersion;
 use crate::ids::guid;
 use crate::lifetime::Lifetime;
-use crate::scope::{ScopeFault, ScopeSet};
+use crate::store::assignments::{BookName, PrincipalType};
+use crate::token::scope::{ScopeFault, ScopeSet};
 
 /// What a body asks to be put into a token, bound but not yet judged.
 #[derive(Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 
 use super::{Label, Moving, SecretName, Storing, VaultError, VaultWriter};
 use crate::keys::VersionId;
-use crate::secret::Secret;
+use crate::secrets::Secret;
 
 const SECRET: SecretName = SecretName::SigningKeys;
 

@@ -7,27 +7,27 @@ use http::header::HeaderValue;
 use http::{HeaderMap, Method, Response};
 use time::format_description::well_known::Rfc3339;
 
-use crate::assignments::Book;
+use crate::api::error::Error;
+use crate::api::limits::MAX_CLIENT_REQUEST_ID;
+use crate::api::reply::{CLIENT_REQUEST_ID, Envelope, Reply};
+use crate::api::routes::{self, Callers, Function, Matched};
 use crate::audit::{Audit, AuditEvent, Notes, request_id};
 use crate::authn::entra::{Audience, Entra, EntraError};
 use crate::authn::hmac::{Presented, SignedRequest};
 use crate::authn::target::Target;
 use crate::authn::{Caller, Denial, Scheme};
-use crate::context::{Clock, Random, within};
-use crate::error::Error;
 use crate::keys::access::AccessKeys;
 use crate::keys::pointer::Pointer;
 use crate::keys::ring::{KeyError, KeyRing};
 use crate::keys::signing::SigningKeys;
 use crate::keys::{Slot, VersionId};
 use crate::lifetime::REQUEST_DEADLINE;
-use crate::limits::MAX_CLIENT_REQUEST_ID;
 use crate::operations::{self, Request};
-use crate::reply::{CLIENT_REQUEST_ID, Envelope, Reply};
-use crate::routes::{self, Callers, Function, Matched};
+use crate::runtime::{Clock, Random, within};
+use crate::secrets::{SecretName, VaultError};
 use crate::settings::Settings;
+use crate::store::assignments::Book;
 use crate::store::{IdentityState, Snapshot, Store, Wanted};
-use crate::vault::{SecretName, VaultError};
 
 /// The service: what decides, over the ports it is given.
 pub struct Service {
@@ -53,7 +53,7 @@ pub struct Inbound {
 /// A request's body.
 pub enum Body {
     Complete(Bytes),
-    /// Longer than [`crate::limits::MAX_BODY`]; its bytes were not kept.
+    /// Longer than [`crate::api::limits::MAX_BODY`]; its bytes were not kept.
     TooLarge,
     /// The host's own encoding of it is broken, so what was sent cannot be known.
     Unreadable,

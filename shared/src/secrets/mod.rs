@@ -2,6 +2,9 @@
 
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
+mod secret;
+
+pub use secret::Secret;
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -10,7 +13,6 @@ use std::hash::BuildHasher;
 use async_trait::async_trait;
 
 use crate::keys::VersionId;
-use crate::secret::Secret;
 
 /// The two secrets of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use time::format_description::well_known::Rfc3339;
 
+use crate::api::error::chain;
 use crate::audit::{Audit, AuditEvent, Outcome, request_id};
 use crate::authn::target::Target;
 use crate::authn::{Denial, Scheme};
-use crate::capability::{Capability, Permit};
-use crate::context::{Clock, Random, within};
-use crate::error::chain;
+use crate::authorization::capability::{Capability, Permit};
+use crate::authorization::route_rules::{AmbiguousPath, RequestPath, RouteRules};
 use crate::lifetime::REQUEST_DEADLINE;
-use crate::route_rules::{AmbiguousPath, RequestPath, RouteRules};
+use crate::runtime::{Clock, Random, within};
 use crate::token::verify::{TokenFault, Verified, Verifier, VerifyError};
 
 /// What decides for a resource server.

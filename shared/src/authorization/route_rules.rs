@@ -14,7 +14,10 @@ use std::fmt;
 
 use http::Method;
 
-use crate::capability::Capability;
+use crate::authorization::capability::Capability;
+
+/// The rules of the chat API, as text.
+const CHAT_ROUTES: &str = include_str!("chat_routes.txt");
 
 /// The rules of a resource server.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +54,14 @@ pub struct RequestPath(Vec<String>);
 pub struct AmbiguousPath;
 
 impl RouteRules {
+    /// The rules of the chat API.
+    ///
+    /// # Errors
+    /// [`RuleFaults`]: never, as a test shows.
+    pub fn chat() -> Result<Self, RuleFaults> {
+        Self::default().and("chat_routes.txt", CHAT_ROUTES)
+    }
+
     /// These rules, and those of a text. `source` names the text in faults.
     ///
     /// # Errors
