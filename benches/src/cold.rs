@@ -18,7 +18,7 @@ use identity::api::service::{Inbound, Service};
 use identity::keys::Algorithm;
 use identity::keys::access::AccessKeys;
 use identity::runtime::{Clock as _, Random as _};
-use identity::secrets::{SecretName, Vault as _};
+use identity::secrets::{SecretName, SecretStore as _};
 use identity::store::PointerWriter as _;
 use identity::testing::{CapturedAudit, no_entra, settings};
 use serde_json::{Value, json};

@@ -22,7 +22,7 @@ use identity::authn::hmac::{Presented, SignedRequest};
 use identity::host::Authority;
 use identity::ids::RawId;
 use identity::keys::access::AccessKeys;
-use identity::keys::ring::KeyRing;
+use identity::keys::cache::KeyCache;
 use identity::keys::signing::SigningKeys;
 use identity::keys::{Algorithm, Slot};
 use identity::runtime::Clock as _;
@@ -114,16 +114,16 @@ struct World {
 impl World {
     async fn new(algorithm: Algorithm) -> Self {
         let bench = Bench::new(Ports::memory().0, algorithm, 1).await;
-        let (vault, store) = (bench.ports.vault.clone(), bench.ports.store.clone());
+        let (secret_store, store) = (bench.ports.secret_store.clone(), bench.ports.store.clone());
         let pointer = bench.ports.pointers.pointer().await.unwrap().unwrap();
-        let access_keys = vault.read(SecretName::AccessKeys, &pointer.access_keys).await.unwrap();
-        let signing_keys = vault.read(SecretName::SigningKeys, &pointer.signing_keys).await.unwrap();
+        let access_keys = secret_store.read(SecretName::AccessKeys, &pointer.access_keys).await.unwrap();
+        let signing_keys = secret_store.read(SecretName::SigningKeys, &pointer.signing_keys).await.unwrap();
         let signing_keys = Arc::new(SigningKeys::parse(&signing_keys).unwrap());
         let system = Arc::new(System::new());
         let service = Arc::new(Service {
             settings: settings(),
             store: store.clone(),
-            ring: Arc::new(KeyRing::new(vault)),
+            key_cache: Arc::new(KeyCache::new(secret_store)),
             entra: Arc::new(no_entra()),
             clock: system.clone(),
             random: system.clone(),

@@ -17,7 +17,7 @@ use identity::authn::entra::{Entra, EntraSettings};
 use identity::authorization::authorizer::Authorizer;
 use identity::authorization::route_rules::{RouteRules, RuleFaults};
 use identity::keys::Algorithm;
-use identity::keys::ring::KeyRing;
+use identity::keys::cache::KeyCache;
 use identity::secrets::SecretName;
 use identity::settings::{Reader, Settings, SettingsFaults};
 use identity::token::verify::{Expected, Verifier};
@@ -79,7 +79,7 @@ impl Adapters {
         Service {
             settings,
             store: self.table.clone(),
-            ring: Arc::new(KeyRing::new(self.secrets.clone())),
+            key_cache: Arc::new(KeyCache::new(self.secrets.clone())),
             entra: Arc::new(entra),
             clock: self.system.clone(),
             random: self.system.clone(),

@@ -86,7 +86,7 @@ mod tests {
     use identity::api::routes::Function;
     use identity::authn::date;
     use identity::authn::hmac::{Presented, SignedRequest};
-    use identity::keys::ring::KeyRing;
+    use identity::keys::cache::KeyCache;
     use identity::memory::Memory;
     use identity::settings::Settings;
     use identity::testing::{self, CapturedAudit, FrozenClock, SeededRandom, SignedVector, settings};
@@ -216,7 +216,7 @@ mod tests {
         let service = Service {
             settings: settings(),
             store: memory.clone(),
-            ring: Arc::new(KeyRing::new(memory)),
+            key_cache: Arc::new(KeyCache::new(memory)),
             entra: Arc::new(testing::no_entra()),
             clock: FrozenClock::at_noon(),
             random: Arc::new(SeededRandom::new(1)),

@@ -16,7 +16,7 @@ use identity::keys::rotation::{AccessSlot, Change, KeyPorts, RotationError, Rota
 use identity::keys::signing::SigningKey;
 use identity::keys::{Algorithm, KeyFault, VersionId};
 use identity::runtime::Clock as _;
-use identity::secrets::{SecretName, VaultError};
+use identity::secrets::{SecretName, SecretStoreError};
 use identity::store::{PointerWriter as _, StoreError};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -208,7 +208,7 @@ impl RotateKeys {
 
     fn rotator<'a>(&'a self, generate: &'a (dyn Fn() -> Result<SigningKey, KeyFault> + Sync)) -> Rotator<'a> {
         Rotator {
-            ports: KeyPorts { pointers: self.table.as_ref(), vault: self.secrets.as_ref() },
+            ports: KeyPorts { pointers: self.table.as_ref(), secret_store: self.secrets.as_ref() },
             clock: self.system.as_ref(),
             random: self.system.as_ref(),
             generate,
@@ -242,8 +242,8 @@ fn rfc3339(epoch_seconds: i64) -> Option<String> {
     OffsetDateTime::from_unix_timestamp(epoch_seconds).ok()?.format(&Rfc3339).ok()
 }
 
-impl From<VaultError> for RotateKeysError {
-    fn from(error: VaultError) -> Self {
+impl From<SecretStoreError> for RotateKeysError {
+    fn from(error: SecretStoreError) -> Self {
         Self::Rotation(error.into())
     }
 }

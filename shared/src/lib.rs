@@ -12,11 +12,11 @@
 //! | [`authn`] | who calls: the signing rule, hosts, dates, targets, Entra tokens |
 //! | [`token`] | claims, minting, verification |
 //! | [`capability`], [`route_rules`], [`authorizer`] | what a token permits, and whether a request to a resource server is allowed |
-//! | [`keys`] | access keys, signing keys, the pointer, the key ring, setting up |
+//! | [`keys`] | access keys, signing keys, the pointer, the key key cache, setting up |
 //! | [`assignments`] | which Entra principals may have tokens |
 //! | [`ids`], [`scope`], [`lifetime`], [`limits`] | the words and numbers of the domain |
 //! | [`body`], [`reply`], [`error`] | the wire: what comes in, what goes out, what is refused |
-//! | [`store`], [`vault`] | the ports: identities and pointer, secrets |
+//! | [`store`], [`secret store`] | the ports: identities and pointer, secrets |
 //! | [`audit`] | the line written for every decision |
 //! | [`context`], [`settings`], [`secret`] | what is handed in, what is configured, what is never shown |
 

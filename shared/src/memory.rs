@@ -1,4 +1,4 @@
-//! The ports in memory, for tests: store, pointer and vault, with faults on demand.
+//! The ports in memory, for tests: store, pointer and secret store, with faults on demand.
 //!
 //! A fault strikes one call: before its effect, or after it (the answer is lost). A write may also be
 //! kept back and delivered later, as a network may deliver a timed-out attempt.
@@ -13,7 +13,9 @@ use crate::ids::RawId;
 use crate::keys::VersionId;
 use crate::keys::pointer::Pointer;
 use crate::secrets::Secret;
-use crate::secrets::{Label, Labels, Moving, SecretName, Storing, Vault, VaultError, VaultWriter};
+use crate::secrets::{
+    Label, Labels, Moving, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, Storing,
+};
 use crate::store::assignments::{Book, BookName};
 use crate::store::{
     BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation,
@@ -36,7 +38,7 @@ struct State {
     delayed: Vec<Write>,
 }
 
-/// A secret's versions, as harsh as the vault may be: what bears no label is gone.
+/// A secret's versions, as harsh as the secret store may be: what bears no label is gone.
 #[derive(Default)]
 struct Versions {
     values: HashMap<VersionId, Secret>,
@@ -81,7 +83,7 @@ impl Memory {
         }
     }
 
-    /// Replaces a stored version's value, which no vault would do: damage.
+    /// Replaces a stored version's value, which no secret store would do: damage.
     pub fn replace_secret(&self, secret: SecretName, version: &VersionId, value: Secret) {
         self.state().secrets.entry(secret).or_default().values.insert(version.clone(), value);
     }
@@ -232,23 +234,23 @@ impl PointerWriter for Memory {
 }
 
 #[async_trait]
-impl Vault for Memory {
-    async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, VaultError> {
+impl SecretStore for Memory {
+    async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, SecretStoreError> {
         let mut state = self.state();
         if state.next_fault().is_some() {
-            return Err(VaultError::Unavailable("planned fault".into()));
+            return Err(SecretStoreError::Unavailable("planned fault".into()));
         }
         let versions = state.secrets.entry(secret).or_default();
-        versions.values.get(version).cloned().ok_or(VaultError::NoSuchVersion)
+        versions.values.get(version).cloned().ok_or(SecretStoreError::NoSuchVersion)
     }
 }
 
 #[async_trait]
-impl VaultWriter for Memory {
-    async fn labels(&self, secret: SecretName) -> Result<Labels, VaultError> {
+impl SecretStoreWriter for Memory {
+    async fn labels(&self, secret: SecretName) -> Result<Labels, SecretStoreError> {
         let mut state = self.state();
         if state.next_fault().is_some() {
-            return Err(VaultError::Unavailable("planned fault".into()));
+            return Err(SecretStoreError::Unavailable("planned fault".into()));
         }
         let mut listed: HashMap<String, Vec<String>> = HashMap::new();
         for (label, version) in &state.secrets.entry(secret).or_default().labels {
@@ -263,7 +265,7 @@ impl VaultWriter for Memory {
         version: &VersionId,
         value: &Secret,
         label: Label,
-    ) -> Result<Storing, VaultError> {
+    ) -> Result<Storing, SecretStoreError> {
         self.change(secret, |versions| versions.store(version, value, label))
     }
 
@@ -273,7 +275,7 @@ impl VaultWriter for Memory {
         label: Label,
         from: Option<&VersionId>,
         to: Option<&VersionId>,
-    ) -> Result<Moving, VaultError> {
+    ) -> Result<Moving, SecretStoreError> {
         self.change(secret, |versions| versions.move_label(label, from, to))
     }
 }
@@ -283,10 +285,10 @@ impl Memory {
         &self,
         secret: SecretName,
         change: impl FnOnce(&mut Versions) -> T,
-    ) -> Result<T, VaultError> {
+    ) -> Result<T, SecretStoreError> {
         let mut state = self.state();
         let fault = state.next_fault();
-        let lost = || VaultError::Unavailable("planned fault".into());
+        let lost = || SecretStoreError::Unavailable("planned fault".into());
         if fault == Some(Fault::Before) {
             return Err(lost());
         }
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_vault_keeps_the_contract() {
+    async fn the_secret_store_keeps_the_contract() {
         crate::secrets::contract::holds(&Memory::default()).await;
     }
 }

@@ -76,7 +76,7 @@ enum Variant {
     PromoteUnasked,
     /// After a crash a rotator goes on where it was, for a new call.
     Resume,
-    /// The settling looks at the labels once more, without looking at the pointer.
+    /// The settling looks at the labels once more, without refreshing at the pointer.
     SettleBlindly,
     /// Labels are put right before the flip.
     SettleFirst,

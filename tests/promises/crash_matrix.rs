@@ -155,7 +155,7 @@ impl Matrix {
         for (secret, named) in
             [(SecretName::AccessKeys, &pointer.access_keys), (SecretName::SigningKeys, &pointer.signing_keys)]
         {
-            let labels = self.bench.ports.vault_writer.labels(secret).await.unwrap();
+            let labels = self.bench.ports.secret_store_writer.labels(secret).await.unwrap();
             assert!(labels.is_on(Label::Current, named), "{secret:?}");
             assert!(labels.is_on(Label::InForce, named), "{secret:?}");
             assert_eq!(labels.bearer(Label::Previous), None, "{secret:?}");

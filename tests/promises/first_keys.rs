@@ -41,7 +41,7 @@ impl NewResource {
         let rotator = Rotator {
             ports: KeyPorts {
                 pointers: self.ports.pointers.as_ref(),
-                vault: self.ports.vault_writer.as_ref(),
+                secret_store: self.ports.secret_store_writer.as_ref(),
             },
             clock: clock.as_ref(),
             random: &random,
@@ -93,7 +93,7 @@ impl NewResource {
         for (secret, named) in
             [(SecretName::AccessKeys, &pointer.access_keys), (SecretName::SigningKeys, &pointer.signing_keys)]
         {
-            let labels = bench.ports.vault_writer.labels(secret).await.unwrap();
+            let labels = bench.ports.secret_store_writer.labels(secret).await.unwrap();
             assert!(labels.is_on(Label::Current, named), "{case}: {secret:?}");
             assert!(labels.is_on(Label::InForce, named), "{case}: {secret:?}");
             assert!(
@@ -166,7 +166,7 @@ async fn a_value_that_cannot_be_read_is_not_taken_for_a_missing_one() {
     let unreadable = |operation: &str| (operation == "GetSecretValue").then_some(Fault::InternalError);
     resource.embedded.secrets.plan(unreadable);
     assert!(resource.make(Maker::Rotation).await.is_err());
-    let labels = resource.ports.vault_writer.labels(SecretName::SigningKeys).await.unwrap();
+    let labels = resource.ports.secret_store_writer.labels(SecretName::SigningKeys).await.unwrap();
     assert!(labels.bearer(Label::Current).is_none(), "nothing unread is current");
     resource.mend();
     resource.make(Maker::Rotation).await.unwrap();
@@ -190,7 +190,7 @@ async fn what_arrives_late_displaces_nothing() {
             resource.embedded.secrets.deliver_late().await;
             resource.make(Maker::Event).await.unwrap();
             assert_eq!(resource.ports.pointers.pointer().await.unwrap(), before, "{operation}, {maker:?}");
-            let labels = resource.ports.vault_writer.labels(SecretName::SigningKeys).await.unwrap();
+            let labels = resource.ports.secret_store_writer.labels(SecretName::SigningKeys).await.unwrap();
             assert!(labels.is_on(Label::Current, &before.unwrap().signing_keys), "{operation}, {maker:?}");
         }
     }

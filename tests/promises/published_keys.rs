@@ -221,7 +221,7 @@ async fn alone_it_says_what_it_does_not_have() {
     let alone = Service {
         settings: Settings { ..settings() },
         store: all.store.clone(),
-        ring: all.ring.clone(),
+        key_cache: all.key_cache.clone(),
         entra: all.entra.clone(),
         clock: all.clock.clone(),
         random: all.random.clone(),

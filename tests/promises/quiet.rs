@@ -18,7 +18,7 @@ async fn no_secret_is_ever_written() {
     for (secret, version) in
         [(SecretName::AccessKeys, &pointer.access_keys), (SecretName::SigningKeys, &pointer.signing_keys)]
     {
-        let document = bench.ports.vault.read(secret, version).await.unwrap();
+        let document = bench.ports.secret_store.read(secret, version).await.unwrap();
         let document: serde_json::Value = serde_json::from_slice(document.expose()).unwrap();
         let texts = document.as_object().unwrap().values().map(|value| value.get("pkcs8").unwrap_or(value));
         secrets.extend(texts.filter_map(|text| text.as_str().map(str::to_owned)));

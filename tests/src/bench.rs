@@ -13,13 +13,13 @@ use identity::api::service::Service;
 use identity::authorization::authorizer::Authorizer;
 use identity::authorization::route_rules::RouteRules;
 use identity::keys::access::AccessKeys;
-use identity::keys::ring::KeyRing;
+use identity::keys::cache::KeyCache;
 use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
 use identity::keys::signing::SigningKey;
 use identity::keys::{Algorithm, Slot};
 use identity::memory::Memory;
 use identity::runtime::{Clock as _, Random as _};
-use identity::secrets::{SecretName, Vault, VaultWriter};
+use identity::secrets::{SecretName, SecretStore, SecretStoreWriter};
 use identity::store::{PointerWriter, Store};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, no_entra, settings, signing_key};
 use identity::token::verify::{Expected, Verified, Verifier, VerifyError};
@@ -34,8 +34,8 @@ pub const HOST: &str = "localhost:8443";
 pub struct Ports {
     pub store: Arc<dyn Store>,
     pub pointers: Arc<dyn PointerWriter>,
-    pub vault: Arc<dyn Vault>,
-    pub vault_writer: Arc<dyn VaultWriter>,
+    pub secret_store: Arc<dyn SecretStore>,
+    pub secret_store_writer: Arc<dyn SecretStoreWriter>,
 }
 
 /// A resource under test.
@@ -84,7 +84,7 @@ impl KeySource {
 
 impl Ports {
     fn keys(&self) -> KeyPorts<'_> {
-        KeyPorts { pointers: self.pointers.as_ref(), vault: self.vault_writer.as_ref() }
+        KeyPorts { pointers: self.pointers.as_ref(), secret_store: self.secret_store_writer.as_ref() }
     }
 
     /// The access keys in force, as connection strings carry them: primary, secondary.
@@ -93,7 +93,7 @@ impl Ports {
     /// When they cannot be read.
     pub async fn access_keys(&self) -> (String, String) {
         let pointer = self.pointers.pointer().await.unwrap().unwrap();
-        let document = self.vault.read(SecretName::AccessKeys, &pointer.access_keys).await.unwrap();
+        let document = self.secret_store.read(SecretName::AccessKeys, &pointer.access_keys).await.unwrap();
         let keys = AccessKeys::parse(&document).unwrap();
         let [primary, secondary] = keys.each().map(|(_, key)| key.encoded().to_string());
         (primary, secondary)
@@ -106,8 +106,8 @@ impl Ports {
         let ports = Self {
             store: memory.clone(),
             pointers: memory.clone(),
-            vault: memory.clone(),
-            vault_writer: memory.clone(),
+            secret_store: memory.clone(),
+            secret_store_writer: memory.clone(),
         };
         (ports, memory)
     }
@@ -133,8 +133,8 @@ impl Ports {
         let ports = Self {
             store: adapters.table.clone(),
             pointers: adapters.table,
-            vault: adapters.secrets.clone(),
-            vault_writer: adapters.secrets,
+            secret_store: adapters.secrets.clone(),
+            secret_store_writer: adapters.secrets,
         };
         (ports, services)
     }
@@ -281,7 +281,7 @@ fn host(
     let service = Service {
         settings: settings(),
         store: ports.store.clone(),
-        ring: Arc::new(KeyRing::new(ports.vault.clone())),
+        key_cache: Arc::new(KeyCache::new(ports.secret_store.clone())),
         entra: Arc::new(no_entra()),
         clock: clock.clone(),
         random: random.clone(),

@@ -1,4 +1,4 @@
-//! The vault over Secrets Manager. Values are read by version id, never by label; labels only keep
+//! The secret store over Secrets Manager. Values are read by version id, never by label; labels only keep
 //! versions from being deleted and tell what an operator sees.
 
 use std::sync::LazyLock;
@@ -11,13 +11,15 @@ use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
 use aws_sdk_secretsmanager::operation::update_secret_version_stage::UpdateSecretVersionStageError as UpdateError;
 use identity::keys::VersionId;
 use identity::secrets::Secret;
-use identity::secrets::{Label, Labels, Moving, SecretName, Storing, Vault, VaultError, VaultWriter};
+use identity::secrets::{
+    Label, Labels, Moving, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, Storing,
+};
 
 use super::AwsFault;
 
 type MakeClient = Box<dyn FnOnce() -> Client + Send>;
 
-/// The vault over Secrets Manager.
+/// The secret store over Secrets Manager.
 pub struct SecretsManager {
     /// Made for the first secret that is read: some functions read none, and no function starts with that.
     client: LazyLock<Client, MakeClient>,
@@ -26,7 +28,7 @@ pub struct SecretsManager {
 }
 
 impl SecretsManager {
-    /// The vault over two secrets, each named by name or ARN.
+    /// The secret store over two secrets, each named by name or ARN.
     #[must_use]
     pub fn new(client: MakeClient, access_keys: String, signing_keys: String) -> Self {
         Self { client: LazyLock::new(client), access_keys, signing_keys }
@@ -42,28 +44,28 @@ impl SecretsManager {
     /// The secret's ARN.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`].
-    pub async fn arn(&self, secret: SecretName) -> Result<String, VaultError> {
+    /// [`SecretStoreError::Unavailable`].
+    pub async fn arn(&self, secret: SecretName) -> Result<String, SecretStoreError> {
         Ok(self.describe(secret).await?.arn.unwrap_or_default())
     }
 
-    async fn describe(&self, secret: SecretName) -> Result<DescribeSecretOutput, VaultError> {
+    async fn describe(&self, secret: SecretName) -> Result<DescribeSecretOutput, SecretStoreError> {
         let described = self.client.describe_secret().secret_id(self.id(secret)).send().await;
-        described.map_err(|error| VaultError::Unavailable(AwsFault::of("DescribeSecret", &error)))
+        described.map_err(|error| SecretStoreError::Unavailable(AwsFault::of("DescribeSecret", &error)))
     }
 }
 
 #[async_trait]
-impl Vault for SecretsManager {
-    async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, VaultError> {
+impl SecretStore for SecretsManager {
+    async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, SecretStoreError> {
         let request = self.client.get_secret_value().secret_id(self.id(secret)).version_id(version.as_str());
         match request.send().await {
-            Ok(answer) => answer.secret_string.map(Secret::from).ok_or(VaultError::NoSuchVersion),
+            Ok(answer) => answer.secret_string.map(Secret::from).ok_or(SecretStoreError::NoSuchVersion),
             Err(error) => {
                 let fault = AwsFault::of("GetSecretValue", &error);
                 match error.into_service_error() {
-                    GetSecretValueError::ResourceNotFoundException(_) => Err(VaultError::NoSuchVersion),
-                    _ => Err(VaultError::Unavailable(fault)),
+                    GetSecretValueError::ResourceNotFoundException(_) => Err(SecretStoreError::NoSuchVersion),
+                    _ => Err(SecretStoreError::Unavailable(fault)),
                 }
             }
         }
@@ -71,8 +73,8 @@ impl Vault for SecretsManager {
 }
 
 #[async_trait]
-impl VaultWriter for SecretsManager {
-    async fn labels(&self, secret: SecretName) -> Result<Labels, VaultError> {
+impl SecretStoreWriter for SecretsManager {
+    async fn labels(&self, secret: SecretName) -> Result<Labels, SecretStoreError> {
         let described = self.describe(secret).await?;
         Ok(Labels::from_versions(&described.version_ids_to_stages.unwrap_or_default()))
     }
@@ -83,11 +85,11 @@ impl VaultWriter for SecretsManager {
         version: &VersionId,
         value: &Secret,
         label: Label,
-    ) -> Result<Storing, VaultError> {
+    ) -> Result<Storing, SecretStoreError> {
         const CALL: &str = "PutSecretValue";
         let text = std::str::from_utf8(value.expose());
         let text =
-            text.map_err(|_| VaultError::Unavailable(AwsFault::boxed(CALL, "the value is no text")))?;
+            text.map_err(|_| SecretStoreError::Unavailable(AwsFault::boxed(CALL, "the value is no text")))?;
         let put = self
             .client
             .put_secret_value()
@@ -99,7 +101,7 @@ impl VaultWriter for SecretsManager {
         let fault = AwsFault::of(CALL, &error);
         match error.into_service_error() {
             PutSecretValueError::ResourceExistsException(_) => Ok(Storing::AlreadyThere),
-            _ => Err(VaultError::Unavailable(fault)),
+            _ => Err(SecretStoreError::Unavailable(fault)),
         }
     }
 
@@ -109,7 +111,7 @@ impl VaultWriter for SecretsManager {
         label: Label,
         from: Option<&VersionId>,
         to: Option<&VersionId>,
-    ) -> Result<Moving, VaultError> {
+    ) -> Result<Moving, SecretStoreError> {
         let update = self
             .client
             .update_secret_version_stage()
@@ -127,7 +129,7 @@ impl VaultWriter for SecretsManager {
                 let moved = self.labels(secret).await?.bearer(label) == to;
                 Ok(if moved { Moving::Moved } else { Moving::Stale })
             }
-            _ => Err(VaultError::Unavailable(fault)),
+            _ => Err(SecretStoreError::Unavailable(fault)),
         }
     }
 }

@@ -18,7 +18,7 @@ use identity::keys::access::AccessKeys;
 use identity::keys::rotation::RotationError;
 use identity::lifetime::DateWindow;
 use identity::runtime::{Clock as _, Random as _};
-use identity::secrets::{SecretName, Vault as _};
+use identity::secrets::{SecretName, SecretStore as _};
 use identity::settings::{Place, Settings};
 use identity::store::{PointerWriter as _, StoreError};
 use identity::token::verify::{Expected, Verifier};

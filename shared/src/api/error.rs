@@ -13,7 +13,7 @@ use crate::api::limits::MAX_BODY;
 use crate::authn::Denial;
 use crate::authn::entra::{EntraError, EntraFault};
 use crate::keys::KeyFault;
-use crate::keys::ring::KeyError;
+use crate::keys::cache::KeyError;
 use crate::lifetime::Lifetime;
 use crate::store::StoreError;
 use crate::token::scope::{Scope, ScopeFault};

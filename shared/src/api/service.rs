@@ -17,14 +17,14 @@ use crate::authn::hmac::{Presented, SignedRequest};
 use crate::authn::target::Target;
 use crate::authn::{Caller, Denial, Scheme};
 use crate::keys::access::AccessKeys;
+use crate::keys::cache::{KeyCache, KeyError};
 use crate::keys::pointer::Pointer;
-use crate::keys::ring::{KeyError, KeyRing};
 use crate::keys::signing::SigningKeys;
 use crate::keys::{Slot, VersionId};
 use crate::lifetime::REQUEST_DEADLINE;
 use crate::operations::{self, Request};
 use crate::runtime::{Clock, Random, within};
-use crate::secrets::{SecretName, VaultError};
+use crate::secrets::{SecretName, SecretStoreError};
 use crate::settings::Settings;
 use crate::store::assignments::Book;
 use crate::store::{IdentityState, Snapshot, Store, Wanted};
@@ -33,7 +33,7 @@ use crate::store::{IdentityState, Snapshot, Store, Wanted};
 pub struct Service {
     pub settings: Settings,
     pub store: Arc<dyn Store>,
-    pub ring: Arc<KeyRing>,
+    pub key_cache: Arc<KeyCache>,
     pub entra: Arc<Entra>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
@@ -106,13 +106,13 @@ impl Service {
     /// Loads the keys that the first request will need. What fails here will fail for that request too, which can
     /// say so; one that comes meanwhile waits for the keys instead of loading them as well.
     pub async fn warm(&self) {
-        let _look = self.ring.begin_look().await;
+        let _refresh = self.key_cache.begin_refresh().await;
         let Ok(Snapshot { pointer, .. }) = self.store.read(Wanted::POINTER).await else { return };
-        let _ = self.ring.published().of(&pointer);
+        let _ = self.key_cache.published().of(&pointer);
         for secret in self.functions.iter().flat_map(|function| function.secrets()) {
             match secret {
-                SecretName::AccessKeys => drop(self.ring.access(&pointer).await),
-                SecretName::SigningKeys => drop(self.ring.signing(&pointer).await),
+                SecretName::AccessKeys => drop(self.key_cache.access(&pointer).await),
+                SecretName::SigningKeys => drop(self.key_cache.signing(&pointer).await),
             }
         }
     }
@@ -185,31 +185,31 @@ impl Service {
     /// Who signed the request, by the keys in memory: a refusal costs no I/O. Keys that fail may be former
     /// ones, so a failure may look whether the pointer names others.
     async fn authenticate(&self, signed: SignedRequest) -> Result<Caller, Error> {
-        let tried = self.ring.cached_access();
+        let tried = self.key_cache.cached_access();
         if let Some((access_keys, keys)) = &tried
             && let Ok(slot) = signed.verify(keys)
         {
             return Ok(Caller::AccessKey { slot, access_keys: access_keys.clone(), signed });
         }
-        self.look_for_other_keys(signed, tried.map(|(version, _)| version)).await
+        self.refresh_access_keys(signed, tried.map(|(version, _)| version)).await
     }
 
     /// One look at a time: whoever comes meanwhile waits for its outcome. A look that finds nothing new
     /// closes the way for a second, so that a flood of wrong signatures costs one read a second.
-    async fn look_for_other_keys(
+    async fn refresh_access_keys(
         &self,
         signed: SignedRequest,
         tried: Option<VersionId>,
     ) -> Result<Caller, Error> {
-        let _look = self.ring.begin_look().await;
-        let cached = self.ring.cached_access().filter(|(version, _)| Some(version) != tried.as_ref());
+        let _refresh = self.key_cache.begin_refresh().await;
+        let cached = self.key_cache.cached_access().filter(|(version, _)| Some(version) != tried.as_ref());
         let (access_keys, keys) = match cached {
             Some(found_meanwhile) => found_meanwhile,
-            None if self.ring.may_look(self.clock.uptime()) => self.access_keys_in_force().await?,
+            None if self.key_cache.may_refresh(self.clock.uptime()) => self.access_keys_in_force().await?,
             None => return Err(Denial::Signature.into()),
         };
         if Some(&access_keys) == tried.as_ref() {
-            self.ring.found_nothing_new(self.clock.uptime());
+            self.key_cache.refreshed_without_change(self.clock.uptime());
             return Err(Denial::Signature.into());
         }
         Ok(Caller::AccessKey { slot: signed.verify(&keys)?, access_keys, signed })
@@ -219,9 +219,11 @@ impl Service {
         let mut attempt = 1;
         loop {
             let pointer = self.store.read(Wanted::POINTER).await?.pointer;
-            match self.ring.access(&pointer).await {
+            match self.key_cache.access(&pointer).await {
                 Ok(keys) => return Ok((pointer.access_keys, keys)),
-                Err(KeyError::Vault(VaultError::NoSuchVersion)) if attempt < ATTEMPTS => attempt += 1,
+                Err(KeyError::SecretStore(SecretStoreError::NoSuchVersion)) if attempt < ATTEMPTS => {
+                    attempt += 1
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -245,7 +247,7 @@ impl Service {
             match self.confirm(request, &snapshot, mints).await {
                 Err(Unconfirmed::KeysReplaced) if attempt < ATTEMPTS => attempt += 1,
                 Err(Unconfirmed::KeysReplaced) => {
-                    return Err(KeyError::Vault(VaultError::NoSuchVersion).into());
+                    return Err(KeyError::SecretStore(SecretStoreError::NoSuchVersion).into());
                 }
                 Err(Unconfirmed::Denied(denial)) => return Err(denial.into()),
                 Err(Unconfirmed::Failed(error)) => return Err(error.into()),
@@ -265,11 +267,11 @@ impl Service {
     ) -> Result<(Slot, Option<Arc<SigningKeys>>), Unconfirmed> {
         let slot = match request.caller {
             Caller::AccessKey { access_keys, signed, .. } if *access_keys != snapshot.pointer.access_keys => {
-                signed.verify(&*self.ring.access(&snapshot.pointer).await?)?
+                signed.verify(&*self.key_cache.access(&snapshot.pointer).await?)?
             }
             caller => caller.slot().ok_or(Denial::Authorization)?,
         };
-        let signing = if mints { Some(self.ring.signing(&snapshot.pointer).await?) } else { None };
+        let signing = if mints { Some(self.key_cache.signing(&snapshot.pointer).await?) } else { None };
         Ok((slot, signing))
     }
 }
@@ -283,7 +285,7 @@ enum Unconfirmed {
 impl From<KeyError> for Unconfirmed {
     fn from(error: KeyError) -> Self {
         match error {
-            KeyError::Vault(VaultError::NoSuchVersion) => Self::KeysReplaced,
+            KeyError::SecretStore(SecretStoreError::NoSuchVersion) => Self::KeysReplaced,
             error => Self::Failed(error),
         }
     }

@@ -4,8 +4,8 @@
 //! by label, and a token is alive only while the pointer names its key. How keys are replaced is 0008.
 
 pub mod access;
+pub mod cache;
 pub mod pointer;
-pub mod ring;
 pub mod rotation;
 mod setup;
 pub mod signing;

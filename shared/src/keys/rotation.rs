@@ -21,13 +21,13 @@ use serde::Deserialize;
 use uuid::Builder;
 
 use super::access::AccessKeys;
+use super::cache::KeyError;
 use super::pointer::{Pointer, Published, PublishedKeys};
-use super::ring::KeyError;
 use super::signing::{SigningKey, SigningKeys};
 use super::{KeyFault, Slot, VersionId};
 use crate::audit::{Audit, KeyEvent, Outcome};
 use crate::runtime::{Clock, Random};
-use crate::secrets::{Label, Labels, Moving, SecretName, VaultError, VaultWriter};
+use crate::secrets::{Label, Labels, Moving, SecretName, SecretStoreError, SecretStoreWriter};
 use crate::store::{PointerChange, PointerWriter, StoreError};
 
 /// What is replaced.
@@ -81,8 +81,8 @@ pub enum RotationError {
     Store(#[from] StoreError),
 }
 
-impl From<VaultError> for RotationError {
-    fn from(error: VaultError) -> Self {
+impl From<SecretStoreError> for RotationError {
+    fn from(error: SecretStoreError) -> Self {
         Self::Key(error.into())
     }
 }
@@ -97,7 +97,7 @@ impl From<KeyFault> for RotationError {
 #[derive(Clone, Copy)]
 pub struct KeyPorts<'a> {
     pub pointers: &'a dyn PointerWriter,
-    pub vault: &'a dyn VaultWriter,
+    pub secret_store: &'a dyn SecretStoreWriter,
 }
 
 /// Replaces keys, and sets them up.
@@ -192,12 +192,12 @@ impl Rotator<'_> {
         let mut last = RotationError::Conflict;
         for _ in 0..FLIP_ATTEMPTS {
             let pointer = self.ports.pointers.pointer().await?.ok_or(StoreError::NotSetUp)?;
-            let access_keys = self.ports.vault.labels(SecretName::AccessKeys).await?;
-            let signing_keys = self.ports.vault.labels(SecretName::SigningKeys).await?;
+            let access_keys = self.ports.secret_store.labels(SecretName::AccessKeys).await?;
+            let signing_keys = self.ports.secret_store.labels(SecretName::SigningKeys).await?;
             let next = match self.next(&pointer, &access_keys, &signing_keys).await {
                 Ok(next) => next,
                 // Replaced since it was read as current.
-                Err(RotationError::Key(KeyError::Vault(VaultError::NoSuchVersion))) => continue,
+                Err(RotationError::Key(KeyError::SecretStore(SecretStoreError::NoSuchVersion))) => continue,
                 Err(error) => return Err(error),
             };
             let Some(next) = next else { return Ok(Aligned { pointer, access_keys, signing_keys }) };
@@ -220,15 +220,15 @@ impl Rotator<'_> {
         signing_keys: &Labels,
     ) -> Result<Option<Pointer>, RotationError> {
         const LATE: KeyFault = KeyFault("the labels are not yet those of the last replacement");
-        let vault = self.ports.vault;
-        let access_keys = access_keys.bearer(Label::Current).ok_or(VaultError::NoSuchVersion)?;
-        let signing_keys = signing_keys.bearer(Label::Current).ok_or(VaultError::NoSuchVersion)?;
+        let secret_store = self.ports.secret_store;
+        let access_keys = access_keys.bearer(Label::Current).ok_or(SecretStoreError::NoSuchVersion)?;
+        let signing_keys = signing_keys.bearer(Label::Current).ok_or(SecretStoreError::NoSuchVersion)?;
         if pointer.access_keys == *access_keys && pointer.signing_keys == *signing_keys {
             return Ok(None);
         }
         let mut next = Pointer { generation: pointer.generation + 1, ..pointer.clone() };
         if pointer.access_keys != *access_keys {
-            let keys = AccessKeys::parse(&vault.read(SecretName::AccessKeys, access_keys).await?)?;
+            let keys = AccessKeys::parse(&secret_store.read(SecretName::AccessKeys, access_keys).await?)?;
             if keys.sequence() <= pointer.access_keys_sequence {
                 return Err(LATE.into());
             }
@@ -236,7 +236,7 @@ impl Rotator<'_> {
             next.access_keys_sequence = keys.sequence();
         }
         if pointer.signing_keys != *signing_keys {
-            let keys = SigningKeys::parse(&vault.read(SecretName::SigningKeys, signing_keys).await?)?;
+            let keys = SigningKeys::parse(&secret_store.read(SecretName::SigningKeys, signing_keys).await?)?;
             if keys.sequence() <= pointer.signing_keys_sequence {
                 return Err(LATE.into());
             }
@@ -267,7 +267,7 @@ impl Rotator<'_> {
             moves.extend(bearer(Label::Previous).map(|bearer| (Label::Previous, Some(bearer), None)));
             moves.extend(stray.map(|bearer| (Label::Pending, Some(bearer), None)));
             for (label, from, to) in moves {
-                if self.ports.vault.move_label(secret, label, from, to).await? == Moving::Stale {
+                if self.ports.secret_store.move_label(secret, label, from, to).await? == Moving::Stale {
                     outcome = Moving::Stale;
                 }
             }
@@ -288,26 +288,30 @@ impl Rotator<'_> {
     }
 
     async fn store(&self, replacement: &Replacement) -> Result<(), RotationError> {
-        let vault = self.ports.vault;
+        let secret_store = self.ports.secret_store;
         let base = &replacement.base;
         let fresh = match replacement.change {
             Change::RotateSigningKeys => {
                 SigningKeys::generate(base.signing_keys_sequence + 1, self.generate)?
             }
             Change::RegenerateAccessKey(slot) => {
-                let keys =
-                    SigningKeys::parse(&vault.read(SecretName::SigningKeys, &base.signing_keys).await?)?;
+                let keys = SigningKeys::parse(
+                    &secret_store.read(SecretName::SigningKeys, &base.signing_keys).await?,
+                )?;
                 keys.with(slot.into(), (self.generate)()?)
             }
         };
         let document = fresh.to_document();
-        vault.store(SecretName::SigningKeys, &replacement.signing_keys, &document, Label::Pending).await?;
+        secret_store
+            .store(SecretName::SigningKeys, &replacement.signing_keys, &document, Label::Pending)
+            .await?;
         if let (Change::RegenerateAccessKey(slot), Some(version)) =
             (replacement.change, &replacement.access_keys)
         {
-            let keys = AccessKeys::parse(&vault.read(SecretName::AccessKeys, &base.access_keys).await?)?;
+            let keys =
+                AccessKeys::parse(&secret_store.read(SecretName::AccessKeys, &base.access_keys).await?)?;
             let document = keys.regenerated(slot, self.random).to_document();
-            vault.store(SecretName::AccessKeys, version, &document, Label::Pending).await?;
+            secret_store.store(SecretName::AccessKeys, version, &document, Label::Pending).await?;
         }
         Ok(())
     }
@@ -315,12 +319,13 @@ impl Rotator<'_> {
     /// Reads the stored versions back: they parse, each key signs what its public half verifies, the
     /// slots that were to change have new keys, and the others have not changed.
     async fn test(&self, replacement: &Replacement) -> Result<(), RotationError> {
-        let vault = self.ports.vault;
+        let secret_store = self.ports.secret_store;
         let gone = |error| match error {
-            VaultError::NoSuchVersion => RotationError::Conflict,
+            SecretStoreError::NoSuchVersion => RotationError::Conflict,
             error => error.into(),
         };
-        let document = vault.read(SecretName::SigningKeys, &replacement.signing_keys).await.map_err(gone)?;
+        let document =
+            secret_store.read(SecretName::SigningKeys, &replacement.signing_keys).await.map_err(gone)?;
         let keys = SigningKeys::parse(&document)?;
         let published = PublishedKeys::parse(&replacement.base.published)?;
         for slot in Slot::ALL {
@@ -333,7 +338,7 @@ impl Rotator<'_> {
             }
         }
         if let Some(version) = &replacement.access_keys {
-            AccessKeys::parse(&vault.read(SecretName::AccessKeys, version).await.map_err(gone)?)?;
+            AccessKeys::parse(&secret_store.read(SecretName::AccessKeys, version).await.map_err(gone)?)?;
         }
         Ok(())
     }
@@ -355,7 +360,7 @@ impl Rotator<'_> {
         from: &VersionId,
         to: &VersionId,
     ) -> Result<(), RotationError> {
-        match self.ports.vault.move_label(secret, Label::Current, Some(from), Some(to)).await? {
+        match self.ports.secret_store.move_label(secret, Label::Current, Some(from), Some(to)).await? {
             Moving::Moved => Ok(()),
             Moving::Stale => Err(RotationError::Conflict),
         }
@@ -370,7 +375,7 @@ impl Rotator<'_> {
         for (secret, version) in versions {
             if let Some(version) = version {
                 // What cannot be cleaned up now is displaced by the next version that is stored.
-                let _ = self.ports.vault.move_label(secret, Label::Pending, Some(version), None).await;
+                let _ = self.ports.secret_store.move_label(secret, Label::Pending, Some(version), None).await;
             }
         }
     }
@@ -393,17 +398,19 @@ impl Rotator<'_> {
                 return Ok(());
             }
             let base = self.align(SCHEDULED, Strays::Left).await?;
-            match self.ports.vault.read(SecretName::SigningKeys, version).await {
+            match self.ports.secret_store.read(SecretName::SigningKeys, version).await {
                 Ok(_) => Ok(()),
-                // The vault announces the version before it has a value.
-                Err(VaultError::NoSuchVersion) => self.store(&Replacement::scheduled(base, version)).await,
+                // The secret store announces the version before it has a value.
+                Err(SecretStoreError::NoSuchVersion) => {
+                    self.store(&Replacement::scheduled(base, version)).await
+                }
                 Err(error) => Err(error.into()),
             }
         };
         self.noted(SCHEDULED, "store", outcome.await)
     }
 
-    /// `setSecret`: nothing outside the vault has to learn of the keys yet.
+    /// `setSecret`: nothing outside the secret store has to learn of the keys yet.
     ///
     /// # Errors
     /// [`RotationError::NotPending`], or that it cannot be known.
@@ -447,7 +454,7 @@ impl Rotator<'_> {
     }
 
     async fn stage(&self, version: &VersionId) -> Result<Stage, RotationError> {
-        let labels = self.ports.vault.labels(SecretName::SigningKeys).await?;
+        let labels = self.ports.secret_store.labels(SecretName::SigningKeys).await?;
         if labels.is_on(Label::Current, version) {
             Ok(Stage::Current)
         } else if labels.is_on(Label::Pending, version) {

@@ -14,13 +14,13 @@ use crate::token::verify::{Claimed, Expected};
 pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
     let service = request.service;
     let token = body::introspected_token(request.body)?;
-    let last_seen = service.ring.published().last_seen();
+    let last_seen = service.key_cache.published().last_seen();
     let expected = Expected::from(&service.settings.resource);
     let claimed = Claimed::of(&token, &expected, last_seen.as_deref(), service.clock.now());
     let identity = claimed.as_ref().ok().map(Claimed::identity);
     let session = service.open(request, Wanted { identity, book: None }, false).await?;
     notes.slot(session.slot);
-    let published = service.ring.published().of(&session.pointer)?;
+    let published = service.key_cache.published().of(&session.pointer)?;
     let verified =
         claimed.and_then(|claimed| claimed.confirm(&published, session.identity, service.clock.now()));
     match verified {

@@ -26,7 +26,7 @@ pub(super) async fn discovery(request: &Request<'_>) -> Result<Reply, Error> {
 /// Anyone may ask, as often as they like: the pointer is read for it at most once in [`KEY_SET_REUSE`].
 async fn published(request: &Request<'_>) -> Result<Arc<PublishedKeys>, Error> {
     let service = request.service;
-    let (cache, uptime) = (service.ring.published(), service.clock.uptime());
+    let (cache, uptime) = (service.key_cache.published(), service.clock.uptime());
     if let Some(keys) = cache.recent(uptime, KEY_SET_REUSE) {
         return Ok(keys);
     }

@@ -1,4 +1,4 @@
-//! The vault port: where secrets lie. A reader names the version; only who sets up or rotates may write.
+//! The secret store port: where secrets lie. A reader names the version; only who sets up or rotates may write.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
@@ -31,7 +31,7 @@ pub enum Label {
     InForce,
     /// `AWSPENDING`: a version being made.
     Pending,
-    /// `AWSPREVIOUS`: put on the former current version by the vault itself.
+    /// `AWSPREVIOUS`: put on the former current version by the secret store itself.
     Previous,
 }
 
@@ -58,59 +58,59 @@ pub enum Moving {
 
 /// A secret could not be read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum VaultError {
+pub enum SecretStoreError {
     /// No such version can be read. To a reader holding an older pointer it says: read the pointer again.
     #[error("the secret version does not exist")]
     NoSuchVersion,
-    /// The vault did not answer, or refused; the outcome of a write is unclear.
-    #[error("the vault is unavailable")]
+    /// The secret store did not answer, or refused; the outcome of a write is unclear.
+    #[error("the secret store is unavailable")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
 }
 
 /// Reads secrets by version id, never by label.
 #[async_trait]
-pub trait Vault: Send + Sync {
+pub trait SecretStore: Send + Sync {
     /// The secret's value at exactly this version.
     ///
     /// # Errors
-    /// [`VaultError`]: no such version, or unavailable.
-    async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, VaultError>;
+    /// [`SecretStoreError`]: no such version, or unavailable.
+    async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, SecretStoreError>;
 }
 
 /// Writes secrets and moves labels, for who sets a resource up or replaces its keys.
 #[async_trait]
-pub trait VaultWriter: Vault {
+pub trait SecretStoreWriter: SecretStore {
     /// Which version bears which label now.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`].
-    async fn labels(&self, secret: SecretName) -> Result<Labels, VaultError>;
+    /// [`SecretStoreError::Unavailable`].
+    async fn labels(&self, secret: SecretName) -> Result<Labels, SecretStoreError>;
 
     /// Stores a value as a version of its own with one label. A version is written once: repeated with
     /// another value it stays as it is.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`].
+    /// [`SecretStoreError::Unavailable`].
     async fn store(
         &self,
         secret: SecretName,
         version: &VersionId,
         value: &Secret,
         label: Label,
-    ) -> Result<Storing, VaultError>;
+    ) -> Result<Storing, SecretStoreError>;
 
     /// Moves a label from the version that bears it (none, if nobody does) to another (none, to take it
     /// off). Compare and swap: if another version bears it by then, nothing moves.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`].
+    /// [`SecretStoreError::Unavailable`].
     async fn move_label(
         &self,
         secret: SecretName,
         label: Label,
         from: Option<&VersionId>,
         to: Option<&VersionId>,
-    ) -> Result<Moving, VaultError>;
+    ) -> Result<Moving, SecretStoreError>;
 }
 
 impl SecretName {
@@ -143,7 +143,7 @@ impl Label {
 }
 
 impl Labels {
-    /// The labels as the vault lists them: each version with the names it bears. Names that are none of
+    /// The labels as the secret store lists them: each version with the names it bears. Names that are none of
     /// ours are passed over.
     #[must_use]
     pub fn from_versions<S: BuildHasher>(versions: &HashMap<String, Vec<String>, S>) -> Self {

@@ -118,7 +118,8 @@ impl Forge {
         assert_eq!(bench.revoke(&id).await.status, 204);
         let token = bench.issue(&bench.primary, &id).await.token().unwrap();
         let pointer = bench.ports.pointers.pointer().await.unwrap().unwrap();
-        let document = bench.ports.vault.read(SecretName::SigningKeys, &pointer.signing_keys).await.unwrap();
+        let document =
+            bench.ports.secret_store.read(SecretName::SigningKeys, &pointer.signing_keys).await.unwrap();
         let keys = SigningKeys::parse(&document).unwrap();
         let mut parts = token.split('.');
         let header = Object::decode(parts.next().unwrap());
