@@ -14,7 +14,8 @@ use crate::keys::VersionId;
 use crate::keys::pointer::Pointer;
 use crate::secrets::Secret;
 use crate::secrets::{
-    Label, Labels, Moving, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, Storing,
+    Moving, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, StagingLabel, StagingLabels,
+    Storing,
 };
 use crate::store::assignments::{Book, BookName};
 use crate::store::{
@@ -42,7 +43,7 @@ struct State {
 #[derive(Default)]
 struct Versions {
     values: HashMap<VersionId, Secret>,
-    labels: HashMap<Label, VersionId>,
+    labels: HashMap<StagingLabel, VersionId>,
 }
 
 #[derive(Clone, Copy)]
@@ -247,7 +248,7 @@ impl SecretStore for Memory {
 
 #[async_trait]
 impl SecretStoreWriter for Memory {
-    async fn labels(&self, secret: SecretName) -> Result<Labels, SecretStoreError> {
+    async fn labels(&self, secret: SecretName) -> Result<StagingLabels, SecretStoreError> {
         let mut state = self.state();
         if state.next_fault().is_some() {
             return Err(SecretStoreError::Unavailable("planned fault".into()));
@@ -256,7 +257,7 @@ impl SecretStoreWriter for Memory {
         for (label, version) in &state.secrets.entry(secret).or_default().labels {
             listed.entry(version.to_string()).or_default().push(label.as_str().to_owned());
         }
-        Ok(Labels::from_versions(&listed))
+        Ok(StagingLabels::from_versions(&listed))
     }
 
     async fn store(
@@ -264,7 +265,7 @@ impl SecretStoreWriter for Memory {
         secret: SecretName,
         version: &VersionId,
         value: &Secret,
-        label: Label,
+        label: StagingLabel,
     ) -> Result<Storing, SecretStoreError> {
         self.change(secret, |versions| versions.store(version, value, label))
     }
@@ -272,7 +273,7 @@ impl SecretStoreWriter for Memory {
     async fn move_label(
         &self,
         secret: SecretName,
-        label: Label,
+        label: StagingLabel,
         from: Option<&VersionId>,
         to: Option<&VersionId>,
     ) -> Result<Moving, SecretStoreError> {
@@ -298,18 +299,23 @@ impl Memory {
 }
 
 impl Versions {
-    fn store(&mut self, version: &VersionId, value: &Secret, label: Label) -> Storing {
+    fn store(&mut self, version: &VersionId, value: &Secret, label: StagingLabel) -> Storing {
         if let Some(stored) = self.values.get(version) {
             let same = stored.expose() == value.expose();
             return if same { Storing::Stored } else { Storing::AlreadyThere };
         }
-        self.labels.remove(&Label::Pending);
+        self.labels.remove(&StagingLabel::Pending);
         self.values.insert(version.clone(), value.clone());
         self.put(label, version);
         Storing::Stored
     }
 
-    fn move_label(&mut self, label: Label, from: Option<&VersionId>, to: Option<&VersionId>) -> Moving {
+    fn move_label(
+        &mut self,
+        label: StagingLabel,
+        from: Option<&VersionId>,
+        to: Option<&VersionId>,
+    ) -> Moving {
         if self.labels.get(&label) == to {
             return Moving::Moved;
         }
@@ -327,14 +333,14 @@ impl Versions {
         Moving::Moved
     }
 
-    fn put(&mut self, label: Label, version: &VersionId) {
+    fn put(&mut self, label: StagingLabel, version: &VersionId) {
         let former = self.labels.insert(label, version.clone());
-        if label == Label::Current {
+        if label == StagingLabel::Current {
             if let Some(former) = former {
-                self.labels.insert(Label::Previous, former);
+                self.labels.insert(StagingLabel::Previous, former);
             }
-            if self.labels.get(&Label::Pending) == Some(version) {
-                self.labels.remove(&Label::Pending);
+            if self.labels.get(&StagingLabel::Pending) == Some(version) {
+                self.labels.remove(&StagingLabel::Pending);
             }
         }
         self.forget_unlabelled();

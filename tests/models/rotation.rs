@@ -64,7 +64,7 @@ enum Variant {
     FlipFirst,
     /// The flip goes wherever the labels say, be it back.
     FlipBack,
-    /// Labels that are not where they were seen are left alone.
+    /// staging labels that are not where they were seen are left alone.
     IgnoreRefusal,
     /// PENDING stays on what a crash left behind.
     KeepStray,
@@ -78,7 +78,7 @@ enum Variant {
     Resume,
     /// The settling looks at the labels once more, without refreshing at the pointer.
     SettleBlindly,
-    /// Labels are put right before the flip.
+    /// staging labels are put right before the flip.
     SettleFirst,
     /// createSecret stores a value for its token whenever there is none.
     StoreUnasked,
@@ -120,7 +120,7 @@ struct State {
     mail: Option<Write>,
     /// Something crashed, and no rotation begun since has returned success.
     unsettled: bool,
-    /// Labels as they were.
+    /// staging labels as they were.
     old: [Version; 4],
     /// The value with which the pointer first named the token.
     first: Version,
@@ -223,7 +223,7 @@ impl State {
             }
         }
         match &mut self.mail {
-            Some(Write::Label { from, to, .. }) => [from, to].into_iter().for_each(&mut *visit),
+            Some(Write::StagingLabel { from, to, .. }) => [from, to].into_iter().for_each(&mut *visit),
             Some(Write::Pointer { to, .. } | Write::Value(to)) => visit(to),
             None => {}
         }
@@ -291,7 +291,7 @@ impl Protocol {
     }
 
     /// Each value carries a number, one more than the value it was made to replace; the flip goes up only.
-    /// Labels that are always up to date never ask for anything else.
+    /// staging labels that are always up to date never ask for anything else.
     fn goes_back(&self, to: Version, pointer: Version) -> bool {
         self.is_lagging() && !self.is(Variant::FlipBack) && to < pointer
     }
@@ -532,7 +532,7 @@ fn writes_that_arrive_late_break_no_promise() {
     holds(Variant::Real, Setting::TwoLate, PROMISES, 1_000_000);
 }
 
-/// Labels may then be left in disorder, but keys and tokens are what matters.
+/// staging labels may then be left in disorder, but keys and tokens are what matters.
 #[test]
 fn labels_shown_late_harm_neither_keys_nor_tokens() {
     holds(Variant::Real, Setting::Lagging, &[KEYED, DEAD, ALIVE], 20_000);

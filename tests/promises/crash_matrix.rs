@@ -9,7 +9,7 @@ use e2e::bench::{Bench, Embedded, Ports};
 use e2e::faults::Fault;
 use identity::keys::rotation::{AccessSlot, Change, RotationError};
 use identity::keys::{Algorithm, Slot, VersionId};
-use identity::secrets::{Label, SecretName};
+use identity::secrets::{SecretName, StagingLabel};
 use identity::token::verify::VerifyError;
 use tokio::sync::Notify;
 
@@ -156,10 +156,10 @@ impl Matrix {
             [(SecretName::AccessKeys, &pointer.access_keys), (SecretName::SigningKeys, &pointer.signing_keys)]
         {
             let labels = self.bench.ports.secret_store_writer.labels(secret).await.unwrap();
-            assert!(labels.is_on(Label::Current, named), "{secret:?}");
-            assert!(labels.is_on(Label::InForce, named), "{secret:?}");
-            assert_eq!(labels.bearer(Label::Previous), None, "{secret:?}");
-            assert_eq!(labels.bearer(Label::Pending), None, "{secret:?}");
+            assert!(labels.is_on(StagingLabel::Current, named), "{secret:?}");
+            assert!(labels.is_on(StagingLabel::InForce, named), "{secret:?}");
+            assert_eq!(labels.version_with(StagingLabel::Previous), None, "{secret:?}");
+            assert_eq!(labels.version_with(StagingLabel::Pending), None, "{secret:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use e2e::bench::{Bench, Embedded, Ports};
 use e2e::faults::Fault;
 use identity::keys::rotation::{KeyPorts, RotationError, Rotator};
 use identity::keys::{Algorithm, VersionId};
-use identity::secrets::{Label, SecretName};
+use identity::secrets::{SecretName, StagingLabel};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, signing_key};
 
 /// Who makes them.
@@ -94,10 +94,10 @@ impl NewResource {
             [(SecretName::AccessKeys, &pointer.access_keys), (SecretName::SigningKeys, &pointer.signing_keys)]
         {
             let labels = bench.ports.secret_store_writer.labels(secret).await.unwrap();
-            assert!(labels.is_on(Label::Current, named), "{case}: {secret:?}");
-            assert!(labels.is_on(Label::InForce, named), "{case}: {secret:?}");
+            assert!(labels.is_on(StagingLabel::Current, named), "{case}: {secret:?}");
+            assert!(labels.is_on(StagingLabel::InForce, named), "{case}: {secret:?}");
             assert!(
-                labels.bearer(Label::Pending).is_none_or(|pending| pending == named),
+                labels.version_with(StagingLabel::Pending).is_none_or(|pending| pending == named),
                 "{case}: {secret:?}"
             );
         }
@@ -167,7 +167,7 @@ async fn a_value_that_cannot_be_read_is_not_taken_for_a_missing_one() {
     resource.embedded.secrets.plan(unreadable);
     assert!(resource.make(Maker::Rotation).await.is_err());
     let labels = resource.ports.secret_store_writer.labels(SecretName::SigningKeys).await.unwrap();
-    assert!(labels.bearer(Label::Current).is_none(), "nothing unread is current");
+    assert!(labels.version_with(StagingLabel::Current).is_none(), "nothing unread is current");
     resource.mend();
     resource.make(Maker::Rotation).await.unwrap();
     resource.works("readable again").await;
@@ -191,7 +191,10 @@ async fn what_arrives_late_displaces_nothing() {
             resource.make(Maker::Event).await.unwrap();
             assert_eq!(resource.ports.pointers.pointer().await.unwrap(), before, "{operation}, {maker:?}");
             let labels = resource.ports.secret_store_writer.labels(SecretName::SigningKeys).await.unwrap();
-            assert!(labels.is_on(Label::Current, &before.unwrap().signing_keys), "{operation}, {maker:?}");
+            assert!(
+                labels.is_on(StagingLabel::Current, &before.unwrap().signing_keys),
+                "{operation}, {maker:?}"
+            );
         }
     }
 }

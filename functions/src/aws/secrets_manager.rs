@@ -12,7 +12,8 @@ use aws_sdk_secretsmanager::operation::update_secret_version_stage::UpdateSecret
 use identity::keys::VersionId;
 use identity::secrets::Secret;
 use identity::secrets::{
-    Label, Labels, Moving, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, Storing,
+    Moving, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, StagingLabel, StagingLabels,
+    Storing,
 };
 
 use super::AwsFault;
@@ -74,9 +75,9 @@ impl SecretStore for SecretsManager {
 
 #[async_trait]
 impl SecretStoreWriter for SecretsManager {
-    async fn labels(&self, secret: SecretName) -> Result<Labels, SecretStoreError> {
+    async fn labels(&self, secret: SecretName) -> Result<StagingLabels, SecretStoreError> {
         let described = self.describe(secret).await?;
-        Ok(Labels::from_versions(&described.version_ids_to_stages.unwrap_or_default()))
+        Ok(StagingLabels::from_versions(&described.version_ids_to_stages.unwrap_or_default()))
     }
 
     async fn store(
@@ -84,7 +85,7 @@ impl SecretStoreWriter for SecretsManager {
         secret: SecretName,
         version: &VersionId,
         value: &Secret,
-        label: Label,
+        label: StagingLabel,
     ) -> Result<Storing, SecretStoreError> {
         const CALL: &str = "PutSecretValue";
         let text = std::str::from_utf8(value.expose());
@@ -108,7 +109,7 @@ impl SecretStoreWriter for SecretsManager {
     async fn move_label(
         &self,
         secret: SecretName,
-        label: Label,
+        label: StagingLabel,
         from: Option<&VersionId>,
         to: Option<&VersionId>,
     ) -> Result<Moving, SecretStoreError> {
@@ -126,7 +127,7 @@ impl SecretStoreWriter for SecretsManager {
             | UpdateError::InvalidRequestException(_)
             | UpdateError::ResourceNotFoundException(_) => {
                 // Refused: stale, unless an earlier attempt moved it and its answer was lost.
-                let moved = self.labels(secret).await?.bearer(label) == to;
+                let moved = self.labels(secret).await?.version_with(label) == to;
                 Ok(if moved { Moving::Moved } else { Moving::Stale })
             }
             _ => Err(SecretStoreError::Unavailable(fault)),

@@ -315,7 +315,7 @@ mod tests {
     enum Call {
         Create(&'static str, &'static str),
         Put(&'static str, &'static str, &'static [&'static str]),
-        /// Label, from, to; an empty name is not sent.
+        /// staging label, from, to; an empty name is not sent.
         Move(&'static str, &'static str, &'static str),
         Begin(&'static str),
     }
@@ -441,18 +441,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn labels_move_only_from_their_bearer() {
+    async fn labels_move_only_from_their_holder() {
         let made = || [(Create("v1", "one"), "ok"), (Put("v2", "two", &["KEEP"]), "ok")];
         let start = "v1=one(CURRENT), v2=two(KEEP)";
         let refused: [(&str, Call, &str); 9] = [
-            ("no bearer named", Move("AWSCURRENT", "", "v2"), PARAMETER),
-            ("wrong bearer", Move("AWSCURRENT", "v2", "v2"), PARAMETER),
-            ("unknown bearer", Move("AWSCURRENT", "v9", "v2"), PARAMETER),
+            ("no holder named", Move("AWSCURRENT", "", "v2"), PARAMETER),
+            ("wrong holder", Move("AWSCURRENT", "v2", "v2"), PARAMETER),
+            ("unknown holder", Move("AWSCURRENT", "v9", "v2"), PARAMETER),
             ("unknown target", Move("AWSCURRENT", "v1", "v9"), PARAMETER),
             ("current to nowhere", Move("AWSCURRENT", "v1", ""), PARAMETER),
             ("neither", Move("KEEP", "", ""), PARAMETER),
-            ("custom, no bearer named", Move("KEEP", "", "v1"), PARAMETER),
-            ("custom, wrong bearer", Move("KEEP", "v1", ""), PARAMETER),
+            ("custom, no holder named", Move("KEEP", "", "v1"), PARAMETER),
+            ("custom, wrong holder", Move("KEEP", "v1", ""), PARAMETER),
             ("label nobody bears", Move("OTHER", "v1", "v2"), PARAMETER),
         ];
         for (row, call, expected) in refused {

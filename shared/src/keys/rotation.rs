@@ -27,7 +27,7 @@ use super::signing::{SigningKey, SigningKeys};
 use super::{KeyFault, Slot, VersionId};
 use crate::audit::{Audit, KeyEvent, Outcome};
 use crate::runtime::{Clock, Random};
-use crate::secrets::{Label, Labels, Moving, SecretName, SecretStoreError, SecretStoreWriter};
+use crate::secrets::{Moving, SecretName, SecretStoreError, SecretStoreWriter, StagingLabel, StagingLabels};
 use crate::store::{PointerChange, PointerWriter, StoreError};
 
 /// What is replaced.
@@ -123,8 +123,8 @@ struct Replacement {
 /// The pointer, and the labels that were read after it and before anything was moved.
 struct Aligned {
     pointer: Pointer,
-    access_keys: Labels,
-    signing_keys: Labels,
+    access_keys: StagingLabels,
+    signing_keys: StagingLabels,
 }
 
 /// What is done with a version that somebody else left pending.
@@ -216,13 +216,15 @@ impl Rotator<'_> {
     async fn next(
         &self,
         pointer: &Pointer,
-        access_keys: &Labels,
-        signing_keys: &Labels,
+        access_keys: &StagingLabels,
+        signing_keys: &StagingLabels,
     ) -> Result<Option<Pointer>, RotationError> {
         const LATE: KeyFault = KeyFault("the labels are not yet those of the last replacement");
         let secret_store = self.ports.secret_store;
-        let access_keys = access_keys.bearer(Label::Current).ok_or(SecretStoreError::NoSuchVersion)?;
-        let signing_keys = signing_keys.bearer(Label::Current).ok_or(SecretStoreError::NoSuchVersion)?;
+        let access_keys =
+            access_keys.version_with(StagingLabel::Current).ok_or(SecretStoreError::NoSuchVersion)?;
+        let signing_keys =
+            signing_keys.version_with(StagingLabel::Current).ok_or(SecretStoreError::NoSuchVersion)?;
         if pointer.access_keys == *access_keys && pointer.signing_keys == *signing_keys {
             return Ok(None);
         }
@@ -258,14 +260,16 @@ impl Rotator<'_> {
             (SecretName::AccessKeys, &pointer.access_keys, access_keys),
             (SecretName::SigningKeys, &pointer.signing_keys, signing_keys),
         ] {
-            let bearer = |label| seen.bearer(label).filter(|bearer| *bearer != named);
-            let stray = bearer(Label::Pending).filter(|_| strays == Strays::TakenAway);
+            let holder = |label| seen.version_with(label).filter(|holder| *holder != named);
+            let stray = holder(StagingLabel::Pending).filter(|_| strays == Strays::TakenAway);
             let mut moves = Vec::new();
-            if !seen.is_on(Label::InForce, named) {
-                moves.push((Label::InForce, bearer(Label::InForce), Some(named)));
+            if !seen.is_on(StagingLabel::InForce, named) {
+                moves.push((StagingLabel::InForce, holder(StagingLabel::InForce), Some(named)));
             }
-            moves.extend(bearer(Label::Previous).map(|bearer| (Label::Previous, Some(bearer), None)));
-            moves.extend(stray.map(|bearer| (Label::Pending, Some(bearer), None)));
+            moves.extend(
+                holder(StagingLabel::Previous).map(|holder| (StagingLabel::Previous, Some(holder), None)),
+            );
+            moves.extend(stray.map(|holder| (StagingLabel::Pending, Some(holder), None)));
             for (label, from, to) in moves {
                 if self.ports.secret_store.move_label(secret, label, from, to).await? == Moving::Stale {
                     outcome = Moving::Stale;
@@ -303,7 +307,7 @@ impl Rotator<'_> {
         };
         let document = fresh.to_document();
         secret_store
-            .store(SecretName::SigningKeys, &replacement.signing_keys, &document, Label::Pending)
+            .store(SecretName::SigningKeys, &replacement.signing_keys, &document, StagingLabel::Pending)
             .await?;
         if let (Change::RegenerateAccessKey(slot), Some(version)) =
             (replacement.change, &replacement.access_keys)
@@ -311,7 +315,7 @@ impl Rotator<'_> {
             let keys =
                 AccessKeys::parse(&secret_store.read(SecretName::AccessKeys, &base.access_keys).await?)?;
             let document = keys.regenerated(slot, self.random).to_document();
-            secret_store.store(SecretName::AccessKeys, version, &document, Label::Pending).await?;
+            secret_store.store(SecretName::AccessKeys, version, &document, StagingLabel::Pending).await?;
         }
         Ok(())
     }
@@ -360,7 +364,7 @@ impl Rotator<'_> {
         from: &VersionId,
         to: &VersionId,
     ) -> Result<(), RotationError> {
-        match self.ports.secret_store.move_label(secret, Label::Current, Some(from), Some(to)).await? {
+        match self.ports.secret_store.move_label(secret, StagingLabel::Current, Some(from), Some(to)).await? {
             Moving::Moved => Ok(()),
             Moving::Stale => Err(RotationError::Conflict),
         }
@@ -375,7 +379,11 @@ impl Rotator<'_> {
         for (secret, version) in versions {
             if let Some(version) = version {
                 // What cannot be cleaned up now is displaced by the next version that is stored.
-                let _ = self.ports.secret_store.move_label(secret, Label::Pending, Some(version), None).await;
+                let _ = self
+                    .ports
+                    .secret_store
+                    .move_label(secret, StagingLabel::Pending, Some(version), None)
+                    .await;
             }
         }
     }
@@ -455,9 +463,9 @@ impl Rotator<'_> {
 
     async fn stage(&self, version: &VersionId) -> Result<Stage, RotationError> {
         let labels = self.ports.secret_store.labels(SecretName::SigningKeys).await?;
-        if labels.is_on(Label::Current, version) {
+        if labels.is_on(StagingLabel::Current, version) {
             Ok(Stage::Current)
-        } else if labels.is_on(Label::Pending, version) {
+        } else if labels.is_on(StagingLabel::Pending, version) {
             Ok(Stage::Pending)
         } else {
             Err(RotationError::NotPending)

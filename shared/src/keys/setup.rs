@@ -7,7 +7,7 @@ use super::rotation::{Cause, RotationError, Rotator, Strays, Trigger};
 use super::signing::SigningKeys;
 use super::{KeyFault, VersionId};
 use crate::secrets::Secret;
-use crate::secrets::{Label, Moving, SecretName, SecretStoreError};
+use crate::secrets::{Moving, SecretName, SecretStoreError, StagingLabel};
 
 /// Copies of the pointer a new resource gets. One DynamoDB partition serves 3,000 strong reads a second.
 const POINTER_COPIES: u32 = 8;
@@ -62,27 +62,29 @@ impl Rotator<'_> {
     ) -> Result<VersionId, RotationError> {
         let secret_store = self.ports.secret_store;
         let labels = secret_store.labels(secret).await?;
-        if let Some(version) = labels.bearer(Label::Current) {
+        if let Some(version) = labels.version_with(StagingLabel::Current) {
             return Ok(version.clone());
         }
-        let announced = labels.bearer(Label::Pending);
+        let announced = labels.version_with(StagingLabel::Pending);
         let version = announced.cloned().unwrap_or_else(|| VersionId::random(self.random));
         match secret_store.read(secret, &version).await {
             Ok(_) => {}
             Err(SecretStoreError::NoSuchVersion) => {
                 secret_store
-                    .store(secret, &version, &make().map_err(KeyError::from)?, Label::Pending)
+                    .store(secret, &version, &make().map_err(KeyError::from)?, StagingLabel::Pending)
                     .await?;
             }
             Err(error) => return Err(error.into()),
         }
-        if secret_store.move_label(secret, Label::Current, None, Some(&version)).await? == Moving::Stale {
-            let current = secret_store.labels(secret).await?.bearer(Label::Current).cloned();
+        if secret_store.move_label(secret, StagingLabel::Current, None, Some(&version)).await?
+            == Moving::Stale
+        {
+            let current = secret_store.labels(secret).await?.version_with(StagingLabel::Current).cloned();
             return current.ok_or(RotationError::Conflict);
         }
         if announced.is_none() {
             // An announced one keeps the label: whoever announced it takes it off.
-            secret_store.move_label(secret, Label::Pending, Some(&version), None).await?;
+            secret_store.move_label(secret, StagingLabel::Pending, Some(&version), None).await?;
         }
         Ok(version)
     }

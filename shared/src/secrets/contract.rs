@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a broken contract fails the test that runs it")]
 
-use super::{Label, Moving, SecretName, SecretStoreError, SecretStoreWriter, Storing};
+use super::{Moving, SecretName, SecretStoreError, SecretStoreWriter, StagingLabel, Storing};
 use crate::keys::VersionId;
 use crate::secrets::Secret;
 
@@ -13,70 +13,80 @@ const SECRET: SecretName = SecretName::SigningKeys;
 /// # Panics
 /// When the secret store breaks it.
 pub async fn holds(secret_store: &dyn SecretStoreWriter) {
-    assert_eq!(secret_store.labels(SECRET).await.unwrap().bearer(Label::Current), None);
+    assert_eq!(secret_store.labels(SECRET).await.unwrap().version_with(StagingLabel::Current), None);
     assert!(gone(secret_store, 1).await);
     versions_are_written_once(secret_store).await;
     the_current_label_leaves_a_trace(secret_store).await;
-    labels_move_only_from_their_bearer(secret_store).await;
+    labels_move_only_from_their_holder(secret_store).await;
     a_version_without_label_is_gone(secret_store).await;
-    assert_eq!(secret_store.labels(SecretName::AccessKeys).await.unwrap().bearer(Label::Current), None);
+    assert_eq!(
+        secret_store.labels(SecretName::AccessKeys).await.unwrap().version_with(StagingLabel::Current),
+        None
+    );
 }
 
 async fn versions_are_written_once(secret_store: &dyn SecretStoreWriter) {
-    assert_eq!(store(secret_store, 1, "one", Label::Current).await, Storing::Stored);
-    assert_eq!(store(secret_store, 1, "one", Label::Current).await, Storing::Stored, "a repeat");
-    assert_eq!(store(secret_store, 1, "another", Label::Current).await, Storing::AlreadyThere);
+    assert_eq!(store(secret_store, 1, "one", StagingLabel::Current).await, Storing::Stored);
+    assert_eq!(store(secret_store, 1, "one", StagingLabel::Current).await, Storing::Stored, "a repeat");
+    assert_eq!(store(secret_store, 1, "another", StagingLabel::Current).await, Storing::AlreadyThere);
     assert_eq!(read(secret_store, 1).await, "one");
-    assert_eq!(bearer(secret_store, Label::Current).await, Some(version(1)));
+    assert_eq!(holder(secret_store, StagingLabel::Current).await, Some(version(1)));
 }
 
 async fn the_current_label_leaves_a_trace(secret_store: &dyn SecretStoreWriter) {
-    assert_eq!(store(secret_store, 2, "two", Label::Pending).await, Storing::Stored);
-    assert_eq!(bearer(secret_store, Label::Pending).await, Some(version(2)));
-    assert_eq!(bearer(secret_store, Label::Current).await, Some(version(1)));
-    assert_eq!(move_label(secret_store, Label::Current, Some(1), Some(2)).await, Moving::Moved);
-    assert_eq!(bearer(secret_store, Label::Current).await, Some(version(2)));
+    assert_eq!(store(secret_store, 2, "two", StagingLabel::Pending).await, Storing::Stored);
+    assert_eq!(holder(secret_store, StagingLabel::Pending).await, Some(version(2)));
+    assert_eq!(holder(secret_store, StagingLabel::Current).await, Some(version(1)));
+    assert_eq!(move_label(secret_store, StagingLabel::Current, Some(1), Some(2)).await, Moving::Moved);
+    assert_eq!(holder(secret_store, StagingLabel::Current).await, Some(version(2)));
     assert_eq!(
-        bearer(secret_store, Label::Previous).await,
+        holder(secret_store, StagingLabel::Previous).await,
         Some(version(1)),
         "put there by the secret store"
     );
-    assert_eq!(bearer(secret_store, Label::Pending).await, None, "taken off by the secret store");
+    assert_eq!(holder(secret_store, StagingLabel::Pending).await, None, "taken off by the secret store");
 }
 
-async fn labels_move_only_from_their_bearer(secret_store: &dyn SecretStoreWriter) {
+async fn labels_move_only_from_their_holder(secret_store: &dyn SecretStoreWriter) {
     assert_eq!(
-        move_label(secret_store, Label::Current, Some(1), Some(2)).await,
+        move_label(secret_store, StagingLabel::Current, Some(1), Some(2)).await,
         Moving::Moved,
         "already there"
     );
-    assert_eq!(move_label(secret_store, Label::Current, Some(3), Some(1)).await, Moving::Stale);
+    assert_eq!(move_label(secret_store, StagingLabel::Current, Some(3), Some(1)).await, Moving::Stale);
     assert_eq!(
-        move_label(secret_store, Label::Current, Some(2), Some(9)).await,
+        move_label(secret_store, StagingLabel::Current, Some(2), Some(9)).await,
         Moving::Stale,
         "no such version"
     );
-    assert_eq!(move_label(secret_store, Label::Previous, Some(2), None).await, Moving::Stale);
-    assert_eq!(bearer(secret_store, Label::Current).await, Some(version(2)));
-    assert_eq!(move_label(secret_store, Label::InForce, None, Some(1)).await, Moving::Moved);
-    assert_eq!(move_label(secret_store, Label::InForce, None, Some(2)).await, Moving::Stale);
-    assert_eq!(move_label(secret_store, Label::InForce, Some(1), Some(2)).await, Moving::Moved);
-    assert_eq!(bearer(secret_store, Label::InForce).await, Some(version(2)));
+    assert_eq!(move_label(secret_store, StagingLabel::Previous, Some(2), None).await, Moving::Stale);
+    assert_eq!(holder(secret_store, StagingLabel::Current).await, Some(version(2)));
+    assert_eq!(move_label(secret_store, StagingLabel::InForce, None, Some(1)).await, Moving::Moved);
+    assert_eq!(move_label(secret_store, StagingLabel::InForce, None, Some(2)).await, Moving::Stale);
+    assert_eq!(move_label(secret_store, StagingLabel::InForce, Some(1), Some(2)).await, Moving::Moved);
+    assert_eq!(holder(secret_store, StagingLabel::InForce).await, Some(version(2)));
 }
 
 async fn a_version_without_label_is_gone(secret_store: &dyn SecretStoreWriter) {
     assert_eq!(read(secret_store, 1).await, "one", "AWSPREVIOUS keeps it");
-    assert_eq!(move_label(secret_store, Label::Previous, Some(1), None).await, Moving::Moved);
-    assert_eq!(move_label(secret_store, Label::Previous, Some(1), None).await, Moving::Moved, "already off");
+    assert_eq!(move_label(secret_store, StagingLabel::Previous, Some(1), None).await, Moving::Moved);
+    assert_eq!(
+        move_label(secret_store, StagingLabel::Previous, Some(1), None).await,
+        Moving::Moved,
+        "already off"
+    );
     assert!(gone(secret_store, 1).await);
-    store(secret_store, 3, "three", Label::Pending).await;
-    store(secret_store, 4, "four", Label::Pending).await;
+    store(secret_store, 3, "three", StagingLabel::Pending).await;
+    store(secret_store, 4, "four", StagingLabel::Pending).await;
     assert!(gone(secret_store, 3).await, "the next pending version displaces it");
     for (from, to) in [(2, 4), (4, 5)] {
         if to == 5 {
-            store(secret_store, 5, "five", Label::Pending).await;
+            store(secret_store, 5, "five", StagingLabel::Pending).await;
         }
-        assert_eq!(move_label(secret_store, Label::Current, Some(from), Some(to)).await, Moving::Moved);
+        assert_eq!(
+            move_label(secret_store, StagingLabel::Current, Some(from), Some(to)).await,
+            Moving::Moved
+        );
     }
     assert_eq!(read(secret_store, 2).await, "two", "IN_FORCE keeps it when two successors have gone by");
 }
@@ -85,13 +95,13 @@ fn version(n: u32) -> VersionId {
     VersionId::new(format!("00000000-0000-4000-8000-{n:012}"))
 }
 
-async fn store(secret_store: &dyn SecretStoreWriter, n: u32, value: &str, label: Label) -> Storing {
+async fn store(secret_store: &dyn SecretStoreWriter, n: u32, value: &str, label: StagingLabel) -> Storing {
     secret_store.store(SECRET, &version(n), &Secret::from(value.to_owned()), label).await.unwrap()
 }
 
 async fn move_label(
     secret_store: &dyn SecretStoreWriter,
-    label: Label,
+    label: StagingLabel,
     from: Option<u32>,
     to: Option<u32>,
 ) -> Moving {
@@ -99,8 +109,8 @@ async fn move_label(
     secret_store.move_label(SECRET, label, from.as_ref(), to.as_ref()).await.unwrap()
 }
 
-async fn bearer(secret_store: &dyn SecretStoreWriter, label: Label) -> Option<VersionId> {
-    secret_store.labels(SECRET).await.unwrap().bearer(label).cloned()
+async fn holder(secret_store: &dyn SecretStoreWriter, label: StagingLabel) -> Option<VersionId> {
+    secret_store.labels(SECRET).await.unwrap().version_with(label).cloned()
 }
 
 async fn read(secret_store: &dyn SecretStoreWriter, n: u32) -> String {

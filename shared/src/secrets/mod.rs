@@ -24,7 +24,7 @@ pub enum SecretName {
 /// The staging labels of a secret's versions. Each is on at most one version; a version without any may
 /// be deleted at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Label {
+pub enum StagingLabel {
     /// `AWSCURRENT`: the newest version that passed its test.
     Current,
     /// `IN_FORCE`: the version the pointer names; ours alone, moved only after the pointer.
@@ -37,7 +37,7 @@ pub enum Label {
 
 /// Which version bears which label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Labels(HashMap<Label, VersionId>);
+pub struct StagingLabels(HashMap<StagingLabel, VersionId>);
 
 /// What storing a version met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub trait SecretStoreWriter: SecretStore {
     ///
     /// # Errors
     /// [`SecretStoreError::Unavailable`].
-    async fn labels(&self, secret: SecretName) -> Result<Labels, SecretStoreError>;
+    async fn labels(&self, secret: SecretName) -> Result<StagingLabels, SecretStoreError>;
 
     /// Stores a value as a version of its own with one label. A version is written once: repeated with
     /// another value it stays as it is.
@@ -96,7 +96,7 @@ pub trait SecretStoreWriter: SecretStore {
         secret: SecretName,
         version: &VersionId,
         value: &Secret,
-        label: Label,
+        label: StagingLabel,
     ) -> Result<Storing, SecretStoreError>;
 
     /// Moves a label from the version that bears it (none, if nobody does) to another (none, to take it
@@ -107,7 +107,7 @@ pub trait SecretStoreWriter: SecretStore {
     async fn move_label(
         &self,
         secret: SecretName,
-        label: Label,
+        label: StagingLabel,
         from: Option<&VersionId>,
         to: Option<&VersionId>,
     ) -> Result<Moving, SecretStoreError>;
@@ -127,7 +127,7 @@ impl SecretName {
     }
 }
 
-impl Label {
+impl StagingLabel {
     const ALL: [Self; 4] = [Self::Current, Self::InForce, Self::Pending, Self::Previous];
 
     /// The label's name in Secrets Manager.
@@ -142,27 +142,27 @@ impl Label {
     }
 }
 
-impl Labels {
+impl StagingLabels {
     /// The labels as the secret store lists them: each version with the names it bears. Names that are none of
     /// ours are passed over.
     #[must_use]
     pub fn from_versions<S: BuildHasher>(versions: &HashMap<String, Vec<String>, S>) -> Self {
-        let bearer = |label: Label| {
+        let holder = |label: StagingLabel| {
             let found = versions.iter().find(|(_, names)| names.iter().any(|name| name == label.as_str()));
             found.map(|(version, _)| (label, VersionId::new(version.clone())))
         };
-        Self(Label::ALL.into_iter().filter_map(bearer).collect())
+        Self(StagingLabel::ALL.into_iter().filter_map(holder).collect())
     }
 
     /// The version that bears a label.
     #[must_use]
-    pub fn bearer(&self, label: Label) -> Option<&VersionId> {
+    pub fn version_with(&self, label: StagingLabel) -> Option<&VersionId> {
         self.0.get(&label)
     }
 
     /// Whether a version bears a label.
     #[must_use]
-    pub fn is_on(&self, label: Label, version: &VersionId) -> bool {
-        self.bearer(label) == Some(version)
+    pub fn is_on(&self, label: StagingLabel, version: &VersionId) -> bool {
+        self.version_with(label) == Some(version)
     }
 }
