@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use acs_identity::dynamodb::EmbeddedDynamoDb;
 use acs_identity::embedded;
-use acs_identity::secrets_manager::{EmbeddedSecretsManager, Surroundings};
+use acs_identity::secrets_manager::{EmbeddedSecretsManager, Environment};
 use benches::store_call::TABLE;
 use bytes::Bytes;
 use e2e::signer::{Call, sign};
@@ -231,10 +231,10 @@ async fn access_key(adapters: &Adapters) -> String {
     primary.encoded().to_string()
 }
 
-fn surroundings() -> Surroundings {
+fn surroundings() -> Environment {
     let system = Arc::new(System::new());
     let clock = Arc::clone(&system);
-    Surroundings {
+    Environment {
         region: "us-east-1".to_owned(),
         epoch_seconds: Arc::new(move || clock.now().unix_timestamp()),
         random_bytes: Arc::new(move |bytes| system.fill(bytes)),

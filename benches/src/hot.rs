@@ -13,12 +13,12 @@ use e2e::bench::{Bench, Ports};
 use e2e::signer::{Call, sign};
 use functions::system::System;
 use identity::api::body::TokenRequest;
-use identity::api::reply::{Envelope, Reply};
+use identity::api::reply::{Reply, ResponseContext};
 use identity::api::routes::Function;
 use identity::api::service::{Body, Inbound, Service};
 use identity::api::version::ApiVersion;
 use identity::audit::{Audit, AuditEvent, KeyEvent};
-use identity::authn::hmac::{Presented, SignedRequest};
+use identity::authn::hmac::{HmacInput, SignedRequest};
 use identity::host::Authority;
 use identity::ids::RawId;
 use identity::keys::access::AccessKeys;
@@ -215,8 +215,8 @@ impl World {
             operation: "check a request's signature".to_owned(),
             ours: Box::new(move || {
                 let Inbound { method, target, headers, .. } = &request;
-                let presented = Presented { method, target, headers, body: BODY.as_bytes() };
-                let signed = SignedRequest::parse(&presented, &settings, now).unwrap();
+                let input = HmacInput { method, target, headers, body: BODY.as_bytes() };
+                let signed = SignedRequest::parse(&input, &settings, now).unwrap();
                 black_box(signed.verify(&keys).unwrap());
             }),
             floor: "SHA-256 and HMAC",
@@ -236,14 +236,14 @@ impl World {
         Pair {
             operation: "render an introspection".to_owned(),
             ours: Box::new(move || {
-                let envelope = Envelope {
+                let envelope = ResponseContext {
                     versions: None,
                     client_request_id: None,
                     request_id: "0123456789abcdefghijkl",
                     latency: std::time::Duration::from_millis(1),
                     host: &host,
                 };
-                black_box(envelope.seal(Ok(&reply)));
+                black_box(envelope.into_response(Ok(&reply)));
             }),
             floor: "serde_json, the claims",
             least: Box::new(move || {

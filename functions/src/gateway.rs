@@ -85,7 +85,7 @@ mod tests {
 
     use identity::api::routes::Function;
     use identity::authn::date;
-    use identity::authn::hmac::{Presented, SignedRequest};
+    use identity::authn::hmac::{HmacInput, SignedRequest};
     use identity::keys::cache::KeyCache;
     use identity::memory::Memory;
     use identity::settings::Settings;
@@ -126,7 +126,7 @@ mod tests {
         let settings = Settings { hosts: vector.hosts.join(",").parse().unwrap(), ..settings() };
         let keys = testing::access_keys(&vector.access_keys);
         let now = date::parse(&vector.now).unwrap();
-        let signed = SignedRequest::parse(&Presented { method, target, headers, body }, &settings, now);
+        let signed = SignedRequest::parse(&HmacInput { method, target, headers, body }, &settings, now);
         signed
             .and_then(|signed| signed.verify(&keys))
             .map_or_else(|_| "refused".to_owned(), |slot| format!("accept:{}", slot.as_str()))

@@ -111,7 +111,7 @@ impl KeyEvent {
 
 /// What a request tells about itself while it is worked on.
 #[derive(Default)]
-pub struct Notes {
+pub struct AuditContext {
     route: Option<&'static Route>,
     identity: Option<String>,
     scopes: Vec<&'static str>,
@@ -119,7 +119,7 @@ pub struct Notes {
     inactive: Option<TokenFault>,
 }
 
-impl Notes {
+impl AuditContext {
     pub(crate) fn routed(&mut self, route: &'static Route) {
         self.route = Some(route);
     }
@@ -174,7 +174,13 @@ impl AuditEvent {
     }
 
     /// The same request, decided.
-    pub(crate) fn decided(self, notes: Notes, status: u16, error: Option<&Error>, latency_us: u64) -> Self {
+    pub(crate) fn decided(
+        self,
+        notes: AuditContext,
+        status: u16,
+        error: Option<&Error>,
+        latency_us: u64,
+    ) -> Self {
         let outcome = match error {
             None => Outcome::Success,
             Some(error) if error.status().is_server_error() => Outcome::Failed,

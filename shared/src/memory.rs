@@ -19,8 +19,8 @@ use crate::secrets::{
 };
 use crate::store::assignments::{Book, BookName};
 use crate::store::{
-    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation,
-    Snapshot, Store, StoreError, Wanted,
+    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, ReadRequest, Revision,
+    Revocation, Snapshot, Store, StoreError,
 };
 
 /// Everything a resource keeps, in memory.
@@ -158,14 +158,14 @@ fn lost() -> StoreError {
 
 #[async_trait]
 impl Store for Memory {
-    async fn read(&self, wanted: Wanted<'_>) -> Result<Snapshot, StoreError> {
+    async fn read(&self, request: ReadRequest<'_>) -> Result<Snapshot, StoreError> {
         let mut state = self.state();
         if state.next_fault().is_some() {
             return Err(lost());
         }
-        let record = wanted.identity.and_then(|identity| state.identities.get(&identity.to_string()));
+        let record = request.identity.and_then(|identity| state.identities.get(&identity.to_string()));
         let identity = record.map_or(IdentityState::Absent, |record| record.state);
-        let book = wanted.book.and_then(|name| state.books.get(&name).cloned()).unwrap_or_default();
+        let book = request.book.and_then(|name| state.books.get(&name).cloned()).unwrap_or_default();
         Ok(Snapshot { pointer: state.pointer.clone().ok_or(StoreError::NotSetUp)?, identity, book })
     }
 

@@ -26,14 +26,14 @@ pub struct Resource {
     /// `iss` of its tokens.
     pub issuer: Issuer,
     /// `resourceLocation`, like `unitedstates`.
-    pub location: Place,
+    pub location: Location,
     /// `rgn`, like `amer`.
-    pub region: Place,
+    pub region: Location,
 }
 
 /// A location or region claim: lower-case letters, digits and hyphens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place(String);
+pub struct Location(String);
 
 /// An issuer: an `https` URL without query or fragment, of characters that two SDKs can decode in a token
 /// (wire-contract section 10.3).
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl FromStr for Place {
+impl FromStr for Location {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -128,7 +128,7 @@ impl FromStr for Issuer {
     }
 }
 
-impl Place {
+impl Location {
     /// The claim's text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -37,8 +37,11 @@ const CREATE: &str = "/identities?api-version=2023-10-01";
 const FOR_EVER: Duration = Duration::from_secs(30);
 
 /// Limits that a test can wait for.
-const SHORT: Limits =
-    Limits { patience: Duration::from_secs(1), farewell: Duration::from_millis(300), connections: 16 };
+const SHORT: Limits = Limits {
+    idle_timeout: Duration::from_secs(1),
+    shutdown_grace: Duration::from_millis(300),
+    connections: 16,
+};
 
 /// The local server in this process.
 pub(crate) struct Gateway {
@@ -215,7 +218,7 @@ async fn a_connection_at_work_is_not_closed() {
     let gateway = Gateway::start("gateway-busy", SHORT).await;
     let mut stream = gateway.connect().await;
     let began = Instant::now();
-    while began.elapsed() < SHORT.patience * 2 {
+    while began.elapsed() < SHORT.idle_timeout * 2 {
         refused(&mut stream).await;
     }
 }
@@ -411,7 +414,8 @@ async fn under_way(gateway: &Gateway) -> TcpStream {
 #[tokio::test]
 async fn a_request_under_way_is_answered_while_the_server_stops() {
     let gateway =
-        Gateway::start("gateway-stopping", Limits { farewell: FOR_EVER * 2, ..Limits::default() }).await;
+        Gateway::start("gateway-stopping", Limits { shutdown_grace: FOR_EVER * 2, ..Limits::default() })
+            .await;
     let mut idle = gateway.connect().await;
     refused(&mut idle).await;
     let mut stream = under_way(&gateway).await;
@@ -427,7 +431,7 @@ async fn a_request_under_way_is_answered_while_the_server_stops() {
 
 #[tokio::test]
 async fn a_request_that_takes_too_long_is_cut_off_when_the_server_stops() {
-    let limits = Limits { patience: FOR_EVER * 2, ..SHORT };
+    let limits = Limits { idle_timeout: FOR_EVER * 2, ..SHORT };
     let gateway = Gateway::start("gateway-stopped", limits).await;
     let mut stream = under_way(&gateway).await;
     let mut no_handshake = TcpStream::connect((Ipv4Addr::LOCALHOST, gateway.https_port)).await.unwrap();

@@ -2,7 +2,7 @@
 //! evaluated for every route, also those that were not asked about.
 
 use e2e::bench::{Bench, Ports};
-use e2e::front_door::{Shape, Verdict, ask, by_policy, event, obey};
+use e2e::front_door::{Shape, Verdict, ask, by_policy, event, execute};
 use functions::authorizer;
 use identity::keys::Algorithm;
 use proptest::prelude::*;
@@ -221,7 +221,7 @@ async fn an_escaped_slash_does_not_make_another_route() {
     for path in ["/chat/threads/t%2Fmessages/m", "/chat/threads/t%2fmessages%2fm", "/chat%2Fthreads"] {
         let mut event = event(Shape::Rest, "DELETE", path, "", &[&format!("Bearer {token}")]);
         event["path"] = path.into();
-        let verdict = obey(&bench.authorizer, Shape::Rest, event, "DELETE", path).await;
+        let verdict = execute(&bench.authorizer, Shape::Rest, event, "DELETE", path).await;
         assert_eq!(verdict, Verdict::Forbidden, "{path}");
     }
 }
@@ -235,7 +235,7 @@ async fn the_token_comes_in_one_header_and_nowhere_else() {
     let other = |text: &str| bearer.replacen("Bearer ", text, 1);
     let ask = async |shape, query: &str, authorization: &[&str]| {
         let event = event(shape, "GET", "/chat/threads", query, authorization);
-        obey(&bench.authorizer, shape, event, "GET", "/chat/threads").await
+        execute(&bench.authorizer, shape, event, "GET", "/chat/threads").await
     };
     for shape in Shape::BOTH {
         let refused = if shape == Shape::Http { Verdict::Forbidden } else { Verdict::Unauthorized };

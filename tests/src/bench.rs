@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use acs_identity::dynamodb::EmbeddedDynamoDb;
 use acs_identity::embedded;
-use acs_identity::secrets_manager::{EmbeddedSecretsManager, Surroundings};
+use acs_identity::secrets_manager::{EmbeddedSecretsManager, Environment};
 use bytes::Bytes;
 use http::Response;
 use identity::api::routes::Function;
@@ -118,7 +118,7 @@ impl Ports {
     /// When they cannot be set up.
     pub async fn embedded(seed: u64) -> (Self, Embedded) {
         let random = Arc::new(SeededRandom::new(seed));
-        let surroundings = Surroundings {
+        let surroundings = Environment {
             region: "us-east-1".to_owned(),
             epoch_seconds: Arc::new(|| 1_709_294_400),
             random_bytes: Arc::new(move |bytes| random.fill(bytes)),

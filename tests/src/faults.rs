@@ -133,7 +133,7 @@ impl FaultyClient {
         }
     }
 
-    async fn pass_on(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    async fn forward(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         self.let_others_go_first().await;
         let answer = self.inner.call(request).await;
         self.let_others_go_first().await;
@@ -155,16 +155,16 @@ impl HttpConnector for FaultyClient {
         let this = self.clone();
         HttpConnectorFuture::new(async move {
             match fault {
-                None => this.pass_on(request).await,
+                None => this.forward(request).await,
                 Some(Fault::Throttle) => Ok(refusal(400, "ThrottlingException")),
                 Some(Fault::InternalError) => Ok(refusal(500, "InternalServerError")),
                 Some(Fault::BreakBefore) => Err(broken()),
                 Some(Fault::BreakAfter) => {
-                    let _ = this.pass_on(request).await;
+                    let _ = this.forward(request).await;
                     Err(broken())
                 }
                 Some(Fault::SilentAfter) => {
-                    let _ = this.pass_on(request).await;
+                    let _ = this.forward(request).await;
                     std::future::pending().await
                 }
                 Some(Fault::SilentBefore) => std::future::pending().await,
@@ -174,7 +174,7 @@ impl HttpConnector for FaultyClient {
                 }
                 Some(Fault::Garbage) => Ok(answer(200, &format!("<html>{CANARY}</html>"))),
                 Some(Fault::Unprocessed) if operation == "BatchGetItem" => Ok(unprocessed(&request)),
-                Some(Fault::Unprocessed) => this.pass_on(request).await,
+                Some(Fault::Unprocessed) => this.forward(request).await,
             }
         })
     }

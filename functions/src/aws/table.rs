@@ -31,8 +31,8 @@ use identity::keys::pointer::{Pointer, Published};
 use identity::runtime::Random;
 use identity::store::assignments::{Book, BookName};
 use identity::store::{
-    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation,
-    Snapshot, Store, StoreError, Wanted,
+    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, ReadRequest, Revision,
+    Revocation, Snapshot, Store, StoreError,
 };
 use time::OffsetDateTime;
 
@@ -81,19 +81,20 @@ impl Table {
         const CALL: &str = "BatchGetItem";
         let unavailable = |code: &str| StoreError::Unavailable(AwsFault::boxed(CALL, code));
         let mut found = Found(Vec::with_capacity(keys.len()));
-        let mut wanted = self.request_for(keys).map_err(|_| unavailable("the request could not be built"))?;
+        let mut request =
+            self.request_for(keys).map_err(|_| unavailable("the request could not be built"))?;
         for attempt in 0..BATCH_ATTEMPTS {
             if attempt > 0 {
                 tokio::time::sleep(BATCH_PAUSE * 2_u32.pow(attempt - 1)).await;
             }
-            let answer = self.client.batch_get_item().request_items(&self.name, wanted).send().await;
+            let answer = self.client.batch_get_item().request_items(&self.name, request).send().await;
             let answer = answer.map_err(|error| StoreError::Unavailable(AwsFault::of(CALL, &error)))?;
             for item in answer.responses.unwrap_or_default().remove(&self.name).unwrap_or_default() {
                 text(&item, "pk")?;
                 found.0.push(item);
             }
             match answer.unprocessed_keys.unwrap_or_default().remove(&self.name) {
-                Some(rest) if !rest.keys().is_empty() => wanted = rest,
+                Some(rest) if !rest.keys().is_empty() => request = rest,
                 _ => return Ok(found),
             }
         }
@@ -118,9 +119,9 @@ impl Table {
 
 #[async_trait]
 impl Store for Table {
-    async fn read(&self, wanted: Wanted<'_>) -> Result<Snapshot, StoreError> {
-        let identity_key = wanted.identity.map(identity_key);
-        let book_key = wanted.book.map(book_key);
+    async fn read(&self, request: ReadRequest<'_>) -> Result<Snapshot, StoreError> {
+        let identity_key = request.identity.map(identity_key);
+        let book_key = request.book.map(book_key);
         let pointer_key = pointer_key(self.some_copy());
         let further = identity_key.iter().chain(&book_key).cloned();
         let keys: Vec<String> = std::iter::once(pointer_key.clone()).chain(further).collect();

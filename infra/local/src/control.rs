@@ -87,18 +87,18 @@ pub async fn serve(listener: UnixListener, platform: Arc<Platform>) {
     loop {
         if let Ok((stream, _)) = listener.accept().await {
             // One after another: two commands at once would only conflict. Whoever hangs up is done.
-            let _ = converse(stream, &platform).await;
+            let _ = serve_connection(stream, &platform).await;
         }
     }
 }
 
-async fn converse(stream: UnixStream, platform: &Platform) -> io::Result<()> {
+async fn serve_connection(stream: UnixStream, platform: &Platform) -> io::Result<()> {
     let (reading, mut writing) = stream.into_split();
     let mut line = String::new();
     let mut reading = BufReader::new(reading.take(MAX_COMMAND));
     tokio::time::timeout(PATIENCE, reading.read_line(&mut line)).await??;
     let answer = match serde_json::from_str(&line) {
-        Ok(command) => obey(command, platform).await,
+        Ok(command) => execute(command, platform).await,
         Err(_) => Answer::Error("not a command of this server".to_owned()),
     };
     let mut text = serde_json::to_vec(&answer)?;
@@ -106,7 +106,7 @@ async fn converse(stream: UnixStream, platform: &Platform) -> io::Result<()> {
     writing.write_all(&text).await
 }
 
-async fn obey(command: Command, platform: &Platform) -> Answer {
+async fn execute(command: Command, platform: &Platform) -> Answer {
     let outcome = match command {
         Command::Inspect(token) => Ok(token_page::verdict(&platform.verifier.verify(&token).await)),
         Command::Keys => platform.rotate_keys.keys().await.map_err(|error| chain(&error)),

@@ -66,9 +66,9 @@ pub enum BindError {
 pub struct Limits {
     /// For a TLS handshake, a request's head, a request's body; and how long a connection may be open
     /// without a request, or twice that.
-    pub patience: Duration,
+    pub idle_timeout: Duration,
     /// For what is under way on a connection that is ending.
-    pub farewell: Duration,
+    pub shutdown_grace: Duration,
     /// Connections open at the same time; others wait in the system's queue.
     pub connections: usize,
 }
@@ -89,8 +89,8 @@ const PORT_ATTEMPTS: u32 = 16;
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            patience: Duration::from_secs(15),
-            farewell: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(15),
+            shutdown_grace: Duration::from_secs(5),
             connections: MAX_CONNECTIONS,
         }
     }
@@ -146,7 +146,7 @@ impl Listeners {
         stopping.send_replace(true);
         let ended = async { while connections.join_next().await.is_some() {} };
         // Those that take longer are cut off: the process is ending.
-        let _ = timeout(limits.farewell, ended).await;
+        let _ = timeout(limits.shutdown_grace, ended).await;
     }
 
     /// The next connection, and whether it speaks TLS.
@@ -233,7 +233,7 @@ impl Connection {
             // A plain connection shows by its first bytes whether it is HTTP/2; `idle` bounds their arrival.
             return self.serve_http(stream, builder).await;
         };
-        let Ok(Ok(stream)) = timeout(self.limits.patience, acceptor.accept(stream)).await else {
+        let Ok(Ok(stream)) = timeout(self.limits.idle_timeout, acceptor.accept(stream)).await else {
             return;
         };
         let builder = match stream.get_ref().1.alpn_protocol() {
@@ -249,7 +249,7 @@ impl Connection {
         mut builder: auto::Builder<TokioExecutor>,
     ) {
         let Self { front, limits, mut stopping } = self;
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.patience);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle_timeout);
         builder.http1().max_buf_size(MAX_HEAD as usize);
         builder.http2().max_header_list_size(MAX_HEAD);
         let activity = Arc::new(Activity::default());
@@ -258,7 +258,7 @@ impl Connection {
             let (front, under_way) = (Arc::clone(&front), UnderWay::begin(Arc::clone(&activity)));
             async move {
                 let _under_way = under_way;
-                respond(&front, request, limits.patience).await
+                respond(&front, request, limits.idle_timeout).await
             }
         });
         let connection = builder.serve_connection(TokioIo::new(stream), respond).into_owned();
@@ -266,12 +266,12 @@ impl Connection {
         tokio::select! {
             // A connection that breaks has nobody left to be told.
             _ = connection.as_mut() => return,
-            () = idle(&seen, limits.patience) => {}
+            () = idle(&seen, limits.idle_timeout) => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
         connection.as_mut().graceful_shutdown();
         // Whoever has not finished by then is cut off.
-        let _ = timeout(limits.farewell, connection).await;
+        let _ = timeout(limits.shutdown_grace, connection).await;
     }
 }
 
@@ -302,12 +302,12 @@ impl Drop for UnderWay {
     }
 }
 
-/// Waits until nothing happened for `patience`, and at most twice as long: neither protocol says when the first
+/// Waits until nothing happened for `idle_timeout`, and at most twice as long: neither protocol says when the first
 /// bytes must come, and an open connection costs a place.
-async fn idle(activity: &Activity, patience: Duration) {
+async fn idle(activity: &Activity, idle_timeout: Duration) {
     let mut seen = 0;
     loop {
-        tokio::time::sleep(patience).await;
+        tokio::time::sleep(idle_timeout).await;
         let changes = activity.changes.load(Ordering::Relaxed);
         if changes == seen && activity.under_way.load(Ordering::Relaxed) == 0 {
             return;
@@ -324,10 +324,10 @@ struct BrokenBody;
 async fn respond(
     front: &Front,
     request: Request<Incoming>,
-    patience: Duration,
+    idle_timeout: Duration,
 ) -> Result<Response<Full<Bytes>>, BrokenBody> {
     let (mut parts, body) = request.into_parts();
-    let body = timeout(patience, read(body)).await.map_err(|_| BrokenBody)??;
+    let body = timeout(idle_timeout, read(body)).await.map_err(|_| BrokenBody)??;
     name_host(&mut parts);
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     if let Body::Complete(event) = &body

@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use identity::authn::entra::{EntraAuthority, Principal};
 use identity::keys::Algorithm;
 use identity::runtime::Clock as _;
-use identity::settings::Place;
+use identity::settings::Location;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
@@ -58,11 +58,11 @@ struct Start {
     #[arg(long, value_parser = parse_algorithm)]
     algorithm: Option<Algorithm>,
     /// The location of a new resource, as tokens carry it [default: unitedstates].
-    #[arg(long, value_parser = parse_place)]
-    location: Option<Place>,
+    #[arg(long, value_parser = parse_location)]
+    location: Option<Location>,
     /// The region of a new resource, as tokens carry it [default: amer].
-    #[arg(long, value_parser = parse_place)]
-    region: Option<Place>,
+    #[arg(long, value_parser = parse_location)]
+    region: Option<Location>,
     /// A real Entra authority, like https://login.microsoftonline.com, instead of the local stand-in.
     #[arg(long)]
     entra_authority: Option<EntraAuthority>,
@@ -137,7 +137,7 @@ fn parse_algorithm(text: &str) -> Result<Algorithm, String> {
     text.parse().map_err(|_| "neither RS256 nor ES256".to_owned())
 }
 
-fn parse_place(text: &str) -> Result<Place, String> {
+fn parse_location(text: &str) -> Result<Location, String> {
     text.parse().map_err(|()| "not of lower-case letters, digits and hyphens".to_owned())
 }
 

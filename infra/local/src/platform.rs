@@ -19,7 +19,7 @@ use identity::keys::rotation::RotationError;
 use identity::lifetime::DateWindow;
 use identity::runtime::{Clock as _, Random as _};
 use identity::secrets::{SecretName, SecretStore as _};
-use identity::settings::{Place, Settings};
+use identity::settings::{Location, Settings};
 use identity::store::{PointerWriter as _, StoreError};
 use identity::token::verify::{Expected, Verifier};
 use zeroize::Zeroizing;
@@ -31,7 +31,7 @@ use crate::embedded::{self, PrepareError};
 use crate::gateway::Front;
 use crate::names::Names;
 use crate::resource::{self, Choices, LocalResource, ResourceError};
-use crate::secrets_manager::{self, EmbeddedSecretsManager, Surroundings};
+use crate::secrets_manager::{self, EmbeddedSecretsManager, Environment};
 use crate::trust::{self, EntraOptions, TrustError};
 
 /// How the local server is started.
@@ -42,8 +42,8 @@ pub struct Options {
     pub https_port: u16,
     pub http_port: u16,
     pub algorithm: Option<Algorithm>,
-    pub location: Option<Place>,
-    pub region: Option<Place>,
+    pub location: Option<Location>,
+    pub region: Option<Location>,
     /// Whom to trust in Entra besides the stand-in; with an authority, instead of it.
     pub entra: EntraOptions,
     /// Further route rules for the authorizer.
@@ -193,9 +193,9 @@ fn state_directory(path: &Path) -> Result<PathBuf, StartError> {
     path.canonicalize().map_err(fault)
 }
 
-fn surroundings(system: &Arc<System>) -> Surroundings {
+fn surroundings(system: &Arc<System>) -> Environment {
     let (clock, random) = (Arc::clone(system), Arc::clone(system));
-    Surroundings {
+    Environment {
         region: embedded::REGION.to_owned(),
         epoch_seconds: Arc::new(move || clock.now().unix_timestamp()),
         random_bytes: Arc::new(move |bytes| random.fill(bytes)),

@@ -118,7 +118,7 @@ struct ErrorDetail<'a> {
 }
 
 /// What is written on every reply, whatever the request came to.
-pub struct Envelope<'a> {
+pub struct ResponseContext<'a> {
     /// Of the route, once it is known.
     pub versions: Option<&'static [ApiVersion]>,
     /// The client's `x-ms-client-request-id`, echoed verbatim.
@@ -192,10 +192,10 @@ fn expose<S: serde::Serializer>(token: &AccessToken, serializer: S) -> Result<S:
     serializer.serialize_str(token.expose())
 }
 
-impl Envelope<'_> {
+impl ResponseContext<'_> {
     /// The HTTP response for an outcome.
     #[must_use]
-    pub fn seal(&self, outcome: Result<&Reply, &Error>) -> Response<Bytes> {
+    pub fn into_response(&self, outcome: Result<&Reply, &Error>) -> Response<Bytes> {
         let mut response = match outcome {
             Ok(Reply::Done) => bare(StatusCode::NO_CONTENT),
             Ok(Reply::Created(body)) => success(StatusCode::CREATED, body),

@@ -9,11 +9,11 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::api::error::Error;
 use crate::api::limits::MAX_CLIENT_REQUEST_ID;
-use crate::api::reply::{CLIENT_REQUEST_ID, Envelope, Reply};
+use crate::api::reply::{CLIENT_REQUEST_ID, Reply, ResponseContext};
 use crate::api::routes::{self, Callers, Function, Matched};
-use crate::audit::{Audit, AuditEvent, Notes, request_id};
+use crate::audit::{Audit, AuditContext, AuditEvent, request_id};
 use crate::authn::entra::{Audience, Entra, EntraError};
-use crate::authn::hmac::{Presented, SignedRequest};
+use crate::authn::hmac::{HmacInput, SignedRequest};
 use crate::authn::target::Target;
 use crate::authn::{Caller, Denial, Scheme};
 use crate::keys::access::AccessKeys;
@@ -23,11 +23,11 @@ use crate::keys::signing::SigningKeys;
 use crate::keys::{Slot, VersionId};
 use crate::lifetime::REQUEST_DEADLINE;
 use crate::operations::{self, Request};
-use crate::runtime::{Clock, Random, within};
+use crate::runtime::{Clock, Random, timeout};
 use crate::secrets::{SecretName, SecretStoreError};
 use crate::settings::Settings;
 use crate::store::assignments::Book;
-use crate::store::{IdentityState, Snapshot, Store, Wanted};
+use crate::store::{IdentityState, ReadRequest, Snapshot, Store};
 
 /// The service: what decides, over the ports it is given.
 pub struct Service {
@@ -82,21 +82,21 @@ impl Service {
         let shown = client_request_id.and_then(loggable);
         let event = AuditEvent::arrived(time, request_id.clone(), shown);
 
-        let mut notes = Notes::default();
+        let mut notes = AuditContext::default();
         // What is dropped at the deadline was about to write, or not: as unclear as any write without an answer.
         let answer = self.answer(&request, &mut notes);
-        let outcome = within(self.clock.sleep(REQUEST_DEADLINE), answer).await;
+        let outcome = timeout(self.clock.sleep(REQUEST_DEADLINE), answer).await;
         let outcome = outcome.unwrap_or_else(|| Err(Error::Unavailable("deadline exceeded".into())));
 
         let latency = self.clock.uptime().saturating_sub(arrived);
-        let envelope = Envelope {
+        let context = ResponseContext {
             versions: notes.route().map(|route| route.versions),
             client_request_id,
             request_id: &request_id,
             latency,
             host: self.settings.hosts.public(),
         };
-        let response = envelope.seal(outcome.as_ref());
+        let response = context.into_response(outcome.as_ref());
         let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         let event = event.decided(notes, response.status().as_u16(), outcome.as_ref().err(), latency_us);
         self.audit.request(&event);
@@ -107,7 +107,7 @@ impl Service {
     /// say so; one that comes meanwhile waits for the keys instead of loading them as well.
     pub async fn warm(&self) {
         let _refresh = self.key_cache.begin_refresh().await;
-        let Ok(Snapshot { pointer, .. }) = self.store.read(Wanted::POINTER).await else { return };
+        let Ok(Snapshot { pointer, .. }) = self.store.read(ReadRequest::POINTER).await else { return };
         let _ = self.key_cache.published().of(&pointer);
         for secret in self.functions.iter().flat_map(|function| function.secrets()) {
             match secret {
@@ -119,7 +119,7 @@ impl Service {
 
     /// The caller is judged before anything else is said about the request, a wrong path included; only a
     /// body that could not be kept comes first, for the signature covers its hash.
-    async fn answer(&self, request: &Inbound, notes: &mut Notes) -> Result<Reply, Error> {
+    async fn answer(&self, request: &Inbound, notes: &mut AuditContext) -> Result<Reply, Error> {
         let matched = self.route(request);
         if let Ok(matched) = &matched {
             notes.routed(matched.route);
@@ -154,8 +154,8 @@ impl Service {
             (_, Callers::Anyone) => Ok(Caller::Anyone),
             (Scheme::AccessKey, Callers::Service) => {
                 let Inbound { method, target, headers, .. } = request;
-                let presented = Presented { method, target, headers, body };
-                let signed = SignedRequest::parse(&presented, &self.settings, self.clock.now())?;
+                let input = HmacInput { method, target, headers, body };
+                let signed = SignedRequest::parse(&input, &self.settings, self.clock.now())?;
                 self.authenticate(signed).await
             }
             (Scheme::Bearer(token), Callers::Service) => {
@@ -218,7 +218,7 @@ impl Service {
     async fn access_keys_in_force(&self) -> Result<(VersionId, Arc<AccessKeys>), Error> {
         let mut attempt = 1;
         loop {
-            let pointer = self.store.read(Wanted::POINTER).await?.pointer;
+            let pointer = self.store.read(ReadRequest::POINTER).await?.pointer;
             match self.key_cache.access(&pointer).await {
                 Ok(keys) => return Ok((pointer.access_keys, keys)),
                 Err(KeyError::SecretStore(SecretStoreError::NoSuchVersion)) if attempt < ATTEMPTS => {
@@ -238,12 +238,12 @@ impl Service {
     pub(crate) async fn open(
         &self,
         request: &Request<'_>,
-        wanted: Wanted<'_>,
+        read: ReadRequest<'_>,
         mints: bool,
     ) -> Result<Session, Error> {
         let mut attempt = 1;
         loop {
-            let snapshot = self.store.read(wanted).await?;
+            let snapshot = self.store.read(read).await?;
             match self.confirm(request, &snapshot, mints).await {
                 Err(Unconfirmed::KeysReplaced) if attempt < ATTEMPTS => attempt += 1,
                 Err(Unconfirmed::KeysReplaced) => {

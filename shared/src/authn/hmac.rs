@@ -52,7 +52,7 @@ struct Credentials<'a> {
 }
 
 /// What a signature is checked against.
-pub struct Presented<'a> {
+pub struct HmacInput<'a> {
     pub method: &'a Method,
     pub target: &'a Target,
     pub headers: &'a HeaderMap,
@@ -64,7 +64,7 @@ impl SignedRequest {
     ///
     /// # Errors
     /// The [`Denial`] that names the first thing wrong.
-    pub fn parse(request: &Presented<'_>, settings: &Settings, now: OffsetDateTime) -> Result<Self, Denial> {
+    pub fn parse(request: &HmacInput<'_>, settings: &Settings, now: OffsetDateTime) -> Result<Self, Denial> {
         let authorization = single(request.headers, "authorization").map_err(|_| Denial::Authorization)?;
         let credentials = Credentials::parse(authorization)?;
         let names = &credentials.signed_headers;
@@ -195,7 +195,7 @@ mod tests {
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
         let method: Method = vector.method.parse().unwrap();
-        let presented = Presented {
+        let input = HmacInput {
             method: &method,
             target: &Target::from_wire(&vector.target),
             headers: &headers,
@@ -203,7 +203,7 @@ mod tests {
         };
         let hosts = vector.hosts.join(",").parse().unwrap();
         let settings = Settings { hosts, ..settings() };
-        let verdict = SignedRequest::parse(&presented, &settings, date::parse(&vector.now).unwrap())
+        let verdict = SignedRequest::parse(&input, &settings, date::parse(&vector.now).unwrap())
             .and_then(|signed| signed.verify(&keys));
         match verdict {
             Ok(slot) => format!("accept:{}", slot.as_str()),

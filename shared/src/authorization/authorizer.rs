@@ -14,7 +14,7 @@ use crate::authn::{Denial, Scheme};
 use crate::authorization::capability::{Capability, Permit};
 use crate::authorization::route_rules::{AmbiguousPath, RequestPath, RouteRules};
 use crate::lifetime::REQUEST_DEADLINE;
-use crate::runtime::{Clock, Random, within};
+use crate::runtime::{Clock, Random, timeout};
 use crate::token::verify::{TokenFault, Verified, Verifier, VerifyError};
 
 /// What decides for a resource server.
@@ -73,7 +73,7 @@ impl Authorizer {
         let arrived = self.clock.uptime();
         let time = self.clock.now().format(&Rfc3339).unwrap_or_default();
         let event = AuditEvent::arrived(time, request_id(self.random.as_ref()), None);
-        let verified = within(self.clock.sleep(REQUEST_DEADLINE), self.verify(asked)).await;
+        let verified = timeout(self.clock.sleep(REQUEST_DEADLINE), self.verify(asked)).await;
         let verified = verified.unwrap_or_else(|| Err(Unjudged::Unavailable("deadline exceeded".into())));
         let judged = verified.map(|token| self.permit(asked, token));
         let latency = self.clock.uptime().saturating_sub(arrived);

@@ -9,7 +9,7 @@ use crate::api::reply::{AssignmentsBody, Reply};
 use crate::api::routes::{OBJECT, TENANT};
 use crate::ids::guid;
 use crate::store::assignments::{Assignment, Book, BookName, MAX_ENTRIES};
-use crate::store::{BookChange, Wanted};
+use crate::store::{BookChange, ReadRequest};
 
 /// How often a change is repeated when another came in between.
 const ATTEMPTS: usize = 5;
@@ -87,7 +87,7 @@ fn named(request: &Request<'_>, name: BookName) -> Result<(Option<Uuid>, Uuid), 
 }
 
 async fn read(request: &Request<'_>, name: BookName) -> Result<Book, Error> {
-    Ok(request.service.open(request, Wanted::book(name), false).await?.book)
+    Ok(request.service.open(request, ReadRequest::book(name), false).await?.book)
 }
 
 async fn change<T>(

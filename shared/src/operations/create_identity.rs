@@ -4,18 +4,18 @@ use super::{Request, TokenSpec};
 use crate::api::body::TokenRequest;
 use crate::api::error::Error;
 use crate::api::reply::{CreatedBody, Reply};
-use crate::audit::Notes;
+use crate::audit::AuditContext;
 use crate::ids::{RawId, UserId};
-use crate::store::{Creation, CreationId, Revision, Wanted};
+use crate::store::{Creation, CreationId, ReadRequest, Revision};
 
 /// One write, after everything that could refuse the request: a bad token request leaves no identity.
-pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
+pub(super) async fn run(request: &Request<'_>, notes: &mut AuditContext) -> Result<Reply, Error> {
     let service = request.service;
     let token = TokenRequest::bind_create(request.body, request.version()?)?.judge_optional()?;
     if let Some((scopes, _)) = &token {
         notes.scopes(scopes);
     }
-    let session = service.open(request, Wanted::POINTER, token.is_some()).await?;
+    let session = service.open(request, ReadRequest::POINTER, token.is_some()).await?;
     notes.slot(session.slot);
     let now = service.clock.now();
     let identity: RawId = UserId::mint(service.settings.resource.id, now, service.random.as_ref()).into();

@@ -3,16 +3,16 @@
 use super::Request;
 use crate::api::error::Error;
 use crate::api::reply::Reply;
-use crate::audit::Notes;
+use crate::audit::AuditContext;
 use crate::ids::RawId;
 use crate::lifetime::TOMBSTONE;
-use crate::store::{IdentityState, Wanted};
+use crate::store::{IdentityState, ReadRequest};
 
 /// Idempotent: what does not exist is already deleted, and tells nobody whether it ever existed.
-pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
+pub(super) async fn run(request: &Request<'_>, notes: &mut AuditContext) -> Result<Reply, Error> {
     let service = request.service;
     let identity = request.identity(notes)?;
-    let session = service.open(request, Wanted::identity(&identity), false).await?;
+    let session = service.open(request, ReadRequest::identity(&identity), false).await?;
     notes.slot(session.slot);
     let IdentityState::Live(revision) = session.identity else { return Ok(Reply::Done) };
     match identity {

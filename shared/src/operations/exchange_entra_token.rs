@@ -4,11 +4,11 @@ use super::{Request, TokenSpec, under};
 use crate::api::body;
 use crate::api::error::Error;
 use crate::api::reply::{CreatedBody, Reply};
-use crate::audit::Notes;
+use crate::audit::AuditContext;
 use crate::authn::Denial;
 use crate::authn::entra::{EntraFault, EntraToken};
 use crate::ids::{Cloud, RawId};
-use crate::store::Wanted;
+use crate::store::ReadRequest;
 use crate::store::assignments::BookName;
 use crate::token::scope::{Scope, ScopeSet};
 
@@ -21,7 +21,7 @@ const PERMISSIONS: [(&str, Scope); 5] = [
     ("VoIP.Join", Scope::VoipJoin),
 ];
 
-pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
+pub(super) async fn run(request: &Request<'_>, notes: &mut AuditContext) -> Result<Reply, Error> {
     let entra = request.entra_user()?;
     body::bind_empty(request.body)?;
     let identity = RawId::EntraUser {
@@ -46,7 +46,7 @@ fn scopes_of(entra: &EntraToken) -> Option<ScopeSet> {
 /// Gives the caller, if assigned, a token for the identity that is theirs: the same one every time.
 pub(super) async fn exchange(
     request: &Request<'_>,
-    notes: &mut Notes,
+    notes: &mut AuditContext,
     book: BookName,
     identity: &RawId,
     scopes: &ScopeSet,
@@ -54,8 +54,8 @@ pub(super) async fn exchange(
     let entra = request.entra_user()?;
     notes.identity(identity);
     notes.scopes(scopes);
-    let wanted = Wanted { identity: Some(identity), book: Some(book) };
-    let session = request.service.open(request, wanted, true).await?;
+    let read = ReadRequest { identity: Some(identity), book: Some(book) };
+    let session = request.service.open(request, read, true).await?;
     if !session.book.admits(entra) {
         return Err(Denial::Unassigned.into());
     }

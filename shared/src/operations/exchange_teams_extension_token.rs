@@ -6,7 +6,7 @@ use super::exchange_entra_token::exchange;
 use crate::api::body;
 use crate::api::error::Error;
 use crate::api::reply::Reply;
-use crate::audit::Notes;
+use crate::audit::AuditContext;
 use crate::ids::{Cloud, RawId};
 use crate::store::assignments::BookName;
 use crate::token::scope::{Scope, ScopeSet};
@@ -14,7 +14,7 @@ use crate::token::scope::{Scope, ScopeSet};
 /// The delegated permission that is needed (wire-contract section 14).
 const PERMISSION: &str = "TeamsExtension.ManageCalls";
 
-pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
+pub(super) async fn run(request: &Request<'_>, notes: &mut AuditContext) -> Result<Reply, Error> {
     let entra = request.entra_user()?;
     body::bind_empty(request.body)?;
     entra.require_one_of(&[PERMISSION]).map_err(Error::InvalidAccessToken)?;

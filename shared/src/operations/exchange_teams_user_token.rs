@@ -4,10 +4,10 @@ use super::{Request, TokenSpec, under};
 use crate::api::body::TeamsUserExchange;
 use crate::api::error::{Error, Field};
 use crate::api::reply::Reply;
-use crate::audit::Notes;
+use crate::audit::AuditContext;
 use crate::authn::entra::{Audience, EntraError, EntraToken};
 use crate::ids::{Cloud, RawId};
-use crate::store::Wanted;
+use crate::store::ReadRequest;
 use crate::token::scope::{Scope, ScopeSet};
 
 /// The delegated permissions of which one is needed (wire-contract section 14).
@@ -15,7 +15,7 @@ const PERMISSIONS: [&str; 2] = ["Teams.ManageCalls", "Teams.ManageChats"];
 
 /// The order of the checks is the recorded one: token present, token good, members there, members well
 /// formed, members agreeing with the token (wire-contract section 5, "teamsUser order").
-pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
+pub(super) async fn run(request: &Request<'_>, notes: &mut AuditContext) -> Result<Reply, Error> {
     let service = request.service;
     let exchange = TeamsUserExchange::bind(request.body)?;
     let entra = verified(request, exchange.token()?).await?;
@@ -30,7 +30,7 @@ pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Repl
     let scopes = ScopeSet::of(&[Scope::Voip, Scope::Chat]).ok_or(Error::Internal("no scopes"))?;
     notes.identity(&identity);
     notes.scopes(&scopes);
-    let session = service.open(request, Wanted::identity(&identity), true).await?;
+    let session = service.open(request, ReadRequest::identity(&identity), true).await?;
     notes.slot(session.slot);
     let revision = request.revision_of(&session, &identity).await?;
     let (issued_at, expires_at) = under(&entra, service.clock.now().unix_timestamp())?;

@@ -4,12 +4,12 @@ use super::{Request, TokenSpec};
 use crate::api::body::TokenRequest;
 use crate::api::error::Error;
 use crate::api::reply::Reply;
-use crate::audit::Notes;
+use crate::audit::AuditContext;
 use crate::ids::RawId;
-use crate::store::{IdentityState, Wanted};
+use crate::store::{IdentityState, ReadRequest};
 
 /// One read, no write: the token carries the revision that was read.
-pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
+pub(super) async fn run(request: &Request<'_>, notes: &mut AuditContext) -> Result<Reply, Error> {
     let bound = TokenRequest::bind_issue(request.body, request.version()?)?;
     let identity = request.identity(notes)?;
     if matches!(identity, RawId::TeamsUser { .. }) {
@@ -18,7 +18,7 @@ pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Repl
     }
     let (scopes, lifetime) = bound.judge()?;
     notes.scopes(&scopes);
-    let session = request.service.open(request, Wanted::identity(&identity), true).await?;
+    let session = request.service.open(request, ReadRequest::identity(&identity), true).await?;
     notes.slot(session.slot);
     let IdentityState::Live(revision) = session.identity else { return Err(Error::IdentityNotFound) };
     let (issued_at, expires_at) = request.times_of(lifetime);

@@ -18,13 +18,13 @@ use crate::api::reply::{Reply, TokenBody};
 use crate::api::routes::{ID, Operation, Parameters};
 use crate::api::service::{Service, Session};
 use crate::api::version::ApiVersion;
-use crate::audit::Notes;
+use crate::audit::AuditContext;
 use crate::authn::Caller;
 use crate::authn::entra::{EntraFault, EntraToken};
 use crate::ids::RawId;
 use crate::lifetime::Lifetime;
 use crate::store::assignments::BookName;
-use crate::store::{Creation, CreationId, IdentityState, Revision, Wanted};
+use crate::store::{Creation, CreationId, IdentityState, ReadRequest, Revision};
 use crate::token::claims::{Claims, Grant};
 use crate::token::mint::mint;
 use crate::token::scope::ScopeSet;
@@ -43,7 +43,7 @@ pub(crate) struct Request<'a> {
 pub(crate) async fn run(
     operation: Operation,
     request: &Request<'_>,
-    notes: &mut Notes,
+    notes: &mut AuditContext,
 ) -> Result<Reply, Error> {
     match operation {
         Operation::CreateIdentity => create_identity::run(request, notes).await,
@@ -87,7 +87,7 @@ impl Request<'_> {
     }
 
     /// The identity the path names, if its form is one this resource can have.
-    fn identity(&self, notes: &mut Notes) -> Result<RawId, Error> {
+    fn identity(&self, notes: &mut AuditContext) -> Result<RawId, Error> {
         let id: RawId = self.parameters.get(ID).parse().map_err(|_| Error::IdentityMalformed)?;
         notes.identity(&id);
         match &id {
@@ -155,7 +155,7 @@ impl Request<'_> {
                 return Ok(Revision::FIRST);
             }
             // Another exchange of the same user was first.
-            state = service.store.read(Wanted::identity(identity)).await?.identity;
+            state = service.store.read(ReadRequest::identity(identity)).await?.identity;
         }
         Err(Error::Internal("an identity appeared and vanished"))
     }

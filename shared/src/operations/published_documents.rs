@@ -9,7 +9,7 @@ use crate::api::error::Error;
 use crate::api::reply::{DiscoveryBody, Reply};
 use crate::keys::pointer::PublishedKeys;
 use crate::lifetime::KEY_SET_REUSE;
-use crate::store::Wanted;
+use crate::store::ReadRequest;
 
 /// The public keys accepted now.
 pub(super) async fn key_set(request: &Request<'_>) -> Result<Reply, Error> {
@@ -30,6 +30,6 @@ async fn published(request: &Request<'_>) -> Result<Arc<PublishedKeys>, Error> {
     if let Some(keys) = cache.recent(uptime, KEY_SET_REUSE) {
         return Ok(keys);
     }
-    let pointer = service.store.read(Wanted::POINTER).await?.pointer;
+    let pointer = service.store.read(ReadRequest::POINTER).await?.pointer;
     Ok(cache.keep(&pointer, uptime)?)
 }

@@ -3,13 +3,13 @@
 use super::Request;
 use crate::api::error::Error;
 use crate::api::reply::Reply;
-use crate::audit::Notes;
-use crate::store::{IdentityState, Revocation, Wanted};
+use crate::audit::AuditContext;
+use crate::store::{IdentityState, ReadRequest, Revocation};
 
 /// One read, one conditional write. A body, if any, is not looked at.
-pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
+pub(super) async fn run(request: &Request<'_>, notes: &mut AuditContext) -> Result<Reply, Error> {
     let identity = request.identity(notes)?;
-    let session = request.service.open(request, Wanted::identity(&identity), false).await?;
+    let session = request.service.open(request, ReadRequest::identity(&identity), false).await?;
     notes.slot(session.slot);
     let IdentityState::Live(revision) = session.identity else {
         return Err(Error::IdentityNotFound);

@@ -6,8 +6,8 @@ use time::Duration;
 use uuid::Uuid;
 
 use super::{
-    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation,
-    Store, StoreError, Wanted,
+    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, ReadRequest, Revision,
+    Revocation, Store, StoreError,
 };
 use crate::ids::{RawId, UserId};
 use crate::keys::pointer::{Pointer, Published};
@@ -29,7 +29,7 @@ pub async fn holds(store: &dyn Store, pointers: &dyn PointerWriter) {
 
 async fn pointer_changes_one_generation_at_a_time(store: &dyn Store, pointers: &dyn PointerWriter) {
     assert!(
-        matches!(store.read(Wanted::POINTER).await, Err(StoreError::NotSetUp)),
+        matches!(store.read(ReadRequest::POINTER).await, Err(StoreError::NotSetUp)),
         "an empty store has no pointer"
     );
     assert_eq!(pointers.pointer().await.unwrap(), None);
@@ -45,7 +45,7 @@ async fn pointer_changes_one_generation_at_a_time(store: &dyn Store, pointers: &
     assert_eq!(pointers.write_pointer(&second).await.unwrap(), PointerChange::Changed);
     // Copies are read at random: every one must have changed.
     for _ in 0..64 {
-        assert_eq!(store.read(Wanted::POINTER).await.unwrap().pointer, second);
+        assert_eq!(store.read(ReadRequest::POINTER).await.unwrap().pointer, second);
     }
 }
 
@@ -91,7 +91,7 @@ async fn deletion_is_final(store: &dyn Store) {
 }
 
 async fn a_book_changes_from_what_was_read(store: &dyn Store) {
-    let read = async |name| store.read(Wanted::book(name)).await.unwrap().book;
+    let read = async |name| store.read(ReadRequest::book(name)).await.unwrap().book;
     let entry = |n: u128| Assignment {
         object_id: Uuid::from_u128(n),
         tenant_id: Uuid::from_u128(99),
@@ -119,7 +119,7 @@ async fn a_book_changes_from_what_was_read(store: &dyn Store) {
 }
 
 async fn state(store: &dyn Store, identity: &RawId) -> IdentityState {
-    store.read(Wanted::identity(identity)).await.unwrap().identity
+    store.read(ReadRequest::identity(identity)).await.unwrap().identity
 }
 
 fn identity(seed: u64) -> RawId {

@@ -48,7 +48,7 @@ pub struct Snapshot {
 
 /// What a read is to bring besides the pointer.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted<'a> {
+pub struct ReadRequest<'a> {
     pub identity: Option<&'a RawId>,
     pub book: Option<BookName>,
 }
@@ -122,7 +122,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError`]. An item the store could not read is an error, never "absent".
-    async fn read(&self, wanted: Wanted<'_>) -> Result<Snapshot, StoreError>;
+    async fn read(&self, request: ReadRequest<'_>) -> Result<Snapshot, StoreError>;
 
     /// Writes a new identity at [`Revision::FIRST`] where no record is. A record this very creation wrote
     /// before (its answer was lost and it was sent again) is success.
@@ -172,7 +172,7 @@ pub trait PointerWriter: Send + Sync {
     async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerChange, StoreError>;
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> ReadRequest<'a> {
     /// Nothing but the pointer.
     pub const POINTER: Self = Self { identity: None, book: None };
 

@@ -8,7 +8,7 @@
 //!   that set and not expired. Whether it was revoked cannot be known; a rotation shows when the set is
 //!   fetched again.
 //!
-//! A token is taken apart without trust ([`Claimed::of`]), which needs no I/O; only [`Claimed::confirm`] turns
+//! A token is taken apart without trust ([`UnconfirmedToken::of`]), which needs no I/O; only [`UnconfirmedToken::confirm`] turns
 //! it into [`Verified`]. The JWT library judges nothing here: what libraries let through is why (decision
 //! record 0004).
 
@@ -28,7 +28,7 @@ use crate::keys::{Algorithm, KeyFault, KeyId};
 use crate::lifetime::{self, ISSUED_AT_LEEWAY, Lifetime};
 use crate::runtime::Clock;
 use crate::settings::{Issuer, Reader, Resource};
-use crate::store::{IdentityState, Store, StoreError, Wanted};
+use crate::store::{IdentityState, ReadRequest, Store, StoreError};
 use crate::token::scope::ScopeSet;
 
 /// Longest token looked at, in bytes. Ours have under 1,200.
@@ -104,7 +104,7 @@ pub enum VerifyError {
 
 /// A token that does not refute itself: its claims are those of a token of this resource at this moment. Not
 /// yet good: its key or its revision may not be in force.
-pub struct Claimed<'a> {
+pub struct UnconfirmedToken<'a> {
     unverified: Unverified<'a>,
     identity: RawId,
     signature_verified: bool,
@@ -179,10 +179,10 @@ impl Verifier {
     /// [`VerifyError::Refused`] for a token that is not good; the others when that cannot be known.
     pub async fn verify(&self, token: &str) -> Result<Verified, VerifyError> {
         let last_seen = self.published.last_seen();
-        let claimed = Claimed::of(token, &self.expected, last_seen.as_deref(), self.clock.now())?;
-        let snapshot = self.store.read(Wanted::identity(claimed.identity())).await?;
+        let unconfirmed = UnconfirmedToken::of(token, &self.expected, last_seen.as_deref(), self.clock.now())?;
+        let snapshot = self.store.read(ReadRequest::identity(unconfirmed.identity())).await?;
         let published = self.published.of(&snapshot.pointer)?;
-        Ok(claimed.confirm(&published, snapshot.identity, self.clock.now())?)
+        Ok(unconfirmed.confirm(&published, snapshot.identity, self.clock.now())?)
     }
 }
 
@@ -207,7 +207,7 @@ impl OfflineVerifier {
     }
 }
 
-impl<'a> Claimed<'a> {
+impl<'a> UnconfirmedToken<'a> {
     /// What a token claims, if it does not refute itself: by its form, its claims, or its signature where its
     /// key is among those last seen.
     ///

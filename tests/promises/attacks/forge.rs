@@ -160,18 +160,18 @@ impl Forge {
     }
 
     /// A header and a payload of any bytes, signed by the key in force.
-    pub fn seal(&self, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
+    pub fn compact(&self, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
         sealed_by(self.key(), &signing_input(header, payload))
     }
 
     /// Another header over the good claims, sealed.
     pub fn header(&self, header: impl Display) -> String {
-        self.seal(header.to_string(), self.claims.to_string())
+        self.compact(header.to_string(), self.claims.to_string())
     }
 
     /// Other claims under the good header, sealed.
     pub fn claims(&self, claims: impl Display) -> String {
-        self.seal(self.header.to_string(), claims.to_string())
+        self.compact(self.header.to_string(), claims.to_string())
     }
 
     /// The good header and claims under another signature.

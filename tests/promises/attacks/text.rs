@@ -54,7 +54,7 @@ async fn there_are_three_parts() {
             ("an empty payload", format!("{header}..{signature}")),
             ("payload and signature swapped", format!("{header}.{signature}.{payload}")),
             ("the header for a payload", sealed_by(forge.key(), &format!("{header}.{header}"))),
-            ("a token in the token", forge.seal(forge.header.to_string(), &forge.token)),
+            ("a token in the token", forge.compact(forge.header.to_string(), &forge.token)),
         ];
         forge.refuse(TokenFault::Claims, rows).await;
         forge.refuse(TokenFault::Signature, [("an empty signature", format!("{signed}."))]).await;
@@ -124,7 +124,7 @@ fn of_length(forge: &Forge, length: usize) -> String {
         (left % 4 != 1).then(|| (spaces, left * 3 / 4 - claims.len()))
     });
     let (before, after) = found.unwrap();
-    let token = forge.seal(header + &" ".repeat(before), claims + &" ".repeat(after));
+    let token = forge.compact(header + &" ".repeat(before), claims + &" ".repeat(after));
     assert_eq!(token.len(), length);
     token
 }
@@ -165,7 +165,7 @@ async fn the_standard_alphabet_is_another() {
         let odd = forge.claims.with("jti", r#""???>>>~~~\u007f""#).to_string();
         let odd = odd.replace("\\u007f", "\u{7f}??>~");
         let header = forge.header.to_string();
-        let good = forge.seal(&header, &odd);
+        let good = forge.compact(&header, &odd);
         forge.accept("a payload of both signs", &good).await;
         let standard = format!("{}.{}", encode(&header), STANDARD_NO_PAD.encode(&odd));
         assert!(standard.contains(['+', '/']));
@@ -251,13 +251,13 @@ async fn json_is_utf_8_without_a_mark() {
     for forge in Forge::both().await {
         let (header, claims) = (forge.header.to_string(), forge.claims.to_string());
         let headers = spellings(&header, b"T", b"JWT");
-        let rows = headers.into_iter().map(|(name, bytes)| (name, forge.seal(bytes, &claims)));
+        let rows = headers.into_iter().map(|(name, bytes)| (name, forge.compact(bytes, &claims)));
         forge.refuse(TokenFault::Header, rows.collect::<Vec<_>>()).await;
         // In `jti`, which may be any text: nothing but the reading of JSON can refuse it.
         let claims = forge.claims.with("jti", r#""T-word""#).to_string();
         forge.accept("any text", &forge.claims(&claims)).await;
         let payloads = spellings(&claims, b"T", b"word");
-        let rows = payloads.into_iter().map(|(name, bytes)| (name, forge.seal(&header, bytes)));
+        let rows = payloads.into_iter().map(|(name, bytes)| (name, forge.compact(&header, bytes)));
         forge.refuse(TokenFault::Claims, rows.collect::<Vec<_>>()).await;
     }
 }

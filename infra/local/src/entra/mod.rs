@@ -100,11 +100,11 @@ impl EntraStandIn {
     /// for user realms there, and MSAL for Java with an authority that is the host and the tenant alone.
     #[must_use]
     pub fn answers(&self, path: &str) -> bool {
-        self.within(path).is_some()
+        self.relative(path).is_some()
     }
 
     /// What follows the base URL's path, or the root.
-    fn within<'a>(&self, path: &'a str) -> Option<&'a str> {
+    fn relative<'a>(&self, path: &'a str) -> Option<&'a str> {
         let under = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix('/');
         let named = |rest: &&str| rest.split('/').next().is_some_and(|name| self.authority(name).is_some());
         let at_root = || under("").filter(named);
@@ -142,7 +142,7 @@ impl EntraStandIn {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<Option<Value>, Refusal> {
-        let Some(rest) = self.within(path) else { return Ok(None) };
+        let Some(rest) = self.relative(path) else { return Ok(None) };
         let (authority, endpoint) = match rest.split_once('/') {
             // MSAL for Java takes the base URL's path for the tenant, and drops the tenant.
             Some(("oauth2", _)) => (Authority::Any("organizations"), rest),

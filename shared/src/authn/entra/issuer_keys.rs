@@ -14,7 +14,7 @@ use super::documents::{IssuerFault, KeySet, Metadata, WantedKey};
 use super::settings::EntraAuthority;
 use super::token::Version;
 use super::{EntraError, EntraFault, FETCH_DEADLINE, Fetch, FetchError};
-use crate::runtime::{Clock, within};
+use crate::runtime::{Clock, timeout};
 
 /// How old keys are refreshed.
 const REFRESH_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -118,7 +118,7 @@ impl IssuerKeys {
 
     async fn refresh(&self) {
         let began = self.clock.uptime();
-        let loaded = within(self.clock.sleep(FETCH_DEADLINE), self.load()).await;
+        let loaded = timeout(self.clock.sleep(FETCH_DEADLINE), self.load()).await;
         let loaded = loaded.unwrap_or(Err(FetchError::Timeout.into()));
         let mut state = self.state();
         state.finished += 1;

@@ -75,7 +75,7 @@ impl EntraSettings {
         if settings.is_consistent() {
             return Some(settings);
         }
-        // Notes the fault: the value is there and cannot be read as this.
+        // AuditContext the fault: the value is there and cannot be read as this.
         reader.optional::<Unacceptable>(PRINCIPALS, PRINCIPALS_FORM);
         None
     }
