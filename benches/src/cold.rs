@@ -13,8 +13,9 @@ use e2e::signer::{Call, sign};
 use functions::boot::Adapters;
 use functions::rotate_keys::RotateKeys;
 use functions::system::System;
+use identity::api::pipeline::Request;
 use identity::api::routes::Function;
-use identity::api::service::{Inbound, Service};
+use identity::api::service::Service;
 use identity::keys::Algorithm;
 use identity::keys::access::AccessKeys;
 use identity::runtime::{Clock as _, Random as _};
@@ -153,7 +154,7 @@ impl World {
         (text("/identity/id"), text("/accessToken/token"))
     }
 
-    fn signed(&self, target: &str, method: &str, body: &str) -> Inbound {
+    fn signed(&self, target: &str, method: &str, body: &str) -> Request {
         sign(&Call { method, target, body }, &self.access_key, HOST, self.system.now())
     }
 

@@ -13,9 +13,10 @@ use e2e::bench::{Bench, Ports};
 use e2e::signer::{Call, sign};
 use functions::system::System;
 use identity::api::body::TokenRequest;
+use identity::api::pipeline::{Body, Request};
 use identity::api::reply::{Reply, ResponseContext};
 use identity::api::routes::Function;
-use identity::api::service::{Body, Inbound, Service};
+use identity::api::service::Service;
 use identity::api::version::ApiVersion;
 use identity::audit::{Audit, AuditEvent, KeyEvent};
 use identity::authn::hmac::{HmacInput, SignedRequest};
@@ -214,7 +215,7 @@ impl World {
         Pair {
             operation: "check a request's signature".to_owned(),
             ours: Box::new(move || {
-                let Inbound { method, target, headers, .. } = &request;
+                let Request { method, target, headers, .. } = &request;
                 let input = HmacInput { method, target, headers, body: BODY.as_bytes() };
                 let signed = SignedRequest::parse(&input, &settings, now).unwrap();
                 black_box(signed.verify(&keys).unwrap());
@@ -257,7 +258,7 @@ impl World {
         self.token.rsplit_once('.').unwrap().0.to_owned()
     }
 
-    fn request(&self, target: &str) -> Inbound {
+    fn request(&self, target: &str) -> Request {
         let call = Call { method: "POST", target, body: BODY };
         sign(&call, &self.access_key, HOST, self.system.now())
     }
@@ -298,8 +299,8 @@ fn claims(identity: &RawId, now: i64) -> Claims {
 }
 
 /// The request as a host hands it over a second time.
-fn again(request: &Inbound) -> Inbound {
-    Inbound {
+fn again(request: &Request) -> Request {
+    Request {
         method: request.method.clone(),
         target: request.target.clone(),
         headers: request.headers.clone(),

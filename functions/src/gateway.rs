@@ -8,7 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
 use identity::api::limits::MAX_BODY;
-use identity::api::service::{Body, Inbound, Service};
+use identity::api::pipeline::{Body, Request};
+use identity::api::service::Service;
 use identity::authn::target::Target;
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use serde_json::Value;
@@ -36,19 +37,19 @@ impl std::str::FromStr for PathForm {
 
 /// Answers one event. An event that cannot be read is answered as a malformed request.
 pub async fn handle(service: &Service, path_form: PathForm, event: Value) -> ApiGatewayV2httpResponse {
-    let inbound = match serde_json::from_value(event) {
-        Ok(event) => inbound(event, path_form),
-        Err(_) => Inbound {
+    let request = match serde_json::from_value(event) {
+        Ok(event) => request(event, path_form),
+        Err(_) => Request {
             method: Method::GET,
             target: Target::from_decoded_path("/", ""),
             headers: HeaderMap::new(),
             body: Body::Unreadable,
         },
     };
-    outbound(service.handle(inbound).await)
+    outbound(service.handle(request).await)
 }
 
-fn inbound(event: ApiGatewayV2httpRequest, path_form: PathForm) -> Inbound {
+fn request(event: ApiGatewayV2httpRequest, path_form: PathForm) -> Request {
     let path = event.raw_path.unwrap_or_default();
     let query = event.raw_query_string.unwrap_or_default();
     let target = match path_form {
@@ -57,7 +58,7 @@ fn inbound(event: ApiGatewayV2httpRequest, path_form: PathForm) -> Inbound {
         PathForm::Wire => Target::from_wire(&format!("{path}?{query}")),
     };
     let body = body(event.body.unwrap_or_default(), event.is_base64_encoded);
-    Inbound { method: event.request_context.http.method, target, headers: event.headers, body }
+    Request { method: event.request_context.http.method, target, headers: event.headers, body }
 }
 
 fn body(text: String, is_base64: bool) -> Body {
@@ -120,9 +121,9 @@ mod tests {
         })
     }
 
-    fn judge(vector: &SignedVector, request: &Inbound) -> String {
+    fn judge(vector: &SignedVector, request: &Request) -> String {
         let Body::Complete(body) = &request.body else { return "no body".to_owned() };
-        let Inbound { method, target, headers, .. } = request;
+        let Request { method, target, headers, .. } = request;
         let settings = Settings { hosts: vector.hosts.join(",").parse().unwrap(), ..settings() };
         let keys = testing::access_keys(&vector.access_keys);
         let now = date::parse(&vector.now).unwrap();
@@ -132,8 +133,8 @@ mod tests {
             .map_or_else(|_| "refused".to_owned(), |slot| format!("accept:{}", slot.as_str()))
     }
 
-    fn read(event: Value, path_form: PathForm) -> Inbound {
-        inbound(serde_json::from_value(event).unwrap(), path_form)
+    fn read(event: Value, path_form: PathForm) -> Request {
+        request(serde_json::from_value(event).unwrap(), path_form)
     }
 
     #[test]

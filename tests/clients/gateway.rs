@@ -72,8 +72,8 @@ impl Gateway {
         let strings = platform.connection_strings().await.unwrap();
         let key = strings.primary.split_once("accesskey=").unwrap().1.to_owned();
         let (stop, stopped) = oneshot::channel();
-        let (front, tls) = (platform.front.clone(), platform.tls.clone());
-        let served = tokio::spawn(listeners.serve(front, tls, limits, async {
+        let (router, tls) = (platform.router.clone(), platform.tls.clone());
+        let served = tokio::spawn(listeners.serve(router, tls, limits, async {
             // A gateway that is dropped stops too.
             let _ = stopped.await;
         }));
@@ -96,7 +96,7 @@ impl Gateway {
     /// A signed request to the service, past the sockets.
     async fn send(&self, method: &str, target: &str, body: &str) -> Reply {
         let request = sign(&Call { method, target, body }, &self.key, &self.host(), System::new().now());
-        Reply::of(self.platform.front.service.handle(request).await)
+        Reply::of(self.platform.router.service.handle(request).await)
     }
 
     fn host(&self) -> String {

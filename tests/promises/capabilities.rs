@@ -2,7 +2,7 @@
 //! evaluated for every route, also those that were not asked about.
 
 use e2e::bench::{Bench, Ports};
-use e2e::front_door::{Shape, Verdict, ask, by_policy, event, execute};
+use e2e::router::{Shape, Verdict, ask, by_policy, event, execute};
 use functions::authorizer;
 use identity::keys::Algorithm;
 use proptest::prelude::*;

@@ -2,7 +2,7 @@
 
 use e2e::bench::{Bench, HOST, Ports, Reply};
 use e2e::signer::{Call, sign};
-use identity::api::service::Body;
+use identity::api::pipeline::Body;
 use identity::keys::Algorithm;
 use identity::runtime::Clock as _;
 use serde::Deserialize;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use e2e::bench::{Bench, Ports};
-use e2e::front_door::{Shape, Verdict, ask};
+use e2e::router::{Shape, Verdict, ask};
 use identity::keys::rotation::Change;
 use identity::keys::{Algorithm, Slot};
 use identity::runtime::Random as _;

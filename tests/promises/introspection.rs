@@ -5,7 +5,7 @@ use e2e::faults::Fault;
 use e2e::signer::{Call, sign};
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use identity::api::service::Body;
+use identity::api::pipeline::Body;
 use identity::keys::Algorithm;
 use identity::runtime::Clock as _;
 use serde_json::{Value, json};

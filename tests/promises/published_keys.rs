@@ -7,8 +7,9 @@ use e2e::bench::{Bench, Embedded, Ports, Reply};
 use e2e::faults::Fault;
 use http::header::HOST;
 use http::{HeaderMap, Method};
+use identity::api::pipeline::{Body, Request};
 use identity::api::routes::Function;
-use identity::api::service::{Body, Inbound, Service};
+use identity::api::service::Service;
 use identity::authn::target::Target;
 use identity::keys::rotation::{AccessSlot, Change};
 use identity::keys::signing::VerifyingKeys;
@@ -29,8 +30,8 @@ async fn bench(algorithm: Algorithm) -> (Bench, Embedded) {
 }
 
 /// A request by anyone: nothing is signed.
-fn unsigned(method: Method, target: &str, headers: HeaderMap) -> Inbound {
-    Inbound { method, target: Target::from_wire(target), headers, body: Body::Complete("".into()) }
+fn unsigned(method: Method, target: &str, headers: HeaderMap) -> Request {
+    Request { method, target: Target::from_wire(target), headers, body: Body::Complete("".into()) }
 }
 
 async fn get(bench: &Bench, target: &str) -> Reply {

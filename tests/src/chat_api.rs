@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::front_door::{Shape, Verdict, by_policy, event, simple};
+use crate::router::{Shape, Verdict, by_policy, event, simple};
 
 /// A running chat service.
 pub struct ChatApi {

@@ -21,7 +21,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use identity::api::limits::MAX_BODY;
-use identity::api::service::{Body, Inbound, Service};
+use identity::api::pipeline::{self, Body};
+use identity::api::service::Service;
 use identity::authn::target::Target;
 use identity::authorization::authorizer::Authorizer;
 use rustls::ServerConfig;
@@ -36,7 +37,7 @@ use crate::entra::EntraStandIn;
 use crate::invoke;
 
 /// What stands behind the listeners.
-pub struct Front {
+pub struct Router {
     pub service: Arc<Service>,
     /// For resource servers on this machine.
     pub authorizer: Arc<Authorizer>,
@@ -122,7 +123,7 @@ impl Listeners {
     /// Serves until `stop` is ready, then lets requests under way finish.
     pub async fn serve(
         self,
-        front: Arc<Front>,
+        router: Arc<Router>,
         tls: Arc<ServerConfig>,
         limits: Limits,
         stop: impl Future<Output = ()>,
@@ -136,8 +137,8 @@ impl Listeners {
                 () = &mut stop => break,
                 Some(_) = connections.join_next() => {}
                 (stream, secure) = self.accept(), if connections.len() < limits.connections => {
-                    let front = Arc::clone(&front);
-                    let connection = Connection { front, limits, stopping: stopping.subscribe() };
+                    let router = Arc::clone(&router);
+                    let connection = Connection { router, limits, stopping: stopping.subscribe() };
                     connections.spawn(connection.serve(stream, secure.then(|| acceptor.clone())));
                 }
             }
@@ -221,7 +222,7 @@ fn bind_socket(address: SocketAddr, scheme: &'static str) -> Result<(TcpListener
 
 /// What serves one connection.
 struct Connection {
-    front: Arc<Front>,
+    router: Arc<Router>,
     limits: Limits,
     stopping: watch::Receiver<bool>,
 }
@@ -248,17 +249,17 @@ impl Connection {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         mut builder: auto::Builder<TokioExecutor>,
     ) {
-        let Self { front, limits, mut stopping } = self;
+        let Self { router, limits, mut stopping } = self;
         builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle_timeout);
         builder.http1().max_buf_size(MAX_HEAD as usize);
         builder.http2().max_header_list_size(MAX_HEAD);
         let activity = Arc::new(Activity::default());
         let seen = Arc::clone(&activity);
         let respond = service_fn(move |request| {
-            let (front, under_way) = (Arc::clone(&front), UnderWay::begin(Arc::clone(&activity)));
+            let (router, under_way) = (Arc::clone(&router), UnderWay::begin(Arc::clone(&activity)));
             async move {
                 let _under_way = under_way;
-                respond(&front, request, limits.idle_timeout).await
+                respond(&router, request, limits.idle_timeout).await
             }
         });
         let connection = builder.serve_connection(TokioIo::new(stream), respond).into_owned();
@@ -322,7 +323,7 @@ async fn idle(activity: &Activity, idle_timeout: Duration) {
 struct BrokenBody;
 
 async fn respond(
-    front: &Front,
+    router: &Router,
     request: Request<Incoming>,
     idle_timeout: Duration,
 ) -> Result<Response<Full<Bytes>>, BrokenBody> {
@@ -333,16 +334,20 @@ async fn respond(
     if let Body::Complete(event) = &body
         && invoke::is_asked(&parts.method, parts.uri.path())
     {
-        return Ok(invoke::handle(&front.authorizer, event).await.map(Full::new));
+        return Ok(invoke::handle(&router.authorizer, event).await.map(Full::new));
     }
-    if let (Some(entra), Body::Complete(body)) = (&front.entra, &body)
+    if let (Some(entra), Body::Complete(body)) = (&router.entra, &body)
         && entra.answers(parts.uri.path())
     {
         return Ok(entra.handle(&parts.method, target, &parts.headers, body).map(Full::new));
     }
-    let inbound =
-        Inbound { method: parts.method, target: Target::from_wire(target), headers: parts.headers, body };
-    let response = front.service.handle(inbound).await;
+    let request = pipeline::Request {
+        method: parts.method,
+        target: Target::from_wire(target),
+        headers: parts.headers,
+        body,
+    };
+    let response = router.service.handle(request).await;
     Ok(response.map(Full::new))
 }
 

@@ -169,7 +169,7 @@ async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn Error>> {
     let ports = (listeners.https_port(), listeners.http_port());
     let (platform, connection_strings) = open(data_dir, start, ports).await?;
     print!("{}", start_page::page(&platform, &connection_strings));
-    listeners.serve(platform.front.clone(), platform.tls.clone(), Limits::default(), stop.asked()).await;
+    listeners.serve(platform.router.clone(), platform.tls.clone(), Limits::default(), stop.asked()).await;
     println!("Stopped.");
     Ok(())
 }

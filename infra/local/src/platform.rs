@@ -28,7 +28,7 @@ use crate::aws_endpoint::AwsEndpoint;
 use crate::certificates::{self, CertificateError};
 use crate::dynamodb::{self, EmbeddedDynamoDb};
 use crate::embedded::{self, PrepareError};
-use crate::gateway::Front;
+use crate::gateway::Router;
 use crate::names::Names;
 use crate::resource::{self, Choices, LocalResource, ResourceError};
 use crate::secrets_manager::{self, EmbeddedSecretsManager, Environment};
@@ -52,7 +52,7 @@ pub struct Options {
 
 /// The local server, ready to be served.
 pub struct Platform {
-    pub front: Arc<Front>,
+    pub router: Arc<Router>,
     pub adapters: Adapters,
     pub resource: LocalResource,
     pub tls: Arc<rustls::ServerConfig>,
@@ -135,7 +135,7 @@ impl Platform {
             hosts,
             port: options.https_port,
             verifier: adapters.verifier(expected.clone()),
-            front: Arc::new(Front {
+            router: Arc::new(Router {
                 authorizer: Arc::new(adapters.authorizer(expected, rules, audit.clone())),
                 service: Arc::new(adapters.service(settings, entra, Function::ALL, audit)),
                 entra: stand_in,

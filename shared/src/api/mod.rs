@@ -3,6 +3,7 @@
 pub mod body;
 pub mod error;
 pub mod limits;
+pub mod pipeline;
 pub mod reply;
 pub mod routes;
 pub mod service;

@@ -1,6 +1,7 @@
 //! `POST /identities`: a new identity and, when asked for, its first token.
 
-use super::{Request, TokenSpec};
+use super::state::Purpose;
+use super::{OperationContext, TokenSpec};
 use crate::api::body::TokenRequest;
 use crate::api::error::Error;
 use crate::api::reply::{CreatedBody, Reply};
@@ -9,22 +10,23 @@ use crate::ids::{RawId, UserId};
 use crate::store::{Creation, CreationId, ReadRequest, Revision};
 
 /// One write, after everything that could refuse the request: a bad token request leaves no identity.
-pub(super) async fn run(request: &Request<'_>, notes: &mut AuditContext) -> Result<Reply, Error> {
-    let service = request.service;
-    let token = TokenRequest::bind_create(request.body, request.version()?)?.judge_optional()?;
+pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
+    let service = context.service;
+    let token = TokenRequest::bind_create(context.body, context.version()?)?.judge_optional()?;
     if let Some((scopes, _)) = &token {
-        notes.scopes(scopes);
+        audit.scopes(scopes);
     }
-    let session = service.open(request, ReadRequest::POINTER, token.is_some()).await?;
-    notes.slot(session.slot);
+    let purpose = if token.is_some() { Purpose::Mint } else { Purpose::Other };
+    let state = context.read_state(ReadRequest::POINTER, purpose).await?;
+    audit.slot(state.slot);
     let now = service.clock.now();
     let identity: RawId = UserId::mint(service.settings.resource.id, now, service.random.as_ref()).into();
-    notes.identity(&identity);
+    audit.identity(&identity);
     let access_token = match &token {
         Some((scopes, lifetime)) => {
-            let (issued_at, expires_at) = request.times_of(*lifetime);
+            let (issued_at, expires_at) = context.times_of(*lifetime);
             let spec = TokenSpec { scopes, issued_at, expires_at, teams: None };
-            Some(request.mint(&session, &identity, Revision::FIRST, &spec)?)
+            Some(context.mint(&state, &identity, Revision::FIRST, &spec)?)
         }
         None => None,
     };

@@ -1,6 +1,7 @@
 //! `POST /teamsUser/:exchangeAccessToken`: a Teams user's Entra token for one of ours.
 
-use super::{Request, TokenSpec, under};
+use super::state::Purpose;
+use super::{OperationContext, TokenSpec, under};
 use crate::api::body::TeamsUserExchange;
 use crate::api::error::{Error, Field};
 use crate::api::reply::Reply;
@@ -15,10 +16,10 @@ const PERMISSIONS: [&str; 2] = ["Teams.ManageCalls", "Teams.ManageChats"];
 
 /// The order of the checks is the recorded one: token present, token good, members there, members well
 /// formed, members agreeing with the token (wire-contract section 5, "teamsUser order").
-pub(super) async fn run(request: &Request<'_>, notes: &mut AuditContext) -> Result<Reply, Error> {
-    let service = request.service;
-    let exchange = TeamsUserExchange::bind(request.body)?;
-    let entra = verified(request, exchange.token()?).await?;
+pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
+    let service = context.service;
+    let exchange = TeamsUserExchange::bind(context.body)?;
+    let entra = verified(context, exchange.token()?).await?;
     let (app, user) = exchange.expected()?;
     if app != entra.app {
         return Err(Error::FieldMismatch(Field::AppId));
@@ -28,18 +29,18 @@ pub(super) async fn run(request: &Request<'_>, notes: &mut AuditContext) -> Resu
     }
     let identity = RawId::TeamsUser { cloud: Cloud::Public, object: entra.object };
     let scopes = ScopeSet::of(&[Scope::Voip, Scope::Chat]).ok_or(Error::Internal("no scopes"))?;
-    notes.identity(&identity);
-    notes.scopes(&scopes);
-    let session = service.open(request, ReadRequest::identity(&identity), true).await?;
-    notes.slot(session.slot);
-    let revision = request.revision_of(&session, &identity).await?;
+    audit.identity(&identity);
+    audit.scopes(&scopes);
+    let state = context.read_state(ReadRequest::identity(&identity), Purpose::Mint).await?;
+    audit.slot(state.slot);
+    let revision = context.revision_of(&state, &identity).await?;
     let (issued_at, expires_at) = under(&entra, service.clock.now().unix_timestamp())?;
     let spec = TokenSpec { scopes: &scopes, issued_at, expires_at, teams: Some(&entra) };
-    request.mint(&session, &identity, revision, &spec).map(Reply::Issued)
+    context.mint(&state, &identity, revision, &spec).map(Reply::Issued)
 }
 
-async fn verified(request: &Request<'_>, token: &str) -> Result<EntraToken, Error> {
-    let token = request.service.entra.verify(token, Audience::Teams).await.map_err(|error| match error {
+async fn verified(context: &OperationContext<'_>, token: &str) -> Result<EntraToken, Error> {
+    let token = context.service.entra.verify(token, Audience::Teams).await.map_err(|error| match error {
         EntraError::Refused(fault) => Error::InvalidAccessToken(fault),
         error => error.into(),
     })?;

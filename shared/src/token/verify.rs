@@ -179,7 +179,8 @@ impl Verifier {
     /// [`VerifyError::Refused`] for a token that is not good; the others when that cannot be known.
     pub async fn verify(&self, token: &str) -> Result<Verified, VerifyError> {
         let last_seen = self.published.last_seen();
-        let unconfirmed = UnconfirmedToken::of(token, &self.expected, last_seen.as_deref(), self.clock.now())?;
+        let unconfirmed =
+            UnconfirmedToken::of(token, &self.expected, last_seen.as_deref(), self.clock.now())?;
         let snapshot = self.store.read(ReadRequest::identity(unconfirmed.identity())).await?;
         let published = self.published.of(&snapshot.pointer)?;
         Ok(unconfirmed.confirm(&published, snapshot.identity, self.clock.now())?)

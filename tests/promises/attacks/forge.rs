@@ -5,7 +5,7 @@ use std::fmt::Display;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use e2e::bench::{Bench, Embedded, Ports};
-use e2e::front_door::{Shape, Verdict, ask};
+use e2e::router::{Shape, Verdict, ask};
 use identity::keys::signing::{SigningKey, SigningKeys};
 use identity::keys::{Algorithm, Slot};
 use identity::secrets::SecretName;
