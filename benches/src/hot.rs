@@ -9,8 +9,8 @@ use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use e2e::bench::{Bench, Ports};
 use e2e::signer::{Call, sign};
+use e2e::test_service::{Ports, TestService};
 use functions::system::System;
 use identity::api::body::TokenRequest;
 use identity::api::pipeline::{Body, Request};
@@ -114,7 +114,7 @@ struct World {
 
 impl World {
     async fn new(algorithm: Algorithm) -> Self {
-        let bench = Bench::new(Ports::memory().0, algorithm, 1).await;
+        let bench = TestService::new(Ports::memory().0, algorithm, 1).await;
         let (secret_store, store) = (bench.ports.secret_store.clone(), bench.ports.store.clone());
         let pointer = bench.ports.pointers.pointer().await.unwrap().unwrap();
         let access_keys = secret_store.read(SecretName::AccessKeys, &pointer.access_keys).await.unwrap();

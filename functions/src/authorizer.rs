@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use identity::authn::target::Target;
-use identity::authorization::authorizer::{Asked, Authorizer, Judged, Unjudged};
+use identity::authorization::authorizer::{Asked, AuthorizeError, Authorizer, Decision};
 use identity::authorization::capability::{Capability, Permit};
 use identity::token::verify::Verified;
 use serde::de::{Deserializer, Error as _};
@@ -220,23 +220,23 @@ fn header_map<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Option<H
     Some(map)
 }
 
-fn simple_response(judged: Result<Judged, Unjudged>) -> Result<SimpleResponse, AuthorizerError> {
+fn simple_response(judged: Result<Decision, AuthorizeError>) -> Result<SimpleResponse, AuthorizerError> {
     match judged {
-        Ok(Judged { permit: Permit::Refused, .. }) | Err(Unjudged::Unauthorized(_)) => {
+        Ok(Decision { permit: Permit::Refused, .. }) | Err(AuthorizeError::Unauthorized(_)) => {
             Ok(SimpleResponse { is_authorized: false, context: None })
         }
-        Ok(Judged { token, .. }) => {
+        Ok(Decision { token, .. }) => {
             Ok(SimpleResponse { is_authorized: true, context: Some(Context::of(&token)) })
         }
-        Err(Unjudged::Unavailable(_)) => Err(AuthorizerError::Unavailable),
+        Err(AuthorizeError::Unavailable(_)) => Err(AuthorizerError::Unavailable),
     }
 }
 
-impl From<Unjudged> for AuthorizerError {
-    fn from(unjudged: Unjudged) -> Self {
+impl From<AuthorizeError> for AuthorizerError {
+    fn from(unjudged: AuthorizeError) -> Self {
         match unjudged {
-            Unjudged::Unauthorized(_) => Self::Unauthorized,
-            Unjudged::Unavailable(_) => Self::Unavailable,
+            AuthorizeError::Unauthorized(_) => Self::Unauthorized,
+            AuthorizeError::Unavailable(_) => Self::Unavailable,
         }
     }
 }
@@ -265,7 +265,7 @@ impl<'a> Api<'a> {
         (api.split(':').nth(2) == Some("execute-api") && api.bytes().all(is_plain)).then_some(Self(api))
     }
 
-    fn policy_response(&self, judged: &Judged, method_arn: &str) -> PolicyResponse {
+    fn policy_response(&self, judged: &Decision, method_arn: &str) -> PolicyResponse {
         let is_allowed = judged.permit != Permit::Refused && is_literal(method_arn);
         let (effect, resource) =
             if is_allowed { ("Allow", method_arn.to_owned()) } else { ("Deny", format!("{}/*", self.0)) };

@@ -15,11 +15,11 @@ use identity::api::service::Service;
 use identity::audit::Audit;
 use identity::authn::entra::{Entra, EntraSettings};
 use identity::authorization::authorizer::Authorizer;
-use identity::authorization::route_rules::{RouteRules, RuleFaults};
+use identity::authorization::route_rules::{RouteRules, RuleErrors};
 use identity::keys::Algorithm;
 use identity::keys::cache::KeyCache;
 use identity::secrets::SecretName;
-use identity::settings::{Reader, Settings, SettingsFaults};
+use identity::settings::{Reader, Settings, SettingsErrors};
 use identity::token::verify::{Expected, Verifier};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
@@ -163,7 +163,7 @@ pub async fn serve_rotation() -> Result<(), Box<dyn StdError + Send + Sync>> {
 ///
 /// # Errors
 /// All faults of the settings at once.
-pub fn expected() -> Result<Expected, SettingsFaults> {
+pub fn expected() -> Result<Expected, SettingsErrors> {
     let mut reader = Reader::new(&environment);
     let expected = Expected::read(&mut reader);
     reader.finish(expected)
@@ -173,7 +173,7 @@ pub fn expected() -> Result<Expected, SettingsFaults> {
 ///
 /// # Errors
 /// All faults of the settings at once.
-pub fn verifier() -> Result<Verifier, SettingsFaults> {
+pub fn verifier() -> Result<Verifier, SettingsErrors> {
     let mut reader = Reader::new(&environment);
     let expected = Expected::read(&mut reader);
     let adapters = adapters(&mut reader, &[]);
@@ -221,7 +221,7 @@ pub enum RulesError {
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error(transparent)]
-    Rules(#[from] RuleFaults),
+    Rules(#[from] RuleErrors),
 }
 
 /// A function is told where those secrets lie that it reads, and no others.

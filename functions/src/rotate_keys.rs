@@ -14,7 +14,7 @@ use identity::audit::Audit;
 use identity::keys::pointer::Pointer;
 use identity::keys::rotation::{AccessSlot, Change, KeyPorts, RotationError, Rotator};
 use identity::keys::signing::SigningKey;
-use identity::keys::{Algorithm, KeyFault, VersionId};
+use identity::keys::{Algorithm, KeyMaterialError, VersionId};
 use identity::runtime::Clock as _;
 use identity::secrets::{SecretName, SecretStoreError};
 use identity::store::{PointerWriter as _, StoreError};
@@ -201,12 +201,15 @@ impl RotateKeys {
         Ok(())
     }
 
-    fn generate(&self) -> impl Fn() -> Result<SigningKey, KeyFault> + Sync + use<> {
+    fn generate(&self) -> impl Fn() -> Result<SigningKey, KeyMaterialError> + Sync + use<> {
         let algorithm = self.algorithm;
         move || system::generate(algorithm)
     }
 
-    fn rotator<'a>(&'a self, generate: &'a (dyn Fn() -> Result<SigningKey, KeyFault> + Sync)) -> Rotator<'a> {
+    fn rotator<'a>(
+        &'a self,
+        generate: &'a (dyn Fn() -> Result<SigningKey, KeyMaterialError> + Sync),
+    ) -> Rotator<'a> {
         Rotator {
             ports: KeyPorts { pointers: self.table.as_ref(), secret_store: self.secrets.as_ref() },
             clock: self.system.as_ref(),

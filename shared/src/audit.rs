@@ -16,7 +16,7 @@ use crate::keys::Slot;
 use crate::keys::rotation::{Cause, RotationError};
 use crate::runtime::Random;
 use crate::token::scope::ScopeSet;
-use crate::token::verify::TokenFault;
+use crate::token::verify::TokenError;
 
 /// One decision.
 #[derive(Debug, Serialize)]
@@ -116,7 +116,7 @@ pub struct AuditContext {
     identity: Option<String>,
     scopes: Vec<&'static str>,
     slot: Option<Slot>,
-    inactive: Option<TokenFault>,
+    inactive: Option<TokenError>,
 }
 
 impl AuditContext {
@@ -141,7 +141,7 @@ impl AuditContext {
     }
 
     /// The token asked about is not good.
-    pub(crate) fn inactive(&mut self, fault: TokenFault) {
+    pub(crate) fn inactive(&mut self, fault: TokenError) {
         self.inactive = Some(fault);
     }
 }

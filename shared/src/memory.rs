@@ -14,13 +14,13 @@ use crate::keys::VersionId;
 use crate::keys::pointer::Pointer;
 use crate::secrets::Secret;
 use crate::secrets::{
-    Moving, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, StagingLabel, StagingLabels,
-    Storing,
+    MoveOutcome, PutOutcome, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, StagingLabel,
+    StagingLabels,
 };
 use crate::store::assignments::{Book, BookName};
 use crate::store::{
-    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, ReadRequest, Revision,
-    Revocation, Snapshot, Store, StoreError,
+    BookChange, CreateOutcome, CreationId, IdentityState, PointerWriteOutcome, PointerWriter, ReadRequest,
+    Revision, Revocation, Snapshot, Store, StoreError,
 };
 
 /// Everything a resource keeps, in memory.
@@ -110,7 +110,7 @@ impl Memory {
 }
 
 enum Written {
-    Created(Creation),
+    Created(CreateOutcome),
     Deleted,
     Revoked(Revocation),
 }
@@ -133,10 +133,10 @@ impl State {
         }
     }
 
-    fn create(&mut self, identity: &RawId, creation: CreationId) -> Creation {
+    fn create(&mut self, identity: &RawId, creation: CreationId) -> CreateOutcome {
         let fresh = Record { state: IdentityState::Live(Revision::FIRST), creation };
         let stored = self.identities.entry(identity.to_string()).or_insert(fresh);
-        if stored.creation == creation { Creation::Created } else { Creation::Taken }
+        if stored.creation == creation { CreateOutcome::Created } else { CreateOutcome::Taken }
     }
 
     fn revoke(&mut self, identity: &RawId, from: Revision) -> Revocation {
@@ -174,7 +174,7 @@ impl Store for Memory {
         identity: &RawId,
         creation: CreationId,
         _now: OffsetDateTime,
-    ) -> Result<Creation, StoreError> {
+    ) -> Result<CreateOutcome, StoreError> {
         match self.write(Write::Create(identity.clone(), creation))? {
             Written::Created(creation) => Ok(creation),
             _ => unreachable!("a write answers in kind"),
@@ -216,7 +216,7 @@ impl PointerWriter for Memory {
         if state.next_fault().is_some() { Err(lost()) } else { Ok(state.pointer.clone()) }
     }
 
-    async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerChange, StoreError> {
+    async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerWriteOutcome, StoreError> {
         let mut state = self.state();
         let fault = state.next_fault();
         if fault == Some(Fault::Before) {
@@ -226,9 +226,9 @@ impl PointerWriter for Memory {
         let follows = stored.map_or(0, |stored| stored.generation) + 1 == pointer.generation;
         let change = if follows && stored.is_none_or(|stored| stored.copies == pointer.copies) {
             state.pointer = Some(pointer.clone());
-            PointerChange::Changed
+            PointerWriteOutcome::Changed
         } else {
-            PointerChange::Conflict
+            PointerWriteOutcome::Conflict
         };
         if fault.is_some() { Err(lost()) } else { Ok(change) }
     }
@@ -266,7 +266,7 @@ impl SecretStoreWriter for Memory {
         version: &VersionId,
         value: &Secret,
         label: StagingLabel,
-    ) -> Result<Storing, SecretStoreError> {
+    ) -> Result<PutOutcome, SecretStoreError> {
         self.change(secret, |versions| versions.store(version, value, label))
     }
 
@@ -276,7 +276,7 @@ impl SecretStoreWriter for Memory {
         label: StagingLabel,
         from: Option<&VersionId>,
         to: Option<&VersionId>,
-    ) -> Result<Moving, SecretStoreError> {
+    ) -> Result<MoveOutcome, SecretStoreError> {
         self.change(secret, |versions| versions.move_label(label, from, to))
     }
 }
@@ -299,15 +299,15 @@ impl Memory {
 }
 
 impl Versions {
-    fn store(&mut self, version: &VersionId, value: &Secret, label: StagingLabel) -> Storing {
+    fn store(&mut self, version: &VersionId, value: &Secret, label: StagingLabel) -> PutOutcome {
         if let Some(stored) = self.values.get(version) {
             let same = stored.expose() == value.expose();
-            return if same { Storing::Stored } else { Storing::AlreadyThere };
+            return if same { PutOutcome::Stored } else { PutOutcome::AlreadyThere };
         }
         self.labels.remove(&StagingLabel::Pending);
         self.values.insert(version.clone(), value.clone());
         self.put(label, version);
-        Storing::Stored
+        PutOutcome::Stored
     }
 
     fn move_label(
@@ -315,13 +315,13 @@ impl Versions {
         label: StagingLabel,
         from: Option<&VersionId>,
         to: Option<&VersionId>,
-    ) -> Moving {
+    ) -> MoveOutcome {
         if self.labels.get(&label) == to {
-            return Moving::Moved;
+            return MoveOutcome::Moved;
         }
         let known = to.is_none_or(|version| self.values.contains_key(version));
         if self.labels.get(&label) != from || !known {
-            return Moving::Stale;
+            return MoveOutcome::Stale;
         }
         match to {
             Some(version) => self.put(label, version),
@@ -330,7 +330,7 @@ impl Versions {
                 self.forget_unlabelled();
             }
         }
-        Moving::Moved
+        MoveOutcome::Moved
     }
 
     fn put(&mut self, label: StagingLabel, version: &VersionId) {

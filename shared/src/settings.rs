@@ -43,7 +43,7 @@ pub struct Issuer(String);
 /// All that is wrong with the settings, one line each.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
-pub struct SettingsFaults(Vec<String>);
+pub struct SettingsErrors(Vec<String>);
 
 /// Reads settings from named values and gathers what is wrong.
 pub struct Reader<'a> {
@@ -95,9 +95,9 @@ impl<'a> Reader<'a> {
     /// What was read, or everything that is wrong with it.
     ///
     /// # Errors
-    /// [`SettingsFaults`].
-    pub fn finish<T>(self, read: Option<T>) -> Result<T, SettingsFaults> {
-        read.filter(|_| self.faults.is_empty()).ok_or(SettingsFaults(self.faults))
+    /// [`SettingsErrors`].
+    pub fn finish<T>(self, read: Option<T>) -> Result<T, SettingsErrors> {
+        read.filter(|_| self.faults.is_empty()).ok_or(SettingsErrors(self.faults))
     }
 }
 
@@ -157,7 +157,7 @@ impl fmt::Display for Issuer {
 mod tests {
     use super::*;
 
-    fn read(values: &[(&str, &str)]) -> Result<Settings, SettingsFaults> {
+    fn read(values: &[(&str, &str)]) -> Result<Settings, SettingsErrors> {
         let lookup =
             |name: &str| values.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
         let mut reader = Reader::new(&lookup);

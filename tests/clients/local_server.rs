@@ -8,7 +8,7 @@ use acs_identity::trust::EntraOptions;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use e2e::server::{Server, run, state_directory};
-use identity::token::verify::{Expected, TokenFault, Verifier, VerifyError};
+use identity::token::verify::{Expected, TokenError, Verifier, VerifyError};
 
 use crate::suites::{javascript, python};
 
@@ -66,8 +66,8 @@ async fn users_tokens_and_revocations_survive_a_restart() {
         let verifier = &verifier;
         async move { verifier.verify(&token).await }
     };
-    assert!(matches!(refused(&revoked).await, Err(VerifyError::Refused(TokenFault::Revoked))));
-    assert!(matches!(refused(&orphaned).await, Err(VerifyError::Refused(TokenFault::IdentityGone))));
+    assert!(matches!(refused(&revoked).await, Err(VerifyError::Refused(TokenError::Revoked))));
+    assert!(matches!(refused(&orphaned).await, Err(VerifyError::Refused(TokenError::IdentityGone))));
 }
 
 /// Exchanges the Teams user's token, revokes, exchanges again; prints both tokens.
@@ -94,7 +94,7 @@ async fn a_revoked_teams_user_is_dead_at_once_and_a_fresh_exchange_alive() {
     let platform = open(&state).await;
     let verifier = verifier(&platform);
     let refused = verifier.verify(&revoked).await;
-    assert!(matches!(refused, Err(VerifyError::Refused(TokenFault::Revoked))), "{refused:?}");
+    assert!(matches!(refused, Err(VerifyError::Refused(TokenError::Revoked))), "{refused:?}");
     assert_eq!(verifier.verify(&fresh).await.unwrap().identity.to_string(), user);
 }
 

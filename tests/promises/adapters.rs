@@ -1,7 +1,7 @@
 //! The DynamoDB and Secrets Manager adapters keep the contracts of their ports.
 
-use e2e::bench::Ports;
 use e2e::faults::Fault;
+use e2e::test_service::Ports;
 use identity::secrets;
 use identity::store::contract;
 

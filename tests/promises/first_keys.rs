@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use e2e::bench::{Bench, Embedded, Ports};
 use e2e::faults::Fault;
+use e2e::test_service::{Embedded, Ports, TestService};
 use identity::keys::rotation::{KeyPorts, RotationError, Rotator};
 use identity::keys::{Algorithm, VersionId};
 use identity::secrets::{SecretName, StagingLabel};
@@ -84,16 +84,16 @@ impl NewResource {
     /// Keys that sign, and labels that are an end: what the pointer names is current and held, and nothing
     /// else is pending.
     async fn works(self, case: &str) {
-        let bench = Bench::new(self.ports, Algorithm::Es256, 11).await;
-        let id = bench.create().await;
-        let token = bench.issue(&bench.secondary, &id).await.token().unwrap();
-        assert!(bench.verify(&token).await.is_ok(), "{case}");
-        let pointer = bench.ports.pointers.pointer().await.unwrap().unwrap();
+        let service = TestService::new(self.ports, Algorithm::Es256, 11).await;
+        let id = service.create().await;
+        let token = service.issue(&service.secondary, &id).await.token().unwrap();
+        assert!(service.verify(&token).await.is_ok(), "{case}");
+        let pointer = service.ports.pointers.pointer().await.unwrap().unwrap();
         assert_eq!((pointer.generation, pointer.signing_keys_sequence), (1, 1), "{case}");
         for (secret, named) in
             [(SecretName::AccessKeys, &pointer.access_keys), (SecretName::SigningKeys, &pointer.signing_keys)]
         {
-            let labels = bench.ports.secret_store_writer.labels(secret).await.unwrap();
+            let labels = service.ports.secret_store_writer.labels(secret).await.unwrap();
             assert!(labels.is_on(StagingLabel::Current, named), "{case}: {secret:?}");
             assert!(labels.is_on(StagingLabel::InForce, named), "{case}: {secret:?}");
             assert!(

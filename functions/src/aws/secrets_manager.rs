@@ -12,8 +12,8 @@ use aws_sdk_secretsmanager::operation::update_secret_version_stage::UpdateSecret
 use identity::keys::VersionId;
 use identity::secrets::Secret;
 use identity::secrets::{
-    Moving, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, StagingLabel, StagingLabels,
-    Storing,
+    MoveOutcome, PutOutcome, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, StagingLabel,
+    StagingLabels,
 };
 
 use super::AwsFault;
@@ -86,7 +86,7 @@ impl SecretStoreWriter for SecretsManager {
         version: &VersionId,
         value: &Secret,
         label: StagingLabel,
-    ) -> Result<Storing, SecretStoreError> {
+    ) -> Result<PutOutcome, SecretStoreError> {
         const CALL: &str = "PutSecretValue";
         let text = std::str::from_utf8(value.expose());
         let text =
@@ -98,10 +98,10 @@ impl SecretStoreWriter for SecretsManager {
             .client_request_token(version.as_str())
             .secret_string(text)
             .version_stages(label.as_str());
-        let Err(error) = put.send().await else { return Ok(Storing::Stored) };
+        let Err(error) = put.send().await else { return Ok(PutOutcome::Stored) };
         let fault = AwsFault::of(CALL, &error);
         match error.into_service_error() {
-            PutSecretValueError::ResourceExistsException(_) => Ok(Storing::AlreadyThere),
+            PutSecretValueError::ResourceExistsException(_) => Ok(PutOutcome::AlreadyThere),
             _ => Err(SecretStoreError::Unavailable(fault)),
         }
     }
@@ -112,7 +112,7 @@ impl SecretStoreWriter for SecretsManager {
         label: StagingLabel,
         from: Option<&VersionId>,
         to: Option<&VersionId>,
-    ) -> Result<Moving, SecretStoreError> {
+    ) -> Result<MoveOutcome, SecretStoreError> {
         let update = self
             .client
             .update_secret_version_stage()
@@ -120,7 +120,7 @@ impl SecretStoreWriter for SecretsManager {
             .version_stage(label.as_str())
             .set_remove_from_version_id(from.map(ToString::to_string))
             .set_move_to_version_id(to.map(ToString::to_string));
-        let Err(error) = update.send().await else { return Ok(Moving::Moved) };
+        let Err(error) = update.send().await else { return Ok(MoveOutcome::Moved) };
         let fault = AwsFault::of("UpdateSecretVersionStage", &error);
         match error.into_service_error() {
             UpdateError::InvalidParameterException(_)
@@ -128,7 +128,7 @@ impl SecretStoreWriter for SecretsManager {
             | UpdateError::ResourceNotFoundException(_) => {
                 // Refused: stale, unless an earlier attempt moved it and its answer was lost.
                 let moved = self.labels(secret).await?.version_with(label) == to;
-                Ok(if moved { Moving::Moved } else { Moving::Stale })
+                Ok(if moved { MoveOutcome::Moved } else { MoveOutcome::Stale })
             }
             _ => Err(SecretStoreError::Unavailable(fault)),
         }

@@ -31,8 +31,8 @@ use identity::keys::pointer::{Pointer, Published};
 use identity::runtime::Random;
 use identity::store::assignments::{Book, BookName};
 use identity::store::{
-    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, ReadRequest, Revision,
-    Revocation, Snapshot, Store, StoreError,
+    BookChange, CreateOutcome, CreationId, IdentityState, PointerWriteOutcome, PointerWriter, ReadRequest,
+    Revision, Revocation, Snapshot, Store, StoreError,
 };
 use time::OffsetDateTime;
 
@@ -138,7 +138,7 @@ impl Store for Table {
         identity: &RawId,
         creation: CreationId,
         now: OffsetDateTime,
-    ) -> Result<Creation, StoreError> {
+    ) -> Result<CreateOutcome, StoreError> {
         let written = self
             .client
             .put_item()
@@ -153,14 +153,14 @@ impl Store for Table {
             .send()
             .await;
         let Err(error) = written else {
-            return Ok(Creation::Created);
+            return Ok(CreateOutcome::Created);
         };
         let fault = AwsFault::of("PutItem", &error);
         match error.into_service_error() {
             PutItemError::ConditionalCheckFailedException(failed) => {
                 let stored = failed.item.as_ref().map(|item| text(item, "creation")).transpose()?;
                 let ours = stored == Some(creation.to_string().as_str());
-                Ok(if ours { Creation::Created } else { Creation::Taken })
+                Ok(if ours { CreateOutcome::Created } else { CreateOutcome::Taken })
             }
             _ => Err(StoreError::Unavailable(fault)),
         }
@@ -270,14 +270,14 @@ impl PointerWriter for Table {
         found.item(&first).map(pointer).transpose()
     }
 
-    async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerChange, StoreError> {
+    async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerWriteOutcome, StoreError> {
         let mut transaction = self.client.transact_write_items();
         for copy in 0..pointer.copies {
             let put = pointer_put(&self.name, copy, pointer);
             transaction = transaction.transact_items(TransactWriteItem::builder().put(put?).build());
         }
         let Err(error) = transaction.send().await else {
-            return Ok(PointerChange::Changed);
+            return Ok(PointerWriteOutcome::Changed);
         };
         let fault = AwsFault::of("TransactWriteItems", &error);
         match error.into_service_error() {
@@ -287,7 +287,7 @@ impl PointerWriter for Table {
                     .iter()
                     .any(|reason| reason.code() == Some("ConditionalCheckFailed")) =>
             {
-                Ok(PointerChange::Conflict)
+                Ok(PointerWriteOutcome::Conflict)
             }
             _ => Err(StoreError::Unavailable(fault)),
         }

@@ -20,7 +20,7 @@ use crate::api::version::ApiVersion;
 use crate::ids::guid;
 use crate::lifetime::Lifetime;
 use crate::store::assignments::{BookName, PrincipalType};
-use crate::token::scope::{ScopeFault, ScopeSet};
+use crate::token::scope::{ScopeError, ScopeSet};
 
 /// What a body asks to be put into a token, bound but not yet judged.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl TokenRequest {
         let lifetime = self.lifetime();
         match ScopeSet::parse(self.scopes.iter().flatten().map(String::as_str)) {
             Ok(scopes) => Ok(Some((scopes, lifetime?))),
-            Err(ScopeFault::Empty) => lifetime.map(|_| None),
+            Err(ScopeError::Empty) => lifetime.map(|_| None),
             Err(unknown) => Err(unknown.into()),
         }
     }

@@ -11,12 +11,12 @@ use http::StatusCode;
 
 use crate::api::limits::MAX_BODY;
 use crate::authn::Denial;
-use crate::authn::entra::{EntraError, EntraFault};
-use crate::keys::KeyFault;
-use crate::keys::cache::KeyError;
+use crate::authn::entra::{EntraError, EntraTokenError};
+use crate::keys::KeyMaterialError;
+use crate::keys::cache::KeyLoadError;
 use crate::lifetime::Lifetime;
 use crate::store::StoreError;
-use crate::token::scope::{Scope, ScopeFault};
+use crate::token::scope::{Scope, ScopeError};
 
 /// A refused or failed request.
 #[derive(Debug)]
@@ -56,13 +56,13 @@ pub enum Error {
     /// The service itself failed. Never the caller's doing.
     Internal(&'static str),
     /// The Entra token to exchange is not good (row 8).
-    InvalidAccessToken(EntraFault),
+    InvalidAccessToken(EntraTokenError),
     /// The path exists, but not with this method; the text lists those it has.
     MethodNotAllowed(String),
     /// No such path.
     RouteNotFound,
     /// A list of scopes names none, or an unknown one (row 4).
-    Scopes(ScopeFault),
+    Scopes(ScopeError),
     /// There is no Entra token to exchange (row 7).
     TokenRequired,
     /// What decides could not be read or written in time; trying again may succeed.
@@ -220,8 +220,8 @@ impl Error {
             Self::Internal(_) => "The service failed to process the request.".to_owned(),
             Self::MethodNotAllowed(allowed) => format!("The path allows only: {allowed}."),
             Self::RouteNotFound => "The path does not exist.".to_owned(),
-            Self::Scopes(ScopeFault::Empty) => "Invalid scopes - Scopes field is required.".to_owned(),
-            Self::Scopes(ScopeFault::Unknown(name)) => unknown_scope(name),
+            Self::Scopes(ScopeError::Empty) => "Invalid scopes - Scopes field is required.".to_owned(),
+            Self::Scopes(ScopeError::Unknown(name)) => unknown_scope(name),
             Self::TokenRequired => "The body is either missing or doesn't contain any token.".to_owned(),
             Self::Unavailable(_) => "The service is temporarily unavailable. Please try again.".to_owned(),
         }
@@ -317,8 +317,8 @@ impl From<EntraError> for Error {
     }
 }
 
-impl From<ScopeFault> for Error {
-    fn from(fault: ScopeFault) -> Self {
+impl From<ScopeError> for Error {
+    fn from(fault: ScopeError) -> Self {
         Self::Scopes(fault)
     }
 }
@@ -329,14 +329,14 @@ impl From<StoreError> for Error {
     }
 }
 
-impl From<KeyError> for Error {
-    fn from(error: KeyError) -> Self {
+impl From<KeyLoadError> for Error {
+    fn from(error: KeyLoadError) -> Self {
         Self::Unavailable(Box::new(error))
     }
 }
 
-impl From<KeyFault> for Error {
-    fn from(fault: KeyFault) -> Self {
+impl From<KeyMaterialError> for Error {
+    fn from(fault: KeyMaterialError) -> Self {
         Self::Unavailable(Box::new(fault))
     }
 }
@@ -360,8 +360,8 @@ mod tests {
             ("member of the wrong type", Error::FieldType(Field::Scopes, "a list of strings")),
             ("member of the wrong type", Error::FieldType(Field::CreateTokenWithScopes, "a list of strings")),
             ("member of the wrong type", Error::FieldType(Field::ExpiresInMinutes, "a 32-bit integer")),
-            ("no scope", Error::Scopes(ScopeFault::Empty)),
-            ("unknown scope", Error::Scopes(ScopeFault::Unknown("<scope>".into()))),
+            ("no scope", Error::Scopes(ScopeError::Empty)),
+            ("unknown scope", Error::Scopes(ScopeError::Unknown("<scope>".into()))),
             ("life outside its interval", Error::ExpiresInMinutesOutOfRange(59)),
             ("identifier is none", Error::IdentityMalformed),
             ("caller not authenticated", Error::Denied(Denial::Signature)),
@@ -372,7 +372,7 @@ mod tests {
             ("no such method on the path", Error::MethodNotAllowed("<methods>".into())),
             ("body too large", Error::BodyTooLarge),
             ("no token to exchange", Error::TokenRequired),
-            ("token to exchange is not good", Error::InvalidAccessToken(EntraFault::Expired)),
+            ("token to exchange is not good", Error::InvalidAccessToken(EntraTokenError::Expired)),
             ("member is no GUID", Error::FieldFormat(Field::AppId)),
             ("member is no GUID", Error::FieldFormat(Field::UserId)),
             ("application is another", Error::FieldMismatch(Field::AppId)),

@@ -19,7 +19,7 @@ use crate::authn::target::Target;
 use crate::authn::{Caller, Denial, Scheme};
 use crate::keys::VersionId;
 use crate::keys::access::AccessKeys;
-use crate::keys::cache::KeyError;
+use crate::keys::cache::KeyLoadError;
 use crate::lifetime::REQUEST_DEADLINE;
 use crate::operations::{self, OperationContext};
 use crate::runtime::timeout;
@@ -193,7 +193,7 @@ impl Service {
             let pointer = self.store.read(ReadRequest::POINTER).await?.pointer;
             match self.key_cache.access(&pointer).await {
                 Ok(keys) => return Ok((pointer.access_keys, keys)),
-                Err(KeyError::SecretStore(SecretStoreError::NoSuchVersion))
+                Err(KeyLoadError::SecretStore(SecretStoreError::NoSuchVersion))
                     if attempt < KEY_READ_ATTEMPTS =>
                 {
                     attempt += 1

@@ -11,7 +11,7 @@ pub mod target;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use self::entra::{EntraFault, EntraToken};
+use self::entra::{EntraToken, EntraTokenError};
 use self::hmac::SignedRequest;
 use crate::keys::{Slot, VersionId};
 use crate::lifetime::DateWindow;
@@ -27,7 +27,7 @@ pub enum Caller {
         /// The version of the access keys that proved it; compared with the pointer before anything is
         /// done.
         access_keys: VersionId,
-        /// Judged again if that version is no longer the one in force.
+        /// Decision again if that version is no longer the one in force.
         signed: SignedRequest,
     },
     /// A service that is an Entra principal on the allow-list.
@@ -87,7 +87,7 @@ pub enum Denial {
     #[error("the date is not an IMF-fixdate")]
     Date,
     #[error("{0}")]
-    Entra(EntraFault),
+    Entra(EntraTokenError),
     #[error("a signed header is missing or repeated")]
     Header,
     #[error("the Host header names no accepted host")]

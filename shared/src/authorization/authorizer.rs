@@ -15,7 +15,7 @@ use crate::authorization::capability::{Capability, Permit};
 use crate::authorization::route_rules::{AmbiguousPath, RequestPath, RouteRules};
 use crate::lifetime::REQUEST_DEADLINE;
 use crate::runtime::{Clock, Random, timeout};
-use crate::token::verify::{TokenFault, Verified, Verifier, VerifyError};
+use crate::token::verify::{TokenError, Verified, Verifier, VerifyError};
 
 /// What decides for a resource server.
 pub struct Authorizer {
@@ -35,7 +35,7 @@ pub struct Asked {
 
 /// A request with a good token, judged by its route.
 #[derive(Debug)]
-pub struct Judged {
+pub struct Decision {
     pub token: Verified,
     /// What the route needs; nothing if no rule names it.
     pub capability: Option<Capability>,
@@ -44,7 +44,7 @@ pub struct Judged {
 
 /// A request without a good token.
 #[derive(Debug, thiserror::Error)]
-pub enum Unjudged {
+pub enum AuthorizeError {
     /// The token is missing or not good. The caller is not told why.
     #[error("{0}")]
     Unauthorized(Refusal),
@@ -59,7 +59,7 @@ pub enum Refusal {
     #[error("{0}")]
     Header(Denial),
     #[error("{0}")]
-    Token(TokenFault),
+    Token(TokenError),
     #[error("there is a token in the query (RFC 6750 section 2.3), where logs would keep it")]
     TokenInQuery,
 }
@@ -68,13 +68,14 @@ impl Authorizer {
     /// Judges one request; with exactly one audit line.
     ///
     /// # Errors
-    /// [`Unjudged`] without a good token.
-    pub async fn judge(&self, asked: &Asked) -> Result<Judged, Unjudged> {
+    /// [`AuthorizeError`] without a good token.
+    pub async fn judge(&self, asked: &Asked) -> Result<Decision, AuthorizeError> {
         let arrived = self.clock.uptime();
         let time = self.clock.now().format(&Rfc3339).unwrap_or_default();
         let event = AuditEvent::arrived(time, request_id(self.random.as_ref()), None);
         let verified = timeout(self.clock.sleep(REQUEST_DEADLINE), self.verify(asked)).await;
-        let verified = verified.unwrap_or_else(|| Err(Unjudged::Unavailable("deadline exceeded".into())));
+        let verified =
+            verified.unwrap_or_else(|| Err(AuthorizeError::Unavailable("deadline exceeded".into())));
         let judged = verified.map(|token| self.permit(asked, token));
         let latency = self.clock.uptime().saturating_sub(arrived);
         let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
@@ -82,8 +83,8 @@ impl Authorizer {
         judged
     }
 
-    async fn verify(&self, asked: &Asked) -> Result<Verified, Unjudged> {
-        let unauthorized = Unjudged::Unauthorized;
+    async fn verify(&self, asked: &Asked) -> Result<Verified, AuthorizeError> {
+        let unauthorized = AuthorizeError::Unauthorized;
         if asked.target.parameters("access_token").next().is_some() {
             return Err(unauthorized(Refusal::TokenInQuery));
         }
@@ -94,14 +95,14 @@ impl Authorizer {
         };
         self.verifier.verify(token).await.map_err(|error| match error {
             VerifyError::Refused(fault) => unauthorized(Refusal::Token(fault)),
-            error => Unjudged::Unavailable(error.into()),
+            error => AuthorizeError::Unavailable(error.into()),
         })
     }
 
-    fn permit(&self, asked: &Asked, token: Verified) -> Judged {
+    fn permit(&self, asked: &Asked, token: Verified) -> Decision {
         let capability = path_of(&asked.target).ok().and_then(|path| self.rules.find(&asked.method, &path));
         let permit = capability.map_or(Permit::Refused, |capability| capability.permit(&token.scopes));
-        Judged { token, capability, permit }
+        Decision { token, capability, permit }
     }
 }
 
@@ -115,9 +116,9 @@ fn path_of(target: &Target) -> Result<RequestPath, AmbiguousPath> {
     RequestPath::of(target.segments().map_err(|_| AmbiguousPath)?)
 }
 
-fn told(event: AuditEvent, judged: &Result<Judged, Unjudged>) -> AuditEvent {
+fn told(event: AuditEvent, judged: &Result<Decision, AuthorizeError>) -> AuditEvent {
     match judged {
-        Ok(Judged { token, capability, permit }) => {
+        Ok(Decision { token, capability, permit }) => {
             let refused = *permit == Permit::Refused;
             let reason = match capability {
                 None => "no rule names the route",
@@ -134,14 +135,14 @@ fn told(event: AuditEvent, judged: &Result<Judged, Unjudged>) -> AuditEvent {
                 ..event
             }
         }
-        Err(Unjudged::Unauthorized(refusal)) => AuditEvent {
+        Err(AuthorizeError::Unauthorized(refusal)) => AuditEvent {
             outcome: Outcome::Refused,
             status: 401,
             error: Some("Unauthorized"),
             reason: Some(refusal.to_string()),
             ..event
         },
-        Err(Unjudged::Unavailable(error)) => AuditEvent {
+        Err(AuthorizeError::Unavailable(error)) => AuditEvent {
             outcome: Outcome::Failed,
             status: 503,
             error: Some("ServiceUnavailable"),

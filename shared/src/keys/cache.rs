@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::access::AccessKeys;
 use super::pointer::{Pointer, PublishedCache};
 use super::signing::SigningKeys;
-use super::{KeyFault, VersionId};
+use super::{KeyMaterialError, VersionId};
 use crate::lifetime::KEY_REFRESH_INTERVAL;
 use crate::secrets::{SecretName, SecretStore, SecretStoreError};
 
@@ -28,10 +28,10 @@ struct Cache {
 
 /// Keys could not be had.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
+pub enum KeyLoadError {
     /// A document is damaged, or private and public halves disagree: signing is refused.
     #[error("unusable key: {0}")]
-    Unusable(#[from] KeyFault),
+    Unusable(#[from] KeyMaterialError),
     /// The secret store cannot give the version.
     #[error(transparent)]
     SecretStore(#[from] SecretStoreError),
@@ -58,8 +58,8 @@ impl KeyCache {
     /// The access keys the pointer names.
     ///
     /// # Errors
-    /// [`KeyError`] when the version cannot be read or used.
-    pub async fn access(&self, pointer: &Pointer) -> Result<Arc<AccessKeys>, KeyError> {
+    /// [`KeyLoadError`] when the version cannot be read or used.
+    pub async fn access(&self, pointer: &Pointer) -> Result<Arc<AccessKeys>, KeyLoadError> {
         if let Some((version, keys)) = &self.cache().access
             && *version == pointer.access_keys
         {
@@ -74,8 +74,8 @@ impl KeyCache {
     /// The signing keys the pointer names, their public halves compared with the published ones.
     ///
     /// # Errors
-    /// [`KeyError`] when the version cannot be read or used, or the halves disagree.
-    pub async fn signing(&self, pointer: &Pointer) -> Result<Arc<SigningKeys>, KeyError> {
+    /// [`KeyLoadError`] when the version cannot be read or used, or the halves disagree.
+    pub async fn signing(&self, pointer: &Pointer) -> Result<Arc<SigningKeys>, KeyLoadError> {
         let published = self.published.of(pointer)?;
         let cached = self.cache().signing.clone();
         if let Some((version, keys)) = cached
@@ -87,7 +87,7 @@ impl KeyCache {
         let document = self.secret_store.read(SecretName::SigningKeys, &pointer.signing_keys).await?;
         let keys = Arc::new(SigningKeys::parse(&document)?);
         if !published.belong_to(&keys) {
-            return Err(KeyFault("the signing keys are not those the pointer publishes").into());
+            return Err(KeyMaterialError("the signing keys are not those the pointer publishes").into());
         }
         self.cache().signing = Some((pointer.signing_keys.clone(), Arc::clone(&keys)));
         Ok(keys)

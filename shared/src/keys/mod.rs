@@ -49,9 +49,9 @@ pub struct VersionId(String);
 /// A key or a secret's document cannot be used. The text names the fault, never the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct KeyFault(pub(crate) &'static str);
+pub struct KeyMaterialError(pub(crate) &'static str);
 
-impl KeyFault {
+impl KeyMaterialError {
     /// A key could not be made.
     pub const GENERATION: Self = Self("a key could not be generated");
 }
@@ -83,13 +83,13 @@ impl Algorithm {
 }
 
 impl FromStr for Algorithm {
-    type Err = KeyFault;
+    type Err = KeyMaterialError;
 
-    fn from_str(name: &str) -> Result<Self, KeyFault> {
+    fn from_str(name: &str) -> Result<Self, KeyMaterialError> {
         match name {
             "RS256" => Ok(Self::Rs256),
             "ES256" => Ok(Self::Es256),
-            _ => Err(KeyFault("the algorithm is neither RS256 nor ES256")),
+            _ => Err(KeyMaterialError("the algorithm is neither RS256 nor ES256")),
         }
     }
 }
@@ -103,14 +103,14 @@ impl KeyId {
 }
 
 impl TryFrom<String> for KeyId {
-    type Error = KeyFault;
+    type Error = KeyMaterialError;
 
-    fn try_from(text: String) -> Result<Self, KeyFault> {
+    fn try_from(text: String) -> Result<Self, KeyMaterialError> {
         let closed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
         if text.len() == 43 && text.bytes().all(closed) {
             Ok(Self(text))
         } else {
-            Err(KeyFault("the key id is no RFC 7638 thumbprint"))
+            Err(KeyMaterialError("the key id is no RFC 7638 thumbprint"))
         }
     }
 }

@@ -21,14 +21,16 @@ use serde::Deserialize;
 use uuid::Builder;
 
 use super::access::AccessKeys;
-use super::cache::KeyError;
+use super::cache::KeyLoadError;
 use super::pointer::{Pointer, Published, PublishedKeys};
 use super::signing::{SigningKey, SigningKeys};
-use super::{KeyFault, Slot, VersionId};
+use super::{KeyMaterialError, Slot, VersionId};
 use crate::audit::{Audit, KeyEvent, Outcome};
 use crate::runtime::{Clock, Random};
-use crate::secrets::{Moving, SecretName, SecretStoreError, SecretStoreWriter, StagingLabel, StagingLabels};
-use crate::store::{PointerChange, PointerWriter, StoreError};
+use crate::secrets::{
+    MoveOutcome, SecretName, SecretStoreError, SecretStoreWriter, StagingLabel, StagingLabels,
+};
+use crate::store::{PointerWriteOutcome, PointerWriter, StoreError};
 
 /// What is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ pub enum RotationError {
     #[error("the version is not pending: another rotation took its place")]
     NotPending,
     #[error(transparent)]
-    Key(#[from] KeyError),
+    Key(#[from] KeyLoadError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -87,8 +89,8 @@ impl From<SecretStoreError> for RotationError {
     }
 }
 
-impl From<KeyFault> for RotationError {
-    fn from(fault: KeyFault) -> Self {
+impl From<KeyMaterialError> for RotationError {
+    fn from(fault: KeyMaterialError) -> Self {
         Self::Key(fault.into())
     }
 }
@@ -107,7 +109,7 @@ pub struct Rotator<'a> {
     pub clock: &'a dyn Clock,
     pub random: &'a dyn Random,
     /// Makes one signing key of the deployment's algorithm.
-    pub generate: &'a (dyn Fn() -> Result<SigningKey, KeyFault> + Sync),
+    pub generate: &'a (dyn Fn() -> Result<SigningKey, KeyMaterialError> + Sync),
     pub audit: &'a dyn Audit,
 }
 
@@ -177,8 +179,8 @@ impl Rotator<'_> {
         for _ in 0..ALIGN_ATTEMPTS {
             let aligned = self.noted(cause, "flip", self.flip().await)?;
             match self.noted(cause, "settle", self.settle(&aligned, strays).await) {
-                Ok(Moving::Moved) => return Ok(aligned.pointer),
-                Ok(Moving::Stale) => {}
+                Ok(MoveOutcome::Moved) => return Ok(aligned.pointer),
+                Ok(MoveOutcome::Stale) => {}
                 Err(error) => last = error,
             }
         }
@@ -197,15 +199,17 @@ impl Rotator<'_> {
             let next = match self.next(&pointer, &access_keys, &signing_keys).await {
                 Ok(next) => next,
                 // Replaced since it was read as current.
-                Err(RotationError::Key(KeyError::SecretStore(SecretStoreError::NoSuchVersion))) => continue,
+                Err(RotationError::Key(KeyLoadError::SecretStore(SecretStoreError::NoSuchVersion))) => {
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let Some(next) = next else { return Ok(Aligned { pointer, access_keys, signing_keys }) };
             match self.ports.pointers.write_pointer(&next).await {
-                Ok(PointerChange::Changed) => {
+                Ok(PointerWriteOutcome::Changed) => {
                     return Ok(Aligned { pointer: next, access_keys, signing_keys });
                 }
-                Ok(PointerChange::Conflict) => {}
+                Ok(PointerWriteOutcome::Conflict) => {}
                 Err(error) => last = error.into(),
             }
         }
@@ -219,7 +223,8 @@ impl Rotator<'_> {
         access_keys: &StagingLabels,
         signing_keys: &StagingLabels,
     ) -> Result<Option<Pointer>, RotationError> {
-        const LATE: KeyFault = KeyFault("the labels are not yet those of the last replacement");
+        const LATE: KeyMaterialError =
+            KeyMaterialError("the labels are not yet those of the last replacement");
         let secret_store = self.ports.secret_store;
         let access_keys =
             access_keys.version_with(StagingLabel::Current).ok_or(SecretStoreError::NoSuchVersion)?;
@@ -253,9 +258,9 @@ impl Rotator<'_> {
     /// Moves the labels after the pointer: `IN_FORCE` to what it names, `AWSPREVIOUS` off what it does not.
     /// By the labels the flip saw, never by newer ones: those may be after another replacement, and this
     /// pointer would take the labels off the versions then in force.
-    async fn settle(&self, aligned: &Aligned, strays: Strays) -> Result<Moving, RotationError> {
+    async fn settle(&self, aligned: &Aligned, strays: Strays) -> Result<MoveOutcome, RotationError> {
         let Aligned { pointer, access_keys, signing_keys } = aligned;
-        let mut outcome = Moving::Moved;
+        let mut outcome = MoveOutcome::Moved;
         for (secret, named, seen) in [
             (SecretName::AccessKeys, &pointer.access_keys, access_keys),
             (SecretName::SigningKeys, &pointer.signing_keys, signing_keys),
@@ -271,8 +276,8 @@ impl Rotator<'_> {
             );
             moves.extend(stray.map(|holder| (StagingLabel::Pending, Some(holder), None)));
             for (label, from, to) in moves {
-                if self.ports.secret_store.move_label(secret, label, from, to).await? == Moving::Stale {
-                    outcome = Moving::Stale;
+                if self.ports.secret_store.move_label(secret, label, from, to).await? == MoveOutcome::Stale {
+                    outcome = MoveOutcome::Stale;
                 }
             }
         }
@@ -338,7 +343,9 @@ impl Rotator<'_> {
                 Change::RegenerateAccessKey(regenerated) => slot == regenerated.into(),
             };
             if published.find(keys.of(slot).id()).is_none() != changes {
-                return Err(KeyFault("a stored signing key is not the one that was to be stored").into());
+                return Err(
+                    KeyMaterialError("a stored signing key is not the one that was to be stored").into()
+                );
             }
         }
         if let Some(version) = &replacement.access_keys {
@@ -365,8 +372,8 @@ impl Rotator<'_> {
         to: &VersionId,
     ) -> Result<(), RotationError> {
         match self.ports.secret_store.move_label(secret, StagingLabel::Current, Some(from), Some(to)).await? {
-            Moving::Moved => Ok(()),
-            Moving::Stale => Err(RotationError::Conflict),
+            MoveOutcome::Moved => Ok(()),
+            MoveOutcome::Stale => Err(RotationError::Conflict),
         }
     }
 

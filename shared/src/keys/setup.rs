@@ -1,13 +1,13 @@
 //! Setting a resource up: both secrets, then the pointer that names them. Safe to repeat, safe to crash in.
 
 use super::access::AccessKeys;
-use super::cache::KeyError;
+use super::cache::KeyLoadError;
 use super::pointer::{Pointer, Published};
 use super::rotation::{Cause, RotationError, Rotator, Strays, Trigger};
 use super::signing::SigningKeys;
-use super::{KeyFault, VersionId};
+use super::{KeyMaterialError, VersionId};
 use crate::secrets::Secret;
-use crate::secrets::{Moving, SecretName, SecretStoreError, StagingLabel};
+use crate::secrets::{MoveOutcome, SecretName, SecretStoreError, StagingLabel};
 
 /// Copies of the pointer a new resource gets. One DynamoDB partition serves 3,000 strong reads a second.
 const POINTER_COPIES: u32 = 8;
@@ -58,7 +58,7 @@ impl Rotator<'_> {
     async fn ensure(
         &self,
         secret: SecretName,
-        make: impl FnOnce() -> Result<Secret, KeyFault> + Send,
+        make: impl FnOnce() -> Result<Secret, KeyMaterialError> + Send,
     ) -> Result<VersionId, RotationError> {
         let secret_store = self.ports.secret_store;
         let labels = secret_store.labels(secret).await?;
@@ -71,13 +71,13 @@ impl Rotator<'_> {
             Ok(_) => {}
             Err(SecretStoreError::NoSuchVersion) => {
                 secret_store
-                    .store(secret, &version, &make().map_err(KeyError::from)?, StagingLabel::Pending)
+                    .store(secret, &version, &make().map_err(KeyLoadError::from)?, StagingLabel::Pending)
                     .await?;
             }
             Err(error) => return Err(error.into()),
         }
         if secret_store.move_label(secret, StagingLabel::Current, None, Some(&version)).await?
-            == Moving::Stale
+            == MoveOutcome::Stale
         {
             let current = secret_store.labels(secret).await?.version_with(StagingLabel::Current).cloned();
             return current.ok_or(RotationError::Conflict);

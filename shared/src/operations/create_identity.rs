@@ -7,7 +7,7 @@ use crate::api::error::Error;
 use crate::api::reply::{CreatedBody, Reply};
 use crate::audit::AuditContext;
 use crate::ids::{RawId, UserId};
-use crate::store::{Creation, CreationId, ReadRequest, Revision};
+use crate::store::{CreateOutcome, CreationId, ReadRequest, Revision};
 
 /// One write, after everything that could refuse the request: a bad token request leaves no identity.
 pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
@@ -32,7 +32,7 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
     };
     let creation = CreationId::random(service.random.as_ref());
     match service.store.create(&identity, creation, now).await? {
-        Creation::Created => Ok(Reply::Created(CreatedBody::new(&identity, access_token))),
-        Creation::Taken => Err(Error::Internal("a minted identifier was taken")),
+        CreateOutcome::Created => Ok(Reply::Created(CreatedBody::new(&identity, access_token))),
+        CreateOutcome::Taken => Err(Error::Internal("a minted identifier was taken")),
     }
 }

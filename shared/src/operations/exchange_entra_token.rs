@@ -7,7 +7,7 @@ use crate::api::error::Error;
 use crate::api::reply::{CreatedBody, Reply};
 use crate::audit::AuditContext;
 use crate::authn::Denial;
-use crate::authn::entra::{EntraFault, EntraToken};
+use crate::authn::entra::{EntraToken, EntraTokenError};
 use crate::ids::{Cloud, RawId};
 use crate::store::ReadRequest;
 use crate::store::assignments::BookName;
@@ -34,7 +34,7 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
     entra
         .require_one_of(&PERMISSIONS.map(|(permission, _)| permission))
         .map_err(Error::InvalidAccessToken)?;
-    let scopes = scopes_of(entra).ok_or(Error::InvalidAccessToken(EntraFault::Permission))?;
+    let scopes = scopes_of(entra).ok_or(Error::InvalidAccessToken(EntraTokenError::Permission))?;
     exchange(context, audit, BookName::Entra, &identity, &scopes).await
 }
 

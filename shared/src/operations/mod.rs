@@ -22,11 +22,11 @@ use crate::api::service::Service;
 use crate::api::version::ApiVersion;
 use crate::audit::AuditContext;
 use crate::authn::Caller;
-use crate::authn::entra::{EntraFault, EntraToken};
+use crate::authn::entra::{EntraToken, EntraTokenError};
 use crate::ids::RawId;
 use crate::lifetime::Lifetime;
 use crate::store::assignments::BookName;
-use crate::store::{Creation, CreationId, IdentityState, ReadRequest, Revision};
+use crate::store::{CreateOutcome, CreationId, IdentityState, ReadRequest, Revision};
 use crate::token::claims::{Claims, Grant};
 use crate::token::mint::mint;
 use crate::token::scope::ScopeSet;
@@ -153,7 +153,8 @@ impl OperationContext<'_> {
                 IdentityState::Absent => {}
             }
             let creation = CreationId::random(service.random.as_ref());
-            if service.store.create(identity, creation, service.clock.now()).await? == Creation::Created {
+            if service.store.create(identity, creation, service.clock.now()).await? == CreateOutcome::Created
+            {
                 return Ok(Revision::FIRST);
             }
             // Another exchange of the same user was first.
@@ -177,5 +178,9 @@ impl OperationContext<'_> {
 /// section 2.2.1), and no token outlives the longest lifetime.
 fn under(entra: &EntraToken, now: i64) -> Result<(i64, i64), Error> {
     let expires_at = entra.expires_at.min(now + Lifetime::MAX_SECONDS);
-    if now < expires_at { Ok((now, expires_at)) } else { Err(Error::InvalidAccessToken(EntraFault::Expired)) }
+    if now < expires_at {
+        Ok((now, expires_at))
+    } else {
+        Err(Error::InvalidAccessToken(EntraTokenError::Expired))
+    }
 }

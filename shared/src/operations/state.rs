@@ -8,7 +8,7 @@ use crate::api::error::Error;
 use crate::api::limits::KEY_READ_ATTEMPTS;
 use crate::authn::{Caller, Denial};
 use crate::keys::Slot;
-use crate::keys::cache::KeyError;
+use crate::keys::cache::KeyLoadError;
 use crate::keys::pointer::Pointer;
 use crate::keys::signing::SigningKeys;
 use crate::secrets::SecretStoreError;
@@ -50,7 +50,7 @@ impl OperationContext<'_> {
             match self.confirm(&snapshot, purpose).await {
                 Err(ConfirmError::KeysReplaced) if attempt < KEY_READ_ATTEMPTS => attempt += 1,
                 Err(ConfirmError::KeysReplaced) => {
-                    return Err(KeyError::SecretStore(SecretStoreError::NoSuchVersion).into());
+                    return Err(KeyLoadError::SecretStore(SecretStoreError::NoSuchVersion).into());
                 }
                 Err(ConfirmError::Denied(denial)) => return Err(denial.into()),
                 Err(ConfirmError::Failed(error)) => return Err(error.into()),
@@ -84,14 +84,14 @@ impl OperationContext<'_> {
 
 enum ConfirmError {
     Denied(Denial),
-    Failed(KeyError),
+    Failed(KeyLoadError),
     KeysReplaced,
 }
 
-impl From<KeyError> for ConfirmError {
-    fn from(error: KeyError) -> Self {
+impl From<KeyLoadError> for ConfirmError {
+    fn from(error: KeyLoadError) -> Self {
         match error {
-            KeyError::SecretStore(SecretStoreError::NoSuchVersion) => Self::KeysReplaced,
+            KeyLoadError::SecretStore(SecretStoreError::NoSuchVersion) => Self::KeysReplaced,
             error => Self::Failed(error),
         }
     }

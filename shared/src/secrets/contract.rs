@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a broken contract fails the test that runs it")]
 
-use super::{Moving, SecretName, SecretStoreError, SecretStoreWriter, StagingLabel, Storing};
+use super::{MoveOutcome, PutOutcome, SecretName, SecretStoreError, SecretStoreWriter, StagingLabel};
 use crate::keys::VersionId;
 use crate::secrets::Secret;
 
@@ -26,18 +26,18 @@ pub async fn holds(secret_store: &dyn SecretStoreWriter) {
 }
 
 async fn versions_are_written_once(secret_store: &dyn SecretStoreWriter) {
-    assert_eq!(store(secret_store, 1, "one", StagingLabel::Current).await, Storing::Stored);
-    assert_eq!(store(secret_store, 1, "one", StagingLabel::Current).await, Storing::Stored, "a repeat");
-    assert_eq!(store(secret_store, 1, "another", StagingLabel::Current).await, Storing::AlreadyThere);
+    assert_eq!(store(secret_store, 1, "one", StagingLabel::Current).await, PutOutcome::Stored);
+    assert_eq!(store(secret_store, 1, "one", StagingLabel::Current).await, PutOutcome::Stored, "a repeat");
+    assert_eq!(store(secret_store, 1, "another", StagingLabel::Current).await, PutOutcome::AlreadyThere);
     assert_eq!(read(secret_store, 1).await, "one");
     assert_eq!(holder(secret_store, StagingLabel::Current).await, Some(version(1)));
 }
 
 async fn the_current_label_leaves_a_trace(secret_store: &dyn SecretStoreWriter) {
-    assert_eq!(store(secret_store, 2, "two", StagingLabel::Pending).await, Storing::Stored);
+    assert_eq!(store(secret_store, 2, "two", StagingLabel::Pending).await, PutOutcome::Stored);
     assert_eq!(holder(secret_store, StagingLabel::Pending).await, Some(version(2)));
     assert_eq!(holder(secret_store, StagingLabel::Current).await, Some(version(1)));
-    assert_eq!(move_label(secret_store, StagingLabel::Current, Some(1), Some(2)).await, Moving::Moved);
+    assert_eq!(move_label(secret_store, StagingLabel::Current, Some(1), Some(2)).await, MoveOutcome::Moved);
     assert_eq!(holder(secret_store, StagingLabel::Current).await, Some(version(2)));
     assert_eq!(
         holder(secret_store, StagingLabel::Previous).await,
@@ -50,29 +50,29 @@ async fn the_current_label_leaves_a_trace(secret_store: &dyn SecretStoreWriter) 
 async fn labels_move_only_from_their_holder(secret_store: &dyn SecretStoreWriter) {
     assert_eq!(
         move_label(secret_store, StagingLabel::Current, Some(1), Some(2)).await,
-        Moving::Moved,
+        MoveOutcome::Moved,
         "already there"
     );
-    assert_eq!(move_label(secret_store, StagingLabel::Current, Some(3), Some(1)).await, Moving::Stale);
+    assert_eq!(move_label(secret_store, StagingLabel::Current, Some(3), Some(1)).await, MoveOutcome::Stale);
     assert_eq!(
         move_label(secret_store, StagingLabel::Current, Some(2), Some(9)).await,
-        Moving::Stale,
+        MoveOutcome::Stale,
         "no such version"
     );
-    assert_eq!(move_label(secret_store, StagingLabel::Previous, Some(2), None).await, Moving::Stale);
+    assert_eq!(move_label(secret_store, StagingLabel::Previous, Some(2), None).await, MoveOutcome::Stale);
     assert_eq!(holder(secret_store, StagingLabel::Current).await, Some(version(2)));
-    assert_eq!(move_label(secret_store, StagingLabel::InForce, None, Some(1)).await, Moving::Moved);
-    assert_eq!(move_label(secret_store, StagingLabel::InForce, None, Some(2)).await, Moving::Stale);
-    assert_eq!(move_label(secret_store, StagingLabel::InForce, Some(1), Some(2)).await, Moving::Moved);
+    assert_eq!(move_label(secret_store, StagingLabel::InForce, None, Some(1)).await, MoveOutcome::Moved);
+    assert_eq!(move_label(secret_store, StagingLabel::InForce, None, Some(2)).await, MoveOutcome::Stale);
+    assert_eq!(move_label(secret_store, StagingLabel::InForce, Some(1), Some(2)).await, MoveOutcome::Moved);
     assert_eq!(holder(secret_store, StagingLabel::InForce).await, Some(version(2)));
 }
 
 async fn a_version_without_label_is_gone(secret_store: &dyn SecretStoreWriter) {
     assert_eq!(read(secret_store, 1).await, "one", "AWSPREVIOUS keeps it");
-    assert_eq!(move_label(secret_store, StagingLabel::Previous, Some(1), None).await, Moving::Moved);
+    assert_eq!(move_label(secret_store, StagingLabel::Previous, Some(1), None).await, MoveOutcome::Moved);
     assert_eq!(
         move_label(secret_store, StagingLabel::Previous, Some(1), None).await,
-        Moving::Moved,
+        MoveOutcome::Moved,
         "already off"
     );
     assert!(gone(secret_store, 1).await);
@@ -85,7 +85,7 @@ async fn a_version_without_label_is_gone(secret_store: &dyn SecretStoreWriter) {
         }
         assert_eq!(
             move_label(secret_store, StagingLabel::Current, Some(from), Some(to)).await,
-            Moving::Moved
+            MoveOutcome::Moved
         );
     }
     assert_eq!(read(secret_store, 2).await, "two", "IN_FORCE keeps it when two successors have gone by");
@@ -95,7 +95,7 @@ fn version(n: u32) -> VersionId {
     VersionId::new(format!("00000000-0000-4000-8000-{n:012}"))
 }
 
-async fn store(secret_store: &dyn SecretStoreWriter, n: u32, value: &str, label: StagingLabel) -> Storing {
+async fn store(secret_store: &dyn SecretStoreWriter, n: u32, value: &str, label: StagingLabel) -> PutOutcome {
     secret_store.store(SECRET, &version(n), &Secret::from(value.to_owned()), label).await.unwrap()
 }
 
@@ -104,7 +104,7 @@ async fn move_label(
     label: StagingLabel,
     from: Option<u32>,
     to: Option<u32>,
-) -> Moving {
+) -> MoveOutcome {
     let (from, to) = (from.map(version), to.map(version));
     secret_store.move_label(SECRET, label, from.as_ref(), to.as_ref()).await.unwrap()
 }

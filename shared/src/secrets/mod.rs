@@ -41,7 +41,7 @@ pub struct StagingLabels(HashMap<StagingLabel, VersionId>);
 
 /// What storing a version met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Storing {
+pub enum PutOutcome {
     /// The version has another value already, which stays.
     AlreadyThere,
     Stored,
@@ -49,7 +49,7 @@ pub enum Storing {
 
 /// What moving a label met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moving {
+pub enum MoveOutcome {
     /// The label is where it was to be.
     Moved,
     /// Another version bore the label than the one named: nothing moved.
@@ -97,7 +97,7 @@ pub trait SecretStoreWriter: SecretStore {
         version: &VersionId,
         value: &Secret,
         label: StagingLabel,
-    ) -> Result<Storing, SecretStoreError>;
+    ) -> Result<PutOutcome, SecretStoreError>;
 
     /// Moves a label from the version that bears it (none, if nobody does) to another (none, to take it
     /// off). Compare and swap: if another version bears it by then, nothing moves.
@@ -110,7 +110,7 @@ pub trait SecretStoreWriter: SecretStore {
         label: StagingLabel,
         from: Option<&VersionId>,
         to: Option<&VersionId>,
-    ) -> Result<Moving, SecretStoreError>;
+    ) -> Result<MoveOutcome, SecretStoreError>;
 }
 
 impl SecretName {

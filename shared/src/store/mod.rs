@@ -77,7 +77,7 @@ pub struct CreationId(u128);
 
 /// What a creation met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Creation {
+pub enum CreateOutcome {
     Created,
     /// A record with this id exists, live or deleted.
     Taken,
@@ -94,7 +94,7 @@ pub enum Revocation {
 
 /// What a change of the pointer met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PointerChange {
+pub enum PointerWriteOutcome {
     Changed,
     /// The record is not the one the change was conditional on.
     Conflict,
@@ -134,7 +134,7 @@ pub trait Store: Send + Sync {
         identity: &RawId,
         creation: CreationId,
         now: OffsetDateTime,
-    ) -> Result<Creation, StoreError>;
+    ) -> Result<CreateOutcome, StoreError>;
 
     /// Moves the revision on from `from`. A stored revision that is already larger is success.
     ///
@@ -169,7 +169,7 @@ pub trait PointerWriter: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError`]; the outcome is then unclear and must be read.
-    async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerChange, StoreError>;
+    async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerWriteOutcome, StoreError>;
 }
 
 impl<'a> ReadRequest<'a> {

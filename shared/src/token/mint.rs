@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::AccessToken;
 use super::claims::Claims;
 use crate::keys::signing::SigningKey;
-use crate::keys::{Algorithm, KeyFault};
+use crate::keys::{Algorithm, KeyMaterialError};
 
 #[derive(Serialize)]
 struct Header<'a> {
@@ -20,9 +20,9 @@ struct Header<'a> {
 /// Signs the claims: a compact JWS (RFC 7515 section 3.1) over compact ASCII JSON.
 ///
 /// # Errors
-/// [`KeyFault`] when signing fails.
-pub fn mint(claims: &Claims, key: &SigningKey) -> Result<AccessToken, KeyFault> {
-    const UNWRITABLE: KeyFault = KeyFault("a token cannot be written as JSON");
+/// [`KeyMaterialError`] when signing fails.
+pub fn mint(claims: &Claims, key: &SigningKey) -> Result<AccessToken, KeyMaterialError> {
+    const UNWRITABLE: KeyMaterialError = KeyMaterialError("a token cannot be written as JSON");
     let header = Header { alg: key.algorithm(), kid: key.id().as_str(), typ: "JWT" };
     let header = serde_json::to_vec(&header).map_err(|_| UNWRITABLE)?;
     let payload = serde_json::to_vec(claims).map_err(|_| UNWRITABLE)?;

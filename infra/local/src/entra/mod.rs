@@ -40,7 +40,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
-use identity::keys::KeyFault;
+use identity::keys::KeyMaterialError;
 use identity::keys::signing::{SigningKey, SigningKeys};
 use identity::runtime::{Clock, Random};
 use serde_json::Value;
@@ -82,7 +82,7 @@ impl EntraStandIn {
         base_url: &str,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
-        generate: impl Fn() -> Result<SigningKey, KeyFault>,
+        generate: impl Fn() -> Result<SigningKey, KeyMaterialError>,
     ) -> Result<Self, OpenError> {
         let base = base_url.trim_end_matches('/').to_owned();
         let uri: Uri = base.parse().map_err(|_| OpenError::BaseUrl(base_url.to_owned()))?;

@@ -1,7 +1,7 @@
 //! The errors, with the codes and nearly the words of Entra: clients and people go by them.
 
 use http::{Method, StatusCode};
-use identity::keys::KeyFault;
+use identity::keys::KeyMaterialError;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -149,8 +149,8 @@ impl Refusal {
 }
 
 /// No token can be signed.
-impl From<KeyFault> for Refusal {
-    fn from(fault: KeyFault) -> Self {
+impl From<KeyMaterialError> for Refusal {
+    fn from(fault: KeyMaterialError) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self { status, error: "temporarily_unavailable", code: 90_033, text: format!("{fault}.") }
     }

@@ -193,12 +193,12 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::SettingsFaults;
+    use crate::settings::SettingsErrors;
 
     const A: &str = "aaaaaaaa-0000-4000-8000-000000000001";
     const B: &str = "BBBBBBBB-0000-4000-8000-000000000002";
 
-    fn read(values: &[(&str, &str)]) -> Result<EntraSettings, SettingsFaults> {
+    fn read(values: &[(&str, &str)]) -> Result<EntraSettings, SettingsErrors> {
         let lookup =
             |name: &str| values.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
         let mut reader = Reader::new(&lookup);

@@ -39,7 +39,7 @@ pub struct Ports {
 }
 
 /// A resource under test.
-pub struct Bench {
+pub struct TestService {
     pub service: Arc<Service>,
     pub verifier: Arc<Verifier>,
     pub authorizer: Arc<Authorizer>,
@@ -140,7 +140,7 @@ impl Ports {
     }
 }
 
-impl Bench {
+impl TestService {
     /// A resource that was just set up.
     ///
     /// # Panics
