@@ -42,29 +42,45 @@ const COUNTED: usize = 100;
 /// A binary, what it is asked first, and what else its calls are counted of.
 struct Subject {
     binary: &'static str,
-    first: Asked,
+    first: AuthorizeRequest,
     /// With the number of calls each may make.
-    counted: &'static [(Asked, usize)],
+    counted: &'static [(AuthorizeRequest, usize)],
 }
 
 const SUBJECTS: [Subject; 8] = [
     Subject {
         binary: "user",
-        first: Asked::Create,
-        counted: &[(Asked::Create, 2), (Asked::CreateWithToken, 2), (Asked::Delete, 2)],
+        first: AuthorizeRequest::Create,
+        counted: &[
+            (AuthorizeRequest::Create, 2),
+            (AuthorizeRequest::CreateWithToken, 2),
+            (AuthorizeRequest::Delete, 2),
+        ],
     },
-    Subject { binary: "token", first: Asked::Issue, counted: &[(Asked::Issue, 1), (Asked::Refused, 0)] },
-    Subject { binary: "revoke", first: Asked::Revoke, counted: &[(Asked::Revoke, 2)] },
-    Subject { binary: "teams-exchange", first: Asked::Exchange, counted: &[] },
-    Subject { binary: "introspect", first: Asked::Introspect, counted: &[(Asked::Introspect, 1)] },
-    Subject { binary: "keys", first: Asked::KeySet, counted: &[(Asked::KeySet, 0)] },
-    Subject { binary: "authorizer", first: Asked::Authorize, counted: &[(Asked::Authorize, 1)] },
-    Subject { binary: "rotate-keys", first: Asked::Regenerate, counted: &[] },
+    Subject {
+        binary: "token",
+        first: AuthorizeRequest::Issue,
+        counted: &[(AuthorizeRequest::Issue, 1), (AuthorizeRequest::Refused, 0)],
+    },
+    Subject { binary: "revoke", first: AuthorizeRequest::Revoke, counted: &[(AuthorizeRequest::Revoke, 2)] },
+    Subject { binary: "teams-exchange", first: AuthorizeRequest::Exchange, counted: &[] },
+    Subject {
+        binary: "introspect",
+        first: AuthorizeRequest::Introspect,
+        counted: &[(AuthorizeRequest::Introspect, 1)],
+    },
+    Subject { binary: "keys", first: AuthorizeRequest::KeySet, counted: &[(AuthorizeRequest::KeySet, 0)] },
+    Subject {
+        binary: "authorizer",
+        first: AuthorizeRequest::Authorize,
+        counted: &[(AuthorizeRequest::Authorize, 1)],
+    },
+    Subject { binary: "rotate-keys", first: AuthorizeRequest::Regenerate, counted: &[] },
 ];
 
 /// What a function is asked.
 #[derive(Clone, Copy)]
-enum Asked {
+enum AuthorizeRequest {
     Authorize,
     Create,
     CreateWithToken,
@@ -78,7 +94,7 @@ enum Asked {
     Revoke,
 }
 
-impl Asked {
+impl AuthorizeRequest {
     fn name(self) -> &'static str {
         match self {
             Self::Authorize => "authorize",
@@ -118,7 +134,7 @@ struct World {
     service: Service,
     system: Arc<System>,
     access_key: String,
-    /// With a token that stays alive.
+    /// With a token that stays active.
     identity: String,
     token: String,
     /// Its tokens are revoked.
@@ -158,35 +174,37 @@ impl World {
         sign(&Call { method, target, body }, &self.access_key, HOST, self.system.now())
     }
 
-    async fn event(&self, asked: Asked) -> Bytes {
+    async fn event(&self, asked: AuthorizeRequest) -> Bytes {
         let issue = format!("/identities/{}/:issueAccessToken", self.identity);
         let scopes = r#"{"scopes":["chat"]}"#;
         let event = match asked {
-            Asked::Authorize => self.authorizer_event(),
-            Asked::Create => self.gateway_event("POST", "/identities", ""),
-            Asked::CreateWithToken => {
+            AuthorizeRequest::Authorize => self.authorizer_event(),
+            AuthorizeRequest::Create => self.gateway_event("POST", "/identities", ""),
+            AuthorizeRequest::CreateWithToken => {
                 self.gateway_event("POST", "/identities", r#"{"createTokenWithScopes":["chat"]}"#)
             }
-            Asked::Delete => {
+            AuthorizeRequest::Delete => {
                 let (identity, _) = self.create().await;
                 self.gateway_event("DELETE", &format!("/identities/{identity}"), "")
             }
-            Asked::Exchange => {
+            AuthorizeRequest::Exchange => {
                 let guid = "1b5cc06b-f352-4571-b1e6-d9b259b7c776";
                 let body = format!(r#"{{"token":"a.b.c","appId":"{guid}","userId":"{guid}"}}"#);
                 self.gateway_event("POST", "/teamsUser/:exchangeAccessToken", &body)
             }
-            Asked::Introspect => self.gateway_event("POST", "/introspect", &format!("token={}", self.token)),
-            Asked::Issue => self.gateway_event("POST", &issue, scopes),
-            Asked::KeySet => self.gateway_event("GET", "/.well-known/jwks.json", ""),
-            Asked::Refused => {
+            AuthorizeRequest::Introspect => {
+                self.gateway_event("POST", "/introspect", &format!("token={}", self.token))
+            }
+            AuthorizeRequest::Issue => self.gateway_event("POST", &issue, scopes),
+            AuthorizeRequest::KeySet => self.gateway_event("GET", "/.well-known/jwks.json", ""),
+            AuthorizeRequest::Refused => {
                 let mut event = self.gateway_event("POST", &issue, scopes);
                 let other = self.signed("/another", "POST", scopes);
                 event["headers"]["authorization"] = other.headers["authorization"].to_str().unwrap().into();
                 event
             }
-            Asked::Regenerate => json!({"regenerate": "secondary"}),
-            Asked::Revoke => {
+            AuthorizeRequest::Regenerate => json!({"regenerate": "secondary"}),
+            AuthorizeRequest::Revoke => {
                 let path = format!("/identities/{}/:revokeAccessTokens", self.revoked);
                 self.gateway_event("POST", &path, "")
             }
@@ -263,7 +281,7 @@ impl Started {
     }
 
     /// Returns how long the answer took.
-    async fn invoke(&mut self, asked: Option<Asked>, event: Bytes) -> Duration {
+    async fn invoke(&mut self, asked: Option<AuthorizeRequest>, event: Bytes) -> Duration {
         let sent = Instant::now();
         let (answered, answer) = self.api.invoke(event).await;
         if let Some(asked) = asked {
@@ -314,7 +332,7 @@ struct Starts {
 }
 
 impl Starts {
-    async fn once_more(&mut self, binary: &str, asked: Option<Asked>, world: &World) {
+    async fn once_more(&mut self, binary: &str, asked: Option<AuthorizeRequest>, world: &World) {
         let event = event(asked, world).await;
         let mut started = Started::new(binary, &world.aws).await;
         self.to_poll.push(millis(started.to_poll));
@@ -324,7 +342,7 @@ impl Starts {
 }
 
 /// The least function returns what it is given.
-async fn event(asked: Option<Asked>, world: &World) -> Bytes {
+async fn event(asked: Option<AuthorizeRequest>, world: &World) -> Bytes {
     match asked {
         Some(asked) => world.event(asked).await,
         None => Bytes::from_static(b"{}"),
@@ -398,7 +416,7 @@ async fn warm(world: &World, calls: &mut Table) -> Table {
     let mut table = Table::new(&["function", "memory after 10 000 events, MB", "target"]);
     for Subject { binary, first, counted } in &SUBJECTS {
         // Replacing keys is no request, and half a second of work.
-        let events = if matches!(first, Asked::Regenerate) { 10 } else { EVENTS };
+        let events = if matches!(first, AuthorizeRequest::Regenerate) { 10 } else { EVENTS };
         let mut started = Started::new(binary, &world.aws).await;
         for _ in 0..events {
             started.invoke(Some(*first), world.event(*first).await).await;
@@ -418,7 +436,7 @@ async fn count(
     world: &World,
     started: &mut Started,
     binary: &str,
-    asked: Asked,
+    asked: AuthorizeRequest,
     target: usize,
 ) -> [String; 5] {
     // The events are made first: making one may call, too.

@@ -275,7 +275,7 @@ fn parse() -> Pair {
         operation: "read a token request".to_owned(),
         ours: Box::new(|| {
             let request = TokenRequest::bind_issue(BODY.as_bytes(), ApiVersion::STABLE[0]).unwrap();
-            black_box(request.judge().unwrap());
+            black_box(request.validate().unwrap());
         }),
         floor: "serde_json, the same members",
         least: Box::new(|| {

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use identity::authn::target::Target;
-use identity::authorization::authorizer::{Asked, AuthorizeError, Authorizer, Decision};
+use identity::authorization::authorizer::{AuthorizeError, AuthorizeRequest, Authorizer, Decision};
 use identity::authorization::capability::{Capability, Permit};
 use identity::token::verify::Verified;
 use serde::de::{Deserializer, Error as _};
@@ -132,7 +132,7 @@ struct PolicyResponse {
     context: Context,
 }
 
-/// What the resource server is told: facts of the token, none of this one request, for a gateway may keep them.
+/// What the resource server is audit_event: facts of the token, none of this one request, for a gateway may keep them.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Context {
@@ -168,14 +168,14 @@ struct Statement {
 pub async fn handle(authorizer: &Authorizer, event: Value) -> Result<Value, AuthorizerError> {
     match serde_json::from_value(event).map_err(|_| AuthorizerError::Event)? {
         Event::Http(event) => {
-            let judged = authorizer.judge(&event.asked().ok_or(AuthorizerError::Event)?).await;
-            rendered(&simple_response(judged)?)
+            let decision = authorizer.authorize(&event.request().ok_or(AuthorizerError::Event)?).await;
+            rendered(&simple_response(decision)?)
         }
         Event::Rest(event) => {
-            let asked = event.asked().ok_or(AuthorizerError::Event)?;
+            let request = event.request().ok_or(AuthorizerError::Event)?;
             let api = Api::of(&event.method_arn).ok_or(AuthorizerError::Event)?;
-            let judged = authorizer.judge(&asked).await?;
-            rendered(&api.policy_response(&judged, &event.method_arn))
+            let decision = authorizer.authorize(&request).await?;
+            rendered(&api.policy_response(&decision, &event.method_arn))
         }
     }
 }
@@ -186,9 +186,9 @@ fn rendered(answer: &impl Serialize) -> Result<Value, AuthorizerError> {
 }
 
 impl HttpEvent {
-    fn asked(&self) -> Option<Asked> {
+    fn request(&self) -> Option<AuthorizeRequest> {
         let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        Some(Asked {
+        Some(AuthorizeRequest {
             method: self.request_context.http.method.parse().ok()?,
             target: Target::from_decoded_path(&self.raw_path, &self.raw_query_string),
             headers: header_map(headers)?,
@@ -197,13 +197,13 @@ impl HttpEvent {
 }
 
 impl RestEvent {
-    fn asked(&self) -> Option<Asked> {
+    fn request(&self) -> Option<AuthorizeRequest> {
         let headers = self.multi_value_headers.iter().flatten();
         let headers =
             headers.flat_map(|(name, values)| values.iter().map(|value| (name.as_str(), value.as_str())));
         let query: Vec<_> =
             self.query_string_parameters.iter().flatten().map(|(name, _)| name.as_str()).collect();
-        Some(Asked {
+        Some(AuthorizeRequest {
             method: self.http_method.parse().ok()?,
             target: Target::from_wire(&format!("{}?{}", self.path, query.join("&"))),
             headers: header_map(headers)?,
@@ -220,8 +220,8 @@ fn header_map<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Option<H
     Some(map)
 }
 
-fn simple_response(judged: Result<Decision, AuthorizeError>) -> Result<SimpleResponse, AuthorizerError> {
-    match judged {
+fn simple_response(decision: Result<Decision, AuthorizeError>) -> Result<SimpleResponse, AuthorizerError> {
+    match decision {
         Ok(Decision { permit: Permit::Refused, .. }) | Err(AuthorizeError::Unauthorized(_)) => {
             Ok(SimpleResponse { is_authorized: false, context: None })
         }
@@ -265,16 +265,16 @@ impl<'a> Api<'a> {
         (api.split(':').nth(2) == Some("execute-api") && api.bytes().all(is_plain)).then_some(Self(api))
     }
 
-    fn policy_response(&self, judged: &Decision, method_arn: &str) -> PolicyResponse {
-        let is_allowed = judged.permit != Permit::Refused && is_literal(method_arn);
+    fn policy_response(&self, decision: &Decision, method_arn: &str) -> PolicyResponse {
+        let is_allowed = decision.permit != Permit::Refused && is_literal(method_arn);
         let (effect, resource) =
             if is_allowed { ("Allow", method_arn.to_owned()) } else { ("Deny", format!("{}/*", self.0)) };
         let statement = Statement { action: "execute-api:Invoke", effect, resource };
         PolicyResponse {
-            principal_id: judged.token.identity.to_string(),
+            principal_id: decision.token.identity.to_string(),
             // The version is that of the policy language.
             policy_document: Policy { version: "2012-10-17", statement: [statement] },
-            context: Context::of(&judged.token),
+            context: Context::of(&decision.token),
         }
     }
 }

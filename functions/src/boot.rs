@@ -40,7 +40,7 @@ use crate::telemetry::JsonLines;
 pub struct StateNames {
     /// The table's name.
     pub table: String,
-    /// Name or ARN of the secret `access-keys`; empty where no caller is judged.
+    /// Name or ARN of the secret `access-keys`; empty where no caller is decision.
     pub access_keys: String,
     /// Name or ARN of the secret `signing-keys`; empty where nothing is minted.
     pub signing_keys: String,

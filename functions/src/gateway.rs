@@ -121,7 +121,7 @@ mod tests {
         })
     }
 
-    fn judge(vector: &SignedVector, request: &Request) -> String {
+    fn verdict(vector: &SignedVector, request: &Request) -> String {
         let Body::Complete(body) = &request.body else { return "no body".to_owned() };
         let Request { method, target, headers, .. } = request;
         let settings = Settings { hosts: vector.hosts.join(",").parse().unwrap(), ..settings() };
@@ -141,7 +141,7 @@ mod tests {
     fn a_signature_verifies_although_the_path_was_decoded() {
         let mut accepted = 0;
         for row in SignedVector::all() {
-            let verdict = judge(&row, &read(event(&row), PathForm::Decoded));
+            let verdict = verdict(&row, &read(event(&row), PathForm::Decoded));
             if row.verdict.starts_with("accept") {
                 assert_eq!(verdict, row.verdict, "{}", row.name);
                 accepted += 1;
@@ -156,7 +156,7 @@ mod tests {
             // Which escapes the client used is what the gateway has forgotten.
             let is_about_escapes = row.name.contains("lower-case hex");
             if !row.verdict.starts_with("accept") && !is_about_escapes {
-                assert_eq!(judge(&row, &read(event(&row), PathForm::Decoded)), "refused", "{}", row.name);
+                assert_eq!(verdict(&row, &read(event(&row), PathForm::Decoded)), "refused", "{}", row.name);
             }
         }
     }
@@ -184,12 +184,12 @@ mod tests {
             hosts: vec!["localhost:8443".to_owned()],
             ..SignedVector::all().remove(0)
         };
-        let judge = |event: &str, form| judge(&vector, &read(serde_json::from_str(event).unwrap(), form));
-        assert_eq!(judge(http_api, PathForm::Decoded), "accept:primary");
-        assert_eq!(judge(function_url, PathForm::Wire), "accept:primary");
-        assert_eq!(judge(http_api, PathForm::Wire), "refused", "a decoded path is not what was signed");
+        let verdict = |event: &str, form| verdict(&vector, &read(serde_json::from_str(event).unwrap(), form));
+        assert_eq!(verdict(http_api, PathForm::Decoded), "accept:primary");
+        assert_eq!(verdict(function_url, PathForm::Wire), "accept:primary");
+        assert_eq!(verdict(http_api, PathForm::Wire), "refused", "a decoded path is not what was signed");
         assert_eq!(
-            judge(function_url, PathForm::Decoded),
+            verdict(function_url, PathForm::Decoded),
             "refused",
             "an escape is left, so it was not decoded"
         );

@@ -386,7 +386,7 @@ async fn pipelined_requests_are_answered_in_order() {
         )
     };
     let requests =
-        request("first", "keep-alive") + &request("second", "keep-alive") + &request("third", "close");
+        request("first", "keep-active") + &request("second", "keep-active") + &request("third", "close");
     let answers = gateway.exchange(requests.as_bytes()).await;
     assert_eq!(answers.matches("HTTP/1.1 401").count(), 3, "{answers}");
     let places = ["first", "second", "third"].map(|id| answers.find(id).unwrap());

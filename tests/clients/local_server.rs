@@ -21,10 +21,10 @@ from azure.communication.identity import CommunicationIdentityClient
 client = CommunicationIdentityClient.from_connection_string(os.environ["COMMUNICATION_SERVICES_CONNECTION_STRING"])
 user, revoked = client.create_user_and_token(scopes=["chat"])
 client.revoke_tokens(user)
-alive = client.get_token(user, scopes=["voip"])
+active = client.get_token(user, scopes=["voip"])
 gone, orphaned = client.create_user_and_token(scopes=["chat"])
 client.delete_user(gone)
-print(json.dumps([user.raw_id, revoked.token, alive.token, orphaned.token]))
+print(json.dumps([user.raw_id, revoked.token, active.token, orphaned.token]))
 "#;
 
 /// Issues another token for the user of an earlier life.
@@ -50,7 +50,7 @@ pub(crate) fn in_python<T: serde::de::DeserializeOwned>(
 async fn users_tokens_and_revocations_survive_a_restart() {
     let state = state_directory(SCRATCH, "restart");
     let first = Server::start(&state, &[]);
-    let [user, revoked, alive, orphaned]: [String; 4] = in_python(&first, LIFE, &[]);
+    let [user, revoked, active, orphaned]: [String; 4] = in_python(&first, LIFE, &[]);
     assert!(first.stop().0.success());
     let second = Server::start(&state, &[]);
     let fresh: String = in_python(&second, NEXT_LIFE, &[&user]);
@@ -58,7 +58,7 @@ async fn users_tokens_and_revocations_survive_a_restart() {
 
     let platform = open(&state).await;
     let verifier = verifier(&platform);
-    for token in [&alive, &fresh] {
+    for token in [&active, &fresh] {
         assert_eq!(verifier.verify(token).await.unwrap().identity.to_string(), user);
     }
     let refused = |token: &str| {

@@ -18,7 +18,7 @@ async fn issue_revoke_issue_within_one_tick() {
     // The clock never moves: nothing may depend on it.
     for _ in 0..20 {
         let token = service.issue(&service.primary, &id).await.token().unwrap();
-        assert!(service.verify(&token).await.is_ok(), "fresh is alive");
+        assert!(service.verify(&token).await.is_ok(), "fresh is active");
         assert_eq!(service.revoke(&id).await.status, 204);
         dead.push(token);
         for token in &dead {

@@ -111,17 +111,17 @@ impl Matrix {
         }
     }
 
-    /// Which tokens are alive. None may be undecidable: the pointer can always be read.
-    async fn alive(&self) -> Vec<bool> {
-        let mut alive = Vec::new();
+    /// Which tokens are active. None may be undecidable: the pointer can always be read.
+    async fn active(&self) -> Vec<bool> {
+        let mut active = Vec::new();
         for (_, token) in &self.tokens {
             match self.service.verify(token).await {
-                Ok(_) => alive.push(true),
-                Err(VerifyError::Refused(_)) => alive.push(false),
+                Ok(_) => active.push(true),
+                Err(VerifyError::Refused(_)) => active.push(false),
                 Err(error) => panic!("K: {error}"),
             }
         }
-        alive
+        active
     }
 
     fn plan(&self, at: usize, broken: Break, reached: &Arc<Notify>) {
@@ -187,12 +187,12 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
     matrix.service.restart();
     matrix.service.learn_access_keys().await;
 
-    let before = matrix.alive().await;
-    for ((slot, _), alive) in matrix.tokens.iter().zip(&before) {
+    let before = matrix.active().await;
+    for ((slot, _), active) in matrix.tokens.iter().zip(&before) {
         if matches!(outcome, Some(Ok(()))) {
-            assert_eq!(*alive, !run.kills(*slot), "S1, or too much: {slot:?} after success");
+            assert_eq!(*active, !run.kills(*slot), "S1, or too much: {slot:?} after success");
         } else if !run.kills(*slot) {
-            assert!(alive, "a slot that is not replaced lives on: {slot:?}");
+            assert!(active, "a slot that is not replaced lives on: {slot:?}");
         }
     }
     if matches!(outcome, Some(Ok(()))) {
@@ -203,20 +203,20 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
     if let Run::Scheduled = run {
         let repeated = run.go(&matrix.service, &version).await;
         assert!(repeated.is_ok(), "the same version again: {repeated:?}");
-        assert!(!matrix.alive().await.contains(&true), "S1 of the scheduled rotation");
+        assert!(!matrix.active().await.contains(&true), "S1 of the scheduled rotation");
         matrix.assert_one_set_at_rest().await;
     }
 
     matrix.mint().await;
     let replaced = run_again(run, &matrix.service).await;
     assert!(replaced.is_ok(), "the next replacement: {replaced:?}");
-    let alive = matrix.alive().await;
-    for (index, ((slot, _), alive)) in matrix.tokens.iter().zip(alive).enumerate() {
+    let active = matrix.active().await;
+    for (index, ((slot, _), active)) in matrix.tokens.iter().zip(active).enumerate() {
         let was_alive = before.get(index).copied().unwrap_or(true);
         if run.kills(*slot) {
-            assert!(!alive, "S1: token {index} of {slot:?} is alive after the next replacement");
+            assert!(!active, "S1: token {index} of {slot:?} is active after the next replacement");
         } else {
-            assert_eq!(alive, was_alive, "token {index} of {slot:?} was not to be touched");
+            assert_eq!(active, was_alive, "token {index} of {slot:?} was not to be touched");
         }
     }
     matrix.assert_one_set_at_rest().await;

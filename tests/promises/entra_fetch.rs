@@ -136,7 +136,7 @@ async fn a_document_is_fetched_up_to_the_limit() {
     assert_eq!(server.get().await, Ok(longest));
     let server = Server::start("too-long", answer("200 OK", "", &vec![b'x'; MAX_DOCUMENT + 1])).await;
     assert_eq!(server.get().await, Err(FetchError::TooLarge));
-    // What it says is not judged here.
+    // What it says is not decision here.
     let html = "content-type: text/html\r\ncontent-encoding: gzip\r\n";
     let server = Server::start("html", answer("200 OK", html, b"<html>")).await;
     assert_eq!(server.get().await, Ok(b"<html>".to_vec()));

@@ -33,7 +33,7 @@ struct Issued {
 /// One verification: of which token, and what it said.
 struct Seen {
     token: usize,
-    alive: bool,
+    active: bool,
     span: Span,
 }
 
@@ -116,7 +116,7 @@ impl Run {
             let history = self.history.lock().await;
             let index = usize::from(pick % 64).checked_rem(history.issued.len());
             index.map(|index| {
-                // The youngest are the likeliest to be judged wrongly.
+                // The youngest are the likeliest to be decision wrongly.
                 let index = history.issued.len() - 1 - index;
                 (index, history.issued[index].token.clone())
             })
@@ -126,9 +126,9 @@ impl Run {
         let shape = Shape::BOTH[usize::from(pick) % 2];
         let verdict = ask(&self.service.authorizer, shape, "GET", "/chat/threads", &text).await;
         assert_ne!(verdict, Verdict::Failed);
-        let alive = verdict.is_allowed();
+        let active = verdict.is_allowed();
         let span = Span { began, ended: self.tick() };
-        self.history.lock().await.seen.push(Seen { token, alive, span });
+        self.history.lock().await.seen.push(Seen { token, active, span });
     }
 }
 
@@ -144,8 +144,18 @@ impl History {
             let untouched = |kill: &Span| kill.ended < issued.span.began || kill.began > seen.span.ended;
             let must_be_alive =
                 killers().all(|(_, kill)| untouched(kill)) && self.overtaken.iter().all(untouched);
-            assert!(!must_be_dead || !seen.alive, "S1, seed {seed}: token {} at {:?}", seen.token, seen.span);
-            assert!(!must_be_alive || seen.alive, "S2, seed {seed}: token {} at {:?}", seen.token, seen.span);
+            assert!(
+                !must_be_dead || !seen.active,
+                "S1, seed {seed}: token {} at {:?}",
+                seen.token,
+                seen.span
+            );
+            assert!(
+                !must_be_alive || seen.active,
+                "S2, seed {seed}: token {} at {:?}",
+                seen.token,
+                seen.span
+            );
         }
     }
 }
@@ -180,15 +190,15 @@ async fn run(seed: u64) -> History {
 
 #[tokio::test]
 async fn concurrent_histories_keep_both_promises() {
-    let (mut operations, mut dead, mut alive) = (0, 0, 0);
+    let (mut operations, mut dead, mut active) = (0, 0, 0);
     for seed in 0..10 {
         println!("seed {seed}");
         let history = run(seed).await;
         history.check(seed);
         operations += history.issued.len() + history.killed.len() + history.seen.len();
-        dead += history.seen.iter().filter(|seen| !seen.alive).count();
-        alive += history.seen.iter().filter(|seen| seen.alive).count();
+        dead += history.seen.iter().filter(|seen| !seen.active).count();
+        active += history.seen.iter().filter(|seen| seen.active).count();
     }
     assert!(operations > 10_000, "{operations} operations");
-    assert!(dead > 500 && alive > 500, "{dead} dead and {alive} alive were seen");
+    assert!(dead > 500 && active > 500, "{dead} dead and {active} active were seen");
 }

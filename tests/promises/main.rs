@@ -1,4 +1,4 @@
-//! The promises, tested: dead stays dead (S1), fresh is alive (S2), durable (D), closed, quiet, and what
+//! The promises, tested: dead stays dead (S1), fresh is active (S2), durable (D), closed, quiet, and what
 //! each operation costs. Everything runs in one process over the real adapters.
 
 mod adapters;

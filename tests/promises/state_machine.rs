@@ -247,14 +247,14 @@ impl Model {
             match self.service.verify(&minted.token).await {
                 Ok(_) => {
                     let dead = minted.must_be_dead || minted.seen_dead || expired;
-                    assert!(!dead, "S1: token {index} is alive after {after:?}");
+                    assert!(!dead, "S1: token {index} is active after {after:?}");
                 }
                 Err(VerifyError::Refused(fault)) => {
                     let excused = minted.must_be_dead || minted.may_be_dead || expired;
                     assert!(excused, "S2: token {index} is dead after {after:?}: {fault}");
                     minted.seen_dead = true;
                 }
-                Err(error) => panic!("token {index} cannot be judged after {after:?}: {error}"),
+                Err(error) => panic!("token {index} cannot be decision after {after:?}: {error}"),
             }
         }
     }

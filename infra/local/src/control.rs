@@ -25,7 +25,7 @@ use crate::{chain, start_page, token_page};
 pub enum Command {
     /// An event for the function `rotate-keys`.
     Invoke(Value),
-    /// Whether a token is alive.
+    /// Whether a token is active.
     Inspect(String),
     /// The keys in force.
     Keys,

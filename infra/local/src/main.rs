@@ -113,7 +113,7 @@ enum KeyAction {
 
 #[derive(Subcommand)]
 enum TokenAction {
-    /// Explain a token: header, claims, scopes, what it permits, and whether it is alive.
+    /// Explain a token: header, claims, scopes, what it permits, and whether it is active.
     Inspect {
         /// The token; `-` reads it from standard input.
         token: String,

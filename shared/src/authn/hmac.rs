@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::testing::{self, SignedVector, settings};
 
-    fn judge(vector: &SignedVector) -> String {
+    fn verdict(vector: &SignedVector) -> String {
         let keys = testing::access_keys(&vector.access_keys);
         let mut headers = HeaderMap::new();
         for (name, value) in &vector.headers {
@@ -217,7 +217,7 @@ mod tests {
         let rows = SignedVector::all();
         assert!(rows.len() > 40, "the vectors are missing");
         for row in rows {
-            assert_eq!(judge(&row), row.verdict, "{}", row.name);
+            assert_eq!(verdict(&row), row.verdict, "{}", row.name);
         }
     }
 
@@ -230,7 +230,7 @@ mod tests {
         for mut row in accepted() {
             let other = "bm90IHRoZSBrZXkgdGhhdCBzaWduZWQgdGhpcyByZXE=";
             row.access_keys = json!({"primary": other, "secondary": other});
-            assert_eq!(judge(&row), "denied", "{}", row.name);
+            assert_eq!(verdict(&row), "denied", "{}", row.name);
         }
     }
 
@@ -264,7 +264,7 @@ mod tests {
             prop_assume!(!date_unsigned || part != 3);
             let after = (row.method.clone(), row.target.clone(), row.body.clone(), row.headers.clone());
             if before != after || part == 4 {
-                prop_assert!(!judge(row).starts_with("accept"), "{}", row.name);
+                prop_assert!(!verdict(row).starts_with("accept"), "{}", row.name);
             }
         }
     }

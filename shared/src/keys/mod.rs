@@ -1,7 +1,7 @@
 //! Keys: the two access keys, the three signing keys, and the pointer that says which are in force.
 //!
 //! The design is decision record 0003: secrets are read by the version id that the pointer names, never
-//! by label, and a token is alive only while the pointer names its key. How keys are replaced is 0008.
+//! by label, and a token is active only while the pointer names its key. How keys are replaced is 0008.
 
 pub mod access;
 pub mod cache;

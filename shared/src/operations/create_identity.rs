@@ -12,7 +12,7 @@ use crate::store::{CreateOutcome, CreationId, ReadRequest, Revision};
 /// One write, after everything that could refuse the request: a bad token request leaves no identity.
 pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
     let service = context.service;
-    let token = TokenRequest::bind_create(context.body, context.version()?)?.judge_optional()?;
+    let token = TokenRequest::bind_create(context.body, context.version()?)?.validate_optional()?;
     if let Some((scopes, _)) = &token {
         audit.scopes(scopes);
     }

@@ -17,7 +17,7 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
         // A Teams user's token is only given for an Entra token.
         return Err(Error::IdentityNotFound);
     }
-    let (scopes, lifetime) = bound.judge()?;
+    let (scopes, lifetime) = bound.validate()?;
     audit.scopes(&scopes);
     let state = context.read_state(ReadRequest::identity(&identity), Purpose::Mint).await?;
     audit.slot(state.slot);

@@ -19,7 +19,7 @@ use crate::keys::pointer::Pointer;
 use crate::runtime::Random;
 use crate::store::assignments::{Book, BookName};
 
-/// Counts an identity's revocations, from 1. A token carries the one it was minted at and is alive only
+/// Counts an identity's revocations, from 1. A token carries the one it was minted at and is active only
 /// while the store still holds exactly that number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -3,7 +3,7 @@
 //! Two verifiers, and two words for what they find:
 //!
 //! * [`Verifier`] asks the store, strongly consistent, once for each token. What it accepts is [`Verified`]:
-//!   alive at this moment. A revocation, deletion or replacement of keys that has returned is seen.
+//!   active at this moment. A revocation, deletion or replacement of keys that has returned is seen.
 //! * [`OfflineVerifier`] has only the published key set. What it accepts is [`OfflineVerified`]: signed by a key of
 //!   that set and not expired. Whether it was revoked cannot be known; a rotation shows when the set is
 //!   fetched again.
@@ -41,7 +41,7 @@ pub struct Expected {
     pub audience: ResourceId,
 }
 
-/// A token that is alive at this moment. Only a look at what is in force makes one.
+/// A token that is active at this moment. Only a look at what is in force makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verified {
@@ -194,7 +194,7 @@ impl OfflineVerifier {
         Self { expected, keys, clock }
     }
 
-    /// Whether the token is genuine and unexpired. No I/O.
+    /// Whether the token is offline and unexpired. No I/O.
     ///
     /// # Errors
     /// [`TokenError`]; [`TokenError::KeyNotInForce`] may mean that the key set is out of date.

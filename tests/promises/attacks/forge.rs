@@ -224,7 +224,7 @@ impl Forge {
     }
 
     /// What a verifier says of a token, and how often it asked the store.
-    pub async fn judge(&self, verifier: &Verifier, token: &str) -> (Result<Verified, VerifyError>, usize) {
+    pub async fn verdict(&self, verifier: &Verifier, token: &str) -> (Result<Verified, VerifyError>, usize) {
         let before = self.embedded.dynamodb.calls();
         let outcome = verifier.verify(token).await;
         (outcome, self.embedded.dynamodb.calls() - before)
@@ -235,7 +235,7 @@ impl Forge {
         let cold = self.cold_verifier();
         let mut found = None;
         for verifier in [&self.service.verifier, &cold] {
-            let (outcome, reads) = self.judge(verifier, token).await;
+            let (outcome, reads) = self.verdict(verifier, token).await;
             assert_eq!(reads, 1, "{:?}, {name}: {outcome:?}", self.algorithm);
             found = Some(outcome.unwrap());
         }
@@ -252,7 +252,7 @@ impl Forge {
         for (name, token) in rows {
             let cold = self.cold_verifier();
             for (verifier, knows_the_keys) in [(self.service.verifier.as_ref(), true), (&cold, false)] {
-                let (outcome, reads) = self.judge(verifier, &token).await;
+                let (outcome, reads) = self.verdict(verifier, &token).await;
                 let refused = matches!(outcome, Err(VerifyError::Refused(found)) if found == fault);
                 if !refused || reads != reads_needed(fault, knows_the_keys) {
                     wrong.push(format!("{:?}, {name}: {outcome:?} after {reads} reads", self.algorithm));

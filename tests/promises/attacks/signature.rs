@@ -159,7 +159,7 @@ async fn a_retired_key_signs_nothing() {
         let fresh = forge.claims(forge.claims.with("jti", r#""00000000000000000000000000000000""#));
         for token in [&forge.token, &fresh, &forge.token] {
             for verifier in [forge.service.verifier.as_ref(), &forge.cold_verifier()] {
-                let (outcome, reads) = forge.judge(verifier, token).await;
+                let (outcome, reads) = forge.verdict(verifier, token).await;
                 assert!(
                     matches!(outcome, Err(VerifyError::Refused(TokenError::KeyNotInForce))),
                     "{outcome:?}"

@@ -120,7 +120,7 @@ async fn a_token_may_end_while_it_is_judged() {
         clock.advance(1_000);
         None
     });
-    let (outcome, reads) = forge.judge(&forge.service.verifier, &token).await;
+    let (outcome, reads) = forge.verdict(&forge.service.verifier, &token).await;
     assert!(matches!(outcome, Err(VerifyError::Refused(TokenError::Expired))), "{outcome:?}");
     assert_eq!(reads, 1, "it was good when it came");
 }
@@ -143,7 +143,7 @@ async fn a_verifiers_clock_may_be_wrong() {
         ];
         for (off, fault) in cases {
             clock.advance(off);
-            let (outcome, reads) = forge.judge(&forge.service.verifier, &forge.token).await;
+            let (outcome, reads) = forge.verdict(&forge.service.verifier, &forge.token).await;
             match fault {
                 None => assert!(outcome.is_ok(), "{off} ms: {outcome:?}"),
                 Some(fault) => {

@@ -182,7 +182,7 @@ mod tests {
     use serde_json::from_slice;
 
     use super::super::tests::stand_in;
-    use super::super::{Authority, apis::Asked};
+    use super::super::{Authority, apis::RequestedScopes};
     use super::*;
 
     /// The claims of a token that a published key verifies.
@@ -217,7 +217,7 @@ mod tests {
         let client = Client { id: stand_in.directory.user_app, confidential: false };
         let scope =
             "https://communication.azure.com/clients/VoIP https://communication.azure.com/clients/Chat";
-        let access = Asked::parse(scope).unwrap_or_else(|_| panic!()).access;
+        let access = RequestedScopes::parse(scope).unwrap_or_else(|_| panic!()).access;
         let claims = |version| {
             let token = stand_in.access_token(version, &access, client, Subject::User(user), life).unwrap();
             without(verified(&stand_in, &token), &["uti"])

@@ -205,9 +205,9 @@ mod tests {
     }
 
     /// What is said of a key beside a good one.
-    fn judged(jwk: &Value) -> Result<(), EntraTokenError> {
-        let set = keys(&[with(jwk, &[("kid", json!("judged"))]), key(0)]).unwrap();
-        set.find(WantedKey { issuer: &issuer(TENANT, "2.0"), kid: "judged" }).map(drop)
+    fn checked(jwk: &Value) -> Result<(), EntraTokenError> {
+        let set = keys(&[with(jwk, &[("kid", json!("checked"))]), key(0)]).unwrap();
+        set.find(WantedKey { issuer: &issuer(TENANT, "2.0"), kid: "checked" }).map(drop)
     }
 
     #[test]
@@ -297,7 +297,11 @@ mod tests {
             ("e", n(vec![0xff; 5])),
             ("e", n(vec![0xff; 256])),
         ] {
-            assert_eq!(judged(&with(&key(1), &[(name, value)])), Err(EntraTokenError::KeyUnusable), "{name}");
+            assert_eq!(
+                checked(&with(&key(1), &[(name, value)])),
+                Err(EntraTokenError::KeyUnusable),
+                "{name}"
+            );
         }
         for (name, value) in [
             ("use", json!(null)),
@@ -308,7 +312,7 @@ mod tests {
             ("n", of_bits(2048)),
             ("n", of_bits(8192)),
         ] {
-            assert_eq!(judged(&with(&key(1), &[(name, value)])), Ok(()), "{name}");
+            assert_eq!(checked(&with(&key(1), &[(name, value)])), Ok(()), "{name}");
         }
     }
 
@@ -321,9 +325,9 @@ mod tests {
             String::new(),
         ] {
             let jwk = with(&key(1), &[("issuer", json!(bound))]);
-            assert_eq!(judged(&jwk), Err(EntraTokenError::KeyIssuer), "{bound}");
+            assert_eq!(checked(&jwk), Err(EntraTokenError::KeyIssuer), "{bound}");
         }
-        assert_eq!(judged(&with(&key(1), &[("issuer", json!(issuer(TENANT, "1.0")))])), Ok(()));
+        assert_eq!(checked(&with(&key(1), &[("issuer", json!(issuer(TENANT, "1.0")))])), Ok(()));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub const MAX_DOCUMENT: usize = 256 * 1024;
 pub const FETCH_DEADLINE: Duration = Duration::from_secs(3);
 
 /// How far ahead of our clock a token's `nbf` and `iat` may lie. It does not lengthen any life: `exp` is
-/// judged without leeway.
+/// checked without leeway.
 pub const NOT_BEFORE_LEEWAY: time::Duration = time::Duration::minutes(5);
 
 const _: () = assert!(FETCH_DEADLINE.as_millis() < lifetime::REQUEST_DEADLINE.as_millis());
@@ -216,7 +216,7 @@ impl Entra {
         Self { principals, issuers, clock }
     }
 
-    /// Whether the token is good now, for this audience. What it says is judged before its keys are asked
+    /// Whether the token is good now, for this audience. What it says is checked before its keys are asked
     /// for, so that most refusals cost no fetch, and those of foreign tenants never one.
     ///
     /// # Errors
@@ -225,7 +225,7 @@ impl Entra {
         let unverified = Unverified::parse(token)?;
         let origin = unverified.origin()?;
         let issuer = self.issuers.get(&origin).ok_or(EntraTokenError::TenantNotConfigured)?;
-        let claimed = unverified.judge(origin, audience, self.clock.now())?;
+        let claimed = unverified.check(origin, audience, self.clock.now())?;
         let key = issuer.find(unverified.wanted_key()).await?;
         if !unverified.is_signed_by(&key) {
             return Err(EntraTokenError::Signature.into());

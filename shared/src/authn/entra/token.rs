@@ -128,7 +128,7 @@ impl<'a> Unverified<'a> {
     }
 
     /// Everything the claims must say for this audience, in a token of this origin.
-    pub(super) fn judge(
+    pub(super) fn check(
         &self,
         (tenant, version): (Uuid, Version),
         audience: Audience,
