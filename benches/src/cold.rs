@@ -10,7 +10,7 @@ use acs_identity::secrets_manager::{EmbeddedSecretsManager, Environment};
 use benches::store_call::TABLE;
 use bytes::Bytes;
 use e2e::signer::{Call, sign};
-use functions::boot::Adapters;
+use functions::adapters::Adapters;
 use functions::rotate_keys::RotateKeys;
 use functions::system::System;
 use identity::api::pipeline::Request;

@@ -12,12 +12,9 @@ use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use identity::api::routes::Function;
 use identity::api::service::Service;
-use identity::audit::Audit;
 use identity::authn::entra::{Entra, EntraSettings};
-use identity::authorization::authorizer::Authorizer;
 use identity::authorization::route_rules::{RouteRules, RuleErrors};
 use identity::keys::Algorithm;
-use identity::keys::cache::KeyCache;
 use identity::secrets::SecretName;
 use identity::settings::{Reader, Settings, SettingsErrors};
 use identity::token::verify::{Expected, Verifier};
@@ -25,84 +22,13 @@ use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 use tokio::task::yield_now;
 
+use crate::adapters::{Adapters, StateNames};
 use crate::authorizer;
 use crate::aws;
-use crate::aws::secrets_manager::SecretsManager;
-use crate::aws::table::Table;
 use crate::entra_http::HttpsFetch;
 use crate::gateway::{self, PathForm};
 use crate::rotate_keys::RotateKeys;
-use crate::system::System;
 use crate::telemetry::JsonLines;
-
-/// What a deployment's table and secrets are called.
-#[derive(Clone)]
-pub struct StateNames {
-    /// The table's name.
-    pub table: String,
-    /// Name or ARN of the secret `access-keys`; empty where no caller is decision.
-    pub access_keys: String,
-    /// Name or ARN of the secret `signing-keys`; empty where nothing is minted.
-    pub signing_keys: String,
-}
-
-/// The adapters over one AWS configuration.
-pub struct Adapters {
-    pub system: Arc<System>,
-    pub table: Arc<Table>,
-    pub secrets: Arc<SecretsManager>,
-}
-
-impl Adapters {
-    /// The adapters over these clients, for a table and secrets of these names.
-    #[must_use]
-    pub fn new(
-        dynamodb: aws_sdk_dynamodb::Client,
-        secrets_manager: impl FnOnce() -> aws_sdk_secretsmanager::Client + Send + 'static,
-        names: StateNames,
-    ) -> Self {
-        let system = Arc::new(System::new());
-        let table = Table::new(dynamodb, names.table, system.clone());
-        let secrets = SecretsManager::new(Box::new(secrets_manager), names.access_keys, names.signing_keys);
-        Self { system, table: Arc::new(table), secrets: Arc::new(secrets) }
-    }
-
-    /// The service of some functions over these adapters.
-    #[must_use]
-    pub fn service(
-        &self,
-        settings: Settings,
-        entra: Entra,
-        functions: &'static [Function],
-        audit: Arc<dyn Audit>,
-    ) -> Service {
-        Service {
-            settings,
-            store: self.table.clone(),
-            key_cache: Arc::new(KeyCache::new(self.secrets.clone())),
-            entra: Arc::new(entra),
-            clock: self.system.clone(),
-            random: self.system.clone(),
-            audit,
-            functions,
-        }
-    }
-}
-
-impl Adapters {
-    /// What verifies tokens against the table; the secrets have no part in it.
-    #[must_use]
-    pub fn verifier(&self, expected: Expected) -> Verifier {
-        Verifier::new(expected, self.table.clone(), self.system.clone())
-    }
-
-    /// The authorizer over these adapters.
-    #[must_use]
-    pub fn authorizer(&self, expected: Expected, rules: RouteRules, audit: Arc<dyn Audit>) -> Authorizer {
-        let (clock, random) = (self.system.clone(), self.system.clone());
-        Authorizer { verifier: self.verifier(expected), rules, clock, random, audit }
-    }
-}
 
 /// Turns of the event loop within which the runtime asks for its first request, and some to spare.
 const TURNS_TO_ASK: usize = 16;

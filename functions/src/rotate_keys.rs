@@ -11,11 +11,13 @@
 use std::sync::Arc;
 
 use identity::audit::Audit;
+use identity::keys::AccessSlot;
 use identity::keys::pointer::Pointer;
-use identity::keys::rotation::{AccessSlot, Change, KeyPorts, RotationError, Rotator};
+use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
 use identity::keys::signing::SigningKey;
-use identity::keys::{Algorithm, KeyMaterialError, VersionId};
+use identity::keys::{Algorithm, KeyMaterialError};
 use identity::runtime::Clock as _;
+use identity::secrets::VersionId;
 use identity::secrets::{SecretName, SecretStoreError};
 use identity::store::{PointerWriter as _, StoreError};
 use serde::Deserialize;
@@ -23,9 +25,9 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::adapters::Adapters;
 use crate::aws::secrets_manager::SecretsManager;
 use crate::aws::table::Table;
-use crate::boot::Adapters;
 use crate::system::{self, System};
 
 /// The function `rotate-keys`.

@@ -6,14 +6,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-use crate::api::error::{Error, chain};
+use crate::api::error::Error;
 use crate::api::routes::{Operation, Route};
 use crate::ids::RawId;
 use crate::keys::Slot;
-use crate::keys::rotation::{Cause, RotationError};
 use crate::runtime::Random;
 use crate::token::scope::ScopeSet;
 use crate::token::verify::TokenError;
@@ -88,25 +85,6 @@ pub trait Audit: Send + Sync {
 
     /// Writes the line of a step of replacing keys.
     fn keys(&self, event: &KeyEvent);
-}
-
-impl KeyEvent {
-    pub(crate) fn new(
-        now: OffsetDateTime,
-        cause: Cause,
-        step: &'static str,
-        outcome: Outcome,
-        error: Option<&RotationError>,
-    ) -> Self {
-        Self {
-            time: now.format(&Rfc3339).unwrap_or_default(),
-            operation: cause.operation,
-            trigger: cause.trigger.as_str(),
-            step,
-            outcome,
-            reason: error.map(|error| chain(error)),
-        }
-    }
 }
 
 /// What a request tells about itself while it is worked on.

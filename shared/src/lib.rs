@@ -24,6 +24,7 @@ pub mod api;
 pub mod audit;
 pub mod authn;
 pub mod authorization;
+pub mod error_chain;
 pub mod host;
 pub mod ids;
 pub mod keys;

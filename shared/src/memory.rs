@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use crate::ids::RawId;
-use crate::keys::VersionId;
 use crate::keys::pointer::Pointer;
 use crate::secrets::Secret;
+use crate::secrets::VersionId;
 use crate::secrets::{
     MoveOutcome, PutOutcome, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, StagingLabel,
     StagingLabels,

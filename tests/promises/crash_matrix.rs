@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use e2e::faults::Fault;
 use e2e::test_service::{Embedded, Ports, TestService};
-use identity::keys::rotation::{AccessSlot, Change, RotationError};
-use identity::keys::{Algorithm, Slot, VersionId};
+use identity::keys::AccessSlot;
+use identity::keys::rotation::{Change, RotationError};
+use identity::keys::{Algorithm, Slot};
+use identity::secrets::VersionId;
 use identity::secrets::{SecretName, StagingLabel};
 use identity::token::verify::VerifyError;
 use tokio::sync::Notify;

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use e2e::faults::Fault;
 use e2e::test_service::{Embedded, Ports, TestService};
+use identity::keys::Algorithm;
 use identity::keys::rotation::{KeyPorts, RotationError, Rotator};
-use identity::keys::{Algorithm, VersionId};
+use identity::secrets::VersionId;
 use identity::secrets::{SecretName, StagingLabel};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, signing_key};
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use e2e::faults::Fault;
 use e2e::test_service::{Embedded, Ports, Reply, TestService};
-use identity::keys::rotation::{AccessSlot, Change};
+use identity::keys::AccessSlot;
+use identity::keys::rotation::Change;
 use identity::keys::{Algorithm, Slot};
 use identity::memory::{self, Memory};
 use identity::token::verify::VerifyError;

@@ -26,9 +26,9 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
 use identity::ids::RawId;
-use identity::keys::VersionId;
 use identity::keys::pointer::{Pointer, Published};
 use identity::runtime::Random;
+use identity::secrets::VersionId;
 use identity::store::assignments::{Book, BookName};
 use identity::store::{
     BookChange, CreateOutcome, CreationId, IdentityState, PointerWriteOutcome, PointerWriter, ReadRequest,

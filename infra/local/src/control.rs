@@ -17,7 +17,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::platform::Platform;
-use crate::{chain, start_page, token_page};
+use crate::{start_page, token_page};
+use identity::error_chain::error_chain;
 
 /// A command for the running server. No `Debug`: it may hold a token.
 #[derive(Serialize, Deserialize)]
@@ -109,10 +110,10 @@ async fn serve_connection(stream: UnixStream, platform: &Platform) -> io::Result
 async fn execute(command: Command, platform: &Platform) -> Answer {
     let outcome = match command {
         Command::Inspect(token) => Ok(token_page::verdict(&platform.verifier.verify(&token).await)),
-        Command::Keys => platform.rotate_keys.keys().await.map_err(|error| chain(&error)),
+        Command::Keys => platform.rotate_keys.keys().await.map_err(|error| error_chain(&error)),
         Command::Invoke(event) => match platform.rotate_keys.handle(event).await {
             Ok(state) => rewrite_env(platform).await.map(|()| state),
-            Err(error) => Err(chain(&error)),
+            Err(error) => Err(error_chain(&error)),
         },
     };
     outcome.map_or_else(Answer::Error, Answer::Ok)
@@ -120,7 +121,7 @@ async fn execute(command: Command, platform: &Platform) -> Answer {
 
 /// An access key may have changed: the `env` file must say so before the command is answered.
 async fn rewrite_env(platform: &Platform) -> Result<(), String> {
-    let strings = platform.connection_strings().await.map_err(|error| chain(&error))?;
+    let strings = platform.connection_strings().await.map_err(|error| error_chain(&error))?;
     start_page::write_env(platform, &strings).map_err(|error| format!("the keys were replaced, but {error}"))
 }
 

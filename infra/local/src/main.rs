@@ -13,11 +13,10 @@ use acs_identity::gateway::{Limits, Listeners};
 use acs_identity::names::{Host, MalformedHost, Names};
 use acs_identity::platform::{ConnectionStrings, Options, Platform};
 use acs_identity::trust::EntraOptions;
-use acs_identity::{
-    certificates, chain, console, functions_page, key_page, schedule, start_page, token_page,
-};
+use acs_identity::{certificates, console, functions_page, key_page, schedule, start_page, token_page};
 use clap::{Parser, Subcommand, ValueEnum};
 use identity::authn::entra::{EntraAuthority, Principal};
+use identity::error_chain::error_chain;
 use identity::keys::Algorithm;
 use identity::runtime::Clock as _;
 use identity::settings::Location;
@@ -156,7 +155,7 @@ async fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", chain(error.as_ref()));
+            eprintln!("error: {}", error_chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }

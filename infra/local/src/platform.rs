@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dynoxide::DynoxideError;
-use functions::boot::{self, Adapters, RulesError};
+use functions::adapters::Adapters;
+use functions::boot::{self, RulesError};
 use functions::rotate_keys::RotateKeys;
 use functions::system::System;
 use identity::api::routes::Function;

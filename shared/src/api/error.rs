@@ -5,13 +5,14 @@
 //! the operator's log only.
 
 use std::error::Error as StdError;
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use http::StatusCode;
 
 use crate::api::limits::MAX_BODY;
 use crate::authn::Denial;
 use crate::authn::entra::{EntraError, EntraTokenError};
+use crate::error_chain::error_chain;
 use crate::keys::KeyMaterialError;
 use crate::keys::cache::KeyLoadError;
 use crate::lifetime::Lifetime;
@@ -277,7 +278,7 @@ impl Error {
             Self::Denied(denial) => Some(denial.to_string()),
             Self::InvalidAccessToken(fault) => Some(fault.to_string()),
             Self::Internal(cause) => Some((*cause).to_owned()),
-            Self::Unavailable(source) => Some(chain(source.as_ref())),
+            Self::Unavailable(source) => Some(error_chain(source.as_ref())),
             _ => None,
         }
     }
@@ -287,18 +288,6 @@ fn unknown_scope(name: &str) -> String {
     let known = Scope::ALL.map(Scope::as_str).join(", ");
     let shown: String = name.chars().take(64).collect();
     format!("Invalid scopes - '{shown}' is not a scope. Scopes are: {known}.")
-}
-
-/// An error and its sources in one line.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ": {error}");
-        source = error.source();
-    }
-    text
 }
 
 impl From<Denial> for Error {
@@ -343,6 +332,8 @@ impl From<KeyMaterialError> for Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::lifetime::DateWindow;
 

@@ -17,12 +17,12 @@ use crate::authn::entra::{Audience, EntraError};
 use crate::authn::hmac::{HmacInput, SignedRequest};
 use crate::authn::target::Target;
 use crate::authn::{Caller, Denial, Scheme};
-use crate::keys::VersionId;
 use crate::keys::access::AccessKeys;
 use crate::keys::cache::KeyLoadError;
 use crate::lifetime::REQUEST_DEADLINE;
 use crate::operations::{self, OperationContext};
 use crate::runtime::timeout;
+use crate::secrets::VersionId;
 use crate::secrets::{SecretName, SecretStoreError};
 use crate::store::{ReadRequest, Snapshot};
 

@@ -13,8 +13,9 @@ use http::header::AUTHORIZATION;
 
 use self::entra::{EntraToken, EntraTokenError};
 use self::hmac::SignedRequest;
-use crate::keys::{Slot, VersionId};
+use crate::keys::Slot;
 use crate::lifetime::DateWindow;
+use crate::secrets::VersionId;
 
 /// Who is calling. An operation cannot run without one.
 pub enum Caller {

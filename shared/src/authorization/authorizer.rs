@@ -7,12 +7,12 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use time::format_description::well_known::Rfc3339;
 
-use crate::api::error::chain;
 use crate::audit::{Audit, AuditEvent, Outcome, request_id};
 use crate::authn::target::Target;
 use crate::authn::{Denial, Scheme};
 use crate::authorization::capability::{Capability, Permit};
 use crate::authorization::route_rules::{AmbiguousPath, RequestPath, RouteRules};
+use crate::error_chain::error_chain;
 use crate::lifetime::REQUEST_DEADLINE;
 use crate::runtime::{Clock, Random, timeout};
 use crate::token::verify::{TokenError, Verified, Verifier, VerifyError};
@@ -151,7 +151,7 @@ fn audit_event(event: AuditEvent, decision: &Result<Decision, AuthorizeError>) -
             outcome: Outcome::Failed,
             status: 503,
             error: Some("ServiceUnavailable"),
-            reason: Some(chain(error.as_ref())),
+            reason: Some(error_chain(error.as_ref())),
             ..event
         },
     }

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::rotation::AccessSlot;
+use super::AccessSlot;
 use super::{KeyMaterialError, Slot};
 use crate::runtime::Random;
 use crate::secrets::Secret;

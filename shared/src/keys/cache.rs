@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::KeyMaterialError;
 use super::access::AccessKeys;
 use super::pointer::{Pointer, PublishedCache};
 use super::signing::SigningKeys;
-use super::{KeyMaterialError, VersionId};
 use crate::lifetime::KEY_REFRESH_INTERVAL;
+use crate::secrets::VersionId;
 use crate::secrets::{SecretName, SecretStore, SecretStoreError};
 
 /// Keys in memory, each with the version it was loaded from. Never asked without naming a version, save

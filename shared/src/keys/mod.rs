@@ -25,6 +25,14 @@ pub enum Slot {
     Entra,
 }
 
+/// The slots that have an access key; operators' events write them `primary` and `secondary`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessSlot {
+    Primary,
+    Secondary,
+}
+
 /// The signature algorithm of a key (RFC 7518 section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Algorithm {
@@ -40,11 +48,6 @@ pub enum Algorithm {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeyId(String);
-
-/// A version id of a secret in Secrets Manager.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct VersionId(String);
 
 /// A key or a secret's document cannot be used. The text names the fault, never the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,22 +130,11 @@ impl fmt::Display for KeyId {
     }
 }
 
-impl VersionId {
-    /// A version id as Secrets Manager gave it.
-    #[must_use]
-    pub fn new(id: impl Into<String>) -> Self {
-        Self(id.into())
-    }
-
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for VersionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+impl From<AccessSlot> for Slot {
+    fn from(slot: AccessSlot) -> Self {
+        match slot {
+            AccessSlot::Primary => Self::Primary,
+            AccessSlot::Secondary => Self::Secondary,
+        }
     }
 }

@@ -10,7 +10,8 @@ use jsonwebtoken::jwk::{Jwk, JwkSet};
 use serde::{Deserialize, Serialize};
 
 use super::signing::{SigningKeys, VerifyingKey};
-use super::{KeyId, KeyMaterialError, Slot, VersionId};
+use super::{KeyId, KeyMaterialError, Slot};
+use crate::secrets::VersionId;
 
 /// What the pointer record says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,18 +17,19 @@
 //!
 //! A crash after any of them leaves the pointer naming keys that can be read. Whoever comes next heals.
 
-use serde::Deserialize;
-use uuid::Builder;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::access::AccessKeys;
 use super::cache::KeyLoadError;
 use super::pointer::{Pointer, Published, PublishedKeys};
 use super::signing::{SigningKey, SigningKeys};
-use super::{KeyMaterialError, Slot, VersionId};
+use super::{AccessSlot, KeyMaterialError, Slot};
 use crate::audit::{Audit, KeyEvent, Outcome};
+use crate::error_chain::error_chain;
 use crate::runtime::{Clock, Random};
 use crate::secrets::{
-    MoveOutcome, SecretName, SecretStoreError, SecretStoreWriter, StagingLabel, StagingLabels,
+    MoveOutcome, SecretName, SecretStoreError, SecretStoreWriter, StagingLabel, StagingLabels, VersionId,
 };
 use crate::store::{PointerWriteOutcome, PointerWriter, StoreError};
 
@@ -39,14 +40,6 @@ pub enum Change {
     RotateSigningKeys,
     /// A fresh access key and the signing key of its slot: the tokens minted through it die.
     RegenerateAccessKey(AccessSlot),
-}
-
-/// The slots that have an access key; operators' events write them `primary` and `secondary`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AccessSlot {
-    Primary,
-    Secondary,
 }
 
 /// Who had keys replaced.
@@ -504,7 +497,7 @@ impl Rotator<'_> {
             Err(RotationError::Conflict | RotationError::NotPending) => Outcome::Refused,
             Err(_) => Outcome::Failed,
         };
-        self.audit.keys(&KeyEvent::new(self.clock.now(), cause, step, reached, outcome.err()));
+        self.audit.keys(&event(self.clock.now(), cause, step, reached, outcome.err()));
     }
 }
 
@@ -516,15 +509,6 @@ impl Replacement {
     fn is_named_by(&self, pointer: &Pointer) -> bool {
         pointer.signing_keys == self.signing_keys
             && self.access_keys.as_ref().is_none_or(|version| pointer.access_keys == *version)
-    }
-}
-
-impl From<AccessSlot> for Slot {
-    fn from(slot: AccessSlot) -> Self {
-        match slot {
-            AccessSlot::Primary => Self::Primary,
-            AccessSlot::Secondary => Self::Secondary,
-        }
     }
 }
 
@@ -552,12 +536,20 @@ impl Trigger {
     }
 }
 
-impl VersionId {
-    /// A fresh version id: a random GUID, as Secrets Manager makes them.
-    #[must_use]
-    pub fn random(random: &dyn Random) -> Self {
-        let mut bytes = [0; 16];
-        random.fill(&mut bytes);
-        Self::new(Builder::from_random_bytes(bytes).into_uuid().hyphenated().to_string())
+/// The audit line of a step.
+fn event(
+    now: OffsetDateTime,
+    cause: Cause,
+    step: &'static str,
+    outcome: Outcome,
+    error: Option<&RotationError>,
+) -> KeyEvent {
+    KeyEvent {
+        time: now.format(&Rfc3339).unwrap_or_default(),
+        operation: cause.operation,
+        trigger: cause.trigger.as_str(),
+        step,
+        outcome,
+        reason: error.map(|error| error_chain(error)),
     }
 }

@@ -1,12 +1,13 @@
 //! Setting a resource up: both secrets, then the pointer that names them. Safe to repeat, safe to crash in.
 
+use super::KeyMaterialError;
 use super::access::AccessKeys;
 use super::cache::KeyLoadError;
 use super::pointer::{Pointer, Published};
 use super::rotation::{Cause, RotationError, Rotator, Strays, Trigger};
 use super::signing::SigningKeys;
-use super::{KeyMaterialError, VersionId};
 use crate::secrets::Secret;
+use crate::secrets::VersionId;
 use crate::secrets::{MoveOutcome, SecretName, SecretStoreError, StagingLabel};
 
 /// Copies of the pointer a new resource gets. One DynamoDB partition serves 3,000 strong reads a second.

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a broken contract fails the test that runs it")]
 
 use super::{MoveOutcome, PutOutcome, SecretName, SecretStoreError, SecretStoreWriter, StagingLabel};
-use crate::keys::VersionId;
 use crate::secrets::Secret;
+use crate::secrets::VersionId;
 
 const SECRET: SecretName = SecretName::SigningKeys;
 

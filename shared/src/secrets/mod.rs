@@ -3,16 +3,16 @@
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 mod secret;
+mod version_id;
 
 pub use secret::Secret;
+pub use version_id::VersionId;
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::hash::BuildHasher;
 
 use async_trait::async_trait;
-
-use crate::keys::VersionId;
 
 /// The two secrets of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

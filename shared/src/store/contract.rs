@@ -10,8 +10,9 @@ use super::{
     Revision, Revocation, Store, StoreError,
 };
 use crate::ids::{RawId, UserId};
+use crate::keys::Algorithm;
 use crate::keys::pointer::{Pointer, Published};
-use crate::keys::{Algorithm, VersionId};
+use crate::secrets::VersionId;
 use crate::store::assignments::{Assignment, Book, BookName, PrincipalType};
 use crate::testing::{NOON, SeededRandom, settings, signing_keys};
 
