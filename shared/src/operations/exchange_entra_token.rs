@@ -12,7 +12,7 @@ use crate::reply::{CreatedBody, Reply};
 use crate::scope::{Scope, ScopeSet};
 use crate::store::Wanted;
 
-/// The Entra permission that gives each scope (wire-contract section 12).
+/// The Entra permission that gives each scope (docs/wire-contract.md#scopes).
 const PERMISSIONS: [(&str, Scope); 5] = [
     ("Chat", Scope::Chat),
     ("VoIP", Scope::Voip),

@@ -11,7 +11,7 @@ use crate::ids::{Cloud, RawId};
 use crate::reply::Reply;
 use crate::scope::{Scope, ScopeSet};
 
-/// The delegated permission that is needed (wire-contract section 14).
+/// The delegated permission that is needed (docs/wire-contract.md#teams-exchange).
 const PERMISSION: &str = "TeamsExtension.ManageCalls";
 
 pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
