@@ -1,8 +1,8 @@
 //! The core of the communication identity service: everything that decides.
 //!
 //! It knows no AWS, no socket, no clock, no randomness and no environment; all of them are handed in.
-//! "Wire-contract" in these pages is the description of what ACS clients send and expect, with evidence
-//! for each fact; its section numbers are cited where a rule comes from it. In reading order:
+//! The file `docs/wire-contract.md` describes the requests and replies of ACS clients, with the evidence for
+//! each fact. Comments cite its headings. The modules in reading order:
 //!
 //! | module | owns |
 //! |---|---|

@@ -36,7 +36,7 @@ pub struct Resource {
 pub struct Location(String);
 
 /// An issuer: an `https` URL without query or fragment, of characters that two SDKs can decode in a token
-/// (wire-contract section 10.3).
+/// (docs/wire-contract.md#token-readers).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer(String);
 

@@ -21,7 +21,7 @@ use crate::runtime::{Clock, Random};
 use crate::secrets::Secret;
 use crate::settings::{Reader, Settings};
 
-/// Where a [`FrozenClock`] starts; the date of the worked examples of wire-contract section 7.
+/// Where a [`FrozenClock`] starts; the date of docs/wire-contract.md#worked-examples.
 pub const NOON: OffsetDateTime = datetime!(2024-03-01 12:00 UTC);
 
 /// A clock that moves only when told to.

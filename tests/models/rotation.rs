@@ -25,6 +25,8 @@
 //! A verification is one strongly consistent read. So each state answers for every verification that
 //! starts there, and none needs to be modelled. One token is watched at a time; when nobody remembers its
 //! key any more it cannot come back, and the next one may be issued.
+//!
+//! The constants `KEYED`, `DEAD` and `ALIVE` stand for K, S1 and S2 of docs/promises.md#promises.
 
 mod rotator;
 mod world;

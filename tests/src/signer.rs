@@ -1,5 +1,5 @@
-//! Signs requests from the specification (wire-contract section 7.1), sharing no code with the service,
-//! so that a shared mistake cannot cancel out.
+//! Signs requests from the specification (docs/wire-contract.md#signatures), sharing no code with the
+//! service, so that a shared mistake cannot cancel out.
 
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;

@@ -1,8 +1,9 @@
 //! Request bodies: JSON objects whose members are validated one by one, so that a fault names its member.
 //!
-//! Two layers, as the recorded service has (wire-contract section 5): binding (is it a JSON object, has
-//! each member its type, is what is required there) and, later, rules about values. A member that is
-//! `null` is a missing one; members a version does not know are ignored.
+//! Two layers, as in the recorded service (docs/wire-contract.md#validation-order). Binding checks that the
+//! body is a JSON object, that each member has its type, and that required members are present. Rules about
+//! values come later. A member that is `null` counts as missing. Members that a version does not have are
+//! ignored.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

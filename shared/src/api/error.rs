@@ -1,8 +1,8 @@
 //! The error catalogue: every refusal, its status, code, message and target. Nothing else makes them up.
 //!
-//! Rows with recorded wording are wire-contract section 5; the others are decision record 0006. What a
-//! caller is told ([`Error::message`]) and why it happened ([`Error::cause`]) are apart: the cause goes to
-//! the operator's log only.
+//! Recorded wording is from docs/wire-contract.md#error-catalogue, and the rest is decision record 0006.
+//! The message for the caller ([`Error::message`]) and the cause ([`Error::cause`]) are separate, because
+//! the cause goes to the operator's log only.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::lifetime::Lifetime;
 use crate::store::StoreError;
 use crate::token::scope::{Scope, ScopeError};
 
-/// A refused or failed request.
+/// A refused or failed request. Rows are those of docs/wire-contract.md#error-catalogue.
 #[derive(Debug)]
 pub enum Error {
     /// An assignment that is asked for does not exist (row 22).
@@ -244,8 +244,8 @@ impl Error {
         }
     }
 
-    /// Whether the reply carries `api-supported-versions`: what fails before the request is understood
-    /// does not (wire-contract section 5, "two validation layers"), save where the version is the fault.
+    /// Whether the reply carries `api-supported-versions`. A failure of the first validation layer does not
+    /// carry it (docs/wire-contract.md#validation-order), except if the version is the fault.
     #[must_use]
     pub fn reports_versions(&self) -> bool {
         matches!(
@@ -265,7 +265,8 @@ impl Error {
         )
     }
 
-    /// Seconds after which to try again. SDKs retry whatever carries it (wire-contract section 16).
+    /// Seconds after which to try again. SDKs retry every reply that carries it
+    /// (docs/wire-contract.md#retries).
     #[must_use]
     pub fn retry_after(&self) -> Option<u32> {
         matches!(self, Self::Unavailable(_)).then_some(1)

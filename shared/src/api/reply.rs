@@ -1,4 +1,5 @@
-//! Replies: bodies and headers as the recorded service writes them (wire-contract sections 3, 5 and 6).
+//! Replies: bodies and headers as the recorded service writes them (docs/wire-contract.md#schemas,
+//! docs/wire-contract.md#error-catalogue and docs/wire-contract.md#response-headers).
 
 use std::sync::Arc;
 

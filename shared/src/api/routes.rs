@@ -47,7 +47,7 @@ pub enum Function {
 pub enum Callers {
     /// Anyone: what is answered is public.
     Anyone,
-    /// An end user with an Entra token for this audience, and no access key (wire-contract section 7.8).
+    /// An end user with an Entra token for this audience, and no access key (docs/wire-contract.md#callers).
     EntraUser(Audience),
     /// A service: an access key, or an Entra principal that is allowed.
     Service,

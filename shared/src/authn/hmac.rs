@@ -1,6 +1,6 @@
 //! Access-key authentication: HMAC-SHA256 over method, target, date, host and body hash.
 //!
-//! The rule is wire-contract section 7. The string to sign is
+//! The rule is docs/wire-contract.md#signatures. The string to sign is
 //!
 //! ```text
 //! METHOD "\n" path-and-query "\n" value-of-each-signed-header-in-order joined by ";"

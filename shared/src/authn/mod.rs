@@ -103,7 +103,8 @@ pub enum Denial {
     SignedHeaders,
     #[error("the principal is not assigned to the resource, or not through this application")]
     Unassigned,
-    /// Told to the caller: clocks drift, and the message is documented (wire-contract section 5, row 17).
+    /// Reported to the caller, because clocks drift and the message is documented
+    /// (docs/wire-contract.md#error-catalogue, row 17).
     #[error("the date is more than {} minutes off", .0.minutes())]
     Skew(DateWindow),
 }

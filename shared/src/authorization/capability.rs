@@ -1,5 +1,5 @@
 //! What each scope permits: the capability matrix, and nothing else that grants anything
-//! (wire-contract section 12; the ACS identity model's two tables).
+//! (docs/wire-contract.md#scopes; the ACS identity model's two tables).
 //!
 //! A token with several scopes permits what any of them permits. What is not in the table has no name here,
 //! and so cannot be permitted.

@@ -1,4 +1,6 @@
-//! `/access/.../assignments`: which Entra principals may have tokens (wire-contract sections 3, 4 and 15).
+//! `/access/.../assignments`: which Entra principals may have tokens (docs/wire-contract.md#access-routes).
+//! The bodies are those of docs/wire-contract.md#schemas, and the statuses are those of
+//! docs/wire-contract.md#success.
 
 use uuid::Uuid;
 

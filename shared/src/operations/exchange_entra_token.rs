@@ -13,7 +13,7 @@ use crate::store::ReadRequest;
 use crate::store::assignments::BookName;
 use crate::token::scope::{Scope, ScopeSet};
 
-/// The Entra permission that gives each scope (wire-contract section 12).
+/// The Entra permission that gives each scope (docs/wire-contract.md#scopes).
 const PERMISSIONS: [(&str, Scope); 5] = [
     ("Chat", Scope::Chat),
     ("VoIP", Scope::Voip),

@@ -11,7 +11,7 @@ use crate::ids::{Cloud, RawId};
 use crate::store::assignments::BookName;
 use crate::token::scope::{Scope, ScopeSet};
 
-/// The delegated permission that is needed (wire-contract section 14).
+/// The delegated permission that is needed (docs/wire-contract.md#teams-exchange).
 const PERMISSION: &str = "TeamsExtension.ManageCalls";
 
 pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {

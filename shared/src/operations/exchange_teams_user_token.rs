@@ -11,11 +11,11 @@ use crate::ids::{Cloud, RawId};
 use crate::store::ReadRequest;
 use crate::token::scope::{Scope, ScopeSet};
 
-/// The delegated permissions of which one is needed (wire-contract section 14).
+/// The delegated permissions of which one is needed (docs/wire-contract.md#teams-exchange).
 const PERMISSIONS: [&str; 2] = ["Teams.ManageCalls", "Teams.ManageChats"];
 
 /// The order of the checks is the recorded one: token present, token good, members there, members well
-/// formed, members agreeing with the token (wire-contract section 5, "teamsUser order").
+/// formed, members agreeing with the token (docs/wire-contract.md#validation-order).
 pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
     let service = context.service;
     let exchange = TeamsUserExchange::bind(context.body)?;

@@ -1,4 +1,5 @@
-//! Every claim of a token: name, order, type and meaning (wire-contract section 10.2; decision record 0004).
+//! Every claim of a token: name, order, type and meaning (docs/wire-contract.md#token-claims; decision
+//! record 0004).
 
 use serde::{Deserialize, Deserializer, Serialize};
 

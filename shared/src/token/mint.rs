@@ -90,7 +90,8 @@ mod tests {
     }
 
     proptest! {
-        // Python and Java decode the payload with the standard alphabet (wire-contract section 10.3).
+        // Python and Java decode the payload with the standard alphabet
+        // (docs/wire-contract.md#token-readers).
         #[test]
         fn a_payload_reads_the_same_in_both_base64_alphabets(
             seed: u64,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// One permission of a token (wire-contract sections 3 and 12).
+/// One permission of a token (docs/wire-contract.md#schemas and docs/wire-contract.md#scopes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     Chat,

@@ -14,7 +14,9 @@ pub(super) struct Api {
     named: &'static [&'static str],
 }
 
-/// Wire-contract sections 8, 14 and 15. Which delegated permission the first has, no source says.
+/// The scopes and application ids are facts of docs/wire-contract.md#callers,
+/// docs/wire-contract.md#teams-exchange and docs/wire-contract.md#access-routes. No source names the
+/// delegated permission of the first API.
 const APIS: [Api; 3] = [
     Api {
         uri: "https://communication.azure.com",
