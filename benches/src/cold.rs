@@ -4,23 +4,24 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use acs_identity::dynamodb::EmbeddedDynamoDb;
+use acs_identity::embedded;
+use acs_identity::secrets_manager::{EmbeddedSecretsManager, Environment};
 use benches::store_call::TABLE;
 use bytes::Bytes;
 use e2e::signer::{Call, sign};
-use functions::boot::Adapters;
+use functions::adapters::Adapters;
 use functions::rotate_keys::RotateKeys;
 use functions::system::System;
-use identity::context::{Clock as _, Random as _};
+use identity::api::pipeline::Request;
+use identity::api::routes::Function;
+use identity::api::service::Service;
 use identity::keys::Algorithm;
 use identity::keys::access::AccessKeys;
-use identity::routes::Function;
-use identity::service::{Inbound, Service};
+use identity::runtime::{Clock as _, Random as _};
+use identity::secrets::{SecretName, SecretStore as _};
 use identity::store::PointerWriter as _;
 use identity::testing::{CapturedAudit, no_entra, settings};
-use identity::vault::{SecretName, Vault as _};
-use local::dynamodb::EmbeddedDynamoDb;
-use local::embedded;
-use local::secrets_manager::{EmbeddedSecretsManager, Surroundings};
 use serde_json::{Value, json};
 
 use crate::measure::{CpuClock, median, memory, millis, spawn_on_other_core};
@@ -41,29 +42,45 @@ const COUNTED: usize = 100;
 /// A binary, what it is asked first, and what else its calls are counted of.
 struct Subject {
     binary: &'static str,
-    first: Asked,
+    first: AuthorizeRequest,
     /// With the number of calls each may make.
-    counted: &'static [(Asked, usize)],
+    counted: &'static [(AuthorizeRequest, usize)],
 }
 
 const SUBJECTS: [Subject; 8] = [
     Subject {
         binary: "user",
-        first: Asked::Create,
-        counted: &[(Asked::Create, 2), (Asked::CreateWithToken, 2), (Asked::Delete, 2)],
+        first: AuthorizeRequest::Create,
+        counted: &[
+            (AuthorizeRequest::Create, 2),
+            (AuthorizeRequest::CreateWithToken, 2),
+            (AuthorizeRequest::Delete, 2),
+        ],
     },
-    Subject { binary: "token", first: Asked::Issue, counted: &[(Asked::Issue, 1), (Asked::Refused, 0)] },
-    Subject { binary: "revoke", first: Asked::Revoke, counted: &[(Asked::Revoke, 2)] },
-    Subject { binary: "teams-exchange", first: Asked::Exchange, counted: &[] },
-    Subject { binary: "introspect", first: Asked::Introspect, counted: &[(Asked::Introspect, 1)] },
-    Subject { binary: "keys", first: Asked::KeySet, counted: &[(Asked::KeySet, 0)] },
-    Subject { binary: "authorizer", first: Asked::Authorize, counted: &[(Asked::Authorize, 1)] },
-    Subject { binary: "rotate-keys", first: Asked::Regenerate, counted: &[] },
+    Subject {
+        binary: "token",
+        first: AuthorizeRequest::Issue,
+        counted: &[(AuthorizeRequest::Issue, 1), (AuthorizeRequest::Refused, 0)],
+    },
+    Subject { binary: "revoke", first: AuthorizeRequest::Revoke, counted: &[(AuthorizeRequest::Revoke, 2)] },
+    Subject { binary: "teams-exchange", first: AuthorizeRequest::Exchange, counted: &[] },
+    Subject {
+        binary: "introspect",
+        first: AuthorizeRequest::Introspect,
+        counted: &[(AuthorizeRequest::Introspect, 1)],
+    },
+    Subject { binary: "keys", first: AuthorizeRequest::KeySet, counted: &[(AuthorizeRequest::KeySet, 0)] },
+    Subject {
+        binary: "authorizer",
+        first: AuthorizeRequest::Authorize,
+        counted: &[(AuthorizeRequest::Authorize, 1)],
+    },
+    Subject { binary: "rotate-keys", first: AuthorizeRequest::Regenerate, counted: &[] },
 ];
 
 /// What a function is asked.
 #[derive(Clone, Copy)]
-enum Asked {
+enum AuthorizeRequest {
     Authorize,
     Create,
     CreateWithToken,
@@ -77,7 +94,7 @@ enum Asked {
     Revoke,
 }
 
-impl Asked {
+impl AuthorizeRequest {
     fn name(self) -> &'static str {
         match self {
             Self::Authorize => "authorize",
@@ -117,7 +134,7 @@ struct World {
     service: Service,
     system: Arc<System>,
     access_key: String,
-    /// With a token that stays alive.
+    /// With a token that stays active.
     identity: String,
     token: String,
     /// Its tokens are revoked.
@@ -153,39 +170,41 @@ impl World {
         (text("/identity/id"), text("/accessToken/token"))
     }
 
-    fn signed(&self, target: &str, method: &str, body: &str) -> Inbound {
+    fn signed(&self, target: &str, method: &str, body: &str) -> Request {
         sign(&Call { method, target, body }, &self.access_key, HOST, self.system.now())
     }
 
-    async fn event(&self, asked: Asked) -> Bytes {
+    async fn event(&self, asked: AuthorizeRequest) -> Bytes {
         let issue = format!("/identities/{}/:issueAccessToken", self.identity);
         let scopes = r#"{"scopes":["chat"]}"#;
         let event = match asked {
-            Asked::Authorize => self.authorizer_event(),
-            Asked::Create => self.gateway_event("POST", "/identities", ""),
-            Asked::CreateWithToken => {
+            AuthorizeRequest::Authorize => self.authorizer_event(),
+            AuthorizeRequest::Create => self.gateway_event("POST", "/identities", ""),
+            AuthorizeRequest::CreateWithToken => {
                 self.gateway_event("POST", "/identities", r#"{"createTokenWithScopes":["chat"]}"#)
             }
-            Asked::Delete => {
+            AuthorizeRequest::Delete => {
                 let (identity, _) = self.create().await;
                 self.gateway_event("DELETE", &format!("/identities/{identity}"), "")
             }
-            Asked::Exchange => {
+            AuthorizeRequest::Exchange => {
                 let guid = "1b5cc06b-f352-4571-b1e6-d9b259b7c776";
                 let body = format!(r#"{{"token":"a.b.c","appId":"{guid}","userId":"{guid}"}}"#);
                 self.gateway_event("POST", "/teamsUser/:exchangeAccessToken", &body)
             }
-            Asked::Introspect => self.gateway_event("POST", "/introspect", &format!("token={}", self.token)),
-            Asked::Issue => self.gateway_event("POST", &issue, scopes),
-            Asked::KeySet => self.gateway_event("GET", "/.well-known/jwks.json", ""),
-            Asked::Refused => {
+            AuthorizeRequest::Introspect => {
+                self.gateway_event("POST", "/introspect", &format!("token={}", self.token))
+            }
+            AuthorizeRequest::Issue => self.gateway_event("POST", &issue, scopes),
+            AuthorizeRequest::KeySet => self.gateway_event("GET", "/.well-known/jwks.json", ""),
+            AuthorizeRequest::Refused => {
                 let mut event = self.gateway_event("POST", &issue, scopes);
                 let other = self.signed("/another", "POST", scopes);
                 event["headers"]["authorization"] = other.headers["authorization"].to_str().unwrap().into();
                 event
             }
-            Asked::Regenerate => json!({"regenerate": "secondary"}),
-            Asked::Revoke => {
+            AuthorizeRequest::Regenerate => json!({"regenerate": "secondary"}),
+            AuthorizeRequest::Revoke => {
                 let path = format!("/identities/{}/:revokeAccessTokens", self.revoked);
                 self.gateway_event("POST", &path, "")
             }
@@ -231,10 +250,10 @@ async fn access_key(adapters: &Adapters) -> String {
     primary.encoded().to_string()
 }
 
-fn surroundings() -> Surroundings {
+fn surroundings() -> Environment {
     let system = Arc::new(System::new());
     let clock = Arc::clone(&system);
-    Surroundings {
+    Environment {
         region: "us-east-1".to_owned(),
         epoch_seconds: Arc::new(move || clock.now().unix_timestamp()),
         random_bytes: Arc::new(move |bytes| system.fill(bytes)),
@@ -262,7 +281,7 @@ impl Started {
     }
 
     /// Returns how long the answer took.
-    async fn invoke(&mut self, asked: Option<Asked>, event: Bytes) -> Duration {
+    async fn invoke(&mut self, asked: Option<AuthorizeRequest>, event: Bytes) -> Duration {
         let sent = Instant::now();
         let (answered, answer) = self.api.invoke(event).await;
         if let Some(asked) = asked {
@@ -313,7 +332,7 @@ struct Starts {
 }
 
 impl Starts {
-    async fn once_more(&mut self, binary: &str, asked: Option<Asked>, world: &World) {
+    async fn once_more(&mut self, binary: &str, asked: Option<AuthorizeRequest>, world: &World) {
         let event = event(asked, world).await;
         let mut started = Started::new(binary, &world.aws).await;
         self.to_poll.push(millis(started.to_poll));
@@ -323,7 +342,7 @@ impl Starts {
 }
 
 /// The least function returns what it is given.
-async fn event(asked: Option<Asked>, world: &World) -> Bytes {
+async fn event(asked: Option<AuthorizeRequest>, world: &World) -> Bytes {
     match asked {
         Some(asked) => world.event(asked).await,
         None => Bytes::from_static(b"{}"),
@@ -397,7 +416,7 @@ async fn warm(world: &World, calls: &mut Table) -> Table {
     let mut table = Table::new(&["function", "memory after 10 000 events, MB", "target"]);
     for Subject { binary, first, counted } in &SUBJECTS {
         // Replacing keys is no request, and half a second of work.
-        let events = if matches!(first, Asked::Regenerate) { 10 } else { EVENTS };
+        let events = if matches!(first, AuthorizeRequest::Regenerate) { 10 } else { EVENTS };
         let mut started = Started::new(binary, &world.aws).await;
         for _ in 0..events {
             started.invoke(Some(*first), world.event(*first).await).await;
@@ -417,7 +436,7 @@ async fn count(
     world: &World,
     started: &mut Started,
     binary: &str,
-    asked: Asked,
+    asked: AuthorizeRequest,
     target: usize,
 ) -> [String; 5] {
     // The events are made first: making one may call, too.

@@ -9,30 +9,31 @@ use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use e2e::bench::{Bench, Ports};
 use e2e::signer::{Call, sign};
+use e2e::test_service::{Ports, TestService};
 use functions::system::System;
-use identity::api_version::ApiVersion;
+use identity::api::body::TokenRequest;
+use identity::api::pipeline::{Body, Request};
+use identity::api::reply::{Reply, ResponseContext};
+use identity::api::routes::Function;
+use identity::api::service::Service;
+use identity::api::version::ApiVersion;
 use identity::audit::{Audit, AuditEvent, KeyEvent};
-use identity::authn::hmac::{Presented, SignedRequest};
-use identity::authn::host::Authority;
-use identity::body::TokenRequest;
-use identity::context::Clock as _;
+use identity::authn::hmac::{HmacInput, SignedRequest};
+use identity::host::Authority;
 use identity::ids::RawId;
 use identity::keys::access::AccessKeys;
-use identity::keys::ring::KeyRing;
+use identity::keys::cache::KeyCache;
 use identity::keys::signing::SigningKeys;
 use identity::keys::{Algorithm, Slot};
-use identity::reply::{Envelope, Reply};
-use identity::routes::Function;
-use identity::scope::ScopeSet;
-use identity::service::{Body, Inbound, Service};
+use identity::runtime::Clock as _;
+use identity::secrets::SecretName;
 use identity::store::Revision;
 use identity::testing::{no_entra, settings};
 use identity::token::claims::{Claims, Grant};
 use identity::token::mint::mint;
+use identity::token::scope::ScopeSet;
 use identity::token::verify::{Expected, Verified, Verifier};
-use identity::vault::SecretName;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::{median, own_cpu_of};
@@ -113,17 +114,17 @@ struct World {
 
 impl World {
     async fn new(algorithm: Algorithm) -> Self {
-        let bench = Bench::new(Ports::memory().0, algorithm, 1).await;
-        let (vault, store) = (bench.ports.vault.clone(), bench.ports.store.clone());
+        let bench = TestService::new(Ports::memory().0, algorithm, 1).await;
+        let (secret_store, store) = (bench.ports.secret_store.clone(), bench.ports.store.clone());
         let pointer = bench.ports.pointers.pointer().await.unwrap().unwrap();
-        let access_keys = vault.read(SecretName::AccessKeys, &pointer.access_keys).await.unwrap();
-        let signing_keys = vault.read(SecretName::SigningKeys, &pointer.signing_keys).await.unwrap();
+        let access_keys = secret_store.read(SecretName::AccessKeys, &pointer.access_keys).await.unwrap();
+        let signing_keys = secret_store.read(SecretName::SigningKeys, &pointer.signing_keys).await.unwrap();
         let signing_keys = Arc::new(SigningKeys::parse(&signing_keys).unwrap());
         let system = Arc::new(System::new());
         let service = Arc::new(Service {
             settings: settings(),
             store: store.clone(),
-            ring: Arc::new(KeyRing::new(vault)),
+            key_cache: Arc::new(KeyCache::new(secret_store)),
             entra: Arc::new(no_entra()),
             clock: system.clone(),
             random: system.clone(),
@@ -214,9 +215,9 @@ impl World {
         Pair {
             operation: "check a request's signature".to_owned(),
             ours: Box::new(move || {
-                let Inbound { method, target, headers, .. } = &request;
-                let presented = Presented { method, target, headers, body: BODY.as_bytes() };
-                let signed = SignedRequest::parse(&presented, &settings, now).unwrap();
+                let Request { method, target, headers, .. } = &request;
+                let input = HmacInput { method, target, headers, body: BODY.as_bytes() };
+                let signed = SignedRequest::parse(&input, &settings, now).unwrap();
                 black_box(signed.verify(&keys).unwrap());
             }),
             floor: "SHA-256 and HMAC",
@@ -236,14 +237,14 @@ impl World {
         Pair {
             operation: "render an introspection".to_owned(),
             ours: Box::new(move || {
-                let envelope = Envelope {
+                let envelope = ResponseContext {
                     versions: None,
                     client_request_id: None,
                     request_id: "0123456789abcdefghijkl",
                     latency: std::time::Duration::from_millis(1),
                     host: &host,
                 };
-                black_box(envelope.seal(Ok(&reply)));
+                black_box(envelope.into_response(Ok(&reply)));
             }),
             floor: "serde_json, the claims",
             least: Box::new(move || {
@@ -257,7 +258,7 @@ impl World {
         self.token.rsplit_once('.').unwrap().0.to_owned()
     }
 
-    fn request(&self, target: &str) -> Inbound {
+    fn request(&self, target: &str) -> Request {
         let call = Call { method: "POST", target, body: BODY };
         sign(&call, &self.access_key, HOST, self.system.now())
     }
@@ -274,7 +275,7 @@ fn parse() -> Pair {
         operation: "read a token request".to_owned(),
         ours: Box::new(|| {
             let request = TokenRequest::bind_issue(BODY.as_bytes(), ApiVersion::STABLE[0]).unwrap();
-            black_box(request.judge().unwrap());
+            black_box(request.validate().unwrap());
         }),
         floor: "serde_json, the same members",
         least: Box::new(|| {
@@ -298,8 +299,8 @@ fn claims(identity: &RawId, now: i64) -> Claims {
 }
 
 /// The request as a host hands it over a second time.
-fn again(request: &Inbound) -> Inbound {
-    Inbound {
+fn again(request: &Request) -> Request {
+    Request {
         method: request.method.clone(),
         target: request.target.clone(),
         headers: request.headers.clone(),

@@ -52,7 +52,7 @@ impl Cell<'_> {
 }
 
 pub fn build_programs() {
-    build(&["--package", "local"]);
+    build(&["--package", "acs-identity"]);
     build(&["--package", "benches", "--bin", "echo", "--bin", "store-echo"]);
 }
 

@@ -13,8 +13,8 @@ use functions::system::System;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request};
 use http_body_util::Full;
-use identity::context::Clock as _;
 use identity::keys::Algorithm;
+use identity::runtime::Clock as _;
 
 use crate::measure::{CpuClock, memory, spawn_on_other_core};
 
@@ -56,7 +56,7 @@ pub struct Server {
 impl Server {
     /// The local server over a state directory.
     pub fn local(state: &Path, algorithm: Algorithm) -> Self {
-        let mut command = Command::new(program("local"));
+        let mut command = Command::new(program("acs-identity"));
         command.args(["--https-port", "0", "--http-port", "0", "--algorithm", algorithm.as_str()]);
         let mut server = Self::start(command.arg("--data-dir").arg(state));
         server.access_key = access_key(&state.join("env"));

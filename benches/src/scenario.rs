@@ -110,7 +110,7 @@ fn authorize(token: &str) -> Request<Full<Bytes>> {
 /// A server with identities to ask about.
 pub struct Site {
     pub server: Server,
-    /// They have tokens that stay alive.
+    /// They have tokens that stay active.
     pub issued: Vec<String>,
     pub tokens: Vec<String>,
     /// Their tokens are revoked.

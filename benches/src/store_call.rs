@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use acs_identity::dynamodb::EmbeddedDynamoDb;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use functions::aws::sdk_config;
-use local::dynamodb::EmbeddedDynamoDb;
 
 /// The table of the local server.
 pub const TABLE: &str = "communication-identity";

@@ -24,12 +24,12 @@ use functions::entra_http::HttpsFetch;
 use functions::system::System;
 use identity::authn::Scheme;
 use identity::authn::entra::Fetch as _;
-use identity::capability::{Capability, Permit};
-use identity::context::Clock as _;
+use identity::authorization::capability::{Capability, Permit};
 use identity::ids::RawId;
 use identity::keys::signing::VerifyingKeys;
 use identity::lifetime::KEY_SET_MAX_AGE;
-use identity::scope::ScopeSet;
+use identity::runtime::Clock as _;
+use identity::token::scope::ScopeSet;
 use identity::token::verify::{Expected, OfflineVerifier, Verifier, VerifyError};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -69,7 +69,7 @@ impl Door {
         let Ok(Scheme::Bearer(token)) = Scheme::of(headers) else { return Err(StatusCode::UNAUTHORIZED) };
         match self {
             Self::Online(verifier) => match verifier.verify(token).await {
-                Ok(alive) => Ok(User { identity: alive.identity, scopes: alive.scopes }),
+                Ok(active) => Ok(User { identity: active.identity, scopes: active.scopes }),
                 Err(VerifyError::Refused(_)) => Err(StatusCode::UNAUTHORIZED),
                 // What decides cannot be read: neither yes nor no.
                 Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),
@@ -77,7 +77,7 @@ impl Door {
             Self::Offline(keys) => match keys.read().await {
                 keys if !keys.is_fresh() => Err(StatusCode::SERVICE_UNAVAILABLE),
                 keys => match keys.verifier.verify(token) {
-                    Ok(genuine) => Ok(User { identity: genuine.identity, scopes: genuine.scopes }),
+                    Ok(offline) => Ok(User { identity: offline.identity, scopes: offline.scopes }),
                     Err(_) => Err(StatusCode::UNAUTHORIZED),
                 },
             },

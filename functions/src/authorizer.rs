@@ -16,16 +16,12 @@ use std::collections::HashMap;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use identity::authn::target::Target;
-use identity::authorizer::{Asked, Authorizer, Judged, Unjudged};
-use identity::capability::{Capability, Permit};
-use identity::route_rules::{RouteRules, RuleFaults};
+use identity::authorization::authorizer::{AuthorizeError, AuthorizeRequest, Authorizer, Decision};
+use identity::authorization::capability::{Capability, Permit};
 use identity::token::verify::Verified;
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-/// The routes of the chat data plane of ACS.
-const CHAT_ROUTES: &str = include_str!("../chat_routes.txt");
 
 /// The function fails, and the gateway says so in its own words.
 #[derive(Debug, thiserror::Error)]
@@ -52,14 +48,6 @@ impl AuthorizerError {
             Self::Unavailable => "Unavailable",
         }
     }
-}
-
-/// The rules of the chat routes.
-///
-/// # Errors
-/// [`RuleFaults`]: never, as a test shows.
-pub fn chat_rules() -> Result<RouteRules, RuleFaults> {
-    RouteRules::default().and("chat_routes.txt", CHAT_ROUTES)
 }
 
 #[derive(Deserialize)]
@@ -144,7 +132,7 @@ struct PolicyResponse {
     context: Context,
 }
 
-/// What the resource server is told: facts of the token, none of this one request, for a gateway may keep them.
+/// What the resource server is audit_event: facts of the token, none of this one request, for a gateway may keep them.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Context {
@@ -180,14 +168,14 @@ struct Statement {
 pub async fn handle(authorizer: &Authorizer, event: Value) -> Result<Value, AuthorizerError> {
     match serde_json::from_value(event).map_err(|_| AuthorizerError::Event)? {
         Event::Http(event) => {
-            let judged = authorizer.judge(&event.asked().ok_or(AuthorizerError::Event)?).await;
-            rendered(&simple_response(judged)?)
+            let decision = authorizer.authorize(&event.request().ok_or(AuthorizerError::Event)?).await;
+            rendered(&simple_response(decision)?)
         }
         Event::Rest(event) => {
-            let asked = event.asked().ok_or(AuthorizerError::Event)?;
+            let request = event.request().ok_or(AuthorizerError::Event)?;
             let api = Api::of(&event.method_arn).ok_or(AuthorizerError::Event)?;
-            let judged = authorizer.judge(&asked).await?;
-            rendered(&api.policy_response(&judged, &event.method_arn))
+            let decision = authorizer.authorize(&request).await?;
+            rendered(&api.policy_response(&decision, &event.method_arn))
         }
     }
 }
@@ -198,9 +186,9 @@ fn rendered(answer: &impl Serialize) -> Result<Value, AuthorizerError> {
 }
 
 impl HttpEvent {
-    fn asked(&self) -> Option<Asked> {
+    fn request(&self) -> Option<AuthorizeRequest> {
         let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        Some(Asked {
+        Some(AuthorizeRequest {
             method: self.request_context.http.method.parse().ok()?,
             target: Target::from_decoded_path(&self.raw_path, &self.raw_query_string),
             headers: header_map(headers)?,
@@ -209,13 +197,13 @@ impl HttpEvent {
 }
 
 impl RestEvent {
-    fn asked(&self) -> Option<Asked> {
+    fn request(&self) -> Option<AuthorizeRequest> {
         let headers = self.multi_value_headers.iter().flatten();
         let headers =
             headers.flat_map(|(name, values)| values.iter().map(|value| (name.as_str(), value.as_str())));
         let query: Vec<_> =
             self.query_string_parameters.iter().flatten().map(|(name, _)| name.as_str()).collect();
-        Some(Asked {
+        Some(AuthorizeRequest {
             method: self.http_method.parse().ok()?,
             target: Target::from_wire(&format!("{}?{}", self.path, query.join("&"))),
             headers: header_map(headers)?,
@@ -232,23 +220,23 @@ fn header_map<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Option<H
     Some(map)
 }
 
-fn simple_response(judged: Result<Judged, Unjudged>) -> Result<SimpleResponse, AuthorizerError> {
-    match judged {
-        Ok(Judged { permit: Permit::Refused, .. }) | Err(Unjudged::Unauthorized(_)) => {
+fn simple_response(decision: Result<Decision, AuthorizeError>) -> Result<SimpleResponse, AuthorizerError> {
+    match decision {
+        Ok(Decision { permit: Permit::Refused, .. }) | Err(AuthorizeError::Unauthorized(_)) => {
             Ok(SimpleResponse { is_authorized: false, context: None })
         }
-        Ok(Judged { token, .. }) => {
+        Ok(Decision { token, .. }) => {
             Ok(SimpleResponse { is_authorized: true, context: Some(Context::of(&token)) })
         }
-        Err(Unjudged::Unavailable(_)) => Err(AuthorizerError::Unavailable),
+        Err(AuthorizeError::Unavailable(_)) => Err(AuthorizerError::Unavailable),
     }
 }
 
-impl From<Unjudged> for AuthorizerError {
-    fn from(unjudged: Unjudged) -> Self {
+impl From<AuthorizeError> for AuthorizerError {
+    fn from(unjudged: AuthorizeError) -> Self {
         match unjudged {
-            Unjudged::Unauthorized(_) => Self::Unauthorized,
-            Unjudged::Unavailable(_) => Self::Unavailable,
+            AuthorizeError::Unauthorized(_) => Self::Unauthorized,
+            AuthorizeError::Unavailable(_) => Self::Unavailable,
         }
     }
 }
@@ -277,16 +265,16 @@ impl<'a> Api<'a> {
         (api.split(':').nth(2) == Some("execute-api") && api.bytes().all(is_plain)).then_some(Self(api))
     }
 
-    fn policy_response(&self, judged: &Judged, method_arn: &str) -> PolicyResponse {
-        let is_allowed = judged.permit != Permit::Refused && is_literal(method_arn);
+    fn policy_response(&self, decision: &Decision, method_arn: &str) -> PolicyResponse {
+        let is_allowed = decision.permit != Permit::Refused && is_literal(method_arn);
         let (effect, resource) =
             if is_allowed { ("Allow", method_arn.to_owned()) } else { ("Deny", format!("{}/*", self.0)) };
         let statement = Statement { action: "execute-api:Invoke", effect, resource };
         PolicyResponse {
-            principal_id: judged.token.identity.to_string(),
+            principal_id: decision.token.identity.to_string(),
             // The version is that of the policy language.
             policy_document: Policy { version: "2012-10-17", statement: [statement] },
-            context: Context::of(&judged.token),
+            context: Context::of(&decision.token),
         }
     }
 }

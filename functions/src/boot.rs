@@ -10,99 +10,25 @@ use std::sync::Arc;
 use aws_config::SdkConfig;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use identity::audit::Audit;
+use identity::api::routes::Function;
+use identity::api::service::Service;
 use identity::authn::entra::{Entra, EntraSettings};
-use identity::authorizer::Authorizer;
+use identity::authorization::route_rules::{RouteRules, RuleErrors};
 use identity::keys::Algorithm;
-use identity::keys::ring::KeyRing;
-use identity::route_rules::{RouteRules, RuleFaults};
-use identity::routes::Function;
-use identity::service::Service;
-use identity::settings::{Reader, Settings, SettingsFaults};
+use identity::secrets::SecretName;
+use identity::settings::{Reader, Settings, SettingsErrors};
 use identity::token::verify::{Expected, Verifier};
-use identity::vault::SecretName;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 use tokio::task::yield_now;
 
+use crate::adapters::{Adapters, StateNames};
 use crate::authorizer;
 use crate::aws;
-use crate::aws::secrets_manager::SecretsManager;
-use crate::aws::table::Table;
 use crate::entra_http::HttpsFetch;
 use crate::gateway::{self, PathForm};
 use crate::rotate_keys::RotateKeys;
-use crate::system::System;
 use crate::telemetry::JsonLines;
-
-/// What a deployment's table and secrets are called.
-#[derive(Clone)]
-pub struct StateNames {
-    /// The table's name.
-    pub table: String,
-    /// Name or ARN of the secret `access-keys`; empty where no caller is judged.
-    pub access_keys: String,
-    /// Name or ARN of the secret `signing-keys`; empty where nothing is minted.
-    pub signing_keys: String,
-}
-
-/// The adapters over one AWS configuration.
-pub struct Adapters {
-    pub system: Arc<System>,
-    pub table: Arc<Table>,
-    pub secrets: Arc<SecretsManager>,
-}
-
-impl Adapters {
-    /// The adapters over these clients, for a table and secrets of these names.
-    #[must_use]
-    pub fn new(
-        dynamodb: aws_sdk_dynamodb::Client,
-        secrets_manager: impl FnOnce() -> aws_sdk_secretsmanager::Client + Send + 'static,
-        names: StateNames,
-    ) -> Self {
-        let system = Arc::new(System::new());
-        let table = Table::new(dynamodb, names.table, system.clone());
-        let secrets = SecretsManager::new(Box::new(secrets_manager), names.access_keys, names.signing_keys);
-        Self { system, table: Arc::new(table), secrets: Arc::new(secrets) }
-    }
-
-    /// The service of some functions over these adapters.
-    #[must_use]
-    pub fn service(
-        &self,
-        settings: Settings,
-        entra: Entra,
-        functions: &'static [Function],
-        audit: Arc<dyn Audit>,
-    ) -> Service {
-        Service {
-            settings,
-            store: self.table.clone(),
-            ring: Arc::new(KeyRing::new(self.secrets.clone())),
-            entra: Arc::new(entra),
-            clock: self.system.clone(),
-            random: self.system.clone(),
-            audit,
-            functions,
-        }
-    }
-}
-
-impl Adapters {
-    /// What verifies tokens against the table; the secrets have no part in it.
-    #[must_use]
-    pub fn verifier(&self, expected: Expected) -> Verifier {
-        Verifier::new(expected, self.table.clone(), self.system.clone())
-    }
-
-    /// The authorizer over these adapters.
-    #[must_use]
-    pub fn authorizer(&self, expected: Expected, rules: RouteRules, audit: Arc<dyn Audit>) -> Authorizer {
-        let (clock, random) = (self.system.clone(), self.system.clone());
-        Authorizer { verifier: self.verifier(expected), rules, clock, random, audit }
-    }
-}
 
 /// Turns of the event loop within which the runtime asks for its first request, and some to spare.
 const TURNS_TO_ASK: usize = 16;
@@ -163,7 +89,7 @@ pub async fn serve_rotation() -> Result<(), Box<dyn StdError + Send + Sync>> {
 ///
 /// # Errors
 /// All faults of the settings at once.
-pub fn expected() -> Result<Expected, SettingsFaults> {
+pub fn expected() -> Result<Expected, SettingsErrors> {
     let mut reader = Reader::new(&environment);
     let expected = Expected::read(&mut reader);
     reader.finish(expected)
@@ -173,7 +99,7 @@ pub fn expected() -> Result<Expected, SettingsFaults> {
 ///
 /// # Errors
 /// All faults of the settings at once.
-pub fn verifier() -> Result<Verifier, SettingsFaults> {
+pub fn verifier() -> Result<Verifier, SettingsErrors> {
     let mut reader = Reader::new(&environment);
     let expected = Expected::read(&mut reader);
     let adapters = adapters(&mut reader, &[]);
@@ -208,7 +134,7 @@ pub async fn serve_authorizer() -> Result<(), Box<dyn StdError + Send + Sync>> {
 /// # Errors
 /// [`RulesError`].
 pub fn route_rules(file: Option<&Path>) -> Result<RouteRules, RulesError> {
-    let chat = authorizer::chat_rules()?;
+    let chat = RouteRules::chat()?;
     let Some(path) = file else { return Ok(chat) };
     let text =
         fs::read_to_string(path).map_err(|source| RulesError::File { path: path.to_owned(), source })?;
@@ -221,7 +147,7 @@ pub enum RulesError {
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error(transparent)]
-    Rules(#[from] RuleFaults),
+    Rules(#[from] RuleErrors),
 }
 
 /// A function is told where those secrets lie that it reads, and no others.

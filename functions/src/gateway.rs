@@ -7,9 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
+use identity::api::limits::MAX_BODY;
+use identity::api::pipeline::{Body, Request};
+use identity::api::service::Service;
 use identity::authn::target::Target;
-use identity::limits::MAX_BODY;
-use identity::service::{Body, Inbound, Service};
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use serde_json::Value;
 
@@ -36,19 +37,19 @@ impl std::str::FromStr for PathForm {
 
 /// Answers one event. An event that cannot be read is answered as a malformed request.
 pub async fn handle(service: &Service, path_form: PathForm, event: Value) -> ApiGatewayV2httpResponse {
-    let inbound = match serde_json::from_value(event) {
-        Ok(event) => inbound(event, path_form),
-        Err(_) => Inbound {
+    let request = match serde_json::from_value(event) {
+        Ok(event) => request(event, path_form),
+        Err(_) => Request {
             method: Method::GET,
             target: Target::from_decoded_path("/", ""),
             headers: HeaderMap::new(),
             body: Body::Unreadable,
         },
     };
-    outbound(service.handle(inbound).await)
+    outbound(service.handle(request).await)
 }
 
-fn inbound(event: ApiGatewayV2httpRequest, path_form: PathForm) -> Inbound {
+fn request(event: ApiGatewayV2httpRequest, path_form: PathForm) -> Request {
     let path = event.raw_path.unwrap_or_default();
     let query = event.raw_query_string.unwrap_or_default();
     let target = match path_form {
@@ -57,7 +58,7 @@ fn inbound(event: ApiGatewayV2httpRequest, path_form: PathForm) -> Inbound {
         PathForm::Wire => Target::from_wire(&format!("{path}?{query}")),
     };
     let body = body(event.body.unwrap_or_default(), event.is_base64_encoded);
-    Inbound { method: event.request_context.http.method, target, headers: event.headers, body }
+    Request { method: event.request_context.http.method, target, headers: event.headers, body }
 }
 
 fn body(text: String, is_base64: bool) -> Body {
@@ -83,12 +84,12 @@ fn outbound(response: Response<Bytes>) -> ApiGatewayV2httpResponse {
 mod tests {
     use std::sync::Arc;
 
+    use identity::api::routes::Function;
     use identity::authn::date;
-    use identity::authn::hmac::{Presented, SignedRequest};
-    use identity::keys::ring::KeyRing;
-    use identity::routes::Function;
+    use identity::authn::hmac::{HmacInput, SignedRequest};
+    use identity::keys::cache::KeyCache;
+    use identity::memory::Memory;
     use identity::settings::Settings;
-    use identity::store::memory::Memory;
     use identity::testing::{self, CapturedAudit, FrozenClock, SeededRandom, SignedVector, settings};
     use percent_encoding::percent_decode_str;
     use serde_json::json;
@@ -120,27 +121,27 @@ mod tests {
         })
     }
 
-    fn judge(vector: &SignedVector, request: &Inbound) -> String {
+    fn verdict(vector: &SignedVector, request: &Request) -> String {
         let Body::Complete(body) = &request.body else { return "no body".to_owned() };
-        let Inbound { method, target, headers, .. } = request;
+        let Request { method, target, headers, .. } = request;
         let settings = Settings { hosts: vector.hosts.join(",").parse().unwrap(), ..settings() };
         let keys = testing::access_keys(&vector.access_keys);
         let now = date::parse(&vector.now).unwrap();
-        let signed = SignedRequest::parse(&Presented { method, target, headers, body }, &settings, now);
+        let signed = SignedRequest::parse(&HmacInput { method, target, headers, body }, &settings, now);
         signed
             .and_then(|signed| signed.verify(&keys))
             .map_or_else(|_| "refused".to_owned(), |slot| format!("accept:{}", slot.as_str()))
     }
 
-    fn read(event: Value, path_form: PathForm) -> Inbound {
-        inbound(serde_json::from_value(event).unwrap(), path_form)
+    fn read(event: Value, path_form: PathForm) -> Request {
+        request(serde_json::from_value(event).unwrap(), path_form)
     }
 
     #[test]
     fn a_signature_verifies_although_the_path_was_decoded() {
         let mut accepted = 0;
         for row in SignedVector::all() {
-            let verdict = judge(&row, &read(event(&row), PathForm::Decoded));
+            let verdict = verdict(&row, &read(event(&row), PathForm::Decoded));
             if row.verdict.starts_with("accept") {
                 assert_eq!(verdict, row.verdict, "{}", row.name);
                 accepted += 1;
@@ -155,7 +156,7 @@ mod tests {
             // Which escapes the client used is what the gateway has forgotten.
             let is_about_escapes = row.name.contains("lower-case hex");
             if !row.verdict.starts_with("accept") && !is_about_escapes {
-                assert_eq!(judge(&row, &read(event(&row), PathForm::Decoded)), "refused", "{}", row.name);
+                assert_eq!(verdict(&row, &read(event(&row), PathForm::Decoded)), "refused", "{}", row.name);
             }
         }
     }
@@ -183,12 +184,12 @@ mod tests {
             hosts: vec!["localhost:8443".to_owned()],
             ..SignedVector::all().remove(0)
         };
-        let judge = |event: &str, form| judge(&vector, &read(serde_json::from_str(event).unwrap(), form));
-        assert_eq!(judge(http_api, PathForm::Decoded), "accept:primary");
-        assert_eq!(judge(function_url, PathForm::Wire), "accept:primary");
-        assert_eq!(judge(http_api, PathForm::Wire), "refused", "a decoded path is not what was signed");
+        let verdict = |event: &str, form| verdict(&vector, &read(serde_json::from_str(event).unwrap(), form));
+        assert_eq!(verdict(http_api, PathForm::Decoded), "accept:primary");
+        assert_eq!(verdict(function_url, PathForm::Wire), "accept:primary");
+        assert_eq!(verdict(http_api, PathForm::Wire), "refused", "a decoded path is not what was signed");
         assert_eq!(
-            judge(function_url, PathForm::Decoded),
+            verdict(function_url, PathForm::Decoded),
             "refused",
             "an escape is left, so it was not decoded"
         );
@@ -216,7 +217,7 @@ mod tests {
         let service = Service {
             settings: settings(),
             store: memory.clone(),
-            ring: Arc::new(KeyRing::new(memory)),
+            key_cache: Arc::new(KeyCache::new(memory)),
             entra: Arc::new(testing::no_entra()),
             clock: FrozenClock::at_noon(),
             random: Arc::new(SeededRandom::new(1)),

@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`adapters`] | the adapters of one deployment, and the services over them |
 //! | [`authorizer`] | authorizer events of API Gateway, and what the gateway is answered |
 //! | [`boot`] | the composition root: environment, AWS clients, the service of one function |
 //! | [`entra_http`] | the documents of Entra issuers, over HTTPS |
@@ -11,6 +12,7 @@
 //! | [`system`] | the clock, randomness and key generation of the machine |
 //! | [`telemetry`] | audit lines on standard output |
 
+pub mod adapters;
 pub mod authorizer;
 pub mod aws;
 pub mod boot;

@@ -11,21 +11,23 @@
 use std::sync::Arc;
 
 use identity::audit::Audit;
-use identity::context::Clock as _;
+use identity::keys::AccessSlot;
 use identity::keys::pointer::Pointer;
-use identity::keys::rotation::{AccessSlot, Change, KeyPorts, RotationError, Rotator};
+use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
 use identity::keys::signing::SigningKey;
-use identity::keys::{Algorithm, KeyFault, VersionId};
+use identity::keys::{Algorithm, KeyMaterialError};
+use identity::runtime::Clock as _;
+use identity::secrets::VersionId;
+use identity::secrets::{SecretName, SecretStoreError};
 use identity::store::{PointerWriter as _, StoreError};
-use identity::vault::{SecretName, VaultError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::adapters::Adapters;
 use crate::aws::secrets_manager::SecretsManager;
 use crate::aws::table::Table;
-use crate::boot::Adapters;
 use crate::system::{self, System};
 
 /// The function `rotate-keys`.
@@ -201,14 +203,17 @@ impl RotateKeys {
         Ok(())
     }
 
-    fn generate(&self) -> impl Fn() -> Result<SigningKey, KeyFault> + Sync + use<> {
+    fn generate(&self) -> impl Fn() -> Result<SigningKey, KeyMaterialError> + Sync + use<> {
         let algorithm = self.algorithm;
         move || system::generate(algorithm)
     }
 
-    fn rotator<'a>(&'a self, generate: &'a (dyn Fn() -> Result<SigningKey, KeyFault> + Sync)) -> Rotator<'a> {
+    fn rotator<'a>(
+        &'a self,
+        generate: &'a (dyn Fn() -> Result<SigningKey, KeyMaterialError> + Sync),
+    ) -> Rotator<'a> {
         Rotator {
-            ports: KeyPorts { pointers: self.table.as_ref(), vault: self.secrets.as_ref() },
+            ports: KeyPorts { pointers: self.table.as_ref(), secret_store: self.secrets.as_ref() },
             clock: self.system.as_ref(),
             random: self.system.as_ref(),
             generate,
@@ -242,8 +247,8 @@ fn rfc3339(epoch_seconds: i64) -> Option<String> {
     OffsetDateTime::from_unix_timestamp(epoch_seconds).ok()?.format(&Rfc3339).ok()
 }
 
-impl From<VaultError> for RotateKeysError {
-    fn from(error: VaultError) -> Self {
+impl From<SecretStoreError> for RotateKeysError {
+    fn from(error: SecretStoreError) -> Self {
         Self::Rotation(error.into())
     }
 }

@@ -7,10 +7,10 @@ use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair};
-use identity::context::{Clock, Random};
 use identity::keys::signing::SigningKey;
-use identity::keys::{Algorithm, KeyFault};
-use identity::secret::Secret;
+use identity::keys::{Algorithm, KeyMaterialError};
+use identity::runtime::{Clock, Random};
+use identity::secrets::Secret;
 use time::OffsetDateTime;
 
 /// The machine: its clocks and its random bytes.
@@ -64,15 +64,15 @@ impl Random for System {
 /// Makes a signing key. Half a second of a small Lambda function for RSA: never while a request waits.
 ///
 /// # Errors
-/// [`KeyFault`] when the cryptographic library fails.
+/// [`KeyMaterialError`] when the cryptographic library fails.
 #[expect(clippy::disallowed_methods, reason = "this is where key generation enters")]
-pub fn generate(algorithm: Algorithm) -> Result<SigningKey, KeyFault> {
+pub fn generate(algorithm: Algorithm) -> Result<SigningKey, KeyMaterialError> {
     let pkcs8 = match algorithm {
         Algorithm::Rs256 => RsaKeyPair::generate(KeySize::Rsa2048)
             .and_then(|pair| AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map(|der| der.as_ref().to_vec())),
         Algorithm::Es256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
             .and_then(|pair| pair.to_pkcs8v1().map(|der| der.as_ref().to_vec())),
     };
-    let pkcs8 = pkcs8.map_err(|_| KeyFault::GENERATION)?;
+    let pkcs8 = pkcs8.map_err(|_| KeyMaterialError::GENERATION)?;
     SigningKey::from_pkcs8(algorithm, Secret::new(pkcs8))
 }

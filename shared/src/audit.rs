@@ -6,17 +6,14 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-use crate::context::Random;
-use crate::error::{Error, chain};
+use crate::api::error::Error;
+use crate::api::routes::{Operation, Route};
 use crate::ids::RawId;
 use crate::keys::Slot;
-use crate::keys::rotation::{Cause, RotationError};
-use crate::routes::{Operation, Route};
-use crate::scope::ScopeSet;
-use crate::token::verify::TokenFault;
+use crate::runtime::Random;
+use crate::token::scope::ScopeSet;
+use crate::token::verify::TokenError;
 
 /// One decision.
 #[derive(Debug, Serialize)]
@@ -90,36 +87,17 @@ pub trait Audit: Send + Sync {
     fn keys(&self, event: &KeyEvent);
 }
 
-impl KeyEvent {
-    pub(crate) fn new(
-        now: OffsetDateTime,
-        cause: Cause,
-        step: &'static str,
-        outcome: Outcome,
-        error: Option<&RotationError>,
-    ) -> Self {
-        Self {
-            time: now.format(&Rfc3339).unwrap_or_default(),
-            operation: cause.operation,
-            trigger: cause.trigger.as_str(),
-            step,
-            outcome,
-            reason: error.map(|error| chain(error)),
-        }
-    }
-}
-
 /// What a request tells about itself while it is worked on.
 #[derive(Default)]
-pub struct Notes {
+pub struct AuditContext {
     route: Option<&'static Route>,
     identity: Option<String>,
     scopes: Vec<&'static str>,
     slot: Option<Slot>,
-    inactive: Option<TokenFault>,
+    inactive: Option<TokenError>,
 }
 
-impl Notes {
+impl AuditContext {
     pub(crate) fn routed(&mut self, route: &'static Route) {
         self.route = Some(route);
     }
@@ -141,7 +119,7 @@ impl Notes {
     }
 
     /// The token asked about is not good.
-    pub(crate) fn inactive(&mut self, fault: TokenFault) {
+    pub(crate) fn inactive(&mut self, fault: TokenError) {
         self.inactive = Some(fault);
     }
 }
@@ -174,7 +152,13 @@ impl AuditEvent {
     }
 
     /// The same request, decided.
-    pub(crate) fn decided(self, notes: Notes, status: u16, error: Option<&Error>, latency_us: u64) -> Self {
+    pub(crate) fn decided(
+        self,
+        notes: AuditContext,
+        status: u16,
+        error: Option<&Error>,
+        latency_us: u64,
+    ) -> Self {
         let outcome = match error {
             None => Outcome::Success,
             Some(error) if error.status().is_server_error() => Outcome::Failed,

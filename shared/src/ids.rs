@@ -1,7 +1,7 @@
 //! Identifiers: the raw ids that clients send, and the ones this service mints.
 //!
-//! The grammar is wire-contract section 11. Every form parses into a closed type and is written back in
-//! one canonical spelling (lower-case GUIDs), so that one identity has one key in the table.
+//! The grammar is docs/wire-contract.md#identifiers. Every form parses into a closed type and is written
+//! back in one canonical spelling (lower-case GUIDs), so that one identity has one key in the table.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 use uuid::Uuid;
 
-use crate::context::Random;
+use crate::runtime::Random;
 
 /// The GUID of the deployment's one resource; `resourceId` in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,7 +61,7 @@ pub struct MalformedId;
 /// Longest raw id, in bytes; the longest real form has 123.
 const MAX_LENGTH: usize = 160;
 
-/// Real user GUIDs count milliseconds from here (wire-contract section 11).
+/// Real user GUIDs count milliseconds from here (docs/wire-contract.md#identifiers).
 const USER_EPOCH: OffsetDateTime = datetime!(2020-01-01 08:00 UTC);
 
 impl ResourceId {
@@ -127,7 +127,7 @@ impl RawId {
         }
     }
 
-    /// The token's `skypeid`: the raw id without its leading `8:` (wire-contract section 10.2).
+    /// The token's `skypeid`: the raw id without its leading `8:` (docs/wire-contract.md#token-claims).
     #[must_use]
     pub fn skype_id(&self) -> String {
         let text = self.to_string();

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use time::{Duration, OffsetDateTime};
 
-/// How long a token lives: 60 to 1440 minutes (wire-contract section 13).
+/// How long a token lives: 60 to 1440 minutes (docs/wire-contract.md#lifecycle).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime(u16);
 
@@ -16,7 +16,7 @@ pub struct Lifetime(u16);
 pub struct LifetimeOutOfRange(pub i64);
 
 /// Largest difference between a signed request's date and our clock, in minutes: 1 to 15, and 5 unless a
-/// deployment says otherwise (wire-contract section 7.7).
+/// deployment says otherwise (docs/wire-contract.md#clock-and-replay).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DateWindow(u8);
 

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::authn::host::Hosts;
+use crate::host::Hosts;
 use crate::ids::ResourceId;
 use crate::lifetime::DateWindow;
 
@@ -26,24 +26,24 @@ pub struct Resource {
     /// `iss` of its tokens.
     pub issuer: Issuer,
     /// `resourceLocation`, like `unitedstates`.
-    pub location: Place,
+    pub location: Location,
     /// `rgn`, like `amer`.
-    pub region: Place,
+    pub region: Location,
 }
 
 /// A location or region claim: lower-case letters, digits and hyphens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place(String);
+pub struct Location(String);
 
 /// An issuer: an `https` URL without query or fragment, of characters that two SDKs can decode in a token
-/// (wire-contract section 10.3).
+/// (docs/wire-contract.md#token-readers).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer(String);
 
 /// All that is wrong with the settings, one line each.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
-pub struct SettingsFaults(Vec<String>);
+pub struct SettingsErrors(Vec<String>);
 
 /// Reads settings from named values and gathers what is wrong.
 pub struct Reader<'a> {
@@ -95,13 +95,13 @@ impl<'a> Reader<'a> {
     /// What was read, or everything that is wrong with it.
     ///
     /// # Errors
-    /// [`SettingsFaults`].
-    pub fn finish<T>(self, read: Option<T>) -> Result<T, SettingsFaults> {
-        read.filter(|_| self.faults.is_empty()).ok_or(SettingsFaults(self.faults))
+    /// [`SettingsErrors`].
+    pub fn finish<T>(self, read: Option<T>) -> Result<T, SettingsErrors> {
+        read.filter(|_| self.faults.is_empty()).ok_or(SettingsErrors(self.faults))
     }
 }
 
-impl FromStr for Place {
+impl FromStr for Location {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -128,7 +128,7 @@ impl FromStr for Issuer {
     }
 }
 
-impl Place {
+impl Location {
     /// The claim's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -157,7 +157,7 @@ impl fmt::Display for Issuer {
 mod tests {
     use super::*;
 
-    fn read(values: &[(&str, &str)]) -> Result<Settings, SettingsFaults> {
+    fn read(values: &[(&str, &str)]) -> Result<Settings, SettingsErrors> {
         let lookup =
             |name: &str| values.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
         let mut reader = Reader::new(&lookup);

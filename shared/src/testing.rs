@@ -14,14 +14,14 @@ use time::macros::datetime;
 
 use crate::audit::{Audit, AuditEvent, KeyEvent};
 use crate::authn::entra::{Entra, EntraSettings, Fetch, FetchError};
-use crate::context::{Clock, Random};
 use crate::keys::Algorithm;
 use crate::keys::access::AccessKeys;
 use crate::keys::signing::{SigningKey, SigningKeys};
-use crate::secret::Secret;
+use crate::runtime::{Clock, Random};
+use crate::secrets::Secret;
 use crate::settings::{Reader, Settings};
 
-/// Where a [`FrozenClock`] starts; the date of the worked examples of wire-contract section 7.
+/// Where a [`FrozenClock`] starts; the date of docs/wire-contract.md#worked-examples.
 pub const NOON: OffsetDateTime = datetime!(2024-03-01 12:00 UTC);
 
 /// A clock that moves only when told to.

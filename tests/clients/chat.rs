@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use e2e::chat_api::ChatApi;
-use e2e::front_door::Shape;
+use e2e::router::Shape;
 use e2e::server::{Server, state_directory};
 
 use crate::suites::{clients, javascript, no_secret_in_the_log, python};

@@ -4,22 +4,22 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use acs_identity::gateway::{Limits, Listeners};
+use acs_identity::names::Names;
+use acs_identity::platform::{Options, Platform};
+use acs_identity::trust::EntraOptions;
 use bytes::Bytes;
-use e2e::bench::Reply;
 use e2e::server::state_directory;
 use e2e::signer::{Call, sign};
+use e2e::test_service::Reply;
 use functions::system::System;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::Empty;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use identity::context::Clock as _;
 use identity::keys::Algorithm;
+use identity::runtime::Clock as _;
 use identity::testing::CapturedAudit;
-use local::gateway::{Limits, Listeners};
-use local::names::Names;
-use local::platform::{Options, Platform};
-use local::trust::EntraOptions;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -37,8 +37,11 @@ const CREATE: &str = "/identities?api-version=2023-10-01";
 const FOR_EVER: Duration = Duration::from_secs(30);
 
 /// Limits that a test can wait for.
-const SHORT: Limits =
-    Limits { patience: Duration::from_secs(1), farewell: Duration::from_millis(300), connections: 16 };
+const SHORT: Limits = Limits {
+    idle_timeout: Duration::from_secs(1),
+    shutdown_grace: Duration::from_millis(300),
+    connections: 16,
+};
 
 /// The local server in this process.
 pub(crate) struct Gateway {
@@ -69,8 +72,8 @@ impl Gateway {
         let strings = platform.connection_strings().await.unwrap();
         let key = strings.primary.split_once("accesskey=").unwrap().1.to_owned();
         let (stop, stopped) = oneshot::channel();
-        let (front, tls) = (platform.front.clone(), platform.tls.clone());
-        let served = tokio::spawn(listeners.serve(front, tls, limits, async {
+        let (router, tls) = (platform.router.clone(), platform.tls.clone());
+        let served = tokio::spawn(listeners.serve(router, tls, limits, async {
             // A gateway that is dropped stops too.
             let _ = stopped.await;
         }));
@@ -93,7 +96,7 @@ impl Gateway {
     /// A signed request to the service, past the sockets.
     async fn send(&self, method: &str, target: &str, body: &str) -> Reply {
         let request = sign(&Call { method, target, body }, &self.key, &self.host(), System::new().now());
-        Reply::of(self.platform.front.service.handle(request).await)
+        Reply::of(self.platform.router.service.handle(request).await)
     }
 
     fn host(&self) -> String {
@@ -215,7 +218,7 @@ async fn a_connection_at_work_is_not_closed() {
     let gateway = Gateway::start("gateway-busy", SHORT).await;
     let mut stream = gateway.connect().await;
     let began = Instant::now();
-    while began.elapsed() < SHORT.patience * 2 {
+    while began.elapsed() < SHORT.idle_timeout * 2 {
         refused(&mut stream).await;
     }
 }
@@ -383,7 +386,7 @@ async fn pipelined_requests_are_answered_in_order() {
         )
     };
     let requests =
-        request("first", "keep-alive") + &request("second", "keep-alive") + &request("third", "close");
+        request("first", "keep-active") + &request("second", "keep-active") + &request("third", "close");
     let answers = gateway.exchange(requests.as_bytes()).await;
     assert_eq!(answers.matches("HTTP/1.1 401").count(), 3, "{answers}");
     let places = ["first", "second", "third"].map(|id| answers.find(id).unwrap());
@@ -411,7 +414,8 @@ async fn under_way(gateway: &Gateway) -> TcpStream {
 #[tokio::test]
 async fn a_request_under_way_is_answered_while_the_server_stops() {
     let gateway =
-        Gateway::start("gateway-stopping", Limits { farewell: FOR_EVER * 2, ..Limits::default() }).await;
+        Gateway::start("gateway-stopping", Limits { shutdown_grace: FOR_EVER * 2, ..Limits::default() })
+            .await;
     let mut idle = gateway.connect().await;
     refused(&mut idle).await;
     let mut stream = under_way(&gateway).await;
@@ -427,7 +431,7 @@ async fn a_request_under_way_is_answered_while_the_server_stops() {
 
 #[tokio::test]
 async fn a_request_that_takes_too_long_is_cut_off_when_the_server_stops() {
-    let limits = Limits { patience: FOR_EVER * 2, ..SHORT };
+    let limits = Limits { idle_timeout: FOR_EVER * 2, ..SHORT };
     let gateway = Gateway::start("gateway-stopped", limits).await;
     let mut stream = under_way(&gateway).await;
     let mut no_handshake = TcpStream::connect((Ipv4Addr::LOCALHOST, gateway.https_port)).await.unwrap();

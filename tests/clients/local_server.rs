@@ -3,12 +3,12 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use acs_identity::platform::{Options, Platform};
+use acs_identity::trust::EntraOptions;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use e2e::server::{Server, run, state_directory};
-use identity::token::verify::{Expected, TokenFault, Verifier, VerifyError};
-use local::platform::{Options, Platform};
-use local::trust::EntraOptions;
+use identity::token::verify::{Expected, TokenError, Verifier, VerifyError};
 
 use crate::suites::{javascript, python};
 
@@ -21,10 +21,10 @@ from azure.communication.identity import CommunicationIdentityClient
 client = CommunicationIdentityClient.from_connection_string(os.environ["COMMUNICATION_SERVICES_CONNECTION_STRING"])
 user, revoked = client.create_user_and_token(scopes=["chat"])
 client.revoke_tokens(user)
-alive = client.get_token(user, scopes=["voip"])
+active = client.get_token(user, scopes=["voip"])
 gone, orphaned = client.create_user_and_token(scopes=["chat"])
 client.delete_user(gone)
-print(json.dumps([user.raw_id, revoked.token, alive.token, orphaned.token]))
+print(json.dumps([user.raw_id, revoked.token, active.token, orphaned.token]))
 "#;
 
 /// Issues another token for the user of an earlier life.
@@ -50,7 +50,7 @@ pub(crate) fn in_python<T: serde::de::DeserializeOwned>(
 async fn users_tokens_and_revocations_survive_a_restart() {
     let state = state_directory(SCRATCH, "restart");
     let first = Server::start(&state, &[]);
-    let [user, revoked, alive, orphaned]: [String; 4] = in_python(&first, LIFE, &[]);
+    let [user, revoked, active, orphaned]: [String; 4] = in_python(&first, LIFE, &[]);
     assert!(first.stop().0.success());
     let second = Server::start(&state, &[]);
     let fresh: String = in_python(&second, NEXT_LIFE, &[&user]);
@@ -58,7 +58,7 @@ async fn users_tokens_and_revocations_survive_a_restart() {
 
     let platform = open(&state).await;
     let verifier = verifier(&platform);
-    for token in [&alive, &fresh] {
+    for token in [&active, &fresh] {
         assert_eq!(verifier.verify(token).await.unwrap().identity.to_string(), user);
     }
     let refused = |token: &str| {
@@ -66,8 +66,8 @@ async fn users_tokens_and_revocations_survive_a_restart() {
         let verifier = &verifier;
         async move { verifier.verify(&token).await }
     };
-    assert!(matches!(refused(&revoked).await, Err(VerifyError::Refused(TokenFault::Revoked))));
-    assert!(matches!(refused(&orphaned).await, Err(VerifyError::Refused(TokenFault::IdentityGone))));
+    assert!(matches!(refused(&revoked).await, Err(VerifyError::Refused(TokenError::Revoked))));
+    assert!(matches!(refused(&orphaned).await, Err(VerifyError::Refused(TokenError::IdentityGone))));
 }
 
 /// Exchanges the Teams user's token, revokes, exchanges again; prints both tokens.
@@ -94,7 +94,7 @@ async fn a_revoked_teams_user_is_dead_at_once_and_a_fresh_exchange_alive() {
     let platform = open(&state).await;
     let verifier = verifier(&platform);
     let refused = verifier.verify(&revoked).await;
-    assert!(matches!(refused, Err(VerifyError::Refused(TokenFault::Revoked))), "{refused:?}");
+    assert!(matches!(refused, Err(VerifyError::Refused(TokenError::Revoked))), "{refused:?}");
     assert_eq!(verifier.verify(&fresh).await.unwrap().identity.to_string(), user);
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn verifier(platform: &Platform) -> Verifier {
 pub(crate) async fn open(state: &Path) -> Platform {
     let options = Options {
         data_dir: state.to_owned(),
-        names: local::names::Names::default(),
+        names: acs_identity::names::Names::default(),
         https_port: 8443,
         http_port: 8080,
         algorithm: None,
@@ -116,7 +116,7 @@ pub(crate) async fn open(state: &Path) -> Platform {
         entra: EntraOptions::default(),
         route_rules: None,
     };
-    Platform::open(options, local::console::audit()).await.unwrap()
+    Platform::open(options, acs_identity::console::audit()).await.unwrap()
 }
 
 /// The lines under a heading of the start page, up to the next blank line.

@@ -73,21 +73,21 @@ async fn keys_are_replaced_under_load_without_failing_anyone() {
 async fn check_tokens(state: &Path, load: &Load) {
     let platform = open(state).await;
     let verifier = verifier(&platform);
-    let (mut dead, mut alive) = (0, 0);
+    let (mut dead, mut active) = (0, 0);
     for issue in &load.issues {
         let Some(token) = &issue.token else { continue };
         let is_alive = verifier.verify(token).await.is_ok();
         let reaching = || load.commands.iter().filter(|command| command.reaches(&issue.slot));
         if reaching().any(|command| command.began > issue.ended) {
-            assert!(!is_alive, "S1: a token issued before a replacement is alive");
+            assert!(!is_alive, "S1: a token issued before a replacement is active");
             dead += 1;
         }
         if reaching().all(|command| command.ended < issue.began) {
             assert!(is_alive, "S2: a token issued after every replacement is dead");
-            alive += 1;
+            active += 1;
         }
     }
-    assert!(dead > 50 && alive > 10, "{dead} dead, {alive} alive");
+    assert!(dead > 50 && active > 10, "{dead} dead, {active} active");
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn each_guide_verifies(test: &str, algorithm: &str) {
     let server = Server::start(&state, &["--algorithm", algorithm]);
     let tokens = tokens(&server);
     let claims = claims(of_text(&tokens, "primary"));
-    let judge = |language: &str, token: &str| {
+    let verdict = |language: &str, token: &str| {
         let settings =
             [("ISSUER", of_text(&claims, "iss")), ("RESOURCE_ID", of_text(&claims, "aud")), ("TOKEN", token)];
         let mut interpreter = server.command(if language == "python" { python() } else { "node".into() });
@@ -89,19 +89,19 @@ fn each_guide_verifies(test: &str, algorithm: &str) {
         for (kind, scopes) in [("primary", "chat voip"), ("secondary", "chat.join"), ("teams", "voip chat")] {
             let token = of_text(&tokens, kind);
             let expected = format!("{} {scopes}\n", self::claims(token)["sub"].as_str().unwrap());
-            assert_eq!(judge(language, token), Ok(expected), "{language} {kind}");
+            assert_eq!(verdict(language, token), Ok(expected), "{language} {kind}");
         }
         let revoked = of_text(&tokens, "revoked");
-        assert!(judge(language, revoked).is_ok(), "{language} cannot see a revocation; the guide says so");
+        assert!(verdict(language, revoked).is_ok(), "{language} cannot see a revocation; the guide says so");
         let altered = format!("{}AAAA", &revoked[..revoked.len() - 4]);
-        assert!(judge(language, &altered).unwrap_err().contains("refused"), "{language}");
+        assert!(verdict(language, &altered).unwrap_err().contains("refused"), "{language}");
     }
     let state = state.to_str().unwrap();
     assert!(run(&["--data-dir", state, "rotate"]).status.success());
     let fresh = self::tokens(&server);
     for language in ["python", "js"] {
-        assert!(judge(language, of_text(&fresh, "primary")).is_ok(), "{language}");
-        let told = judge(language, of_text(&tokens, "primary")).unwrap_err();
+        assert!(verdict(language, of_text(&fresh, "primary")).is_ok(), "{language}");
+        let told = verdict(language, of_text(&tokens, "primary")).unwrap_err();
         assert!(told.contains("refused"), "{language} sees a rotation when it fetches the keys: {told}");
     }
 }
@@ -129,8 +129,8 @@ fn the_guide_introspects() {
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
     assert_eq!(ask(of_text(&tokens, "revoked")), serde_json::json!({"active": false}));
-    let alive = ask(of_text(&tokens, "primary"));
-    assert_eq!((&alive["active"], &alive["scope"]), (&true.into(), &"chat voip".into()));
+    let active = ask(of_text(&tokens, "primary"));
+    assert_eq!((&active["active"], &active["scope"]), (&true.into(), &"chat voip".into()));
 }
 
 #[test]
@@ -143,21 +143,21 @@ fn the_terminal_explains_a_token() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    let alive = inspect(of_text(&tokens, "primary"));
+    let active = inspect(of_text(&tokens, "primary"));
     for line in [
         "  alg                \"ES256\"",
         "scopes        chat",
         "permits       chat.create_thread",
         "by room role  voip.act_in_room_call",
     ] {
-        assert!(alive.lines().any(|found| found == line), "{line:?} is not in\n{alive}");
+        assert!(active.lines().any(|found| found == line), "{line:?} is not in\n{active}");
     }
-    assert!(alive.contains("\nalive         yes, until 2"), "{alive}");
+    assert!(active.contains("\nalive         yes, until 2"), "{active}");
     let revoked = inspect(of_text(&tokens, "revoked"));
     assert!(
-        revoked.ends_with("alive         no: the token's revision is not the stored one: it was revoked\n")
+        revoked.ends_with("active         no: the token's revision is not the stored one: it was revoked\n")
     );
-    assert!(inspect("nonsense").ends_with("alive         no: not a compact token\n"));
+    assert!(inspect("nonsense").ends_with("active         no: not a compact token\n"));
 
     let mut piped = Command::new(program());
     piped.args(["--data-dir", state.to_str().unwrap(), "token", "inspect", "-"]).stdin(Stdio::piped());
@@ -165,7 +165,7 @@ fn the_terminal_explains_a_token() {
     child.stdin.take().unwrap().write_all(format!("{}\n", of_text(&tokens, "primary")).as_bytes()).unwrap();
     assert_eq!(
         String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap(),
-        alive,
+        active,
         "from standard input"
     );
 }
@@ -220,9 +220,9 @@ impl Drop for Example {
 /// Both modes over one state: what each sees of a revocation and of a rotation.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_sees_what_its_mode_says() {
-    let resource = crate::gateway::Gateway::start("example", local::gateway::Limits::default()).await;
+    let resource = crate::gateway::Gateway::start("example", acs_identity::gateway::Limits::default()).await;
     let platform = Arc::clone(&resource.platform);
-    let listener = local::aws_endpoint::AwsEndpoint::bind(0).await.unwrap();
+    let listener = acs_identity::aws_endpoint::AwsEndpoint::bind(0).await.unwrap();
     let aws = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(platform.aws_endpoint.clone().serve(listener));
 

@@ -14,7 +14,7 @@ import stand_in
 import template as sam
 from life import check_life_cycle
 
-LOCAL = sam.ROOT / "target" / "debug" / "local"
+LOCAL = sam.ROOT / "target" / "debug" / "acs-identity"
 STARTS_WITHIN = 60
 CONNECTION_STRING = "COMMUNICATION_SERVICES_CONNECTION_STRING"
 
@@ -23,7 +23,7 @@ CONNECTION_STRING = "COMMUNICATION_SERVICES_CONNECTION_STRING"
 def local(state, *arguments):
     """Runs the program until the block ends, and waits until it has printed its page."""
     if not LOCAL.is_file():
-        pytest.fail(f"{LOCAL} is missing: run `cargo build --package local`")
+        pytest.fail(f"{LOCAL} is missing: run `cargo build --package acs-identity`")
     command = [LOCAL, "--data-dir", state, "--algorithm", "ES256", *arguments]
     with open(f"{state}.log", "wb") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)

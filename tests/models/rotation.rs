@@ -25,6 +25,8 @@
 //! A verification is one strongly consistent read. So each state answers for every verification that
 //! starts there, and none needs to be modelled. One token is watched at a time; when nobody remembers its
 //! key any more it cannot come back, and the next one may be issued.
+//!
+//! The constants `KEYED`, `DEAD` and `ALIVE` stand for K, S1 and S2 of docs/promises.md#promises.
 
 mod rotator;
 mod world;
@@ -64,7 +66,7 @@ enum Variant {
     FlipFirst,
     /// The flip goes wherever the labels say, be it back.
     FlipBack,
-    /// Labels that are not where they were seen are left alone.
+    /// staging labels that are not where they were seen are left alone.
     IgnoreRefusal,
     /// PENDING stays on what a crash left behind.
     KeepStray,
@@ -76,9 +78,9 @@ enum Variant {
     PromoteUnasked,
     /// After a crash a rotator goes on where it was, for a new call.
     Resume,
-    /// The settling looks at the labels once more, without looking at the pointer.
+    /// The settling looks at the labels once more, without refreshing at the pointer.
     SettleBlindly,
-    /// Labels are put right before the flip.
+    /// staging labels are put right before the flip.
     SettleFirst,
     /// createSecret stores a value for its token whenever there is none.
     StoreUnasked,
@@ -120,7 +122,7 @@ struct State {
     mail: Option<Write>,
     /// Something crashed, and no rotation begun since has returned success.
     unsettled: bool,
-    /// Labels as they were.
+    /// staging labels as they were.
     old: [Version; 4],
     /// The value with which the pointer first named the token.
     first: Version,
@@ -223,7 +225,7 @@ impl State {
             }
         }
         match &mut self.mail {
-            Some(Write::Label { from, to, .. }) => [from, to].into_iter().for_each(&mut *visit),
+            Some(Write::StagingLabel { from, to, .. }) => [from, to].into_iter().for_each(&mut *visit),
             Some(Write::Pointer { to, .. } | Write::Value(to)) => visit(to),
             None => {}
         }
@@ -291,7 +293,7 @@ impl Protocol {
     }
 
     /// Each value carries a number, one more than the value it was made to replace; the flip goes up only.
-    /// Labels that are always up to date never ask for anything else.
+    /// staging labels that are always up to date never ask for anything else.
     fn goes_back(&self, to: Version, pointer: Version) -> bool {
         self.is_lagging() && !self.is(Variant::FlipBack) && to < pointer
     }
@@ -532,7 +534,7 @@ fn writes_that_arrive_late_break_no_promise() {
     holds(Variant::Real, Setting::TwoLate, PROMISES, 1_000_000);
 }
 
-/// Labels may then be left in disorder, but keys and tokens are what matters.
+/// staging labels may then be left in disorder, but keys and tokens are what matters.
 #[test]
 fn labels_shown_late_harm_neither_keys_nor_tokens() {
     holds(Variant::Real, Setting::Lagging, &[KEYED, DEAD, ALIVE], 20_000);

@@ -1,9 +1,9 @@
 //! The DynamoDB and Secrets Manager adapters keep the contracts of their ports.
 
-use e2e::bench::Ports;
 use e2e::faults::Fault;
+use e2e::test_service::Ports;
+use identity::secrets;
 use identity::store::contract;
-use identity::vault;
 
 #[tokio::test]
 async fn the_table_keeps_the_store_contract() {
@@ -24,18 +24,18 @@ async fn the_table_keeps_the_store_contract_when_answers_are_lost() {
 }
 
 #[tokio::test]
-async fn secrets_manager_keeps_the_vault_contract() {
+async fn secrets_manager_keeps_the_secret_store_contract() {
     let (ports, _) = Ports::embedded(3).await;
-    vault::contract::holds(ports.vault_writer.as_ref()).await;
+    secrets::contract::holds(ports.secret_store_writer.as_ref()).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn secrets_manager_keeps_the_vault_contract_when_answers_are_lost() {
+async fn secrets_manager_keeps_the_secret_store_contract_when_answers_are_lost() {
     let (ports, embedded) = Ports::embedded(4).await;
     let mut lose = false;
     embedded.secrets.plan(move |_| {
         lose = !lose;
         lose.then_some(Fault::BreakAfter)
     });
-    vault::contract::holds(ports.vault_writer.as_ref()).await;
+    secrets::contract::holds(ports.secret_store_writer.as_ref()).await;
 }

@@ -1,8 +1,8 @@
 //! The capability matrix through the authorizer: every operation, scope and shape of gateway; policies are
 //! evaluated for every route, also those that were not asked about.
 
-use e2e::bench::{Bench, Ports};
-use e2e::front_door::{Shape, Verdict, ask, by_policy, event, obey};
+use e2e::router::{Shape, Verdict, ask, by_policy, event, execute};
+use e2e::test_service::{Ports, TestService};
 use functions::authorizer;
 use identity::keys::Algorithm;
 use proptest::prelude::*;
@@ -76,28 +76,28 @@ const UNKNOWN: [(&str, &str); 10] = [
     ("HEAD", "/chat/threads"),
 ];
 
-async fn bench() -> Bench {
+async fn service() -> TestService {
     let (ports, _) = Ports::memory();
-    Bench::new(ports, Algorithm::Es256, 57).await
+    TestService::new(ports, Algorithm::Es256, 57).await
 }
 
-async fn token(bench: &Bench, scopes: &[&str]) -> String {
-    let id = bench.create().await;
+async fn token(service: &TestService, scopes: &[&str]) -> String {
+    let id = service.create().await;
     let target = format!("/identities/{id}/:issueAccessToken?api-version=2023-10-01");
     let body = serde_json::json!({"scopes": scopes}).to_string();
-    bench.send("POST", &target, &body).await.token().unwrap()
+    service.send("POST", &target, &body).await.token().unwrap()
 }
 
 #[tokio::test]
 async fn each_operation_is_permitted_to_whom_the_identity_model_says() {
-    let bench = bench().await;
+    let service = service().await;
     let rows = rows();
     assert_eq!(rows.len(), 21);
     for scope in SCOPES {
-        let token = token(&bench, &[scope]).await;
+        let token = token(&service, &[scope]).await;
         for row in &rows {
             for shape in Shape::BOTH {
-                let verdict = ask(&bench.authorizer, shape, row.method, row.path, &token).await;
+                let verdict = ask(&service.authorizer, shape, row.method, row.path, &token).await;
                 let expected = row.is_permitted(&[scope]);
                 assert_eq!(verdict.is_allowed(), expected, "{shape:?} {} {} {scope}", row.method, row.path);
                 if let Verdict::Allowed(context) = verdict {
@@ -117,16 +117,16 @@ async fn each_operation_is_permitted_to_whom_the_identity_model_says() {
         }
         for (method, path) in UNKNOWN {
             for shape in Shape::BOTH {
-                let verdict = ask(&bench.authorizer, shape, method, path, &token).await;
+                let verdict = ask(&service.authorizer, shape, method, path, &token).await;
                 assert_eq!(verdict, Verdict::Forbidden, "{shape:?} {method} {path} {scope}");
             }
         }
     }
 }
 
-async fn policy_for(bench: &Bench, token: &str, method: &str, path: &str) -> Value {
+async fn policy_for(service: &TestService, token: &str, method: &str, path: &str) -> Value {
     let event = event(Shape::Rest, method, path, "", &[&format!("Bearer {token}")]);
-    authorizer::handle(&bench.authorizer, event).await.unwrap()
+    authorizer::handle(&service.authorizer, event).await.unwrap()
 }
 
 /// Requests that a server may read as others: by dots, escapes, or segments below those that a rule names.
@@ -146,16 +146,16 @@ const ODD: [(&str, &str); 9] = [
 /// one that its own policy would refuse.
 #[tokio::test]
 async fn a_kept_policy_never_widens() {
-    let bench = bench().await;
+    let service = service().await;
     let rows = rows();
     let named = rows.iter().map(|row| (row.method, row.path));
     let requests: Vec<_> = named.chain(UNKNOWN).chain(ODD).collect();
     for scopes in
         [&["chat"][..], &["chat.join"], &["chat.join.limited"], &["voip", "chat.join"], &["voip.join"]]
     {
-        let token = token(&bench, scopes).await;
+        let token = token(&service, scopes).await;
         for asked in &requests {
-            let policy = policy_for(&bench, &token, asked.0, asked.1).await;
+            let policy = policy_for(&service, &token, asked.0, asked.1).await;
             for other in &requests {
                 let kept = by_policy(&policy, other.0, other.1).is_allowed();
                 let row = rows.iter().find(|row| (row.method, row.path) == *other);
@@ -174,11 +174,11 @@ proptest! {
     fn several_scopes_permit_what_any_of_them_does(scopes in subsequence(SCOPES.to_vec(), 1..=5)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let bench = bench().await;
-            let token = token(&bench, &scopes).await;
+            let service = service().await;
+            let token = token(&service, &scopes).await;
             for row in rows() {
                 for shape in Shape::BOTH {
-                    let verdict = ask(&bench.authorizer, shape, row.method, row.path, &token).await;
+                    let verdict = ask(&service.authorizer, shape, row.method, row.path, &token).await;
                     prop_assert_eq!(verdict.is_allowed(), row.is_permitted(&scopes));
                 }
             }
@@ -189,8 +189,8 @@ proptest! {
 
 #[tokio::test]
 async fn a_path_that_servers_may_read_differently_is_refused() {
-    let bench = bench().await;
-    let token = token(&bench, &["chat", "voip"]).await;
+    let service = service().await;
+    let token = token(&service, &["chat", "voip"]).await;
     for path in [
         "//chat/threads",
         "/chat//threads",
@@ -207,7 +207,7 @@ async fn a_path_that_servers_may_read_differently_is_refused() {
         "",
     ] {
         for shape in Shape::BOTH {
-            let verdict = ask(&bench.authorizer, shape, "GET", path, &token).await;
+            let verdict = ask(&service.authorizer, shape, "GET", path, &token).await;
             assert_eq!(verdict, Verdict::Forbidden, "{shape:?} {path:?}");
         }
     }
@@ -216,12 +216,12 @@ async fn a_path_that_servers_may_read_differently_is_refused() {
 /// A REST API hands the path over as the client wrote it: an escaped slash is no slash.
 #[tokio::test]
 async fn an_escaped_slash_does_not_make_another_route() {
-    let bench = bench().await;
-    let token = token(&bench, &["chat"]).await;
+    let service = service().await;
+    let token = token(&service, &["chat"]).await;
     for path in ["/chat/threads/t%2Fmessages/m", "/chat/threads/t%2fmessages%2fm", "/chat%2Fthreads"] {
         let mut event = event(Shape::Rest, "DELETE", path, "", &[&format!("Bearer {token}")]);
         event["path"] = path.into();
-        let verdict = obey(&bench.authorizer, Shape::Rest, event, "DELETE", path).await;
+        let verdict = execute(&service.authorizer, Shape::Rest, event, "DELETE", path).await;
         assert_eq!(verdict, Verdict::Forbidden, "{path}");
     }
 }
@@ -229,13 +229,13 @@ async fn an_escaped_slash_does_not_make_another_route() {
 /// RFC 6750: the token comes in one header, once, and nowhere else.
 #[tokio::test]
 async fn the_token_comes_in_one_header_and_nowhere_else() {
-    let bench = bench().await;
-    let token = token(&bench, &["chat"]).await;
+    let service = service().await;
+    let token = token(&service, &["chat"]).await;
     let bearer = format!("Bearer {token}");
     let other = |text: &str| bearer.replacen("Bearer ", text, 1);
     let ask = async |shape, query: &str, authorization: &[&str]| {
         let event = event(shape, "GET", "/chat/threads", query, authorization);
-        obey(&bench.authorizer, shape, event, "GET", "/chat/threads").await
+        execute(&service.authorizer, shape, event, "GET", "/chat/threads").await
     };
     for shape in Shape::BOTH {
         let refused = if shape == Shape::Http { Verdict::Forbidden } else { Verdict::Unauthorized };
@@ -270,7 +270,7 @@ async fn the_token_comes_in_one_header_and_nowhere_else() {
 /// Neither shape: no verdict, and no harm.
 #[tokio::test]
 async fn what_is_no_event_is_no_verdict() {
-    let bench = bench().await;
+    let service = service().await;
     let good = event(Shape::Rest, "GET", "/chat/threads", "", &["Bearer a.b.c"]);
     let with = |member: &str, value: Value| {
         let mut event = good.clone();
@@ -289,10 +289,10 @@ async fn what_is_no_event_is_no_verdict() {
         with("multiValueHeaders", serde_json::json!({"Authorization": ["a\nb"]})),
         with("path", Value::Null),
     ] {
-        let answer = authorizer::handle(&bench.authorizer, bad.clone()).await;
+        let answer = authorizer::handle(&service.authorizer, bad.clone()).await;
         assert!(matches!(answer, Err(authorizer::AuthorizerError::Event)), "{bad}");
     }
     // What API Gateway may add one day changes nothing.
-    let further = authorizer::handle(&bench.authorizer, with("further", 1.into())).await;
+    let further = authorizer::handle(&service.authorizer, with("further", 1.into())).await;
     assert!(matches!(further, Err(authorizer::AuthorizerError::Unauthorized)));
 }

@@ -1,17 +1,17 @@
 //! Every row of the error catalogue as a caller meets it, and every recorded body.
 
-use e2e::bench::{Bench, HOST, Ports, Reply};
 use e2e::signer::{Call, sign};
-use identity::context::Clock as _;
+use e2e::test_service::{HOST, Ports, Reply, TestService};
+use identity::api::pipeline::Body;
 use identity::keys::Algorithm;
-use identity::service::Body;
+use identity::runtime::Clock as _;
 use serde::Deserialize;
 
 const SUPPORTED: &str = "2021-03-07, 2022-06-01, 2022-10-01, 2023-10-01, 2025-06-30, 2026-07-22, 2026-09-23";
 
-async fn bench() -> Bench {
+async fn service() -> TestService {
     let (ports, _) = Ports::memory();
-    Bench::new(ports, Algorithm::Es256, 31).await
+    TestService::new(ports, Algorithm::Es256, 31).await
 }
 
 #[derive(Deserialize)]
@@ -32,8 +32,8 @@ struct Row {
 async fn every_body_gets_the_answer_its_row_says() {
     let rows: Vec<Row> = serde_json::from_str(include_str!("../vectors/requests.json")).unwrap();
     assert!(rows.len() > 100);
-    let bench = bench().await;
-    let id = bench.create().await;
+    let service = service().await;
+    let id = service.create().await;
     for row in rows {
         // Bytes that are no text are the raw client suite's.
         let Some(body) = &row.body else { continue };
@@ -42,7 +42,7 @@ async fn every_body_gets_the_answer_its_row_says() {
             _ => format!("/identities/{id}/:issueAccessToken"),
         };
         let target = format!("{path}?api-version={}", row.api_version);
-        let reply = bench.send("POST", &target, body).await;
+        let reply = service.send("POST", &target, body).await;
         assert_eq!(reply.status, row.status, "{}: {}", row.name, reply.text);
         assert_eq!(reply.code(), row.code, "{}", row.name);
         let message = reply.json.pointer("/error/message").and_then(|text| text.as_str()).unwrap_or("");
@@ -75,8 +75,8 @@ fn check((name, reply, status, code, message, target, listed): Expectation<'_>) 
 
 #[tokio::test]
 async fn the_rows_about_identities() {
-    let bench = bench().await;
-    let own = bench.create().await;
+    let service = service().await;
+    let own = service.create().await;
     let (resource, _) = own.split_once('_').unwrap();
     let unknown = format!("{resource}_00000000-0000-0000-0000-000000000001");
     let foreign = format!("8:acs:{0}_{0}", "00000000-0000-0000-0000-000000000000");
@@ -94,29 +94,29 @@ async fn the_rows_about_identities() {
         ("8:acs:a_b", malformed),
         (phone, malformed),
     ] {
-        check((id, bench.issue(&bench.primary, id).await, status, code, message, target, listed));
-        check((id, bench.revoke(id).await, status, code, message, target, listed));
-        let deleted = bench.delete(id).await;
+        check((id, service.issue(&service.primary, id).await, status, code, message, target, listed));
+        check((id, service.revoke(id).await, status, code, message, target, listed));
+        let deleted = service.delete(id).await;
         if status == 404 {
             assert_eq!((deleted.status, deleted.text.as_str()), (204, ""), "{id}: delete tells nothing");
         } else {
             check((id, deleted, status, code, message, target, listed));
         }
     }
-    assert_eq!(bench.delete(&own).await.status, 204);
+    assert_eq!(service.delete(&own).await.status, 204);
     let (status, code, message, target, listed) = not_found;
-    check(("deleted", bench.issue(&bench.primary, &own).await, status, code, message, target, listed));
-    check(("deleted", bench.revoke(&own).await, status, code, message, target, listed));
+    check(("deleted", service.issue(&service.primary, &own).await, status, code, message, target, listed));
+    check(("deleted", service.revoke(&own).await, status, code, message, target, listed));
 }
 
 #[tokio::test]
 async fn the_rows_about_callers_versions_and_paths() {
-    let bench = bench().await;
-    let now = bench.clock.now();
+    let service = service().await;
+    let now = service.clock.now();
     let call = Call { method: "POST", target: "/identities?api-version=2023-10-01", body: "" };
     let send = |key: &str, host: &str, at| {
         let request = sign(&call, key, host, at);
-        let service = bench.service.clone();
+        let service = service.service.clone();
         async move { Reply::of(service.handle(request).await) }
     };
     let denied = "Denied by the resource provider.";
@@ -125,34 +125,34 @@ async fn the_rows_about_callers_versions_and_paths() {
     let late = now - time::Duration::seconds(301);
     let stranger = "bm90IHRoZSBrZXkgb2YgdGhpcyByZXNvdXJjZSBhdCBhbGw=";
     check(("wrong key", send(stranger, HOST, now).await, 401, "Denied", denied, None, false));
-    check(("wrong host", send(&bench.primary, "elsewhere", now).await, 401, "Denied", denied, None, false));
-    check(("clock", send(&bench.primary, HOST, late).await, 401, "Denied", skewed, None, false));
+    check(("wrong host", send(&service.primary, "elsewhere", now).await, 401, "Denied", denied, None, false));
+    check(("clock", send(&service.primary, HOST, late).await, 401, "Denied", skewed, None, false));
     let unsupported = "The HTTP resource that matches the request URI 'https://localhost:8443/identities' does \
                        not support the API version '2019-01-01'.";
     let unspecified = "An API version is required, but was not specified.";
     let version = |query: &str| {
         let target = format!("/identities{query}");
-        let bench = &bench;
-        async move { bench.send("POST", &target, "").await }
+        let service = &service;
+        async move { service.send("POST", &target, "").await }
     };
     let reply = version("?api-version=2019-01-01").await;
     check(("unsupported", reply, 400, "UnsupportedApiVersion", unsupported, None, true));
     check(("unspecified", version("").await, 400, "ApiVersionUnspecified", unspecified, None, true));
-    let path = bench.send("POST", "/elsewhere", "").await;
+    let path = service.send("POST", "/elsewhere", "").await;
     check(("path", path, 404, "NotFound", "The path does not exist.", None, false));
-    let method = bench.send("PUT", "/identities?api-version=2023-10-01", "").await;
+    let method = service.send("PUT", "/identities?api-version=2023-10-01", "").await;
     assert_eq!(method.headers["allow"], "POST");
     check(("method", method, 405, "MethodNotAllowed", "The path allows only: POST.", None, false));
-    let mut large = sign(&call, &bench.primary, HOST, now);
+    let mut large = sign(&call, &service.primary, HOST, now);
     large.body = Body::TooLarge;
-    let large = Reply::of(bench.service.handle(large).await);
+    let large = Reply::of(service.service.handle(large).await);
     let message = "The request body is larger than 65536 bytes.";
     check(("size", large, 413, "RequestBodyTooLarge", message, None, false));
 }
 
 #[tokio::test]
 async fn the_caller_is_judged_before_anything_else_is_said() {
-    let bench = bench().await;
+    let service = service().await;
     let stranger = "bm90IHRoZSBrZXkgb2YgdGhpcyByZXNvdXJjZSBhdCBhbGw=";
     for (method, target, body) in [
         ("POST", "/identities", ""),
@@ -162,7 +162,7 @@ async fn the_caller_is_judged_before_anything_else_is_said() {
         ("PUT", "/identities?api-version=2023-10-01", ""),
         ("GET", "/elsewhere", ""),
     ] {
-        let reply = bench.send_as(stranger, method, target, body).await;
+        let reply = service.send_as(stranger, method, target, body).await;
         let denied = "Denied by the resource provider.";
         check((target, reply, 401, "Denied", denied, None, false));
     }
@@ -170,16 +170,16 @@ async fn the_caller_is_judged_before_anything_else_is_said() {
 
 #[tokio::test]
 async fn successes_carry_the_headers_of_the_contract() {
-    let bench = bench().await;
-    let id = bench.create().await;
-    let created = bench.send("POST", "/identities?api-version=2021-03-07", "{}").await;
+    let service = service().await;
+    let id = service.create().await;
+    let created = service.send("POST", "/identities?api-version=2021-03-07", "{}").await;
     assert_eq!((created.status, created.text.len()), (201, 101));
-    let issued = bench.issue(&bench.primary, &id).await;
+    let issued = service.issue(&service.primary, &id).await;
     assert_eq!(issued.json["expiresOn"], "2024-03-02T12:00:00+00:00");
     for (reply, content_type) in [
         (created, Some("application/json; charset=utf-8")),
         (issued, Some("application/json; charset=utf-8")),
-        (bench.revoke(&id).await, None),
+        (service.revoke(&id).await, None),
     ] {
         let header = |name: &str| reply.headers.get(name).map(|value| value.to_str().unwrap());
         assert_eq!(header("content-type"), content_type);
@@ -195,18 +195,18 @@ async fn successes_carry_the_headers_of_the_contract() {
 
 #[tokio::test]
 async fn a_client_request_id_is_echoed_only_when_sane() {
-    let bench = bench().await;
+    let service = service().await;
     let call = Call { method: "POST", target: "/identities?api-version=2023-10-01", body: "" };
     let long = "x".repeat(129);
     for (id, echoed) in
         [("a2f1c0de-0000", true), ("with space", false), (long.as_str(), false), ("tab\there", false)]
     {
-        let mut request = sign(&call, &bench.primary, HOST, bench.clock.now());
+        let mut request = sign(&call, &service.primary, HOST, service.clock.now());
         let Ok(value) = http::HeaderValue::from_bytes(id.as_bytes()) else {
             continue;
         };
         request.headers.insert("x-ms-client-request-id", value);
-        let reply = Reply::of(bench.service.handle(request).await);
+        let reply = Reply::of(service.service.handle(request).await);
         assert_eq!(reply.status, 201);
         let echo = reply.headers.get("x-ms-client-request-id").map(|value| value.as_bytes());
         assert_eq!(echo, echoed.then_some(id.as_bytes()));
@@ -215,12 +215,12 @@ async fn a_client_request_id_is_echoed_only_when_sane() {
 
 #[tokio::test]
 async fn there_is_exactly_one_audit_line_for_each_request() {
-    let bench = bench().await;
-    let id = bench.create().await;
-    bench.issue(&bench.secondary, &id).await;
-    bench.revoke("nobody").await;
-    bench.send("GET", "/", "").await;
-    let lines = bench.audit.lines();
+    let service = service().await;
+    let id = service.create().await;
+    service.issue(&service.secondary, &id).await;
+    service.revoke("nobody").await;
+    service.send("GET", "/", "").await;
+    let lines = service.audit.lines();
     let lines = lines.iter().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     // The steps of setting up are no requests.
     let lines: Vec<_> = lines.filter(|line| line.get("step").is_none()).collect();

@@ -2,28 +2,28 @@
 
 use std::sync::Arc;
 
-use e2e::bench::{Bench, Ports};
 use e2e::faults::Fault;
-use identity::context::Random as _;
+use e2e::test_service::{Ports, TestService};
 use identity::keys::Algorithm;
+use identity::runtime::Random as _;
 use identity::testing::SeededRandom;
-use identity::token::verify::{TokenFault, VerifyError};
+use identity::token::verify::{TokenError, VerifyError};
 
 #[tokio::test]
 async fn issue_revoke_issue_within_one_tick() {
     let (ports, _) = Ports::embedded(11).await;
-    let bench = Bench::new(ports, Algorithm::Rs256, 11).await;
-    let id = bench.create().await;
+    let service = TestService::new(ports, Algorithm::Rs256, 11).await;
+    let id = service.create().await;
     let mut dead = Vec::new();
     // The clock never moves: nothing may depend on it.
     for _ in 0..20 {
-        let token = bench.issue(&bench.primary, &id).await.token().unwrap();
-        assert!(bench.verify(&token).await.is_ok(), "fresh is alive");
-        assert_eq!(bench.revoke(&id).await.status, 204);
+        let token = service.issue(&service.primary, &id).await.token().unwrap();
+        assert!(service.verify(&token).await.is_ok(), "fresh is active");
+        assert_eq!(service.revoke(&id).await.status, 204);
         dead.push(token);
         for token in &dead {
-            let refused = bench.verify(token).await;
-            assert!(matches!(refused, Err(VerifyError::Refused(TokenFault::Revoked))), "{refused:?}");
+            let refused = service.verify(token).await;
+            assert!(matches!(refused, Err(VerifyError::Refused(TokenError::Revoked))), "{refused:?}");
         }
     }
 }
@@ -32,9 +32,9 @@ async fn issue_revoke_issue_within_one_tick() {
 async fn fifty_revokes_at_once_with_answers_lost() {
     for seed in 0..8 {
         let (ports, embedded) = Ports::embedded(seed).await;
-        let bench = Arc::new(Bench::new(ports, Algorithm::Es256, seed).await);
-        let id = bench.create().await;
-        let old = bench.issue(&bench.primary, &id).await.token().unwrap();
+        let service = Arc::new(TestService::new(ports, Algorithm::Es256, seed).await);
+        let id = service.create().await;
+        let old = service.issue(&service.primary, &id).await.token().unwrap();
 
         let random = SeededRandom::new(seed);
         embedded.dynamodb.plan(move |operation| {
@@ -45,8 +45,8 @@ async fn fifty_revokes_at_once_with_answers_lost() {
         });
         let tasks: Vec<_> = (0..50)
             .map(|_| {
-                let (bench, id) = (Arc::clone(&bench), id.clone());
-                tokio::spawn(async move { bench.revoke(&id).await.status })
+                let (service, id) = (Arc::clone(&service), id.clone());
+                tokio::spawn(async move { service.revoke(&id).await.status })
             })
             .collect();
         let mut done = 0;
@@ -58,24 +58,24 @@ async fn fifty_revokes_at_once_with_answers_lost() {
         }
         embedded.dynamodb.plan(|_| None);
         assert!(done > 0, "seed {seed}: some get through");
-        assert!(bench.verify(&old).await.is_err(), "seed {seed}: dead once any revoke returned");
+        assert!(service.verify(&old).await.is_err(), "seed {seed}: dead once any revoke returned");
 
-        assert_eq!(bench.revoke(&id).await.status, 204);
-        let fresh = bench.issue(&bench.primary, &id).await.token().unwrap();
+        assert_eq!(service.revoke(&id).await.status, 204);
+        let fresh = service.issue(&service.primary, &id).await.token().unwrap();
         embedded.dynamodb.deliver_late().await;
-        assert!(bench.verify(&fresh).await.is_ok(), "seed {seed}: late duplicates kill nothing fresh");
-        assert!(bench.verify(&old).await.is_err(), "seed {seed}: and bring nothing back");
+        assert!(service.verify(&fresh).await.is_ok(), "seed {seed}: late duplicates kill nothing fresh");
+        assert!(service.verify(&old).await.is_err(), "seed {seed}: and bring nothing back");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn identities_made_at_once_are_all_different() {
     let (ports, _) = Ports::embedded(12).await;
-    let bench = Arc::new(Bench::new(ports, Algorithm::Es256, 12).await);
+    let service = Arc::new(TestService::new(ports, Algorithm::Es256, 12).await);
     let tasks: Vec<_> = (0..100)
         .map(|_| {
-            let bench = Arc::clone(&bench);
-            tokio::spawn(async move { bench.create().await })
+            let service = Arc::clone(&service);
+            tokio::spawn(async move { service.create().await })
         })
         .collect();
     let mut ids = std::collections::HashSet::new();
@@ -87,14 +87,14 @@ async fn identities_made_at_once_are_all_different() {
 #[tokio::test(start_paused = true)]
 async fn a_creation_whose_answer_was_lost_is_recognised_by_its_retry() {
     let (ports, embedded) = Ports::embedded(13).await;
-    let bench = Bench::new(ports, Algorithm::Es256, 13).await;
-    bench.create().await;
+    let service = TestService::new(ports, Algorithm::Es256, 13).await;
+    service.create().await;
     let mut puts = 0;
     embedded.dynamodb.plan(move |operation| {
         puts += usize::from(operation == "PutItem");
         (operation == "PutItem" && puts == 1).then_some(Fault::BreakAfter)
     });
-    let id = bench.create().await;
+    let id = service.create().await;
     assert_eq!(embedded.dynamodb.calls_of("PutItem"), 3, "one for the first identity, two for this");
-    assert_eq!(bench.issue(&bench.primary, &id).await.status, 200);
+    assert_eq!(service.issue(&service.primary, &id).await.status, 200);
 }

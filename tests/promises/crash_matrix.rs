@@ -5,12 +5,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use e2e::bench::{Bench, Embedded, Ports};
 use e2e::faults::Fault;
-use identity::keys::rotation::{AccessSlot, Change, RotationError};
-use identity::keys::{Algorithm, Slot, VersionId};
+use e2e::test_service::{Embedded, Ports, TestService};
+use identity::keys::AccessSlot;
+use identity::keys::rotation::{Change, RotationError};
+use identity::keys::{Algorithm, Slot};
+use identity::secrets::VersionId;
+use identity::secrets::{SecretName, StagingLabel};
 use identity::token::verify::VerifyError;
-use identity::vault::{Label, SecretName};
 use tokio::sync::Notify;
 
 /// How keys are replaced.
@@ -57,9 +59,9 @@ impl Run {
         }
     }
 
-    async fn go(self, bench: &Bench, version: &VersionId) -> Result<(), RotationError> {
+    async fn go(self, service: &TestService, version: &VersionId) -> Result<(), RotationError> {
         match self {
-            Self::Operator(change) => bench.replace_keys(change).await,
+            Self::Operator(change) => service.replace_keys(change).await,
             Self::Scheduled => {
                 let steps = async |rotator: identity::keys::rotation::Rotator<'_>| {
                     rotator.create(version).await?;
@@ -67,7 +69,7 @@ impl Run {
                     rotator.try_out(version).await?;
                     rotator.finish(version).await.map(|_| ())
                 };
-                bench.rotate(steps).await
+                service.rotate(steps).await
             }
         }
     }
@@ -75,7 +77,7 @@ impl Run {
 
 /// A resource with a token through each access key.
 struct Matrix {
-    bench: Bench,
+    service: TestService,
     embedded: Embedded,
     id: String,
     tokens: Vec<(Slot, String)>,
@@ -85,10 +87,10 @@ struct Matrix {
 impl Matrix {
     async fn new(run: Run) -> Self {
         let (ports, embedded) = Ports::embedded(51).await;
-        let bench = Bench::new(ports, Algorithm::Es256, 51).await;
-        let id = bench.create().await;
+        let service = TestService::new(ports, Algorithm::Es256, 51).await;
+        let id = service.create().await;
         let version = VersionId::new("5c4ed001-0000-4000-8000-000000000001");
-        let mut matrix = Self { bench, embedded, id, tokens: Vec::new(), version };
+        let mut matrix = Self { service, embedded, id, tokens: Vec::new(), version };
         matrix.mint().await;
         if let Run::Scheduled = run {
             matrix.announce().await;
@@ -103,25 +105,25 @@ impl Matrix {
 
     async fn mint(&mut self) {
         for slot in [Slot::Primary, Slot::Secondary] {
-            let reply = self.bench.issue(self.bench.key(slot), &self.id).await;
+            let reply = self.service.issue(self.service.key(slot), &self.id).await;
             assert_eq!(reply.status, 200, "K: {}", reply.text);
             let token = reply.token().unwrap();
-            assert!(self.bench.verify(&token).await.is_ok(), "S2: a fresh token is dead");
+            assert!(self.service.verify(&token).await.is_ok(), "S2: a fresh token is dead");
             self.tokens.push((slot, token));
         }
     }
 
-    /// Which tokens are alive. None may be undecidable: the pointer can always be read.
-    async fn alive(&self) -> Vec<bool> {
-        let mut alive = Vec::new();
+    /// Which tokens are active. None may be undecidable: the pointer can always be read.
+    async fn active(&self) -> Vec<bool> {
+        let mut active = Vec::new();
         for (_, token) in &self.tokens {
-            match self.bench.verify(token).await {
-                Ok(_) => alive.push(true),
-                Err(VerifyError::Refused(_)) => alive.push(false),
+            match self.service.verify(token).await {
+                Ok(_) => active.push(true),
+                Err(VerifyError::Refused(_)) => active.push(false),
                 Err(error) => panic!("K: {error}"),
             }
         }
-        alive
+        active
     }
 
     fn plan(&self, at: usize, broken: Break, reached: &Arc<Notify>) {
@@ -151,15 +153,15 @@ impl Matrix {
 
     /// Exactly one set of live private keys at rest: what the pointer names, current and held.
     async fn assert_one_set_at_rest(&self) {
-        let pointer = self.bench.ports.pointers.pointer().await.unwrap().unwrap();
+        let pointer = self.service.ports.pointers.pointer().await.unwrap().unwrap();
         for (secret, named) in
             [(SecretName::AccessKeys, &pointer.access_keys), (SecretName::SigningKeys, &pointer.signing_keys)]
         {
-            let labels = self.bench.ports.vault_writer.labels(secret).await.unwrap();
-            assert!(labels.is_on(Label::Current, named), "{secret:?}");
-            assert!(labels.is_on(Label::InForce, named), "{secret:?}");
-            assert_eq!(labels.bearer(Label::Previous), None, "{secret:?}");
-            assert_eq!(labels.bearer(Label::Pending), None, "{secret:?}");
+            let labels = self.service.ports.secret_store_writer.labels(secret).await.unwrap();
+            assert!(labels.is_on(StagingLabel::Current, named), "{secret:?}");
+            assert!(labels.is_on(StagingLabel::InForce, named), "{secret:?}");
+            assert_eq!(labels.version_with(StagingLabel::Previous), None, "{secret:?}");
+            assert_eq!(labels.version_with(StagingLabel::Pending), None, "{secret:?}");
         }
     }
 }
@@ -175,24 +177,24 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
         Break::Dies(_) => tokio::select! {
             biased;
             () = reached.notified() => None,
-            outcome = run.go(&matrix.bench, &version) => Some(outcome),
+            outcome = run.go(&matrix.service, &version) => Some(outcome),
         },
-        _ => Some(run.go(&matrix.bench, &version).await),
+        _ => Some(run.go(&matrix.service, &version).await),
     };
     let was_reached = match broken {
         Break::Dies(_) => outcome.is_none(),
         _ => tokio::time::timeout(std::time::Duration::ZERO, reached.notified()).await.is_ok(),
     };
     matrix.repair();
-    matrix.bench.restart();
-    matrix.bench.learn_access_keys().await;
+    matrix.service.restart();
+    matrix.service.learn_access_keys().await;
 
-    let before = matrix.alive().await;
-    for ((slot, _), alive) in matrix.tokens.iter().zip(&before) {
+    let before = matrix.active().await;
+    for ((slot, _), active) in matrix.tokens.iter().zip(&before) {
         if matches!(outcome, Some(Ok(()))) {
-            assert_eq!(*alive, !run.kills(*slot), "S1, or too much: {slot:?} after success");
+            assert_eq!(*active, !run.kills(*slot), "S1, or too much: {slot:?} after success");
         } else if !run.kills(*slot) {
-            assert!(alive, "a slot that is not replaced lives on: {slot:?}");
+            assert!(active, "a slot that is not replaced lives on: {slot:?}");
         }
     }
     if matches!(outcome, Some(Ok(()))) {
@@ -201,35 +203,35 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
 
     // A driver repeats a scheduled rotation with its version: once done, it must stay done.
     if let Run::Scheduled = run {
-        let repeated = run.go(&matrix.bench, &version).await;
+        let repeated = run.go(&matrix.service, &version).await;
         assert!(repeated.is_ok(), "the same version again: {repeated:?}");
-        assert!(!matrix.alive().await.contains(&true), "S1 of the scheduled rotation");
+        assert!(!matrix.active().await.contains(&true), "S1 of the scheduled rotation");
         matrix.assert_one_set_at_rest().await;
     }
 
     matrix.mint().await;
-    let replaced = run_again(run, &matrix.bench).await;
+    let replaced = run_again(run, &matrix.service).await;
     assert!(replaced.is_ok(), "the next replacement: {replaced:?}");
-    let alive = matrix.alive().await;
-    for (index, ((slot, _), alive)) in matrix.tokens.iter().zip(alive).enumerate() {
+    let active = matrix.active().await;
+    for (index, ((slot, _), active)) in matrix.tokens.iter().zip(active).enumerate() {
         let was_alive = before.get(index).copied().unwrap_or(true);
         if run.kills(*slot) {
-            assert!(!alive, "S1: token {index} of {slot:?} is alive after the next replacement");
+            assert!(!active, "S1: token {index} of {slot:?} is active after the next replacement");
         } else {
-            assert_eq!(alive, was_alive, "token {index} of {slot:?} was not to be touched");
+            assert_eq!(active, was_alive, "token {index} of {slot:?} was not to be touched");
         }
     }
     matrix.assert_one_set_at_rest().await;
-    matrix.bench.learn_access_keys().await;
+    matrix.service.learn_access_keys().await;
     matrix.mint().await;
     was_reached
 }
 
 /// The next replacement is always an operator's, and always fresh.
-async fn run_again(run: Run, bench: &Bench) -> Result<(), RotationError> {
+async fn run_again(run: Run, service: &TestService) -> Result<(), RotationError> {
     match run {
-        Run::Operator(change) => bench.replace_keys(change).await,
-        Run::Scheduled => bench.replace_keys(Change::RotateSigningKeys).await,
+        Run::Operator(change) => service.replace_keys(change).await,
+        Run::Scheduled => service.replace_keys(Change::RotateSigningKeys).await,
     }
 }
 
@@ -252,11 +254,11 @@ async fn two_at_once_one_wins_and_the_other_is_told() {
     let (mut won, mut conflicts) = (0, 0);
     for seed in 0..60 {
         let (ports, _) = Ports::embedded(seed).await;
-        let bench = Bench::new(ports, Algorithm::Es256, seed).await;
-        let id = bench.create().await;
-        let old = bench.issue(&bench.primary, &id).await.token().unwrap();
+        let service = TestService::new(ports, Algorithm::Es256, seed).await;
+        let id = service.create().await;
+        let old = service.issue(&service.primary, &id).await.token().unwrap();
         let rotate = Change::RotateSigningKeys;
-        let (first, second) = tokio::join!(bench.replace_keys(rotate), bench.replace_keys(rotate));
+        let (first, second) = tokio::join!(service.replace_keys(rotate), service.replace_keys(rotate));
         for outcome in [&first, &second] {
             match outcome {
                 Ok(()) => won += 1,
@@ -265,9 +267,9 @@ async fn two_at_once_one_wins_and_the_other_is_told() {
             }
         }
         assert!(first.is_ok() || second.is_ok(), "seed {seed}: somebody wins");
-        assert!(bench.verify(&old).await.is_err(), "seed {seed}: S1");
-        let fresh = bench.issue(&bench.primary, &id).await.token().unwrap();
-        assert!(bench.verify(&fresh).await.is_ok(), "seed {seed}: S2");
+        assert!(service.verify(&old).await.is_err(), "seed {seed}: S1");
+        let fresh = service.issue(&service.primary, &id).await.token().unwrap();
+        assert!(service.verify(&fresh).await.is_ok(), "seed {seed}: S2");
     }
     assert!(won >= 60 && conflicts > 0, "{won} won, {conflicts} conflicts");
 }
@@ -275,21 +277,21 @@ async fn two_at_once_one_wins_and_the_other_is_told() {
 #[tokio::test]
 async fn a_regenerated_key_replaces_exactly_its_own() {
     let (ports, _) = Ports::embedded(52).await;
-    let mut bench = Bench::new(ports, Algorithm::Rs256, 52).await;
-    let id = bench.create().await;
-    let through_primary = bench.issue(&bench.primary, &id).await.token().unwrap();
-    let through_secondary = bench.issue(&bench.secondary, &id).await.token().unwrap();
-    let (old_primary, old_secondary) = (bench.primary.clone(), bench.secondary.clone());
+    let mut service = TestService::new(ports, Algorithm::Rs256, 52).await;
+    let id = service.create().await;
+    let through_primary = service.issue(&service.primary, &id).await.token().unwrap();
+    let through_secondary = service.issue(&service.secondary, &id).await.token().unwrap();
+    let (old_primary, old_secondary) = (service.primary.clone(), service.secondary.clone());
     let change = Change::RegenerateAccessKey(AccessSlot::Primary);
-    bench.replace_keys(change).await.unwrap();
+    service.replace_keys(change).await.unwrap();
     // The service is warm: it still has the former keys in memory.
-    assert_eq!(bench.issue(&old_primary, &id).await.status, 401, "the former key is refused at once");
-    assert!(bench.verify(&through_primary).await.is_err());
-    assert!(bench.verify(&through_secondary).await.is_ok());
-    assert_eq!(bench.issue(&old_secondary, &id).await.status, 200, "the other key is untouched");
-    bench.learn_access_keys().await;
-    assert_eq!(bench.secondary, old_secondary);
-    assert_ne!(bench.primary, old_primary);
-    let fresh = bench.issue(&bench.primary, &id).await.token().unwrap();
-    assert!(bench.verify(&fresh).await.is_ok());
+    assert_eq!(service.issue(&old_primary, &id).await.status, 401, "the former key is refused at once");
+    assert!(service.verify(&through_primary).await.is_err());
+    assert!(service.verify(&through_secondary).await.is_ok());
+    assert_eq!(service.issue(&old_secondary, &id).await.status, 200, "the other key is untouched");
+    service.learn_access_keys().await;
+    assert_eq!(service.secondary, old_secondary);
+    assert_ne!(service.primary, old_primary);
+    let fresh = service.issue(&service.primary, &id).await.token().unwrap();
+    assert!(service.verify(&fresh).await.is_ok());
 }

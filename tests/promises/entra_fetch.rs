@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use functions::entra_http::HttpsFetch;
 use functions::system::System;
 use identity::authn::entra::{FETCH_DEADLINE, Fetch as _, FetchError, MAX_DOCUMENT};
-use identity::context::Clock as _;
+use identity::runtime::Clock as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -42,7 +42,8 @@ impl Server {
     async fn start(test: &str, conduct: Conduct) -> Self {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("entra-fetch-{test}"));
         std::fs::create_dir_all(&directory).unwrap();
-        let mut tls = local::certificates::server_config(&directory, &[], System::new().now()).unwrap();
+        let mut tls =
+            acs_identity::certificates::server_config(&directory, &[], System::new().now()).unwrap();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -135,7 +136,7 @@ async fn a_document_is_fetched_up_to_the_limit() {
     assert_eq!(server.get().await, Ok(longest));
     let server = Server::start("too-long", answer("200 OK", "", &vec![b'x'; MAX_DOCUMENT + 1])).await;
     assert_eq!(server.get().await, Err(FetchError::TooLarge));
-    // What it says is not judged here.
+    // What it says is not decision here.
     let html = "content-type: text/html\r\ncontent-encoding: gzip\r\n";
     let server = Server::start("html", answer("200 OK", html, b"<html>")).await;
     assert_eq!(server.get().await, Ok(b"<html>".to_vec()));

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use e2e::bench::{Bench, Embedded, Ports};
 use e2e::faults::Fault;
+use e2e::test_service::{Embedded, Ports, TestService};
+use identity::keys::Algorithm;
 use identity::keys::rotation::{KeyPorts, RotationError, Rotator};
-use identity::keys::{Algorithm, VersionId};
+use identity::secrets::VersionId;
+use identity::secrets::{SecretName, StagingLabel};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, signing_key};
-use identity::vault::{Label, SecretName};
 
 /// Who makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl NewResource {
         let rotator = Rotator {
             ports: KeyPorts {
                 pointers: self.ports.pointers.as_ref(),
-                vault: self.ports.vault_writer.as_ref(),
+                secret_store: self.ports.secret_store_writer.as_ref(),
             },
             clock: clock.as_ref(),
             random: &random,
@@ -84,20 +85,20 @@ impl NewResource {
     /// Keys that sign, and labels that are an end: what the pointer names is current and held, and nothing
     /// else is pending.
     async fn works(self, case: &str) {
-        let bench = Bench::new(self.ports, Algorithm::Es256, 11).await;
-        let id = bench.create().await;
-        let token = bench.issue(&bench.secondary, &id).await.token().unwrap();
-        assert!(bench.verify(&token).await.is_ok(), "{case}");
-        let pointer = bench.ports.pointers.pointer().await.unwrap().unwrap();
+        let service = TestService::new(self.ports, Algorithm::Es256, 11).await;
+        let id = service.create().await;
+        let token = service.issue(&service.secondary, &id).await.token().unwrap();
+        assert!(service.verify(&token).await.is_ok(), "{case}");
+        let pointer = service.ports.pointers.pointer().await.unwrap().unwrap();
         assert_eq!((pointer.generation, pointer.signing_keys_sequence), (1, 1), "{case}");
         for (secret, named) in
             [(SecretName::AccessKeys, &pointer.access_keys), (SecretName::SigningKeys, &pointer.signing_keys)]
         {
-            let labels = bench.ports.vault_writer.labels(secret).await.unwrap();
-            assert!(labels.is_on(Label::Current, named), "{case}: {secret:?}");
-            assert!(labels.is_on(Label::InForce, named), "{case}: {secret:?}");
+            let labels = service.ports.secret_store_writer.labels(secret).await.unwrap();
+            assert!(labels.is_on(StagingLabel::Current, named), "{case}: {secret:?}");
+            assert!(labels.is_on(StagingLabel::InForce, named), "{case}: {secret:?}");
             assert!(
-                labels.bearer(Label::Pending).is_none_or(|pending| pending == named),
+                labels.version_with(StagingLabel::Pending).is_none_or(|pending| pending == named),
                 "{case}: {secret:?}"
             );
         }
@@ -166,8 +167,8 @@ async fn a_value_that_cannot_be_read_is_not_taken_for_a_missing_one() {
     let unreadable = |operation: &str| (operation == "GetSecretValue").then_some(Fault::InternalError);
     resource.embedded.secrets.plan(unreadable);
     assert!(resource.make(Maker::Rotation).await.is_err());
-    let labels = resource.ports.vault_writer.labels(SecretName::SigningKeys).await.unwrap();
-    assert!(labels.bearer(Label::Current).is_none(), "nothing unread is current");
+    let labels = resource.ports.secret_store_writer.labels(SecretName::SigningKeys).await.unwrap();
+    assert!(labels.version_with(StagingLabel::Current).is_none(), "nothing unread is current");
     resource.mend();
     resource.make(Maker::Rotation).await.unwrap();
     resource.works("readable again").await;
@@ -190,8 +191,11 @@ async fn what_arrives_late_displaces_nothing() {
             resource.embedded.secrets.deliver_late().await;
             resource.make(Maker::Event).await.unwrap();
             assert_eq!(resource.ports.pointers.pointer().await.unwrap(), before, "{operation}, {maker:?}");
-            let labels = resource.ports.vault_writer.labels(SecretName::SigningKeys).await.unwrap();
-            assert!(labels.is_on(Label::Current, &before.unwrap().signing_keys), "{operation}, {maker:?}");
+            let labels = resource.ports.secret_store_writer.labels(SecretName::SigningKeys).await.unwrap();
+            assert!(
+                labels.is_on(StagingLabel::Current, &before.unwrap().signing_keys),
+                "{operation}, {maker:?}"
+            );
         }
     }
 }

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use e2e::bench::{Bench, Ports};
-use e2e::front_door::{Shape, Verdict, ask};
-use identity::context::Random as _;
+use e2e::router::{Shape, Verdict, ask};
+use e2e::test_service::{Ports, TestService};
 use identity::keys::rotation::Change;
 use identity::keys::{Algorithm, Slot};
+use identity::runtime::Random as _;
 use identity::testing::SeededRandom;
 use tokio::sync::Mutex;
 
@@ -33,7 +33,7 @@ struct Issued {
 /// One verification: of which token, and what it said.
 struct Seen {
     token: usize,
-    alive: bool,
+    active: bool,
     span: Span,
 }
 
@@ -48,7 +48,7 @@ struct History {
 }
 
 struct Run {
-    bench: Bench,
+    service: TestService,
     /// Those in use; one that is deleted is replaced by another.
     ids: Mutex<Vec<String>>,
     time: AtomicU64,
@@ -75,7 +75,7 @@ impl Run {
     async fn issue(&self, identity: String, pick: u8) {
         let slot = if pick.is_multiple_of(2) { Slot::Primary } else { Slot::Secondary };
         let began = self.tick();
-        let reply = self.bench.issue(self.bench.key(slot), &identity).await;
+        let reply = self.service.issue(self.service.key(slot), &identity).await;
         let span = Span { began, ended: self.tick() };
         // Another task may have deleted it.
         assert!(matches!(reply.status, 200 | 404), "{}", reply.text);
@@ -86,7 +86,7 @@ impl Run {
 
     async fn revoke(&self, identity: String) {
         let began = self.tick();
-        let status = self.bench.revoke(&identity).await.status;
+        let status = self.service.revoke(&identity).await.status;
         let span = Span { began, ended: self.tick() };
         assert!(matches!(status, 204 | 404), "{status}");
         self.history.lock().await.killed.push((Some(identity), span));
@@ -94,17 +94,17 @@ impl Run {
 
     async fn delete(&self, place: usize, identity: String) {
         let began = self.tick();
-        let status = self.bench.delete(&identity).await.status;
+        let status = self.service.delete(&identity).await.status;
         let span = Span { began, ended: self.tick() };
         assert_eq!(status, 204);
         self.history.lock().await.killed.push((Some(identity), span));
-        let another = self.bench.create().await;
+        let another = self.service.create().await;
         self.ids.lock().await[place] = another;
     }
 
     async fn rotate(&self) {
         let began = self.tick();
-        let outcome = self.bench.replace_keys(Change::RotateSigningKeys).await;
+        let outcome = self.service.replace_keys(Change::RotateSigningKeys).await;
         let span = Span { began, ended: self.tick() };
         let mut history = self.history.lock().await;
         // One that was overtaken may have been in force for a while.
@@ -116,7 +116,7 @@ impl Run {
             let history = self.history.lock().await;
             let index = usize::from(pick % 64).checked_rem(history.issued.len());
             index.map(|index| {
-                // The youngest are the likeliest to be judged wrongly.
+                // The youngest are the likeliest to be decision wrongly.
                 let index = history.issued.len() - 1 - index;
                 (index, history.issued[index].token.clone())
             })
@@ -124,11 +124,11 @@ impl Run {
         let Some((token, text)) = chosen else { return };
         let began = self.tick();
         let shape = Shape::BOTH[usize::from(pick) % 2];
-        let verdict = ask(&self.bench.authorizer, shape, "GET", "/chat/threads", &text).await;
+        let verdict = ask(&self.service.authorizer, shape, "GET", "/chat/threads", &text).await;
         assert_ne!(verdict, Verdict::Failed);
-        let alive = verdict.is_allowed();
+        let active = verdict.is_allowed();
         let span = Span { began, ended: self.tick() };
-        self.history.lock().await.seen.push(Seen { token, alive, span });
+        self.history.lock().await.seen.push(Seen { token, active, span });
     }
 }
 
@@ -144,21 +144,31 @@ impl History {
             let untouched = |kill: &Span| kill.ended < issued.span.began || kill.began > seen.span.ended;
             let must_be_alive =
                 killers().all(|(_, kill)| untouched(kill)) && self.overtaken.iter().all(untouched);
-            assert!(!must_be_dead || !seen.alive, "S1, seed {seed}: token {} at {:?}", seen.token, seen.span);
-            assert!(!must_be_alive || seen.alive, "S2, seed {seed}: token {} at {:?}", seen.token, seen.span);
+            assert!(
+                !must_be_dead || !seen.active,
+                "S1, seed {seed}: token {} at {:?}",
+                seen.token,
+                seen.span
+            );
+            assert!(
+                !must_be_alive || seen.active,
+                "S2, seed {seed}: token {} at {:?}",
+                seen.token,
+                seen.span
+            );
         }
     }
 }
 
 async fn run(seed: u64) -> History {
     let (ports, _) = Ports::embedded(seed).await;
-    let bench = Bench::new(ports, Algorithm::Es256, seed).await;
+    let service = TestService::new(ports, Algorithm::Es256, seed).await;
     let mut ids = Vec::new();
     for _ in 0..IDENTITIES {
-        ids.push(bench.create().await);
+        ids.push(service.create().await);
     }
     let ids = Mutex::new(ids);
-    let run = Arc::new(Run { bench, ids, time: AtomicU64::new(0), history: Mutex::default() });
+    let run = Arc::new(Run { service, ids, time: AtomicU64::new(0), history: Mutex::default() });
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
             let run = Arc::clone(&run);
@@ -180,15 +190,15 @@ async fn run(seed: u64) -> History {
 
 #[tokio::test]
 async fn concurrent_histories_keep_both_promises() {
-    let (mut operations, mut dead, mut alive) = (0, 0, 0);
+    let (mut operations, mut dead, mut active) = (0, 0, 0);
     for seed in 0..10 {
         println!("seed {seed}");
         let history = run(seed).await;
         history.check(seed);
         operations += history.issued.len() + history.killed.len() + history.seen.len();
-        dead += history.seen.iter().filter(|seen| !seen.alive).count();
-        alive += history.seen.iter().filter(|seen| seen.alive).count();
+        dead += history.seen.iter().filter(|seen| !seen.active).count();
+        active += history.seen.iter().filter(|seen| seen.active).count();
     }
     assert!(operations > 10_000, "{operations} operations");
-    assert!(dead > 500 && alive > 500, "{dead} dead and {alive} alive were seen");
+    assert!(dead > 500 && active > 500, "{dead} dead and {active} active were seen");
 }

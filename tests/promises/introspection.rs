@@ -1,33 +1,33 @@
 //! Introspection (RFC 7662): for services, what a token says and permits; of a token that is not good, nothing.
 
-use e2e::bench::{Bench, Embedded, HOST, Ports, Reply};
 use e2e::faults::Fault;
 use e2e::signer::{Call, sign};
+use e2e::test_service::{Embedded, HOST, Ports, Reply, TestService};
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use identity::context::Clock as _;
+use identity::api::pipeline::Body;
 use identity::keys::Algorithm;
-use identity::service::Body;
+use identity::runtime::Clock as _;
 use serde_json::{Value, json};
 
-async fn bench() -> (Bench, Embedded) {
+async fn service() -> (TestService, Embedded) {
     let (ports, embedded) = Ports::embedded(76).await;
-    (Bench::new(ports, Algorithm::Es256, 76).await, embedded)
+    (TestService::new(ports, Algorithm::Es256, 76).await, embedded)
 }
 
-async fn introspect(bench: &Bench, token: &str) -> Reply {
-    bench.send("POST", "/introspect", &format!("token={token}")).await
+async fn introspect(service: &TestService, token: &str) -> Reply {
+    service.send("POST", "/introspect", &format!("token={token}")).await
 }
 
 #[tokio::test]
 async fn a_good_token_is_told_with_all_it_says_and_permits() {
-    let (bench, embedded) = bench().await;
-    let id = bench.create().await;
+    let (service, embedded) = service().await;
+    let id = service.create().await;
     let target = format!("/identities/{id}/:issueAccessToken?api-version=2023-10-01");
     let scopes = r#"{"scopes":["voip","chat.join.limited"]}"#;
-    let token = bench.send("POST", &target, scopes).await.token().unwrap();
+    let token = service.send("POST", &target, scopes).await.token().unwrap();
     let before = [embedded.dynamodb.calls(), embedded.secrets.calls()];
-    let reply = introspect(&bench, &token).await;
+    let reply = introspect(&service, &token).await;
     assert_eq!(embedded.dynamodb.calls() - before[0], 1, "one read judges the caller and the token");
     assert_eq!(embedded.secrets.calls(), before[1]);
     assert_eq!(reply.status, 200);
@@ -54,43 +54,43 @@ async fn a_good_token_is_told_with_all_it_says_and_permits() {
         permitted.contains(&json!("chat.send_message"))
             && !permitted.contains(&json!("chat.add_participant"))
     );
-    let line: Value = serde_json::from_str(bench.audit.lines().last().unwrap()).unwrap();
+    let line: Value = serde_json::from_str(service.audit.lines().last().unwrap()).unwrap();
     assert_eq!([&line["operation"], &line["identity"]], [&json!("introspect_token"), &json!(id)]);
 }
 
 #[tokio::test]
 async fn what_is_not_good_is_told_in_one_way_and_logged_with_its_reason() {
-    let (bench, _) = bench().await;
-    let (id, gone) = (bench.create().await, bench.create().await);
-    let revoked = bench.issue(&bench.primary, &id).await.token().unwrap();
-    assert_eq!(bench.revoke(&id).await.status, 204);
-    let orphaned = bench.issue(&bench.primary, &gone).await.token().unwrap();
-    assert_eq!(bench.delete(&gone).await.status, 204);
-    let expired = bench.issue(&bench.primary, &id).await.token().unwrap();
+    let (service, _) = service().await;
+    let (id, gone) = (service.create().await, service.create().await);
+    let revoked = service.issue(&service.primary, &id).await.token().unwrap();
+    assert_eq!(service.revoke(&id).await.status, 204);
+    let orphaned = service.issue(&service.primary, &gone).await.token().unwrap();
+    assert_eq!(service.delete(&gone).await.status, 204);
+    let expired = service.issue(&service.primary, &id).await.token().unwrap();
     let altered = format!("{}AAAA", &expired[..expired.len() - 4]);
-    bench.clock.advance(24 * 3_600 * 1_000);
+    service.clock.advance(24 * 3_600 * 1_000);
     for (token, reason) in [
         ("nonsense", "not a compact token"),
         (&altered, "the signature does not verify"),
         (&expired, "the token has expired"),
     ] {
-        is_inactive(&bench, token, reason).await;
+        is_inactive(&service, token, reason).await;
     }
-    bench.clock.advance(-24 * 3_600 * 1_000);
-    is_inactive(&bench, &revoked, "the token's revision is not the stored one: it was revoked").await;
-    is_inactive(&bench, &orphaned, "the identity was deleted or never existed").await;
+    service.clock.advance(-24 * 3_600 * 1_000);
+    is_inactive(&service, &revoked, "the token's revision is not the stored one: it was revoked").await;
+    is_inactive(&service, &orphaned, "the identity was deleted or never existed").await;
 }
 
-async fn is_inactive(bench: &Bench, token: &str, reason: &str) {
-    let reply = introspect(bench, token).await;
+async fn is_inactive(service: &TestService, token: &str, reason: &str) {
+    let reply = introspect(service, token).await;
     assert_eq!((reply.status, reply.text.as_str()), (200, r#"{"active":false}"#), "{reason}");
-    let line: Value = serde_json::from_str(bench.audit.lines().last().unwrap()).unwrap();
+    let line: Value = serde_json::from_str(service.audit.lines().last().unwrap()).unwrap();
     assert_eq!((&line["outcome"], &line["reason"]), (&json!("success"), &json!(reason)));
 }
 
 #[tokio::test]
 async fn a_form_without_one_token_is_refused_with_its_fault() {
-    let (bench, _) = bench().await;
+    let (service, _) = service().await;
     for (form, told) in [
         ("", "Token: The Token field is required."),
         ("token=", "Token: The Token field is required."),
@@ -98,30 +98,30 @@ async fn a_form_without_one_token_is_refused_with_its_fault() {
         (r#"{"token":"a.b.c"}"#, "Token: The Token field is required."),
         ("token=a.b.c&token=a.b.c", "The request body is not valid: the form has several tokens."),
     ] {
-        let reply = bench.send("POST", "/introspect", form).await;
+        let reply = service.send("POST", "/introspect", form).await;
         assert_eq!((reply.status, reply.json["error"]["message"].as_str()), (400, Some(told)), "{form}");
     }
-    let hinted = bench.send("POST", "/introspect", "token_type_hint=access_token&token=a.b.c&x=y").await;
+    let hinted = service.send("POST", "/introspect", "token_type_hint=access_token&token=a.b.c&x=y").await;
     assert_eq!((hinted.status, hinted.text.as_str()), (200, r#"{"active":false}"#));
-    assert_eq!(bench.send("GET", "/introspect", "").await.status, 405);
+    assert_eq!(service.send("GET", "/introspect", "").await.status, 405);
 }
 
 #[tokio::test]
 async fn only_services_may_ask() {
-    let (bench, embedded) = bench().await;
-    let id = bench.create().await;
-    let token = bench.issue(&bench.primary, &id).await.token().unwrap();
+    let (service, embedded) = service().await;
+    let id = service.create().await;
+    let token = service.issue(&service.primary, &id).await.token().unwrap();
     let form = format!("token={token}");
     let call = Call { method: "POST", target: "/introspect", body: &form };
-    let mut unsigned = sign(&call, &bench.primary, HOST, bench.clock.now());
+    let mut unsigned = sign(&call, &service.primary, HOST, service.clock.now());
     unsigned.headers.remove(AUTHORIZATION);
-    let mut by_a_user = sign(&call, &bench.primary, HOST, bench.clock.now());
+    let mut by_a_user = sign(&call, &service.primary, HOST, service.clock.now());
     by_a_user.headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap());
-    let mut altered = sign(&call, &bench.primary, HOST, bench.clock.now());
+    let mut altered = sign(&call, &service.primary, HOST, service.clock.now());
     altered.body = Body::Complete("token=another".into());
     let before = embedded.dynamodb.calls();
     for (name, request) in [("unsigned", unsigned), ("a user's token", by_a_user), ("altered", altered)] {
-        let reply = Reply::of(bench.service.handle(request).await);
+        let reply = Reply::of(service.service.handle(request).await);
         assert_eq!((reply.status, reply.code().as_deref()), (401, Some("Denied")), "{name}");
     }
     assert_eq!(embedded.dynamodb.calls(), before);
@@ -129,16 +129,16 @@ async fn only_services_may_ask() {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_read_is_no_verdict() {
-    let (bench, embedded) = bench().await;
-    let id = bench.create().await;
-    let token = bench.issue(&bench.primary, &id).await.token().unwrap();
+    let (service, embedded) = service().await;
+    let id = service.create().await;
+    let token = service.issue(&service.primary, &id).await.token().unwrap();
     for fault in
         [Fault::Throttle, Fault::InternalError, Fault::BreakBefore, Fault::Garbage, Fault::Unprocessed]
     {
         embedded.dynamodb.plan(move |_| Some(fault));
-        let reply = introspect(&bench, &token).await;
+        let reply = introspect(&service, &token).await;
         assert_eq!((reply.status, reply.headers.contains_key("retry-after")), (503, true), "{fault:?}");
     }
     embedded.dynamodb.plan(|_| None);
-    assert_eq!(introspect(&bench, &token).await.json["active"], true);
+    assert_eq!(introspect(&service, &token).await.json["active"], true);
 }

@@ -1,5 +1,5 @@
-//! The promises, tested: dead stays dead (S1), fresh is alive (S2), durable (D), closed, quiet, and what
-//! each operation costs. Everything runs in one process over the real adapters.
+//! Tests of the promises that docs/promises.md defines, and of the number of calls that each operation
+//! makes. Everything runs in one process over the real adapters.
 
 mod adapters;
 mod attacks;

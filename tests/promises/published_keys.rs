@@ -3,19 +3,22 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use e2e::bench::{Bench, Embedded, Ports, Reply};
 use e2e::faults::Fault;
+use e2e::test_service::{Embedded, Ports, Reply, TestService};
 use http::header::HOST;
 use http::{HeaderMap, Method};
+use identity::api::pipeline::{Body, Request};
+use identity::api::routes::Function;
+use identity::api::service::Service;
 use identity::authn::target::Target;
-use identity::keys::rotation::{AccessSlot, Change};
+use identity::keys::AccessSlot;
+use identity::keys::rotation::Change;
 use identity::keys::signing::VerifyingKeys;
-use identity::keys::{Algorithm, Slot, VersionId};
-use identity::routes::Function;
-use identity::service::{Body, Inbound, Service};
+use identity::keys::{Algorithm, Slot};
+use identity::secrets::VersionId;
 use identity::settings::Settings;
 use identity::testing::settings;
-use identity::token::verify::{Expected, OfflineVerifier, TokenFault};
+use identity::token::verify::{Expected, OfflineVerifier, TokenError};
 use josekit::jwk::JwkSet;
 use josekit::jws::{ES256, JwsVerifier, RS256};
 use serde_json::{Value, json};
@@ -23,24 +26,24 @@ use serde_json::{Value, json};
 const KEY_SET: &str = "/.well-known/jwks.json";
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 
-async fn bench(algorithm: Algorithm) -> (Bench, Embedded) {
+async fn service(algorithm: Algorithm) -> (TestService, Embedded) {
     let (ports, embedded) = Ports::embedded(62).await;
-    (Bench::new(ports, algorithm, 62).await, embedded)
+    (TestService::new(ports, algorithm, 62).await, embedded)
 }
 
 /// A request by anyone: nothing is signed.
-fn unsigned(method: Method, target: &str, headers: HeaderMap) -> Inbound {
-    Inbound { method, target: Target::from_wire(target), headers, body: Body::Complete("".into()) }
+fn unsigned(method: Method, target: &str, headers: HeaderMap) -> Request {
+    Request { method, target: Target::from_wire(target), headers, body: Body::Complete("".into()) }
 }
 
-async fn get(bench: &Bench, target: &str) -> Reply {
-    Reply::of(bench.service.handle(unsigned(Method::GET, target, HeaderMap::new())).await)
+async fn get(service: &TestService, target: &str) -> Reply {
+    Reply::of(service.service.handle(unsigned(Method::GET, target, HeaderMap::new())).await)
 }
 
 /// The key set as a cache that has run out gets it.
-async fn key_set(bench: &Bench) -> Value {
-    bench.clock.advance(1_000);
-    let reply = get(bench, KEY_SET).await;
+async fn key_set(service: &TestService) -> Value {
+    service.clock.advance(1_000);
+    let reply = get(service, KEY_SET).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
     reply.json
 }
@@ -57,19 +60,19 @@ fn is_public(key_set: &Value) {
     assert_eq!(key_set.as_object().unwrap().len(), 1);
 }
 
-fn offline(bench: &Bench, key_set: &Value) -> OfflineVerifier {
+fn offline(service: &TestService, key_set: &Value) -> OfflineVerifier {
     let keys = VerifyingKeys::from_jwks(key_set.to_string().as_bytes()).unwrap();
-    OfflineVerifier::new(Expected::from(&settings().resource), keys, bench.clock.clone())
+    OfflineVerifier::new(Expected::from(&settings().resource), keys, service.clock.clone())
 }
 
 /// What is minted at this moment verifies by the set of this moment, through either key.
-async fn verifies_what_is_minted(bench: &Bench, id: &str, moment: &str) -> [String; 2] {
-    let set = key_set(bench).await;
+async fn verifies_what_is_minted(service: &TestService, id: &str, moment: &str) -> [String; 2] {
+    let set = key_set(service).await;
     is_public(&set);
-    let verifier = offline(bench, &set);
+    let verifier = offline(service, &set);
     let mut tokens = [const { String::new() }; 2];
     for (place, slot) in tokens.iter_mut().zip([Slot::Primary, Slot::Secondary]) {
-        *place = bench.issue(bench.key(slot), id).await.token().unwrap();
+        *place = service.issue(service.key(slot), id).await.token().unwrap();
         assert_eq!(verifier.verify(place).unwrap().identity.to_string(), id, "{moment}");
     }
     tokens
@@ -78,31 +81,31 @@ async fn verifies_what_is_minted(bench: &Bench, id: &str, moment: &str) -> [Stri
 #[tokio::test]
 async fn at_every_moment_of_a_rotation_the_set_verifies_what_is_minted() {
     for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
-        let (mut bench, embedded) = bench(algorithm).await;
-        let id = bench.create().await;
-        let [before, _] = verifies_what_is_minted(&bench, &id, "set up").await;
+        let (mut service, embedded) = service(algorithm).await;
+        let id = service.create().await;
+        let [before, _] = verifies_what_is_minted(&service, &id, "set up").await;
         let version = VersionId::new("11111111-2222-4333-8444-555555555555");
         embedded.begin_rotation("signing-keys", version.as_str());
         for step in ["create", "set", "test", "finish", "finish again"] {
             let version = version.clone();
-            let done = bench.rotate(async |rotator| match step {
+            let done = service.rotate(async |rotator| match step {
                 "create" => rotator.create(&version).await,
                 "set" => rotator.set(&version).await,
                 "test" => rotator.try_out(&version).await,
                 _ => rotator.finish(&version).await.map(|_| ()),
             });
             done.await.unwrap();
-            verifies_what_is_minted(&bench, &id, step).await;
+            verifies_what_is_minted(&service, &id, step).await;
         }
-        let former = offline(&bench, &key_set(&bench).await).verify(&before);
+        let former = offline(&service, &key_set(&service).await).verify(&before);
         assert_eq!(
             former.unwrap_err(),
-            TokenFault::KeyNotInForce,
+            TokenError::KeyNotInForce,
             "the rotation reaches whoever fetches again"
         );
-        bench.replace_keys(Change::RegenerateAccessKey(AccessSlot::Primary)).await.unwrap();
-        bench.learn_access_keys().await;
-        verifies_what_is_minted(&bench, &id, "regenerated").await;
+        service.replace_keys(Change::RegenerateAccessKey(AccessSlot::Primary)).await.unwrap();
+        service.learn_access_keys().await;
+        verifies_what_is_minted(&service, &id, "regenerated").await;
     }
 }
 
@@ -110,10 +113,10 @@ async fn at_every_moment_of_a_rotation_the_set_verifies_what_is_minted() {
 #[tokio::test]
 async fn josekit_verifies_by_the_set_what_is_minted() {
     for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
-        let (bench, _) = bench(algorithm).await;
-        let id = bench.create().await;
-        let tokens = verifies_what_is_minted(&bench, &id, "set up").await;
-        let set = JwkSet::from_bytes(key_set(&bench).await.to_string()).unwrap();
+        let (service, _) = service(algorithm).await;
+        let id = service.create().await;
+        let tokens = verifies_what_is_minted(&service, &id, "set up").await;
+        let set = JwkSet::from_bytes(key_set(&service).await.to_string()).unwrap();
         for token in tokens {
             let header = josekit::jwt::decode_header(&token).unwrap();
             let kid = header.claim("kid").unwrap().as_str().unwrap().to_owned();
@@ -134,31 +137,31 @@ async fn josekit_verifies_by_the_set_what_is_minted() {
 /// What an offline verifier cannot see, and what it does.
 #[tokio::test]
 async fn offline_a_token_lives_until_it_expires() {
-    let (bench, _) = bench(Algorithm::Es256).await;
-    let id = bench.create().await;
-    let [token, _] = verifies_what_is_minted(&bench, &id, "set up").await;
-    let verifier = offline(&bench, &key_set(&bench).await);
-    assert_eq!(bench.delete(&id).await.status, 204);
-    assert!(bench.verify(&token).await.is_err());
+    let (service, _) = service(Algorithm::Es256).await;
+    let id = service.create().await;
+    let [token, _] = verifies_what_is_minted(&service, &id, "set up").await;
+    let verifier = offline(&service, &key_set(&service).await);
+    assert_eq!(service.delete(&id).await.status, 204);
+    assert!(service.verify(&token).await.is_err());
     assert!(verifier.verify(&token).is_ok(), "the deletion is not seen");
     let mut altered = token.clone();
     altered.replace_range(token.len() - 8.., "AAAAAAAA");
-    assert_eq!(verifier.verify(&altered).unwrap_err(), TokenFault::Signature);
-    bench.clock.advance(24 * 3_600 * 1_000);
-    assert_eq!(verifier.verify(&token).unwrap_err(), TokenFault::Expired);
+    assert_eq!(verifier.verify(&altered).unwrap_err(), TokenError::Signature);
+    service.clock.advance(24 * 3_600 * 1_000);
+    assert_eq!(verifier.verify(&token).unwrap_err(), TokenError::Expired);
 }
 
 #[tokio::test]
 async fn the_documents_are_for_anyone_and_for_a_minute() {
-    let (bench, _) = bench(Algorithm::Rs256).await;
+    let (service, _) = service(Algorithm::Rs256).await;
     for document in [KEY_SET, DISCOVERY] {
-        let reply = get(&bench, document).await;
+        let reply = get(&service, document).await;
         assert_eq!(reply.status, 200);
         assert_eq!(reply.headers["cache-control"], "public, max-age=60");
         assert_eq!(reply.headers["content-type"], "application/json; charset=utf-8");
         assert!(reply.text.len() < 150 * 1024, "an Application Load Balancer takes no larger one");
     }
-    let discovery = get(&bench, DISCOVERY).await.json;
+    let discovery = get(&service, DISCOVERY).await.json;
     assert_eq!(
         discovery,
         json!({
@@ -174,13 +177,13 @@ async fn the_documents_are_for_anyone_and_for_a_minute() {
 
 #[tokio::test]
 async fn nothing_of_the_request_is_in_a_document() {
-    let (bench, _) = bench(Algorithm::Es256).await;
-    let expected = get(&bench, DISCOVERY).await.text;
+    let (service, _) = service(Algorithm::Es256).await;
+    let expected = get(&service, DISCOVERY).await.text;
     for name in ["host", "x-forwarded-host", "forwarded", "x-forwarded-proto", "x-original-url"] {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, "localhost:8443".parse().unwrap());
         headers.insert(name, "evil.example".parse().unwrap());
-        let reply = Reply::of(bench.service.handle(unsigned(Method::GET, DISCOVERY, headers)).await);
+        let reply = Reply::of(service.service.handle(unsigned(Method::GET, DISCOVERY, headers)).await);
         assert_eq!((reply.status, &reply.text), (200, &expected), "{name}");
     }
 }
@@ -188,14 +191,14 @@ async fn nothing_of_the_request_is_in_a_document() {
 /// Whoever asks is anyone, so asking costs little: one read a second, no secret, ever.
 #[tokio::test]
 async fn a_flood_reads_the_pointer_once_a_second() {
-    let (bench, embedded) = bench(Algorithm::Es256).await;
+    let (service, embedded) = service(Algorithm::Es256).await;
     let before = [embedded.dynamodb.calls(), embedded.secrets.calls()];
     for _ in 0..3 {
         for _ in 0..50 {
-            assert_eq!(get(&bench, KEY_SET).await.status, 200);
-            assert_eq!(get(&bench, DISCOVERY).await.status, 200);
+            assert_eq!(get(&service, KEY_SET).await.status, 200);
+            assert_eq!(get(&service, DISCOVERY).await.status, 200);
         }
-        bench.clock.advance(1_000);
+        service.clock.advance(1_000);
     }
     assert_eq!(embedded.dynamodb.calls() - before[0], 3);
     assert_eq!(embedded.secrets.calls(), before[1]);
@@ -204,11 +207,11 @@ async fn a_flood_reads_the_pointer_once_a_second() {
 /// Kept documents do not outlive the second either.
 #[tokio::test(start_paused = true)]
 async fn without_the_pointer_there_is_no_document() {
-    let (bench, embedded) = bench(Algorithm::Es256).await;
-    assert_eq!(get(&bench, KEY_SET).await.status, 200);
+    let (service, embedded) = service(Algorithm::Es256).await;
+    assert_eq!(get(&service, KEY_SET).await.status, 200);
     embedded.dynamodb.plan(|_| Some(Fault::InternalError));
-    bench.clock.advance(1_000);
-    let reply = get(&bench, KEY_SET).await;
+    service.clock.advance(1_000);
+    let reply = get(&service, KEY_SET).await;
     assert_eq!((reply.status, reply.code().as_deref()), (503, Some("ServiceUnavailable")));
     assert!(!reply.headers.contains_key("cache-control"), "a failure is not kept");
 }
@@ -216,12 +219,12 @@ async fn without_the_pointer_there_is_no_document() {
 /// The function that publishes has no access keys, and so asks nobody to sign.
 #[tokio::test]
 async fn alone_it_says_what_it_does_not_have() {
-    let (bench, embedded) = bench(Algorithm::Es256).await;
-    let all = &bench.service;
+    let (service, embedded) = service(Algorithm::Es256).await;
+    let all = &service.service;
     let alone = Service {
         settings: Settings { ..settings() },
         store: all.store.clone(),
-        ring: all.ring.clone(),
+        key_cache: all.key_cache.clone(),
         entra: all.entra.clone(),
         clock: all.clock.clone(),
         random: all.random.clone(),

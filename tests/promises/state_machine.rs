@@ -4,11 +4,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use e2e::bench::{Bench, Embedded, Ports, Reply};
 use e2e::faults::Fault;
-use identity::keys::rotation::{AccessSlot, Change};
+use e2e::test_service::{Embedded, Ports, Reply, TestService};
+use identity::keys::AccessSlot;
+use identity::keys::rotation::Change;
 use identity::keys::{Algorithm, Slot};
-use identity::store::memory::{self, Memory};
+use identity::memory::{self, Memory};
 use identity::token::verify::VerifyError;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -55,7 +56,7 @@ struct Minted {
 
 struct Model {
     backend: Backend,
-    bench: Bench,
+    service: TestService,
     identities: Vec<Identity>,
     tokens: Vec<Minted>,
     minutes: u32,
@@ -124,7 +125,7 @@ impl Model {
         match step {
             Step::Advance { minutes } => {
                 self.minutes += u32::from(*minutes);
-                self.bench.clock.advance(i64::from(*minutes) * 60_000);
+                self.service.clock.advance(i64::from(*minutes) * 60_000);
             }
             Step::Create { with_token } => self.create(*with_token, faulty).await,
             Step::Delete(pick) => self.end(*pick, true, faulty).await,
@@ -135,19 +136,19 @@ impl Model {
                     identity.haunted = false;
                 }
                 self.keys_haunted = false;
-                self.bench.learn_access_keys().await;
+                self.service.learn_access_keys().await;
             }
             Step::Faults(faults) => self.faults = faults.clone(),
             Step::Issue(pick, slot) => self.issue(*pick, *slot, faulty).await,
             Step::ReplaceKeys(change) => self.replace_keys(*change, faulty).await,
-            Step::Restart => self.bench.restart(),
+            Step::Restart => self.service.restart(),
             Step::Revoke(pick) => self.end(*pick, false, faulty).await,
         }
     }
 
     async fn create(&mut self, with_token: bool, faulty: bool) {
         let body = if with_token { r#"{"createTokenWithScopes":["voip","chat"]}"# } else { "" };
-        let reply = self.bench.send("POST", "/identities?api-version=2023-10-01", body).await;
+        let reply = self.service.send("POST", "/identities?api-version=2023-10-01", body).await;
         if reply.status == 503 && faulty {
             return;
         }
@@ -165,7 +166,7 @@ impl Model {
             return;
         };
         let identity = &self.identities[index];
-        let reply = self.bench.issue(self.bench.key(slot), &identity.id).await;
+        let reply = self.service.issue(self.service.key(slot), &identity.id).await;
         match reply.status {
             200 => {
                 assert!(!identity.deleted, "a deleted identity was given a token");
@@ -183,9 +184,9 @@ impl Model {
         };
         let identity = &mut self.identities[index];
         let reply = if deletes {
-            self.bench.delete(&identity.id).await
+            self.service.delete(&identity.id).await
         } else {
-            self.bench.revoke(&identity.id).await
+            self.service.revoke(&identity.id).await
         };
         match reply.status {
             204 => {
@@ -210,7 +211,7 @@ impl Model {
     }
 
     async fn replace_keys(&mut self, change: Change, faulty: bool) {
-        let outcome = self.bench.replace_keys(change).await;
+        let outcome = self.service.replace_keys(change).await;
         self.backend.plan(Vec::new());
         assert!(outcome.is_ok() || faulty, "{outcome:?}");
         let killed = |slot: Slot| match change {
@@ -224,7 +225,7 @@ impl Model {
             minted.may_be_dead |= unclear || killed(minted.slot);
         }
         self.keys_haunted = outcome.is_err();
-        self.bench.learn_access_keys().await;
+        self.service.learn_access_keys().await;
     }
 
     fn keep(&mut self, reply: &Reply, identity: usize, slot: Slot) {
@@ -244,17 +245,17 @@ impl Model {
     async fn verify_all(&mut self, after: &Step) {
         for (index, minted) in self.tokens.iter_mut().enumerate() {
             let expired = self.minutes >= minted.ends;
-            match self.bench.verify(&minted.token).await {
+            match self.service.verify(&minted.token).await {
                 Ok(_) => {
                     let dead = minted.must_be_dead || minted.seen_dead || expired;
-                    assert!(!dead, "S1: token {index} is alive after {after:?}");
+                    assert!(!dead, "S1: token {index} is active after {after:?}");
                 }
                 Err(VerifyError::Refused(fault)) => {
                     let excused = minted.must_be_dead || minted.may_be_dead || expired;
                     assert!(excused, "S2: token {index} is dead after {after:?}: {fault}");
                     minted.seen_dead = true;
                 }
-                Err(error) => panic!("token {index} cannot be judged after {after:?}: {error}"),
+                Err(error) => panic!("token {index} cannot be decision after {after:?}: {error}"),
             }
         }
     }
@@ -302,11 +303,11 @@ fn check(cases: u32, embedded: bool) {
                 let (ports, memory) = Ports::memory();
                 (ports, Backend::Memory(memory))
             };
-            let bench = Bench::new(ports, Algorithm::Es256, seed).await;
+            let service = TestService::new(ports, Algorithm::Es256, seed).await;
             let (identities, tokens) = (Vec::new(), Vec::new());
             let mut model = Model {
                 backend,
-                bench,
+                service,
                 identities,
                 tokens,
                 minutes: 0,

@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
+use acs_identity::certificates;
+use acs_identity::names::Names;
 use bytes::Bytes;
 use functions::system::System;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -14,16 +16,14 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use identity::context::Clock as _;
-use local::certificates;
-use local::names::Names;
+use identity::runtime::Clock as _;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::front_door::{Shape, Verdict, by_policy, event, simple};
+use crate::router::{Shape, Verdict, by_policy, event, simple};
 
 /// A running chat service.
 pub struct ChatApi {

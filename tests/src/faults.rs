@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
-use identity::context::Random as _;
+use identity::runtime::Random as _;
 use identity::testing::SeededRandom;
 
 /// In the body of every answer that is a fault: services quote what they were sent, so none of it may be
@@ -133,7 +133,7 @@ impl FaultyClient {
         }
     }
 
-    async fn pass_on(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    async fn forward(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         self.let_others_go_first().await;
         let answer = self.inner.call(request).await;
         self.let_others_go_first().await;
@@ -155,16 +155,16 @@ impl HttpConnector for FaultyClient {
         let this = self.clone();
         HttpConnectorFuture::new(async move {
             match fault {
-                None => this.pass_on(request).await,
+                None => this.forward(request).await,
                 Some(Fault::Throttle) => Ok(refusal(400, "ThrottlingException")),
                 Some(Fault::InternalError) => Ok(refusal(500, "InternalServerError")),
                 Some(Fault::BreakBefore) => Err(broken()),
                 Some(Fault::BreakAfter) => {
-                    let _ = this.pass_on(request).await;
+                    let _ = this.forward(request).await;
                     Err(broken())
                 }
                 Some(Fault::SilentAfter) => {
-                    let _ = this.pass_on(request).await;
+                    let _ = this.forward(request).await;
                     std::future::pending().await
                 }
                 Some(Fault::SilentBefore) => std::future::pending().await,
@@ -174,7 +174,7 @@ impl HttpConnector for FaultyClient {
                 }
                 Some(Fault::Garbage) => Ok(answer(200, &format!("<html>{CANARY}</html>"))),
                 Some(Fault::Unprocessed) if operation == "BatchGetItem" => Ok(unprocessed(&request)),
-                Some(Fault::Unprocessed) => this.pass_on(request).await,
+                Some(Fault::Unprocessed) => this.forward(request).await,
             }
         })
     }

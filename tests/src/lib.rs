@@ -1,17 +1,17 @@
-//! The bench the end-to-end tests stand on.
+//! The service the end-to-end tests stand on.
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`mod@bench`] | a whole resource in one process |
+//! | [`mod@service`] | a whole resource in one process |
 //! | [`chat_api`] | a chat service behind the authorizer |
 //! | [`faults`] | an SDK HTTP client that fails, loses answers and delivers late, on demand |
-//! | [`front_door`] | a gateway that asks the authorizer |
+//! | [`router`] | a gateway that asks the authorizer |
 //! | [`signer`] | requests signed as the specification says, sharing no code with the service |
 //! | [`server`] | the local server as a process |
 
-pub mod bench;
 pub mod chat_api;
 pub mod faults;
-pub mod front_door;
+pub mod router;
 pub mod server;
 pub mod signer;
+pub mod test_service;

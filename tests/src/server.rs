@@ -28,12 +28,12 @@ pub fn program() -> &'static Path {
         let test = std::env::current_exe().unwrap();
         let profile = test.ancestors().nth(2).unwrap();
         let mut build = Command::new("cargo");
-        build.args(["build", "--quiet", "--package", "local", "--bin", "local"]);
+        build.args(["build", "--quiet", "--package", "acs-identity", "--bin", "acs-identity"]);
         if profile.ends_with("release") {
             build.arg("--release");
         }
         assert!(build.status().unwrap().success(), "the local server does not build");
-        profile.join("local")
+        profile.join("acs-identity")
     })
 }
 

@@ -1,5 +1,5 @@
-//! Signs requests from the specification (wire-contract section 7.1), sharing no code with the service,
-//! so that a shared mistake cannot cancel out.
+//! Signs requests from the specification (docs/wire-contract.md#signatures), sharing no code with the
+//! service, so that a shared mistake cannot cancel out.
 
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Method;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use identity::api::pipeline::{Body, Request};
 use identity::authn::target::Target;
-use identity::service::{Body, Inbound};
 use time::OffsetDateTime;
 
 /// A request before it is signed.
@@ -23,7 +23,7 @@ pub struct Call<'a> {
 /// # Panics
 /// When the caller's texts cannot be a request.
 #[must_use]
-pub fn sign(call: &Call<'_>, access_key: &str, host: &str, now: OffsetDateTime) -> Inbound {
+pub fn sign(call: &Call<'_>, access_key: &str, host: &str, now: OffsetDateTime) -> Request {
     let date = rfc1123(now);
     let hash = STANDARD.encode(digest::digest(&digest::SHA256, call.body.as_bytes()));
     let text = format!("{}\n{}\n{date};{host};{hash}", call.method, call.target);
@@ -42,7 +42,7 @@ pub fn sign(call: &Call<'_>, access_key: &str, host: &str, now: OffsetDateTime) 
             headers.insert(HeaderName::from_static(name), value);
         }
     }
-    Inbound {
+    Request {
         method: Method::from_bytes(call.method.as_bytes()).unwrap_or(Method::GET),
         target: Target::from_wire(call.target),
         headers,

@@ -1,4 +1,4 @@
-//! The vault over Secrets Manager. Values are read by version id, never by label; labels only keep
+//! The secret store over Secrets Manager. Values are read by version id, never by label; labels only keep
 //! versions from being deleted and tell what an operator sees.
 
 use std::sync::LazyLock;
@@ -9,15 +9,18 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
 use aws_sdk_secretsmanager::operation::update_secret_version_stage::UpdateSecretVersionStageError as UpdateError;
-use identity::keys::VersionId;
-use identity::secret::Secret;
-use identity::vault::{Label, Labels, Moving, SecretName, Storing, Vault, VaultError, VaultWriter};
+use identity::secrets::Secret;
+use identity::secrets::VersionId;
+use identity::secrets::{
+    MoveOutcome, PutOutcome, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, StagingLabel,
+    StagingLabels,
+};
 
 use super::AwsFault;
 
 type MakeClient = Box<dyn FnOnce() -> Client + Send>;
 
-/// The vault over Secrets Manager.
+/// The secret store over Secrets Manager.
 pub struct SecretsManager {
     /// Made for the first secret that is read: some functions read none, and no function starts with that.
     client: LazyLock<Client, MakeClient>,
@@ -26,7 +29,7 @@ pub struct SecretsManager {
 }
 
 impl SecretsManager {
-    /// The vault over two secrets, each named by name or ARN.
+    /// The secret store over two secrets, each named by name or ARN.
     #[must_use]
     pub fn new(client: MakeClient, access_keys: String, signing_keys: String) -> Self {
         Self { client: LazyLock::new(client), access_keys, signing_keys }
@@ -42,28 +45,28 @@ impl SecretsManager {
     /// The secret's ARN.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`].
-    pub async fn arn(&self, secret: SecretName) -> Result<String, VaultError> {
+    /// [`SecretStoreError::Unavailable`].
+    pub async fn arn(&self, secret: SecretName) -> Result<String, SecretStoreError> {
         Ok(self.describe(secret).await?.arn.unwrap_or_default())
     }
 
-    async fn describe(&self, secret: SecretName) -> Result<DescribeSecretOutput, VaultError> {
+    async fn describe(&self, secret: SecretName) -> Result<DescribeSecretOutput, SecretStoreError> {
         let described = self.client.describe_secret().secret_id(self.id(secret)).send().await;
-        described.map_err(|error| VaultError::Unavailable(AwsFault::of("DescribeSecret", &error)))
+        described.map_err(|error| SecretStoreError::Unavailable(AwsFault::of("DescribeSecret", &error)))
     }
 }
 
 #[async_trait]
-impl Vault for SecretsManager {
-    async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, VaultError> {
+impl SecretStore for SecretsManager {
+    async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, SecretStoreError> {
         let request = self.client.get_secret_value().secret_id(self.id(secret)).version_id(version.as_str());
         match request.send().await {
-            Ok(answer) => answer.secret_string.map(Secret::from).ok_or(VaultError::NoSuchVersion),
+            Ok(answer) => answer.secret_string.map(Secret::from).ok_or(SecretStoreError::NoSuchVersion),
             Err(error) => {
                 let fault = AwsFault::of("GetSecretValue", &error);
                 match error.into_service_error() {
-                    GetSecretValueError::ResourceNotFoundException(_) => Err(VaultError::NoSuchVersion),
-                    _ => Err(VaultError::Unavailable(fault)),
+                    GetSecretValueError::ResourceNotFoundException(_) => Err(SecretStoreError::NoSuchVersion),
+                    _ => Err(SecretStoreError::Unavailable(fault)),
                 }
             }
         }
@@ -71,10 +74,10 @@ impl Vault for SecretsManager {
 }
 
 #[async_trait]
-impl VaultWriter for SecretsManager {
-    async fn labels(&self, secret: SecretName) -> Result<Labels, VaultError> {
+impl SecretStoreWriter for SecretsManager {
+    async fn labels(&self, secret: SecretName) -> Result<StagingLabels, SecretStoreError> {
         let described = self.describe(secret).await?;
-        Ok(Labels::from_versions(&described.version_ids_to_stages.unwrap_or_default()))
+        Ok(StagingLabels::from_versions(&described.version_ids_to_stages.unwrap_or_default()))
     }
 
     async fn store(
@@ -82,12 +85,12 @@ impl VaultWriter for SecretsManager {
         secret: SecretName,
         version: &VersionId,
         value: &Secret,
-        label: Label,
-    ) -> Result<Storing, VaultError> {
+        label: StagingLabel,
+    ) -> Result<PutOutcome, SecretStoreError> {
         const CALL: &str = "PutSecretValue";
         let text = std::str::from_utf8(value.expose());
         let text =
-            text.map_err(|_| VaultError::Unavailable(AwsFault::boxed(CALL, "the value is no text")))?;
+            text.map_err(|_| SecretStoreError::Unavailable(AwsFault::boxed(CALL, "the value is no text")))?;
         let put = self
             .client
             .put_secret_value()
@@ -95,21 +98,21 @@ impl VaultWriter for SecretsManager {
             .client_request_token(version.as_str())
             .secret_string(text)
             .version_stages(label.as_str());
-        let Err(error) = put.send().await else { return Ok(Storing::Stored) };
+        let Err(error) = put.send().await else { return Ok(PutOutcome::Stored) };
         let fault = AwsFault::of(CALL, &error);
         match error.into_service_error() {
-            PutSecretValueError::ResourceExistsException(_) => Ok(Storing::AlreadyThere),
-            _ => Err(VaultError::Unavailable(fault)),
+            PutSecretValueError::ResourceExistsException(_) => Ok(PutOutcome::AlreadyThere),
+            _ => Err(SecretStoreError::Unavailable(fault)),
         }
     }
 
     async fn move_label(
         &self,
         secret: SecretName,
-        label: Label,
+        label: StagingLabel,
         from: Option<&VersionId>,
         to: Option<&VersionId>,
-    ) -> Result<Moving, VaultError> {
+    ) -> Result<MoveOutcome, SecretStoreError> {
         let update = self
             .client
             .update_secret_version_stage()
@@ -117,17 +120,17 @@ impl VaultWriter for SecretsManager {
             .version_stage(label.as_str())
             .set_remove_from_version_id(from.map(ToString::to_string))
             .set_move_to_version_id(to.map(ToString::to_string));
-        let Err(error) = update.send().await else { return Ok(Moving::Moved) };
+        let Err(error) = update.send().await else { return Ok(MoveOutcome::Moved) };
         let fault = AwsFault::of("UpdateSecretVersionStage", &error);
         match error.into_service_error() {
             UpdateError::InvalidParameterException(_)
             | UpdateError::InvalidRequestException(_)
             | UpdateError::ResourceNotFoundException(_) => {
                 // Refused: stale, unless an earlier attempt moved it and its answer was lost.
-                let moved = self.labels(secret).await?.bearer(label) == to;
-                Ok(if moved { Moving::Moved } else { Moving::Stale })
+                let moved = self.labels(secret).await?.version_with(label) == to;
+                Ok(if moved { MoveOutcome::Moved } else { MoveOutcome::Stale })
             }
-            _ => Err(VaultError::Unavailable(fault)),
+            _ => Err(SecretStoreError::Unavailable(fault)),
         }
     }
 }

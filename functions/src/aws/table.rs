@@ -25,14 +25,14 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
     AttributeValue, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
-use identity::assignments::{Book, BookName};
-use identity::context::Random;
 use identity::ids::RawId;
-use identity::keys::VersionId;
 use identity::keys::pointer::{Pointer, Published};
+use identity::runtime::Random;
+use identity::secrets::VersionId;
+use identity::store::assignments::{Book, BookName};
 use identity::store::{
-    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation,
-    Snapshot, Store, StoreError, Wanted,
+    BookChange, CreateOutcome, CreationId, IdentityState, PointerWriteOutcome, PointerWriter, ReadRequest,
+    Revision, Revocation, Snapshot, Store, StoreError,
 };
 use time::OffsetDateTime;
 
@@ -81,19 +81,20 @@ impl Table {
         const CALL: &str = "BatchGetItem";
         let unavailable = |code: &str| StoreError::Unavailable(AwsFault::boxed(CALL, code));
         let mut found = Found(Vec::with_capacity(keys.len()));
-        let mut wanted = self.request_for(keys).map_err(|_| unavailable("the request could not be built"))?;
+        let mut request =
+            self.request_for(keys).map_err(|_| unavailable("the request could not be built"))?;
         for attempt in 0..BATCH_ATTEMPTS {
             if attempt > 0 {
                 tokio::time::sleep(BATCH_PAUSE * 2_u32.pow(attempt - 1)).await;
             }
-            let answer = self.client.batch_get_item().request_items(&self.name, wanted).send().await;
+            let answer = self.client.batch_get_item().request_items(&self.name, request).send().await;
             let answer = answer.map_err(|error| StoreError::Unavailable(AwsFault::of(CALL, &error)))?;
             for item in answer.responses.unwrap_or_default().remove(&self.name).unwrap_or_default() {
                 text(&item, "pk")?;
                 found.0.push(item);
             }
             match answer.unprocessed_keys.unwrap_or_default().remove(&self.name) {
-                Some(rest) if !rest.keys().is_empty() => wanted = rest,
+                Some(rest) if !rest.keys().is_empty() => request = rest,
                 _ => return Ok(found),
             }
         }
@@ -118,9 +119,9 @@ impl Table {
 
 #[async_trait]
 impl Store for Table {
-    async fn read(&self, wanted: Wanted<'_>) -> Result<Snapshot, StoreError> {
-        let identity_key = wanted.identity.map(identity_key);
-        let book_key = wanted.book.map(book_key);
+    async fn read(&self, request: ReadRequest<'_>) -> Result<Snapshot, StoreError> {
+        let identity_key = request.identity.map(identity_key);
+        let book_key = request.book.map(book_key);
         let pointer_key = pointer_key(self.some_copy());
         let further = identity_key.iter().chain(&book_key).cloned();
         let keys: Vec<String> = std::iter::once(pointer_key.clone()).chain(further).collect();
@@ -137,7 +138,7 @@ impl Store for Table {
         identity: &RawId,
         creation: CreationId,
         now: OffsetDateTime,
-    ) -> Result<Creation, StoreError> {
+    ) -> Result<CreateOutcome, StoreError> {
         let written = self
             .client
             .put_item()
@@ -152,14 +153,14 @@ impl Store for Table {
             .send()
             .await;
         let Err(error) = written else {
-            return Ok(Creation::Created);
+            return Ok(CreateOutcome::Created);
         };
         let fault = AwsFault::of("PutItem", &error);
         match error.into_service_error() {
             PutItemError::ConditionalCheckFailedException(failed) => {
                 let stored = failed.item.as_ref().map(|item| text(item, "creation")).transpose()?;
                 let ours = stored == Some(creation.to_string().as_str());
-                Ok(if ours { Creation::Created } else { Creation::Taken })
+                Ok(if ours { CreateOutcome::Created } else { CreateOutcome::Taken })
             }
             _ => Err(StoreError::Unavailable(fault)),
         }
@@ -269,14 +270,14 @@ impl PointerWriter for Table {
         found.item(&first).map(pointer).transpose()
     }
 
-    async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerChange, StoreError> {
+    async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerWriteOutcome, StoreError> {
         let mut transaction = self.client.transact_write_items();
         for copy in 0..pointer.copies {
             let put = pointer_put(&self.name, copy, pointer);
             transaction = transaction.transact_items(TransactWriteItem::builder().put(put?).build());
         }
         let Err(error) = transaction.send().await else {
-            return Ok(PointerChange::Changed);
+            return Ok(PointerWriteOutcome::Changed);
         };
         let fault = AwsFault::of("TransactWriteItems", &error);
         match error.into_service_error() {
@@ -286,7 +287,7 @@ impl PointerWriter for Table {
                     .iter()
                     .any(|reason| reason.code() == Some("ConditionalCheckFailed")) =>
             {
-                Ok(PointerChange::Conflict)
+                Ok(PointerWriteOutcome::Conflict)
             }
             _ => Err(StoreError::Unavailable(fault)),
         }

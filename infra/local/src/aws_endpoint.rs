@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use identity::context::Random;
+use identity::runtime::Random;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::dynamodb::EmbeddedDynamoDb;
@@ -83,12 +83,12 @@ impl AwsEndpoint {
     pub async fn serve(self, listener: TcpListener) {
         loop {
             if let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(self.clone().converse(stream));
+                tokio::spawn(self.clone().serve_connection(stream));
             }
         }
     }
 
-    async fn converse(self, stream: TcpStream) {
+    async fn serve_connection(self, stream: TcpStream) {
         // Small replies must not wait for more; a socket that refuses the option still works.
         let _ = stream.set_nodelay(true);
         let respond = service_fn(move |request| {
@@ -102,14 +102,14 @@ impl AwsEndpoint {
     }
 
     async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        self.pass_on(request).await.unwrap_or_else(|fault| {
+        self.forward(request).await.unwrap_or_else(|fault| {
             let mut response = Response::new(Full::from(fault.to_string()));
             *response.status_mut() = StatusCode::BAD_REQUEST;
             response
         })
     }
 
-    async fn pass_on(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Unanswered> {
+    async fn forward(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Unanswered> {
         let (parts, body) = request.into_parts();
         self.admit(&parts.headers)?;
         let service = self.of(&parts)?;

@@ -17,7 +17,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::platform::Platform;
-use crate::{chain, start_page, token_page};
+use crate::{start_page, token_page};
+use identity::error_chain::error_chain;
 
 /// A command for the running server. No `Debug`: it may hold a token.
 #[derive(Serialize, Deserialize)]
@@ -25,7 +26,7 @@ use crate::{chain, start_page, token_page};
 pub enum Command {
     /// An event for the function `rotate-keys`.
     Invoke(Value),
-    /// Whether a token is alive.
+    /// Whether a token is active.
     Inspect(String),
     /// The keys in force.
     Keys,
@@ -87,18 +88,18 @@ pub async fn serve(listener: UnixListener, platform: Arc<Platform>) {
     loop {
         if let Ok((stream, _)) = listener.accept().await {
             // One after another: two commands at once would only conflict. Whoever hangs up is done.
-            let _ = converse(stream, &platform).await;
+            let _ = serve_connection(stream, &platform).await;
         }
     }
 }
 
-async fn converse(stream: UnixStream, platform: &Platform) -> io::Result<()> {
+async fn serve_connection(stream: UnixStream, platform: &Platform) -> io::Result<()> {
     let (reading, mut writing) = stream.into_split();
     let mut line = String::new();
     let mut reading = BufReader::new(reading.take(MAX_COMMAND));
     tokio::time::timeout(PATIENCE, reading.read_line(&mut line)).await??;
     let answer = match serde_json::from_str(&line) {
-        Ok(command) => obey(command, platform).await,
+        Ok(command) => execute(command, platform).await,
         Err(_) => Answer::Error("not a command of this server".to_owned()),
     };
     let mut text = serde_json::to_vec(&answer)?;
@@ -106,13 +107,13 @@ async fn converse(stream: UnixStream, platform: &Platform) -> io::Result<()> {
     writing.write_all(&text).await
 }
 
-async fn obey(command: Command, platform: &Platform) -> Answer {
+async fn execute(command: Command, platform: &Platform) -> Answer {
     let outcome = match command {
         Command::Inspect(token) => Ok(token_page::verdict(&platform.verifier.verify(&token).await)),
-        Command::Keys => platform.rotate_keys.keys().await.map_err(|error| chain(&error)),
+        Command::Keys => platform.rotate_keys.keys().await.map_err(|error| error_chain(&error)),
         Command::Invoke(event) => match platform.rotate_keys.handle(event).await {
             Ok(state) => rewrite_env(platform).await.map(|()| state),
-            Err(error) => Err(chain(&error)),
+            Err(error) => Err(error_chain(&error)),
         },
     };
     outcome.map_or_else(Answer::Error, Answer::Ok)
@@ -120,7 +121,7 @@ async fn obey(command: Command, platform: &Platform) -> Answer {
 
 /// An access key may have changed: the `env` file must say so before the command is answered.
 async fn rewrite_env(platform: &Platform) -> Result<(), String> {
-    let strings = platform.connection_strings().await.map_err(|error| chain(&error))?;
+    let strings = platform.connection_strings().await.map_err(|error| error_chain(&error))?;
     start_page::write_env(platform, &strings).map_err(|error| format!("the keys were replaced, but {error}"))
 }
 

@@ -7,11 +7,11 @@ use aws_sdk_dynamodb::types::{
 };
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
 use aws_smithy_runtime_api::client::http::{HttpClient, SharedHttpClient};
+use functions::adapters::{Adapters, StateNames};
 use functions::aws::sdk_config;
-use functions::boot::{Adapters, StateNames};
-use identity::vault::SecretName;
+use identity::secrets::SecretName;
 
-use crate::chain;
+use identity::error_chain::error_chain;
 
 pub(crate) const TABLE: &str = "communication-identity";
 
@@ -64,18 +64,18 @@ async fn prepare_table(client: &aws_sdk_dynamodb::Client) -> Result<(), PrepareE
         .create_table()
         .table_name(TABLE)
         .billing_mode(BillingMode::PayPerRequest)
-        .attribute_definitions(attribute.build().map_err(|error| fault(chain(&error)))?)
-        .key_schema(key.build().map_err(|error| fault(chain(&error)))?)
+        .attribute_definitions(attribute.build().map_err(|error| fault(error_chain(&error)))?)
+        .key_schema(key.build().map_err(|error| fault(error_chain(&error)))?)
         .send()
         .await
-        .map_err(|error| fault(chain(&error)))?;
+        .map_err(|error| fault(error_chain(&error)))?;
     client
         .update_time_to_live()
         .table_name(TABLE)
-        .time_to_live_specification(ttl.build().map_err(|error| fault(chain(&error)))?)
+        .time_to_live_specification(ttl.build().map_err(|error| fault(error_chain(&error)))?)
         .send()
         .await
-        .map_err(|error| fault(chain(&error)))?;
+        .map_err(|error| fault(error_chain(&error)))?;
     Ok(())
 }
 
@@ -86,7 +86,7 @@ async fn prepare_secrets(client: &aws_sdk_secretsmanager::Client) -> Result<(), 
             Ok(_) => {}
             Err(error) if error.code() == Some("ResourceExistsException") => {}
             Err(error) => {
-                return Err(PrepareError { what: "the secrets", cause: chain(&error) });
+                return Err(PrepareError { what: "the secrets", cause: error_chain(&error) });
             }
         }
     }

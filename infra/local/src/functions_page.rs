@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use identity::vault::SecretName;
+use identity::secrets::SecretName;
 
 use crate::platform::Platform;
 use crate::{embedded, start_page};

@@ -20,10 +20,11 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use identity::api::limits::MAX_BODY;
+use identity::api::pipeline::{self, Body};
+use identity::api::service::Service;
 use identity::authn::target::Target;
-use identity::authorizer::Authorizer;
-use identity::limits::MAX_BODY;
-use identity::service::{Body, Inbound, Service};
+use identity::authorization::authorizer::Authorizer;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -36,7 +37,7 @@ use crate::entra::EntraStandIn;
 use crate::invoke;
 
 /// What stands behind the listeners.
-pub struct Front {
+pub struct Router {
     pub service: Arc<Service>,
     /// For resource servers on this machine.
     pub authorizer: Arc<Authorizer>,
@@ -66,9 +67,9 @@ pub enum BindError {
 pub struct Limits {
     /// For a TLS handshake, a request's head, a request's body; and how long a connection may be open
     /// without a request, or twice that.
-    pub patience: Duration,
+    pub idle_timeout: Duration,
     /// For what is under way on a connection that is ending.
-    pub farewell: Duration,
+    pub shutdown_grace: Duration,
     /// Connections open at the same time; others wait in the system's queue.
     pub connections: usize,
 }
@@ -89,8 +90,8 @@ const PORT_ATTEMPTS: u32 = 16;
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            patience: Duration::from_secs(15),
-            farewell: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(15),
+            shutdown_grace: Duration::from_secs(5),
             connections: MAX_CONNECTIONS,
         }
     }
@@ -122,7 +123,7 @@ impl Listeners {
     /// Serves until `stop` is ready, then lets requests under way finish.
     pub async fn serve(
         self,
-        front: Arc<Front>,
+        router: Arc<Router>,
         tls: Arc<ServerConfig>,
         limits: Limits,
         stop: impl Future<Output = ()>,
@@ -136,8 +137,8 @@ impl Listeners {
                 () = &mut stop => break,
                 Some(_) = connections.join_next() => {}
                 (stream, secure) = self.accept(), if connections.len() < limits.connections => {
-                    let front = Arc::clone(&front);
-                    let connection = Connection { front, limits, stopping: stopping.subscribe() };
+                    let router = Arc::clone(&router);
+                    let connection = Connection { router, limits, stopping: stopping.subscribe() };
                     connections.spawn(connection.serve(stream, secure.then(|| acceptor.clone())));
                 }
             }
@@ -146,7 +147,7 @@ impl Listeners {
         stopping.send_replace(true);
         let ended = async { while connections.join_next().await.is_some() {} };
         // Those that take longer are cut off: the process is ending.
-        let _ = timeout(limits.farewell, ended).await;
+        let _ = timeout(limits.shutdown_grace, ended).await;
     }
 
     /// The next connection, and whether it speaks TLS.
@@ -221,7 +222,7 @@ fn bind_socket(address: SocketAddr, scheme: &'static str) -> Result<(TcpListener
 
 /// What serves one connection.
 struct Connection {
-    front: Arc<Front>,
+    router: Arc<Router>,
     limits: Limits,
     stopping: watch::Receiver<bool>,
 }
@@ -233,7 +234,7 @@ impl Connection {
             // A plain connection shows by its first bytes whether it is HTTP/2; `idle` bounds their arrival.
             return self.serve_http(stream, builder).await;
         };
-        let Ok(Ok(stream)) = timeout(self.limits.patience, acceptor.accept(stream)).await else {
+        let Ok(Ok(stream)) = timeout(self.limits.idle_timeout, acceptor.accept(stream)).await else {
             return;
         };
         let builder = match stream.get_ref().1.alpn_protocol() {
@@ -248,17 +249,17 @@ impl Connection {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         mut builder: auto::Builder<TokioExecutor>,
     ) {
-        let Self { front, limits, mut stopping } = self;
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.patience);
+        let Self { router, limits, mut stopping } = self;
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle_timeout);
         builder.http1().max_buf_size(MAX_HEAD as usize);
         builder.http2().max_header_list_size(MAX_HEAD);
         let activity = Arc::new(Activity::default());
         let seen = Arc::clone(&activity);
         let respond = service_fn(move |request| {
-            let (front, under_way) = (Arc::clone(&front), UnderWay::begin(Arc::clone(&activity)));
+            let (router, under_way) = (Arc::clone(&router), UnderWay::begin(Arc::clone(&activity)));
             async move {
                 let _under_way = under_way;
-                respond(&front, request, limits.patience).await
+                respond(&router, request, limits.idle_timeout).await
             }
         });
         let connection = builder.serve_connection(TokioIo::new(stream), respond).into_owned();
@@ -266,12 +267,12 @@ impl Connection {
         tokio::select! {
             // A connection that breaks has nobody left to be told.
             _ = connection.as_mut() => return,
-            () = idle(&seen, limits.patience) => {}
+            () = idle(&seen, limits.idle_timeout) => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
         connection.as_mut().graceful_shutdown();
         // Whoever has not finished by then is cut off.
-        let _ = timeout(limits.farewell, connection).await;
+        let _ = timeout(limits.shutdown_grace, connection).await;
     }
 }
 
@@ -302,12 +303,12 @@ impl Drop for UnderWay {
     }
 }
 
-/// Waits until nothing happened for `patience`, and at most twice as long: neither protocol says when the first
+/// Waits until nothing happened for `idle_timeout`, and at most twice as long: neither protocol says when the first
 /// bytes must come, and an open connection costs a place.
-async fn idle(activity: &Activity, patience: Duration) {
+async fn idle(activity: &Activity, idle_timeout: Duration) {
     let mut seen = 0;
     loop {
-        tokio::time::sleep(patience).await;
+        tokio::time::sleep(idle_timeout).await;
         let changes = activity.changes.load(Ordering::Relaxed);
         if changes == seen && activity.under_way.load(Ordering::Relaxed) == 0 {
             return;
@@ -322,27 +323,31 @@ async fn idle(activity: &Activity, patience: Duration) {
 struct BrokenBody;
 
 async fn respond(
-    front: &Front,
+    router: &Router,
     request: Request<Incoming>,
-    patience: Duration,
+    idle_timeout: Duration,
 ) -> Result<Response<Full<Bytes>>, BrokenBody> {
     let (mut parts, body) = request.into_parts();
-    let body = timeout(patience, read(body)).await.map_err(|_| BrokenBody)??;
+    let body = timeout(idle_timeout, read(body)).await.map_err(|_| BrokenBody)??;
     name_host(&mut parts);
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     if let Body::Complete(event) = &body
         && invoke::is_asked(&parts.method, parts.uri.path())
     {
-        return Ok(invoke::handle(&front.authorizer, event).await.map(Full::new));
+        return Ok(invoke::handle(&router.authorizer, event).await.map(Full::new));
     }
-    if let (Some(entra), Body::Complete(body)) = (&front.entra, &body)
+    if let (Some(entra), Body::Complete(body)) = (&router.entra, &body)
         && entra.answers(parts.uri.path())
     {
         return Ok(entra.handle(&parts.method, target, &parts.headers, body).map(Full::new));
     }
-    let inbound =
-        Inbound { method: parts.method, target: Target::from_wire(target), headers: parts.headers, body };
-    let response = front.service.handle(inbound).await;
+    let request = pipeline::Request {
+        method: parts.method,
+        target: Target::from_wire(target),
+        headers: parts.headers,
+        body,
+    };
+    let response = router.service.handle(request).await;
     Ok(response.map(Full::new))
 }
 

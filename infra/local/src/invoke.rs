@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use functions::authorizer;
 use http::{HeaderValue, Method, Response};
-use identity::authorizer::Authorizer;
+use identity::authorization::authorizer::Authorizer;
 use serde_json::{Value, json};
 
 /// `Invoke`, for the one function that can be invoked.

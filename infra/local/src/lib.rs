@@ -25,8 +25,6 @@
 //! | [`dynamodb`] | the embedded DynamoDB, behind the SDK's HTTP client |
 //! | [`secrets_manager`] | the stand-in for Secrets Manager, behind the SDK's HTTP client |
 
-use std::error::Error;
-
 pub mod aws_endpoint;
 pub mod certificates;
 pub mod console;
@@ -47,42 +45,3 @@ pub mod secrets_manager;
 pub mod start_page;
 pub mod token_page;
 pub mod trust;
-
-/// An error and its causes in one line. Some messages quote their cause; that is not said twice.
-#[must_use]
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        source = cause.source();
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io;
-
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    enum Fault {
-        #[error("the file cannot be read")]
-        Silent(#[source] io::Error),
-        #[error("the state: {0}")]
-        Quoting(#[source] Box<Fault>),
-    }
-
-    #[test]
-    fn every_cause_is_told_once() {
-        let silent = Fault::Silent(io::Error::other("the disk is gone"));
-        assert_eq!(chain(&silent), "the file cannot be read: the disk is gone");
-        let quoting = Fault::Quoting(Box::new(silent));
-        assert_eq!(chain(&quoting), "the state: the file cannot be read: the disk is gone");
-    }
-}

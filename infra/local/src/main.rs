@@ -7,18 +7,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use acs_identity::aws_endpoint::AwsEndpoint;
+use acs_identity::control::{self, Command};
+use acs_identity::gateway::{Limits, Listeners};
+use acs_identity::names::{Host, MalformedHost, Names};
+use acs_identity::platform::{ConnectionStrings, Options, Platform};
+use acs_identity::trust::EntraOptions;
+use acs_identity::{certificates, console, functions_page, key_page, schedule, start_page, token_page};
 use clap::{Parser, Subcommand, ValueEnum};
 use identity::authn::entra::{EntraAuthority, Principal};
-use identity::context::Clock as _;
+use identity::error_chain::error_chain;
 use identity::keys::Algorithm;
-use identity::settings::Place;
-use local::aws_endpoint::AwsEndpoint;
-use local::control::{self, Command};
-use local::gateway::{Limits, Listeners};
-use local::names::{Host, MalformedHost, Names};
-use local::platform::{ConnectionStrings, Options, Platform};
-use local::trust::EntraOptions;
-use local::{certificates, chain, console, functions_page, key_page, schedule, start_page, token_page};
+use identity::runtime::Clock as _;
+use identity::settings::Location;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
@@ -56,11 +57,11 @@ struct Start {
     #[arg(long, value_parser = parse_algorithm)]
     algorithm: Option<Algorithm>,
     /// The location of a new resource, as tokens carry it [default: unitedstates].
-    #[arg(long, value_parser = parse_place)]
-    location: Option<Place>,
+    #[arg(long, value_parser = parse_location)]
+    location: Option<Location>,
     /// The region of a new resource, as tokens carry it [default: amer].
-    #[arg(long, value_parser = parse_place)]
-    region: Option<Place>,
+    #[arg(long, value_parser = parse_location)]
+    region: Option<Location>,
     /// A real Entra authority, like https://login.microsoftonline.com, instead of the local stand-in.
     #[arg(long)]
     entra_authority: Option<EntraAuthority>,
@@ -111,7 +112,7 @@ enum KeyAction {
 
 #[derive(Subcommand)]
 enum TokenAction {
-    /// Explain a token: header, claims, scopes, what it permits, and whether it is alive.
+    /// Explain a token: header, claims, scopes, what it permits, and whether it is active.
     Inspect {
         /// The token; `-` reads it from standard input.
         token: String,
@@ -135,7 +136,7 @@ fn parse_algorithm(text: &str) -> Result<Algorithm, String> {
     text.parse().map_err(|_| "neither RS256 nor ES256".to_owned())
 }
 
-fn parse_place(text: &str) -> Result<Place, String> {
+fn parse_location(text: &str) -> Result<Location, String> {
     text.parse().map_err(|()| "not of lower-case letters, digits and hyphens".to_owned())
 }
 
@@ -154,7 +155,7 @@ async fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", chain(error.as_ref()));
+            eprintln!("error: {}", error_chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -167,7 +168,7 @@ async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn Error>> {
     let ports = (listeners.https_port(), listeners.http_port());
     let (platform, connection_strings) = open(data_dir, start, ports).await?;
     print!("{}", start_page::page(&platform, &connection_strings));
-    listeners.serve(platform.front.clone(), platform.tls.clone(), Limits::default(), stop.asked()).await;
+    listeners.serve(platform.router.clone(), platform.tls.clone(), Limits::default(), stop.asked()).await;
     println!("Stopped.");
     Ok(())
 }

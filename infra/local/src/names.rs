@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use identity::authn::host::{Authority, Hosts, MalformedAuthority};
+use identity::host::{Authority, Hosts, MalformedAuthority};
 
 /// A host name in lower case, or an IP address. Written as in a URL: an IPv6 address in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,31 +7,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dynoxide::DynoxideError;
-use functions::boot::{self, Adapters, RulesError};
+use functions::adapters::Adapters;
+use functions::boot::{self, RulesError};
 use functions::rotate_keys::RotateKeys;
 use functions::system::System;
+use identity::api::routes::Function;
 use identity::audit::Audit;
-use identity::authn::host::{Hosts, MalformedAuthority};
-use identity::context::{Clock as _, Random as _};
+use identity::host::{Hosts, MalformedAuthority};
 use identity::keys::Algorithm;
 use identity::keys::access::AccessKeys;
 use identity::keys::rotation::RotationError;
 use identity::lifetime::DateWindow;
-use identity::routes::Function;
-use identity::settings::{Place, Settings};
+use identity::runtime::{Clock as _, Random as _};
+use identity::secrets::{SecretName, SecretStore as _};
+use identity::settings::{Location, Settings};
 use identity::store::{PointerWriter as _, StoreError};
 use identity::token::verify::{Expected, Verifier};
-use identity::vault::{SecretName, Vault as _};
 use zeroize::Zeroizing;
 
 use crate::aws_endpoint::AwsEndpoint;
 use crate::certificates::{self, CertificateError};
 use crate::dynamodb::{self, EmbeddedDynamoDb};
 use crate::embedded::{self, PrepareError};
-use crate::gateway::Front;
+use crate::gateway::Router;
 use crate::names::Names;
 use crate::resource::{self, Choices, LocalResource, ResourceError};
-use crate::secrets_manager::{self, EmbeddedSecretsManager, Surroundings};
+use crate::secrets_manager::{self, EmbeddedSecretsManager, Environment};
 use crate::trust::{self, EntraOptions, TrustError};
 
 /// How the local server is started.
@@ -42,8 +43,8 @@ pub struct Options {
     pub https_port: u16,
     pub http_port: u16,
     pub algorithm: Option<Algorithm>,
-    pub location: Option<Place>,
-    pub region: Option<Place>,
+    pub location: Option<Location>,
+    pub region: Option<Location>,
     /// Whom to trust in Entra besides the stand-in; with an authority, instead of it.
     pub entra: EntraOptions,
     /// Further route rules for the authorizer.
@@ -52,7 +53,7 @@ pub struct Options {
 
 /// The local server, ready to be served.
 pub struct Platform {
-    pub front: Arc<Front>,
+    pub router: Arc<Router>,
     pub adapters: Adapters,
     pub resource: LocalResource,
     pub tls: Arc<rustls::ServerConfig>,
@@ -135,7 +136,7 @@ impl Platform {
             hosts,
             port: options.https_port,
             verifier: adapters.verifier(expected.clone()),
-            front: Arc::new(Front {
+            router: Arc::new(Router {
                 authorizer: Arc::new(adapters.authorizer(expected, rules, audit.clone())),
                 service: Arc::new(adapters.service(settings, entra, Function::ALL, audit)),
                 entra: stand_in,
@@ -193,9 +194,9 @@ fn state_directory(path: &Path) -> Result<PathBuf, StartError> {
     path.canonicalize().map_err(fault)
 }
 
-fn surroundings(system: &Arc<System>) -> Surroundings {
+fn surroundings(system: &Arc<System>) -> Environment {
     let (clock, random) = (Arc::clone(system), Arc::clone(system));
-    Surroundings {
+    Environment {
         region: embedded::REGION.to_owned(),
         epoch_seconds: Arc::new(move || clock.now().unix_timestamp()),
         random_bytes: Arc::new(move |bytes| random.fill(bytes)),

@@ -4,10 +4,10 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use identity::context::Random;
 use identity::ids::ResourceId;
 use identity::keys::Algorithm;
-use identity::settings::{Issuer, Place, Resource};
+use identity::runtime::Random;
+use identity::settings::{Issuer, Location, Resource};
 use serde::{Deserialize, Serialize};
 use uuid::Builder;
 
@@ -22,8 +22,8 @@ pub struct LocalResource {
 #[derive(Default)]
 pub struct Choices {
     pub algorithm: Option<Algorithm>,
-    pub location: Option<Place>,
-    pub region: Option<Place>,
+    pub location: Option<Location>,
+    pub region: Option<Location>,
 }
 
 /// The resource cannot be read, made or used as asked.
@@ -78,8 +78,8 @@ pub fn open(
 fn make(https_port: u16, choices: &Choices, random: &dyn Random) -> Document {
     let mut bytes = [0; 16];
     random.fill(&mut bytes);
-    let chosen = |place: &Option<Place>, default: &str| {
-        place.as_ref().map_or_else(|| default.to_owned(), |place| place.as_str().to_owned())
+    let chosen = |location: &Option<Location>, default: &str| {
+        location.as_ref().map_or_else(|| default.to_owned(), |location| location.as_str().to_owned())
     };
     Document {
         id: ResourceId::new(Builder::from_random_bytes(bytes).into_uuid()).to_string(),

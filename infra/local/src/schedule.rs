@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use functions::rotate_keys::RotateKeysError;
-use identity::keys::VersionId;
-use identity::vault::SecretName;
+use identity::secrets::SecretName;
+use identity::secrets::VersionId;
 use serde_json::json;
 
 use crate::platform::Platform;

@@ -49,7 +49,7 @@ pub type RandomBytes = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
 
 /// What the stand-in takes from outside.
 #[derive(Clone)]
-pub struct Surroundings {
+pub struct Environment {
     /// The region that ARNs name.
     pub region: String,
     /// The clock, for the dates of secrets and versions.
@@ -104,7 +104,7 @@ pub struct EmbeddedSecretsManager {
 }
 
 struct Inner {
-    surroundings: Surroundings,
+    surroundings: Environment,
     file: Option<StateFile>,
     secrets: Mutex<Secrets>,
 }
@@ -118,18 +118,18 @@ impl EmbeddedSecretsManager {
     ///
     /// # Errors
     /// [`OpenError`] when the file cannot be read, is not of this format or is in use.
-    pub fn open(path: &Path, surroundings: Surroundings) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, surroundings: Environment) -> Result<Self, OpenError> {
         let (file, secrets) = StateFile::open(path)?;
         Ok(Self::new(Some(file), secrets, surroundings))
     }
 
     /// Secrets that live as long as the last clone.
     #[must_use]
-    pub fn in_memory(surroundings: Surroundings) -> Self {
+    pub fn in_memory(surroundings: Environment) -> Self {
         Self::new(None, Secrets::default(), surroundings)
     }
 
-    fn new(file: Option<StateFile>, secrets: Secrets, surroundings: Surroundings) -> Self {
+    fn new(file: Option<StateFile>, secrets: Secrets, surroundings: Environment) -> Self {
         let secrets = Mutex::new(secrets);
         let inner = Arc::new(Inner { surroundings, file, secrets });
         Self { inner }
@@ -272,9 +272,9 @@ mod tests {
     const NAME: &str = "signing-keys";
     const NOW: i64 = 1_800_000_000;
 
-    fn surroundings() -> Surroundings {
+    fn surroundings() -> Environment {
         let calls = AtomicU8::new(0);
-        Surroundings {
+        Environment {
             region: "local".to_owned(),
             epoch_seconds: Arc::new(|| NOW),
             random_bytes: Arc::new(move |bytes| {
@@ -315,7 +315,7 @@ mod tests {
     enum Call {
         Create(&'static str, &'static str),
         Put(&'static str, &'static str, &'static [&'static str]),
-        /// Label, from, to; an empty name is not sent.
+        /// staging label, from, to; an empty name is not sent.
         Move(&'static str, &'static str, &'static str),
         Begin(&'static str),
     }
@@ -441,18 +441,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn labels_move_only_from_their_bearer() {
+    async fn labels_move_only_from_their_holder() {
         let made = || [(Create("v1", "one"), "ok"), (Put("v2", "two", &["KEEP"]), "ok")];
         let start = "v1=one(CURRENT), v2=two(KEEP)";
         let refused: [(&str, Call, &str); 9] = [
-            ("no bearer named", Move("AWSCURRENT", "", "v2"), PARAMETER),
-            ("wrong bearer", Move("AWSCURRENT", "v2", "v2"), PARAMETER),
-            ("unknown bearer", Move("AWSCURRENT", "v9", "v2"), PARAMETER),
+            ("no holder named", Move("AWSCURRENT", "", "v2"), PARAMETER),
+            ("wrong holder", Move("AWSCURRENT", "v2", "v2"), PARAMETER),
+            ("unknown holder", Move("AWSCURRENT", "v9", "v2"), PARAMETER),
             ("unknown target", Move("AWSCURRENT", "v1", "v9"), PARAMETER),
             ("current to nowhere", Move("AWSCURRENT", "v1", ""), PARAMETER),
             ("neither", Move("KEEP", "", ""), PARAMETER),
-            ("custom, no bearer named", Move("KEEP", "", "v1"), PARAMETER),
-            ("custom, wrong bearer", Move("KEEP", "v1", ""), PARAMETER),
+            ("custom, no holder named", Move("KEEP", "", "v1"), PARAMETER),
+            ("custom, wrong holder", Move("KEEP", "v1", ""), PARAMETER),
             ("label nobody bears", Move("OTHER", "v1", "v2"), PARAMETER),
         ];
         for (row, call, expected) in refused {

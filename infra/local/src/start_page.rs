@@ -35,7 +35,7 @@ fn env(platform: &Platform, ConnectionStrings { primary, secondary }: &Connectio
         ("REQUESTS_CA_BUNDLE", &authority),
         ("NODE_EXTRA_CA_CERTS", &authority),
     ];
-    let of_entra = platform.front.entra.as_ref().map(|entra| entra.env()).unwrap_or_default();
+    let of_entra = platform.router.entra.as_ref().map(|entra| entra.env()).unwrap_or_default();
     lines(values.into_iter().chain(of_entra.iter().map(|(name, value)| (*name, value.as_str()))))
 }
 
@@ -92,7 +92,7 @@ JavaScript (npm install @azure/communication-identity):
 
 /// Who is known to the stand-in for Entra; nothing if it is off. Passwords are in the env file only.
 fn entra(platform: &Platform) -> String {
-    let Some(entra) = &platform.front.entra else { return String::new() };
+    let Some(entra) = &platform.router.entra else { return String::new() };
     let of = |name: &str| {
         let env = entra.env();
         env.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string()).unwrap_or_default()

@@ -1,22 +1,22 @@
-//! What `token inspect` prints: a token taken apart, and whether it is alive.
+//! What `token inspect` prints: a token taken apart, and whether it is active.
 
 use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use identity::capability::{Capability, Permit};
-use identity::scope::ScopeSet;
+use identity::authorization::capability::{Capability, Permit};
+use identity::token::scope::ScopeSet;
 use identity::token::verify::VerifyError;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// The server's word on a token: alive, or why not. Whoever may use the control socket may know why.
+/// The server's word on a token: active, or why not. Whoever may use the control socket may know why.
 #[must_use]
 pub fn verdict<T>(outcome: &Result<T, VerifyError>) -> Value {
     match outcome {
-        Ok(_) => json!({"alive": true}),
-        Err(error) => json!({"alive": false, "reason": error.to_string()}),
+        Ok(_) => json!({"active": true}),
+        Err(error) => json!({"active": false, "reason": error.to_string()}),
     }
 }
 
@@ -94,11 +94,11 @@ fn list(page: &mut String, title: &str, names: Vec<&'static str>) {
 
 fn conclusion(verdict: &Value, claims: Option<&Map<String, Value>>) -> String {
     let reason = verdict.get("reason").and_then(Value::as_str).unwrap_or("the server does not say");
-    if verdict.get("alive") == Some(&Value::Bool(true)) {
+    if verdict.get("active") == Some(&Value::Bool(true)) {
         let expires_at = claims.and_then(|claims| claims.get("exp")).and_then(Value::as_i64).and_then(date);
-        format!("alive         yes, until {} unless revoked\n", expires_at.unwrap_or_default())
+        format!("active        yes, until {} unless revoked\n", expires_at.unwrap_or_default())
     } else {
-        format!("alive         no: {reason}\n")
+        format!("active        no: {reason}\n")
     }
 }
 
@@ -114,14 +114,14 @@ mod tests {
     fn a_token_is_taken_apart() {
         let token =
             token(r#"{"alg":"RS256"}"#, r#"{"exp":1709298000,"acsScope":"voip.join,chat.join.limited"}"#);
-        let page = page(&token, &json!({"alive": true}));
+        let page = page(&token, &json!({"active": true}));
         for line in [
             "  alg                \"RS256\"",
             "  exp                1709298000   2024-03-01T13:00:00Z",
             "scopes        voip.join",
             "permits       chat.list_threads",
             "by room role  voip.act_in_room_call",
-            "alive         yes, until 2024-03-01T13:00:00Z unless revoked",
+            "active        yes, until 2024-03-01T13:00:00Z unless revoked",
         ] {
             assert!(page.lines().any(|found| found == line), "{line:?} is not in\n{page}");
         }
@@ -130,11 +130,11 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_shown_without_harm() {
-        let verdict = json!({"alive": false, "reason": "not a compact token"});
+        let verdict = json!({"active": false, "reason": "not a compact token"});
         let colour = r#"{"\u001b[31m":"\u001b[31m\u009b1m"}"#;
         for token in ["", "a.b", "....", &token(colour, r#"{"acsScope":"fly"}"#)] {
             let page = page(token, &verdict);
-            assert!(page.ends_with("alive         no: not a compact token\n"), "{page}");
+            assert!(page.ends_with("active        no: not a compact token\n"), "{page}");
             assert!(!page.contains(['\u{1b}', '\u{9b}']), "{page}");
         }
     }

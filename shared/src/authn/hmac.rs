@@ -1,6 +1,6 @@
 //! Access-key authentication: HMAC-SHA256 over method, target, date, host and body hash.
 //!
-//! The rule is wire-contract section 7. The string to sign is
+//! The rule is docs/wire-contract.md#signatures. The string to sign is
 //!
 //! ```text
 //! METHOD "\n" path-and-query "\n" value-of-each-signed-header-in-order joined by ";"
@@ -52,7 +52,7 @@ struct Credentials<'a> {
 }
 
 /// What a signature is checked against.
-pub struct Presented<'a> {
+pub struct HmacInput<'a> {
     pub method: &'a Method,
     pub target: &'a Target,
     pub headers: &'a HeaderMap,
@@ -64,7 +64,7 @@ impl SignedRequest {
     ///
     /// # Errors
     /// The [`Denial`] that names the first thing wrong.
-    pub fn parse(request: &Presented<'_>, settings: &Settings, now: OffsetDateTime) -> Result<Self, Denial> {
+    pub fn parse(request: &HmacInput<'_>, settings: &Settings, now: OffsetDateTime) -> Result<Self, Denial> {
         let authorization = single(request.headers, "authorization").map_err(|_| Denial::Authorization)?;
         let credentials = Credentials::parse(authorization)?;
         let names = &credentials.signed_headers;
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::testing::{self, SignedVector, settings};
 
-    fn judge(vector: &SignedVector) -> String {
+    fn verdict(vector: &SignedVector) -> String {
         let keys = testing::access_keys(&vector.access_keys);
         let mut headers = HeaderMap::new();
         for (name, value) in &vector.headers {
@@ -195,7 +195,7 @@ mod tests {
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
         let method: Method = vector.method.parse().unwrap();
-        let presented = Presented {
+        let input = HmacInput {
             method: &method,
             target: &Target::from_wire(&vector.target),
             headers: &headers,
@@ -203,7 +203,7 @@ mod tests {
         };
         let hosts = vector.hosts.join(",").parse().unwrap();
         let settings = Settings { hosts, ..settings() };
-        let verdict = SignedRequest::parse(&presented, &settings, date::parse(&vector.now).unwrap())
+        let verdict = SignedRequest::parse(&input, &settings, date::parse(&vector.now).unwrap())
             .and_then(|signed| signed.verify(&keys));
         match verdict {
             Ok(slot) => format!("accept:{}", slot.as_str()),
@@ -217,7 +217,7 @@ mod tests {
         let rows = SignedVector::all();
         assert!(rows.len() > 40, "the vectors are missing");
         for row in rows {
-            assert_eq!(judge(&row), row.verdict, "{}", row.name);
+            assert_eq!(verdict(&row), row.verdict, "{}", row.name);
         }
     }
 
@@ -230,7 +230,7 @@ mod tests {
         for mut row in accepted() {
             let other = "bm90IHRoZSBrZXkgdGhhdCBzaWduZWQgdGhpcyByZXE=";
             row.access_keys = json!({"primary": other, "secondary": other});
-            assert_eq!(judge(&row), "denied", "{}", row.name);
+            assert_eq!(verdict(&row), "denied", "{}", row.name);
         }
     }
 
@@ -264,7 +264,7 @@ mod tests {
             prop_assume!(!date_unsigned || part != 3);
             let after = (row.method.clone(), row.target.clone(), row.body.clone(), row.headers.clone());
             if before != after || part == 4 {
-                prop_assert!(!judge(row).starts_with("accept"), "{}", row.name);
+                prop_assert!(!verdict(row).starts_with("accept"), "{}", row.name);
             }
         }
     }

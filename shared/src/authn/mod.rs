@@ -6,16 +6,16 @@
 pub mod date;
 pub mod entra;
 pub mod hmac;
-pub mod host;
 pub mod target;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use self::entra::{EntraFault, EntraToken};
+use self::entra::{EntraToken, EntraTokenError};
 use self::hmac::SignedRequest;
-use crate::keys::{Slot, VersionId};
+use crate::keys::Slot;
 use crate::lifetime::DateWindow;
+use crate::secrets::VersionId;
 
 /// Who is calling. An operation cannot run without one.
 pub enum Caller {
@@ -28,7 +28,7 @@ pub enum Caller {
         /// The version of the access keys that proved it; compared with the pointer before anything is
         /// done.
         access_keys: VersionId,
-        /// Judged again if that version is no longer the one in force.
+        /// Decision again if that version is no longer the one in force.
         signed: SignedRequest,
     },
     /// A service that is an Entra principal on the allow-list.
@@ -88,7 +88,7 @@ pub enum Denial {
     #[error("the date is not an IMF-fixdate")]
     Date,
     #[error("{0}")]
-    Entra(EntraFault),
+    Entra(EntraTokenError),
     #[error("a signed header is missing or repeated")]
     Header,
     #[error("the Host header names no accepted host")]
@@ -103,7 +103,8 @@ pub enum Denial {
     SignedHeaders,
     #[error("the principal is not assigned to the resource, or not through this application")]
     Unassigned,
-    /// Told to the caller: clocks drift, and the message is documented (wire-contract section 5, row 17).
+    /// Reported to the caller, because clocks drift and the message is documented
+    /// (docs/wire-contract.md#error-catalogue, row 17).
     #[error("the date is more than {} minutes off", .0.minutes())]
     Skew(DateWindow),
 }

@@ -60,7 +60,8 @@ impl Target {
     }
 
     /// The path's segments, split first and then decoded once, so that an encoded slash never makes a
-    /// segment. Extra leading slashes are dropped: one SDK credential sends them (wire-contract section 1).
+    /// segment. Extra leading slashes are dropped, because one SDK credential sends them
+    /// (docs/wire-contract.md#transport).
     ///
     /// # Errors
     /// [`MalformedPath`] when a segment is not UTF-8 after decoding.
@@ -88,9 +89,9 @@ impl Target {
 }
 
 /// The path as received. Where decoding it yields a character that no identifier has, also decoded: the
-/// asynchronous Python SDK signs that form (wire-contract section 7.4), and such a request must reach the
-/// answer that its identifier is malformed instead of "denied". Not where an escape remains: that form
-/// would be the wire form of another path.
+/// asynchronous Python SDK signs that form (docs/wire-contract.md#path-and-query), and such a request must
+/// reach the answer that its identifier is malformed instead of "denied". Not where an escape remains: that
+/// form would be the wire form of another path.
 fn wire_spellings(path: &str) -> Vec<String> {
     let mut spellings = vec![path.to_owned()];
     if path.bytes().all(in_identifier_path) {

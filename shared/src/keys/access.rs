@@ -6,10 +6,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::rotation::AccessSlot;
-use super::{KeyFault, Slot};
-use crate::context::Random;
-use crate::secret::Secret;
+use super::AccessSlot;
+use super::{KeyMaterialError, Slot};
+use crate::runtime::Random;
+use crate::secrets::Secret;
 
 /// Length of a key that we make, in bytes.
 const GENERATED_LENGTH: usize = 64;
@@ -42,11 +42,12 @@ impl AccessKey {
         Self { bytes, hmac }
     }
 
-    fn parse(text: &str) -> Result<Self, KeyFault> {
-        let bytes =
-            STANDARD.decode(text).map_err(|_| KeyFault("an access key is not padded standard base64"))?;
+    fn parse(text: &str) -> Result<Self, KeyMaterialError> {
+        let bytes = STANDARD
+            .decode(text)
+            .map_err(|_| KeyMaterialError("an access key is not padded standard base64"))?;
         if bytes.len() < 32 {
-            return Err(KeyFault("an access key is shorter than 32 bytes"));
+            return Err(KeyMaterialError("an access key is shorter than 32 bytes"));
         }
         Ok(Self::new(Secret::new(bytes)))
     }
@@ -90,10 +91,10 @@ impl AccessKeys {
     /// Reads the secret's document.
     ///
     /// # Errors
-    /// [`KeyFault`] when it is not the document, or a key is not base64 or shorter than 32 bytes.
-    pub fn parse(document: &Secret) -> Result<Self, KeyFault> {
+    /// [`KeyMaterialError`] when it is not the document, or a key is not base64 or shorter than 32 bytes.
+    pub fn parse(document: &Secret) -> Result<Self, KeyMaterialError> {
         let document: Document = serde_json::from_slice(document.expose())
-            .map_err(|_| KeyFault("the access-keys secret is not the expected document"))?;
+            .map_err(|_| KeyMaterialError("the access-keys secret is not the expected document"))?;
         Ok(Self {
             sequence: document.sequence,
             primary: AccessKey::parse(&document.primary)?,

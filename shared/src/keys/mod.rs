@@ -1,11 +1,11 @@
 //! Keys: the two access keys, the three signing keys, and the pointer that says which are in force.
 //!
 //! The design is decision record 0003: secrets are read by the version id that the pointer names, never
-//! by label, and a token is alive only while the pointer names its key. How keys are replaced is 0008.
+//! by label, and a token is active only while the pointer names its key. How keys are replaced is 0008.
 
 pub mod access;
+pub mod cache;
 pub mod pointer;
-pub mod ring;
 pub mod rotation;
 mod setup;
 pub mod signing;
@@ -25,6 +25,14 @@ pub enum Slot {
     Entra,
 }
 
+/// The slots that have an access key; operators' events write them `primary` and `secondary`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessSlot {
+    Primary,
+    Secondary,
+}
+
 /// The signature algorithm of a key (RFC 7518 section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Algorithm {
@@ -41,17 +49,12 @@ pub enum Algorithm {
 #[serde(try_from = "String", into = "String")]
 pub struct KeyId(String);
 
-/// A version id of a secret in Secrets Manager.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct VersionId(String);
-
 /// A key or a secret's document cannot be used. The text names the fault, never the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct KeyFault(pub(crate) &'static str);
+pub struct KeyMaterialError(pub(crate) &'static str);
 
-impl KeyFault {
+impl KeyMaterialError {
     /// A key could not be made.
     pub const GENERATION: Self = Self("a key could not be generated");
 }
@@ -83,13 +86,13 @@ impl Algorithm {
 }
 
 impl FromStr for Algorithm {
-    type Err = KeyFault;
+    type Err = KeyMaterialError;
 
-    fn from_str(name: &str) -> Result<Self, KeyFault> {
+    fn from_str(name: &str) -> Result<Self, KeyMaterialError> {
         match name {
             "RS256" => Ok(Self::Rs256),
             "ES256" => Ok(Self::Es256),
-            _ => Err(KeyFault("the algorithm is neither RS256 nor ES256")),
+            _ => Err(KeyMaterialError("the algorithm is neither RS256 nor ES256")),
         }
     }
 }
@@ -103,14 +106,14 @@ impl KeyId {
 }
 
 impl TryFrom<String> for KeyId {
-    type Error = KeyFault;
+    type Error = KeyMaterialError;
 
-    fn try_from(text: String) -> Result<Self, KeyFault> {
+    fn try_from(text: String) -> Result<Self, KeyMaterialError> {
         let closed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
         if text.len() == 43 && text.bytes().all(closed) {
             Ok(Self(text))
         } else {
-            Err(KeyFault("the key id is no RFC 7638 thumbprint"))
+            Err(KeyMaterialError("the key id is no RFC 7638 thumbprint"))
         }
     }
 }
@@ -127,22 +130,11 @@ impl fmt::Display for KeyId {
     }
 }
 
-impl VersionId {
-    /// A version id as Secrets Manager gave it.
-    #[must_use]
-    pub fn new(id: impl Into<String>) -> Self {
-        Self(id.into())
-    }
-
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for VersionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+impl From<AccessSlot> for Slot {
+    fn from(slot: AccessSlot) -> Self {
+        match slot {
+            AccessSlot::Primary => Self::Primary,
+            AccessSlot::Secondary => Self::Secondary,
+        }
     }
 }

@@ -10,7 +10,8 @@ use jsonwebtoken::jwk::{Jwk, JwkSet};
 use serde::{Deserialize, Serialize};
 
 use super::signing::{SigningKeys, VerifyingKey};
-use super::{KeyFault, KeyId, Slot, VersionId};
+use super::{KeyId, KeyMaterialError, Slot};
+use crate::secrets::VersionId;
 
 /// What the pointer record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,8 +76,8 @@ impl Published {
     /// The public halves of `keys`; those that `previous` has already keep their date.
     ///
     /// # Errors
-    /// [`KeyFault`] when `previous` cannot be read.
-    pub fn after(previous: &Self, keys: &SigningKeys, published_at: i64) -> Result<Self, KeyFault> {
+    /// [`KeyMaterialError`] when `previous` cannot be read.
+    pub fn after(previous: &Self, keys: &SigningKeys, published_at: i64) -> Result<Self, KeyMaterialError> {
         let known = previous.entries()?;
         let entries = Slot::ALL.map(|slot| {
             let jwk = keys.of(slot).jwk();
@@ -108,12 +109,16 @@ impl Published {
     /// The entries.
     ///
     /// # Errors
-    /// [`KeyFault`] when the text is not a list of published keys, one for each slot.
-    pub fn entries(&self) -> Result<Vec<PublishedKey>, KeyFault> {
+    /// [`KeyMaterialError`] when the text is not a list of published keys, one for each slot.
+    pub fn entries(&self) -> Result<Vec<PublishedKey>, KeyMaterialError> {
         let entries: Vec<PublishedKey> = serde_json::from_str(&self.0)
-            .map_err(|_| KeyFault("the pointer's public keys are not the expected document"))?;
+            .map_err(|_| KeyMaterialError("the pointer's public keys are not the expected document"))?;
         let complete = Slot::ALL.iter().all(|slot| entries.iter().filter(|e| e.slot == *slot).count() == 1);
-        if complete { Ok(entries) } else { Err(KeyFault("the pointer does not name one key for each slot")) }
+        if complete {
+            Ok(entries)
+        } else {
+            Err(KeyMaterialError("the pointer does not name one key for each slot"))
+        }
     }
 }
 
@@ -121,14 +126,14 @@ impl PublishedKeys {
     /// Parses the record's keys.
     ///
     /// # Errors
-    /// [`KeyFault`] when a key cannot be used, or two have one id.
-    pub fn parse(published: &Published) -> Result<Self, KeyFault> {
+    /// [`KeyMaterialError`] when a key cannot be used, or two have one id.
+    pub fn parse(published: &Published) -> Result<Self, KeyMaterialError> {
         let mut keys: Vec<(Slot, VerifyingKey)> = Vec::new();
         let mut set = JwkSet { keys: Vec::new() };
         for entry in published.entries()? {
             let key = VerifyingKey::from_jwk(&entry.jwk)?;
             if keys.iter().any(|(_, known)| known.id() == key.id()) {
-                return Err(KeyFault("two published keys have one id"));
+                return Err(KeyMaterialError("two published keys have one id"));
             }
             keys.push((entry.slot, key));
             set.keys.push(entry.jwk);
@@ -168,8 +173,8 @@ impl PublishedCache {
     /// The public keys the pointer publishes.
     ///
     /// # Errors
-    /// [`KeyFault`] when the record cannot be used.
-    pub fn of(&self, pointer: &Pointer) -> Result<Arc<PublishedKeys>, KeyFault> {
+    /// [`KeyMaterialError`] when the record cannot be used.
+    pub fn of(&self, pointer: &Pointer) -> Result<Arc<PublishedKeys>, KeyMaterialError> {
         let mut kept = self.kept();
         if let Some((_, published, keys)) = &kept.keys
             && *published == pointer.published
@@ -202,8 +207,8 @@ impl PublishedCache {
     /// The keys of a pointer that was asked for at `uptime`, kept for [`Self::recent`].
     ///
     /// # Errors
-    /// [`KeyFault`] when the record cannot be used.
-    pub fn keep(&self, pointer: &Pointer, uptime: Duration) -> Result<Arc<PublishedKeys>, KeyFault> {
+    /// [`KeyMaterialError`] when the record cannot be used.
+    pub fn keep(&self, pointer: &Pointer, uptime: Duration) -> Result<Arc<PublishedKeys>, KeyMaterialError> {
         let keys = self.of(pointer)?;
         let mut kept = self.kept();
         if kept.keys.as_ref().is_some_and(|(_, published, _)| *published == pointer.published) {

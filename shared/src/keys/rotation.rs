@@ -17,18 +17,21 @@
 //!
 //! A crash after any of them leaves the pointer naming keys that can be read. Whoever comes next heals.
 
-use serde::Deserialize;
-use uuid::Builder;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::access::AccessKeys;
+use super::cache::KeyLoadError;
 use super::pointer::{Pointer, Published, PublishedKeys};
-use super::ring::KeyError;
 use super::signing::{SigningKey, SigningKeys};
-use super::{KeyFault, Slot, VersionId};
+use super::{AccessSlot, KeyMaterialError, Slot};
 use crate::audit::{Audit, KeyEvent, Outcome};
-use crate::context::{Clock, Random};
-use crate::store::{PointerChange, PointerWriter, StoreError};
-use crate::vault::{Label, Labels, Moving, SecretName, VaultError, VaultWriter};
+use crate::error_chain::error_chain;
+use crate::runtime::{Clock, Random};
+use crate::secrets::{
+    MoveOutcome, SecretName, SecretStoreError, SecretStoreWriter, StagingLabel, StagingLabels, VersionId,
+};
+use crate::store::{PointerWriteOutcome, PointerWriter, StoreError};
 
 /// What is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +40,6 @@ pub enum Change {
     RotateSigningKeys,
     /// A fresh access key and the signing key of its slot: the tokens minted through it die.
     RegenerateAccessKey(AccessSlot),
-}
-
-/// The slots that have an access key; operators' events write them `primary` and `secondary`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AccessSlot {
-    Primary,
-    Secondary,
 }
 
 /// Who had keys replaced.
@@ -76,19 +71,19 @@ pub enum RotationError {
     #[error("the version is not pending: another rotation took its place")]
     NotPending,
     #[error(transparent)]
-    Key(#[from] KeyError),
+    Key(#[from] KeyLoadError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-impl From<VaultError> for RotationError {
-    fn from(error: VaultError) -> Self {
+impl From<SecretStoreError> for RotationError {
+    fn from(error: SecretStoreError) -> Self {
         Self::Key(error.into())
     }
 }
 
-impl From<KeyFault> for RotationError {
-    fn from(fault: KeyFault) -> Self {
+impl From<KeyMaterialError> for RotationError {
+    fn from(fault: KeyMaterialError) -> Self {
         Self::Key(fault.into())
     }
 }
@@ -97,7 +92,7 @@ impl From<KeyFault> for RotationError {
 #[derive(Clone, Copy)]
 pub struct KeyPorts<'a> {
     pub pointers: &'a dyn PointerWriter,
-    pub vault: &'a dyn VaultWriter,
+    pub secret_store: &'a dyn SecretStoreWriter,
 }
 
 /// Replaces keys, and sets them up.
@@ -107,7 +102,7 @@ pub struct Rotator<'a> {
     pub clock: &'a dyn Clock,
     pub random: &'a dyn Random,
     /// Makes one signing key of the deployment's algorithm.
-    pub generate: &'a (dyn Fn() -> Result<SigningKey, KeyFault> + Sync),
+    pub generate: &'a (dyn Fn() -> Result<SigningKey, KeyMaterialError> + Sync),
     pub audit: &'a dyn Audit,
 }
 
@@ -123,8 +118,8 @@ struct Replacement {
 /// The pointer, and the labels that were read after it and before anything was moved.
 struct Aligned {
     pointer: Pointer,
-    access_keys: Labels,
-    signing_keys: Labels,
+    access_keys: StagingLabels,
+    signing_keys: StagingLabels,
 }
 
 /// What is done with a version that somebody else left pending.
@@ -177,8 +172,8 @@ impl Rotator<'_> {
         for _ in 0..ALIGN_ATTEMPTS {
             let aligned = self.noted(cause, "flip", self.flip().await)?;
             match self.noted(cause, "settle", self.settle(&aligned, strays).await) {
-                Ok(Moving::Moved) => return Ok(aligned.pointer),
-                Ok(Moving::Stale) => {}
+                Ok(MoveOutcome::Moved) => return Ok(aligned.pointer),
+                Ok(MoveOutcome::Stale) => {}
                 Err(error) => last = error,
             }
         }
@@ -192,20 +187,22 @@ impl Rotator<'_> {
         let mut last = RotationError::Conflict;
         for _ in 0..FLIP_ATTEMPTS {
             let pointer = self.ports.pointers.pointer().await?.ok_or(StoreError::NotSetUp)?;
-            let access_keys = self.ports.vault.labels(SecretName::AccessKeys).await?;
-            let signing_keys = self.ports.vault.labels(SecretName::SigningKeys).await?;
+            let access_keys = self.ports.secret_store.labels(SecretName::AccessKeys).await?;
+            let signing_keys = self.ports.secret_store.labels(SecretName::SigningKeys).await?;
             let next = match self.next(&pointer, &access_keys, &signing_keys).await {
                 Ok(next) => next,
                 // Replaced since it was read as current.
-                Err(RotationError::Key(KeyError::Vault(VaultError::NoSuchVersion))) => continue,
+                Err(RotationError::Key(KeyLoadError::SecretStore(SecretStoreError::NoSuchVersion))) => {
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let Some(next) = next else { return Ok(Aligned { pointer, access_keys, signing_keys }) };
             match self.ports.pointers.write_pointer(&next).await {
-                Ok(PointerChange::Changed) => {
+                Ok(PointerWriteOutcome::Changed) => {
                     return Ok(Aligned { pointer: next, access_keys, signing_keys });
                 }
-                Ok(PointerChange::Conflict) => {}
+                Ok(PointerWriteOutcome::Conflict) => {}
                 Err(error) => last = error.into(),
             }
         }
@@ -216,19 +213,22 @@ impl Rotator<'_> {
     async fn next(
         &self,
         pointer: &Pointer,
-        access_keys: &Labels,
-        signing_keys: &Labels,
+        access_keys: &StagingLabels,
+        signing_keys: &StagingLabels,
     ) -> Result<Option<Pointer>, RotationError> {
-        const LATE: KeyFault = KeyFault("the labels are not yet those of the last replacement");
-        let vault = self.ports.vault;
-        let access_keys = access_keys.bearer(Label::Current).ok_or(VaultError::NoSuchVersion)?;
-        let signing_keys = signing_keys.bearer(Label::Current).ok_or(VaultError::NoSuchVersion)?;
+        const LATE: KeyMaterialError =
+            KeyMaterialError("the labels are not yet those of the last replacement");
+        let secret_store = self.ports.secret_store;
+        let access_keys =
+            access_keys.version_with(StagingLabel::Current).ok_or(SecretStoreError::NoSuchVersion)?;
+        let signing_keys =
+            signing_keys.version_with(StagingLabel::Current).ok_or(SecretStoreError::NoSuchVersion)?;
         if pointer.access_keys == *access_keys && pointer.signing_keys == *signing_keys {
             return Ok(None);
         }
         let mut next = Pointer { generation: pointer.generation + 1, ..pointer.clone() };
         if pointer.access_keys != *access_keys {
-            let keys = AccessKeys::parse(&vault.read(SecretName::AccessKeys, access_keys).await?)?;
+            let keys = AccessKeys::parse(&secret_store.read(SecretName::AccessKeys, access_keys).await?)?;
             if keys.sequence() <= pointer.access_keys_sequence {
                 return Err(LATE.into());
             }
@@ -236,7 +236,7 @@ impl Rotator<'_> {
             next.access_keys_sequence = keys.sequence();
         }
         if pointer.signing_keys != *signing_keys {
-            let keys = SigningKeys::parse(&vault.read(SecretName::SigningKeys, signing_keys).await?)?;
+            let keys = SigningKeys::parse(&secret_store.read(SecretName::SigningKeys, signing_keys).await?)?;
             if keys.sequence() <= pointer.signing_keys_sequence {
                 return Err(LATE.into());
             }
@@ -251,24 +251,26 @@ impl Rotator<'_> {
     /// Moves the labels after the pointer: `IN_FORCE` to what it names, `AWSPREVIOUS` off what it does not.
     /// By the labels the flip saw, never by newer ones: those may be after another replacement, and this
     /// pointer would take the labels off the versions then in force.
-    async fn settle(&self, aligned: &Aligned, strays: Strays) -> Result<Moving, RotationError> {
+    async fn settle(&self, aligned: &Aligned, strays: Strays) -> Result<MoveOutcome, RotationError> {
         let Aligned { pointer, access_keys, signing_keys } = aligned;
-        let mut outcome = Moving::Moved;
+        let mut outcome = MoveOutcome::Moved;
         for (secret, named, seen) in [
             (SecretName::AccessKeys, &pointer.access_keys, access_keys),
             (SecretName::SigningKeys, &pointer.signing_keys, signing_keys),
         ] {
-            let bearer = |label| seen.bearer(label).filter(|bearer| *bearer != named);
-            let stray = bearer(Label::Pending).filter(|_| strays == Strays::TakenAway);
+            let holder = |label| seen.version_with(label).filter(|holder| *holder != named);
+            let stray = holder(StagingLabel::Pending).filter(|_| strays == Strays::TakenAway);
             let mut moves = Vec::new();
-            if !seen.is_on(Label::InForce, named) {
-                moves.push((Label::InForce, bearer(Label::InForce), Some(named)));
+            if !seen.is_on(StagingLabel::InForce, named) {
+                moves.push((StagingLabel::InForce, holder(StagingLabel::InForce), Some(named)));
             }
-            moves.extend(bearer(Label::Previous).map(|bearer| (Label::Previous, Some(bearer), None)));
-            moves.extend(stray.map(|bearer| (Label::Pending, Some(bearer), None)));
+            moves.extend(
+                holder(StagingLabel::Previous).map(|holder| (StagingLabel::Previous, Some(holder), None)),
+            );
+            moves.extend(stray.map(|holder| (StagingLabel::Pending, Some(holder), None)));
             for (label, from, to) in moves {
-                if self.ports.vault.move_label(secret, label, from, to).await? == Moving::Stale {
-                    outcome = Moving::Stale;
+                if self.ports.secret_store.move_label(secret, label, from, to).await? == MoveOutcome::Stale {
+                    outcome = MoveOutcome::Stale;
                 }
             }
         }
@@ -288,26 +290,30 @@ impl Rotator<'_> {
     }
 
     async fn store(&self, replacement: &Replacement) -> Result<(), RotationError> {
-        let vault = self.ports.vault;
+        let secret_store = self.ports.secret_store;
         let base = &replacement.base;
         let fresh = match replacement.change {
             Change::RotateSigningKeys => {
                 SigningKeys::generate(base.signing_keys_sequence + 1, self.generate)?
             }
             Change::RegenerateAccessKey(slot) => {
-                let keys =
-                    SigningKeys::parse(&vault.read(SecretName::SigningKeys, &base.signing_keys).await?)?;
+                let keys = SigningKeys::parse(
+                    &secret_store.read(SecretName::SigningKeys, &base.signing_keys).await?,
+                )?;
                 keys.with(slot.into(), (self.generate)()?)
             }
         };
         let document = fresh.to_document();
-        vault.store(SecretName::SigningKeys, &replacement.signing_keys, &document, Label::Pending).await?;
+        secret_store
+            .store(SecretName::SigningKeys, &replacement.signing_keys, &document, StagingLabel::Pending)
+            .await?;
         if let (Change::RegenerateAccessKey(slot), Some(version)) =
             (replacement.change, &replacement.access_keys)
         {
-            let keys = AccessKeys::parse(&vault.read(SecretName::AccessKeys, &base.access_keys).await?)?;
+            let keys =
+                AccessKeys::parse(&secret_store.read(SecretName::AccessKeys, &base.access_keys).await?)?;
             let document = keys.regenerated(slot, self.random).to_document();
-            vault.store(SecretName::AccessKeys, version, &document, Label::Pending).await?;
+            secret_store.store(SecretName::AccessKeys, version, &document, StagingLabel::Pending).await?;
         }
         Ok(())
     }
@@ -315,12 +321,13 @@ impl Rotator<'_> {
     /// Reads the stored versions back: they parse, each key signs what its public half verifies, the
     /// slots that were to change have new keys, and the others have not changed.
     async fn test(&self, replacement: &Replacement) -> Result<(), RotationError> {
-        let vault = self.ports.vault;
+        let secret_store = self.ports.secret_store;
         let gone = |error| match error {
-            VaultError::NoSuchVersion => RotationError::Conflict,
+            SecretStoreError::NoSuchVersion => RotationError::Conflict,
             error => error.into(),
         };
-        let document = vault.read(SecretName::SigningKeys, &replacement.signing_keys).await.map_err(gone)?;
+        let document =
+            secret_store.read(SecretName::SigningKeys, &replacement.signing_keys).await.map_err(gone)?;
         let keys = SigningKeys::parse(&document)?;
         let published = PublishedKeys::parse(&replacement.base.published)?;
         for slot in Slot::ALL {
@@ -329,11 +336,13 @@ impl Rotator<'_> {
                 Change::RegenerateAccessKey(regenerated) => slot == regenerated.into(),
             };
             if published.find(keys.of(slot).id()).is_none() != changes {
-                return Err(KeyFault("a stored signing key is not the one that was to be stored").into());
+                return Err(
+                    KeyMaterialError("a stored signing key is not the one that was to be stored").into()
+                );
             }
         }
         if let Some(version) = &replacement.access_keys {
-            AccessKeys::parse(&vault.read(SecretName::AccessKeys, version).await.map_err(gone)?)?;
+            AccessKeys::parse(&secret_store.read(SecretName::AccessKeys, version).await.map_err(gone)?)?;
         }
         Ok(())
     }
@@ -355,9 +364,9 @@ impl Rotator<'_> {
         from: &VersionId,
         to: &VersionId,
     ) -> Result<(), RotationError> {
-        match self.ports.vault.move_label(secret, Label::Current, Some(from), Some(to)).await? {
-            Moving::Moved => Ok(()),
-            Moving::Stale => Err(RotationError::Conflict),
+        match self.ports.secret_store.move_label(secret, StagingLabel::Current, Some(from), Some(to)).await? {
+            MoveOutcome::Moved => Ok(()),
+            MoveOutcome::Stale => Err(RotationError::Conflict),
         }
     }
 
@@ -370,7 +379,11 @@ impl Rotator<'_> {
         for (secret, version) in versions {
             if let Some(version) = version {
                 // What cannot be cleaned up now is displaced by the next version that is stored.
-                let _ = self.ports.vault.move_label(secret, Label::Pending, Some(version), None).await;
+                let _ = self
+                    .ports
+                    .secret_store
+                    .move_label(secret, StagingLabel::Pending, Some(version), None)
+                    .await;
             }
         }
     }
@@ -393,17 +406,19 @@ impl Rotator<'_> {
                 return Ok(());
             }
             let base = self.align(SCHEDULED, Strays::Left).await?;
-            match self.ports.vault.read(SecretName::SigningKeys, version).await {
+            match self.ports.secret_store.read(SecretName::SigningKeys, version).await {
                 Ok(_) => Ok(()),
-                // The vault announces the version before it has a value.
-                Err(VaultError::NoSuchVersion) => self.store(&Replacement::scheduled(base, version)).await,
+                // The secret store announces the version before it has a value.
+                Err(SecretStoreError::NoSuchVersion) => {
+                    self.store(&Replacement::scheduled(base, version)).await
+                }
                 Err(error) => Err(error.into()),
             }
         };
         self.noted(SCHEDULED, "store", outcome.await)
     }
 
-    /// `setSecret`: nothing outside the vault has to learn of the keys yet.
+    /// `setSecret`: nothing outside the secret store has to learn of the keys yet.
     ///
     /// # Errors
     /// [`RotationError::NotPending`], or that it cannot be known.
@@ -447,10 +462,10 @@ impl Rotator<'_> {
     }
 
     async fn stage(&self, version: &VersionId) -> Result<Stage, RotationError> {
-        let labels = self.ports.vault.labels(SecretName::SigningKeys).await?;
-        if labels.is_on(Label::Current, version) {
+        let labels = self.ports.secret_store.labels(SecretName::SigningKeys).await?;
+        if labels.is_on(StagingLabel::Current, version) {
             Ok(Stage::Current)
-        } else if labels.is_on(Label::Pending, version) {
+        } else if labels.is_on(StagingLabel::Pending, version) {
             Ok(Stage::Pending)
         } else {
             Err(RotationError::NotPending)
@@ -482,7 +497,7 @@ impl Rotator<'_> {
             Err(RotationError::Conflict | RotationError::NotPending) => Outcome::Refused,
             Err(_) => Outcome::Failed,
         };
-        self.audit.keys(&KeyEvent::new(self.clock.now(), cause, step, reached, outcome.err()));
+        self.audit.keys(&event(self.clock.now(), cause, step, reached, outcome.err()));
     }
 }
 
@@ -494,15 +509,6 @@ impl Replacement {
     fn is_named_by(&self, pointer: &Pointer) -> bool {
         pointer.signing_keys == self.signing_keys
             && self.access_keys.as_ref().is_none_or(|version| pointer.access_keys == *version)
-    }
-}
-
-impl From<AccessSlot> for Slot {
-    fn from(slot: AccessSlot) -> Self {
-        match slot {
-            AccessSlot::Primary => Self::Primary,
-            AccessSlot::Secondary => Self::Secondary,
-        }
     }
 }
 
@@ -530,12 +536,20 @@ impl Trigger {
     }
 }
 
-impl VersionId {
-    /// A fresh version id: a random GUID, as Secrets Manager makes them.
-    #[must_use]
-    pub fn random(random: &dyn Random) -> Self {
-        let mut bytes = [0; 16];
-        random.fill(&mut bytes);
-        Self::new(Builder::from_random_bytes(bytes).into_uuid().hyphenated().to_string())
+/// The audit line of a step.
+fn event(
+    now: OffsetDateTime,
+    cause: Cause,
+    step: &'static str,
+    outcome: Outcome,
+    error: Option<&RotationError>,
+) -> KeyEvent {
+    KeyEvent {
+        time: now.format(&Rfc3339).unwrap_or_default(),
+        operation: cause.operation,
+        trigger: cause.trigger.as_str(),
+        step,
+        outcome,
+        reason: error.map(|error| error_chain(error)),
     }
 }

@@ -1,13 +1,14 @@
 //! Setting a resource up: both secrets, then the pointer that names them. Safe to repeat, safe to crash in.
 
+use super::KeyMaterialError;
 use super::access::AccessKeys;
+use super::cache::KeyLoadError;
 use super::pointer::{Pointer, Published};
-use super::ring::KeyError;
 use super::rotation::{Cause, RotationError, Rotator, Strays, Trigger};
 use super::signing::SigningKeys;
-use super::{KeyFault, VersionId};
-use crate::secret::Secret;
-use crate::vault::{Label, Moving, SecretName, VaultError};
+use crate::secrets::Secret;
+use crate::secrets::VersionId;
+use crate::secrets::{MoveOutcome, SecretName, SecretStoreError, StagingLabel};
 
 /// Copies of the pointer a new resource gets. One DynamoDB partition serves 3,000 strong reads a second.
 const POINTER_COPIES: u32 = 8;
@@ -33,9 +34,9 @@ impl Rotator<'_> {
         let signing_keys = self
             .ensure(SecretName::SigningKeys, || Ok(SigningKeys::generate(1, self.generate)?.to_document()))
             .await?;
-        let document = self.ports.vault.read(SecretName::AccessKeys, &access_keys).await?;
+        let document = self.ports.secret_store.read(SecretName::AccessKeys, &access_keys).await?;
         let access = AccessKeys::parse(&document)?;
-        let document = self.ports.vault.read(SecretName::SigningKeys, &signing_keys).await?;
+        let document = self.ports.secret_store.read(SecretName::SigningKeys, &signing_keys).await?;
         let keys = SigningKeys::parse(&document)?;
         let pointer = Pointer {
             generation: 1,
@@ -53,34 +54,38 @@ impl Rotator<'_> {
 
     /// The current version of a secret, made if there is none. A version that is announced already, as at the
     /// first step of a scheduled rotation, is the one that gets the first value: making another current beside
-    /// it would have the vault abandon that rotation. A version becomes current only where none is, so that a
+    /// it would have the secret store abandon that rotation. A version becomes current only where none is, so that a
     /// late delivery of this displaces nothing.
     async fn ensure(
         &self,
         secret: SecretName,
-        make: impl FnOnce() -> Result<Secret, KeyFault> + Send,
+        make: impl FnOnce() -> Result<Secret, KeyMaterialError> + Send,
     ) -> Result<VersionId, RotationError> {
-        let vault = self.ports.vault;
-        let labels = vault.labels(secret).await?;
-        if let Some(version) = labels.bearer(Label::Current) {
+        let secret_store = self.ports.secret_store;
+        let labels = secret_store.labels(secret).await?;
+        if let Some(version) = labels.version_with(StagingLabel::Current) {
             return Ok(version.clone());
         }
-        let announced = labels.bearer(Label::Pending);
+        let announced = labels.version_with(StagingLabel::Pending);
         let version = announced.cloned().unwrap_or_else(|| VersionId::random(self.random));
-        match vault.read(secret, &version).await {
+        match secret_store.read(secret, &version).await {
             Ok(_) => {}
-            Err(VaultError::NoSuchVersion) => {
-                vault.store(secret, &version, &make().map_err(KeyError::from)?, Label::Pending).await?;
+            Err(SecretStoreError::NoSuchVersion) => {
+                secret_store
+                    .store(secret, &version, &make().map_err(KeyLoadError::from)?, StagingLabel::Pending)
+                    .await?;
             }
             Err(error) => return Err(error.into()),
         }
-        if vault.move_label(secret, Label::Current, None, Some(&version)).await? == Moving::Stale {
-            let current = vault.labels(secret).await?.bearer(Label::Current).cloned();
+        if secret_store.move_label(secret, StagingLabel::Current, None, Some(&version)).await?
+            == MoveOutcome::Stale
+        {
+            let current = secret_store.labels(secret).await?.version_with(StagingLabel::Current).cloned();
             return current.ok_or(RotationError::Conflict);
         }
         if announced.is_none() {
             // An announced one keeps the label: whoever announced it takes it off.
-            vault.move_label(secret, Label::Pending, Some(&version), None).await?;
+            secret_store.move_label(secret, StagingLabel::Pending, Some(&version), None).await?;
         }
         Ok(version)
     }

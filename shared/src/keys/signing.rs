@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Algorithm, KeyFault, KeyId, Slot};
-use crate::secret::Secret;
+use super::{Algorithm, KeyId, KeyMaterialError, Slot};
+use crate::secrets::Secret;
 
 /// One private signing key, parsed once.
 pub struct SigningKey {
@@ -70,9 +70,9 @@ impl SigningKey {
     /// Parses a private key and proves that it signs what its public half verifies.
     ///
     /// # Errors
-    /// [`KeyFault`] when the key is not PKCS#8 of this algorithm, is an RSA key of another size than
+    /// [`KeyMaterialError`] when the key is not PKCS#8 of this algorithm, is an RSA key of another size than
     /// 2048 bits, or fails the proof.
-    pub fn from_pkcs8(algorithm: Algorithm, pkcs8: Secret) -> Result<Self, KeyFault> {
+    pub fn from_pkcs8(algorithm: Algorithm, pkcs8: Secret) -> Result<Self, KeyMaterialError> {
         let (pair, jwk) = match algorithm {
             Algorithm::Rs256 => rsa(pkcs8.expose())?,
             Algorithm::Es256 => ecdsa(pkcs8.expose())?,
@@ -86,22 +86,22 @@ impl SigningKey {
     }
 
     /// Signs a known text and verifies it: a key whose halves do not belong together never signs a token.
-    fn prove(&self) -> Result<(), KeyFault> {
+    fn prove(&self) -> Result<(), KeyMaterialError> {
         const TEXT: &[u8] = b"sign, then verify";
         let signature = self.sign(TEXT)?;
         if VerifyingKey::from_jwk(&self.jwk)?.verifies(TEXT, &signature) {
             Ok(())
         } else {
-            Err(KeyFault("the signing key does not match its public half"))
+            Err(KeyMaterialError("the signing key does not match its public half"))
         }
     }
 
     /// The raw signature over `message`, in the form of RFC 7518 section 3.
     ///
     /// # Errors
-    /// [`KeyFault`] when the cryptographic library fails.
-    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyFault> {
-        const FAILED: KeyFault = KeyFault("signing failed");
+    /// [`KeyMaterialError`] when the cryptographic library fails.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyMaterialError> {
+        const FAILED: KeyMaterialError = KeyMaterialError("signing failed");
         let digest = digest::digest(&digest::SHA256, message);
         match &self.pair {
             Pair::Ecdsa(pair) => Ok(pair.sign_digest(&digest).map_err(|_| FAILED)?.as_ref().to_vec()),
@@ -136,9 +136,9 @@ impl SigningKey {
         KeyDocument { alg: self.algorithm, pkcs8: Zeroizing::new(STANDARD.encode(self.pkcs8.expose())) }
     }
 
-    fn from_document(document: &KeyDocument) -> Result<Self, KeyFault> {
+    fn from_document(document: &KeyDocument) -> Result<Self, KeyMaterialError> {
         let pkcs8 = STANDARD.decode(document.pkcs8.as_bytes());
-        let pkcs8 = pkcs8.map_err(|_| KeyFault("a signing key is not padded standard base64"))?;
+        let pkcs8 = pkcs8.map_err(|_| KeyMaterialError("a signing key is not padded standard base64"))?;
         Self::from_pkcs8(document.alg, Secret::new(pkcs8))
     }
 }
@@ -151,18 +151,18 @@ impl SigningKeys {
     /// Whatever `generate` refuses.
     pub fn generate(
         sequence: u64,
-        mut generate: impl FnMut() -> Result<SigningKey, KeyFault>,
-    ) -> Result<Self, KeyFault> {
+        mut generate: impl FnMut() -> Result<SigningKey, KeyMaterialError>,
+    ) -> Result<Self, KeyMaterialError> {
         Ok(Self { sequence, primary: generate()?, secondary: generate()?, entra: generate()? })
     }
 
     /// Reads the secret's document.
     ///
     /// # Errors
-    /// [`KeyFault`] when it is not the document, or a key in it cannot be used.
-    pub fn parse(document: &Secret) -> Result<Self, KeyFault> {
+    /// [`KeyMaterialError`] when it is not the document, or a key in it cannot be used.
+    pub fn parse(document: &Secret) -> Result<Self, KeyMaterialError> {
         let document: Document = serde_json::from_slice(document.expose())
-            .map_err(|_| KeyFault("the signing-keys secret is not the expected document"))?;
+            .map_err(|_| KeyMaterialError("the signing-keys secret is not the expected document"))?;
         Ok(Self {
             sequence: document.sequence,
             primary: SigningKey::from_document(&document.primary)?,
@@ -215,13 +215,13 @@ impl VerifyingKey {
     /// Parses a public key.
     ///
     /// # Errors
-    /// [`KeyFault`] when the key is not an RSA-2048 or P-256 key, is not marked for signatures with its
+    /// [`KeyMaterialError`] when the key is not an RSA-2048 or P-256 key, is not marked for signatures with its
     /// algorithm, or `kid` is not its thumbprint.
-    pub fn from_jwk(jwk: &Jwk) -> Result<Self, KeyFault> {
-        const UNUSABLE: KeyFault = KeyFault("a published key is not a usable public key");
+    pub fn from_jwk(jwk: &Jwk) -> Result<Self, KeyMaterialError> {
+        const UNUSABLE: KeyMaterialError = KeyMaterialError("a published key is not a usable public key");
         let id = thumbprint(jwk)?;
         if jwk.common.key_id.as_deref() != Some(id.as_str()) {
-            return Err(KeyFault("a published key's id is not its thumbprint"));
+            return Err(KeyMaterialError("a published key's id is not its thumbprint"));
         }
         let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| UNUSABLE);
         let (algorithm, key) = match &jwk.algorithm {
@@ -268,18 +268,18 @@ impl VerifyingKeys {
     /// The usable keys of a JSON Web Key Set (RFC 7517 section 5); keys of other kinds are left out.
     ///
     /// # Errors
-    /// [`KeyFault`] when it is no key set, two keys have one id, or none is usable.
-    pub fn from_jwks(document: &[u8]) -> Result<Self, KeyFault> {
-        let set: JwkSet =
-            serde_json::from_slice(document).map_err(|_| KeyFault("the document is no JSON Web Key Set"))?;
+    /// [`KeyMaterialError`] when it is no key set, two keys have one id, or none is usable.
+    pub fn from_jwks(document: &[u8]) -> Result<Self, KeyMaterialError> {
+        let set: JwkSet = serde_json::from_slice(document)
+            .map_err(|_| KeyMaterialError("the document is no JSON Web Key Set"))?;
         let mut keys: Vec<VerifyingKey> = Vec::new();
         for key in set.keys.iter().filter_map(|jwk| VerifyingKey::from_jwk(jwk).ok()) {
             if keys.iter().any(|known| known.id() == key.id()) {
-                return Err(KeyFault("two keys of the key set have one id"));
+                return Err(KeyMaterialError("two keys of the key set have one id"));
             }
             keys.push(key);
         }
-        if keys.is_empty() { Err(KeyFault("the key set has no usable key")) } else { Ok(Self(keys)) }
+        if keys.is_empty() { Err(KeyMaterialError("the key set has no usable key")) } else { Ok(Self(keys)) }
     }
 
     /// The key with this id.
@@ -289,10 +289,11 @@ impl VerifyingKeys {
     }
 }
 
-fn rsa(pkcs8: &[u8]) -> Result<(Pair, Jwk), KeyFault> {
-    let pair = RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| KeyFault("a signing key is not an RSA key"))?;
+fn rsa(pkcs8: &[u8]) -> Result<(Pair, Jwk), KeyMaterialError> {
+    let pair =
+        RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| KeyMaterialError("a signing key is not an RSA key"))?;
     if pair.public_modulus_len() != KeySize::Rsa2048.len() {
-        return Err(KeyFault("an RSA signing key is not of 2048 bits"));
+        return Err(KeyMaterialError("an RSA signing key is not of 2048 bits"));
     }
     let public = pair.public_key();
     let n = URL_SAFE_NO_PAD.encode(public.modulus().big_endian_without_leading_zero());
@@ -301,12 +302,12 @@ fn rsa(pkcs8: &[u8]) -> Result<(Pair, Jwk), KeyFault> {
     Ok((Pair::Rsa(pair), jwk))
 }
 
-fn ecdsa(pkcs8: &[u8]) -> Result<(Pair, Jwk), KeyFault> {
+fn ecdsa(pkcs8: &[u8]) -> Result<(Pair, Jwk), KeyMaterialError> {
     let pair = EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8)
-        .map_err(|_| KeyFault("a signing key is not a P-256 key"))?;
+        .map_err(|_| KeyMaterialError("a signing key is not a P-256 key"))?;
     // An uncompressed point: 0x04, then x and y of 32 bytes each (SEC 1 section 2.3.3).
     let [4, point @ ..] = pair.public_key().as_ref() else {
-        return Err(KeyFault("a P-256 public key is not an uncompressed point"));
+        return Err(KeyMaterialError("a P-256 public key is not an uncompressed point"));
     };
     let (x, y) = point.split_at(point.len() / 2);
     let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
@@ -314,13 +315,14 @@ fn ecdsa(pkcs8: &[u8]) -> Result<(Pair, Jwk), KeyFault> {
     Ok((Pair::Ecdsa(pair), jwk))
 }
 
-fn published(jwk: serde_json::Value) -> Result<Jwk, KeyFault> {
-    serde_json::from_value(jwk).map_err(|_| KeyFault("a public key cannot be written as a JSON Web Key"))
+fn published(jwk: serde_json::Value) -> Result<Jwk, KeyMaterialError> {
+    serde_json::from_value(jwk)
+        .map_err(|_| KeyMaterialError("a public key cannot be written as a JSON Web Key"))
 }
 
-fn thumbprint(jwk: &Jwk) -> Result<KeyId, KeyFault> {
+fn thumbprint(jwk: &Jwk) -> Result<KeyId, KeyMaterialError> {
     let thumbprint = jwk.thumbprint(ThumbprintHash::SHA256);
-    thumbprint.map_err(|_| KeyFault("a key has no thumbprint"))?.try_into()
+    thumbprint.map_err(|_| KeyMaterialError("a key has no thumbprint"))?.try_into()
 }
 
 #[cfg(test)]

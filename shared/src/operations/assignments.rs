@@ -1,52 +1,55 @@
-//! `/access/.../assignments`: which Entra principals may have tokens (wire-contract sections 3, 4 and 15).
+//! `/access/.../assignments`: which Entra principals may have tokens (docs/wire-contract.md#access-routes).
+//! The bodies are those of docs/wire-contract.md#schemas, and the statuses are those of
+//! docs/wire-contract.md#success.
 
 use uuid::Uuid;
 
-use super::Request;
-use crate::assignments::{Assignment, Book, BookName, MAX_ENTRIES};
-use crate::body::AssignmentRequest;
-use crate::error::{Error, Field};
+use super::OperationContext;
+use super::state::Purpose;
+use crate::api::body::AssignmentRequest;
+use crate::api::error::{Error, Field};
+use crate::api::reply::{AssignmentsBody, Reply};
+use crate::api::routes::{OBJECT, TENANT};
 use crate::ids::guid;
-use crate::reply::{AssignmentsBody, Reply};
-use crate::routes::{OBJECT, TENANT};
-use crate::store::{BookChange, Wanted};
+use crate::store::assignments::{Assignment, Book, BookName, MAX_ENTRIES};
+use crate::store::{BookChange, ReadRequest};
 
 /// How often a change is repeated when another came in between.
 const ATTEMPTS: usize = 5;
 
-pub(super) async fn get(request: &Request<'_>, name: BookName) -> Result<Reply, Error> {
-    let (tenant, object) = named(request, name)?;
-    let book = read(request, name).await?;
+pub(super) async fn get(context: &OperationContext<'_>, name: BookName) -> Result<Reply, Error> {
+    let (tenant, object) = named(context, name)?;
+    let book = read(context, name).await?;
     let found = book.find(tenant, object).cloned().ok_or(Error::AssignmentNotFound)?;
     Ok(Reply::Assignment { body: found, is_new: false })
 }
 
-pub(super) async fn list(request: &Request<'_>) -> Result<Reply, Error> {
-    let book = read(request, BookName::Entra).await?;
+pub(super) async fn list(context: &OperationContext<'_>) -> Result<Reply, Error> {
+    let book = read(context, BookName::Entra).await?;
     Ok(Reply::Assignments(AssignmentsBody { value: book.entries }))
 }
 
-pub(super) async fn put(request: &Request<'_>, name: BookName) -> Result<Reply, Error> {
-    let body = AssignmentRequest::bind(request.body, name)?;
-    let (tenant, object) = named(request, name)?;
+pub(super) async fn put(context: &OperationContext<'_>, name: BookName) -> Result<Reply, Error> {
+    let body = AssignmentRequest::bind(context.body, name)?;
+    let (tenant, object) = named(context, name)?;
     let tenant = tenant.or(body.tenant).ok_or(Error::FieldRequired(Field::TenantId))?;
     let assignment = entry(tenant, object, body);
-    let replaced = change(request, name, |book| book.put(assignment.clone())).await?;
+    let replaced = change(context, name, |book| book.put(assignment.clone())).await?;
     Ok(Reply::Assignment { body: assignment, is_new: !replaced })
 }
 
 /// Idempotent: what is not assigned is already gone.
-pub(super) async fn delete(request: &Request<'_>, name: BookName) -> Result<Reply, Error> {
-    let (tenant, object) = named(request, name)?;
-    change(request, name, |book| book.remove(tenant, object)).await?;
+pub(super) async fn delete(context: &OperationContext<'_>, name: BookName) -> Result<Reply, Error> {
+    let (tenant, object) = named(context, name)?;
+    change(context, name, |book| book.remove(tenant, object)).await?;
     Ok(Reply::Done)
 }
 
 /// All or nothing. Answers the whole book.
-pub(super) async fn update(request: &Request<'_>) -> Result<Reply, Error> {
+pub(super) async fn update(context: &OperationContext<'_>) -> Result<Reply, Error> {
     const NAME: BookName = BookName::Entra;
     let mut changes = Vec::new();
-    for (object, body) in AssignmentRequest::bind_many(request.body, NAME)? {
+    for (object, body) in AssignmentRequest::bind_many(context.body, NAME)? {
         let assignment = match body {
             Some(body) => {
                 let tenant = body.tenant.ok_or(Error::FieldRequired(Field::TenantId))?;
@@ -56,7 +59,7 @@ pub(super) async fn update(request: &Request<'_>) -> Result<Reply, Error> {
         };
         changes.push((object, assignment));
     }
-    let entries = change(request, NAME, |book| {
+    let entries = change(context, NAME, |book| {
         for (object, assignment) in &changes {
             match assignment {
                 Some(assignment) => book.put(assignment.clone()),
@@ -74,35 +77,35 @@ fn entry(tenant_id: Uuid, object_id: Uuid, body: AssignmentRequest) -> Assignmen
 }
 
 /// The tenant, where the path names one, and the object.
-fn named(request: &Request<'_>, name: BookName) -> Result<(Option<Uuid>, Uuid), Error> {
+fn named(context: &OperationContext<'_>, name: BookName) -> Result<(Option<Uuid>, Uuid), Error> {
     let tenant = match name {
         BookName::Entra => None,
         BookName::TeamsExtension => {
-            let tenant = guid(request.parameters.get(TENANT));
+            let tenant = guid(context.parameters.get(TENANT));
             Some(tenant.map_err(|_| Error::FieldFormat(Field::TenantId))?)
         }
     };
-    let object = guid(request.parameters.get(OBJECT)).map_err(|_| Error::FieldFormat(Field::ObjectId))?;
+    let object = guid(context.parameters.get(OBJECT)).map_err(|_| Error::FieldFormat(Field::ObjectId))?;
     Ok((tenant, object))
 }
 
-async fn read(request: &Request<'_>, name: BookName) -> Result<Book, Error> {
-    Ok(request.service.open(request, Wanted::book(name), false).await?.book)
+async fn read(context: &OperationContext<'_>, name: BookName) -> Result<Book, Error> {
+    Ok(context.read_state(ReadRequest::book(name), Purpose::Other).await?.book)
 }
 
 async fn change<T>(
-    request: &Request<'_>,
+    context: &OperationContext<'_>,
     name: BookName,
     mut act: impl FnMut(&mut Book) -> T,
 ) -> Result<T, Error> {
     for _ in 0..ATTEMPTS {
-        let before = read(request, name).await?;
+        let before = read(context, name).await?;
         let mut book = before.clone();
         let answer = act(&mut book);
         if book.entries.len() > MAX_ENTRIES {
             return Err(Error::BodyMalformed(format!("there would be more than {MAX_ENTRIES} assignments")));
         }
-        if book == before || request.service.store.write_book(name, &book).await? == BookChange::Changed {
+        if book == before || context.service.store.write_book(name, &book).await? == BookChange::Changed {
             return Ok(answer);
         }
     }

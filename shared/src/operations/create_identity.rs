@@ -1,36 +1,38 @@
 //! `POST /identities`: a new identity and, when asked for, its first token.
 
-use super::{Request, TokenSpec};
-use crate::audit::Notes;
-use crate::body::TokenRequest;
-use crate::error::Error;
+use super::state::Purpose;
+use super::{OperationContext, TokenSpec};
+use crate::api::body::TokenRequest;
+use crate::api::error::Error;
+use crate::api::reply::{CreatedBody, Reply};
+use crate::audit::AuditContext;
 use crate::ids::{RawId, UserId};
-use crate::reply::{CreatedBody, Reply};
-use crate::store::{Creation, CreationId, Revision, Wanted};
+use crate::store::{CreateOutcome, CreationId, ReadRequest, Revision};
 
 /// One write, after everything that could refuse the request: a bad token request leaves no identity.
-pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
-    let service = request.service;
-    let token = TokenRequest::bind_create(request.body, request.version()?)?.judge_optional()?;
+pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
+    let service = context.service;
+    let token = TokenRequest::bind_create(context.body, context.version()?)?.validate_optional()?;
     if let Some((scopes, _)) = &token {
-        notes.scopes(scopes);
+        audit.scopes(scopes);
     }
-    let session = service.open(request, Wanted::POINTER, token.is_some()).await?;
-    notes.slot(session.slot);
+    let purpose = if token.is_some() { Purpose::Mint } else { Purpose::Other };
+    let state = context.read_state(ReadRequest::POINTER, purpose).await?;
+    audit.slot(state.slot);
     let now = service.clock.now();
     let identity: RawId = UserId::mint(service.settings.resource.id, now, service.random.as_ref()).into();
-    notes.identity(&identity);
+    audit.identity(&identity);
     let access_token = match &token {
         Some((scopes, lifetime)) => {
-            let (issued_at, expires_at) = request.times_of(*lifetime);
+            let (issued_at, expires_at) = context.times_of(*lifetime);
             let spec = TokenSpec { scopes, issued_at, expires_at, teams: None };
-            Some(request.mint(&session, &identity, Revision::FIRST, &spec)?)
+            Some(context.mint(&state, &identity, Revision::FIRST, &spec)?)
         }
         None => None,
     };
     let creation = CreationId::random(service.random.as_ref());
     match service.store.create(&identity, creation, now).await? {
-        Creation::Created => Ok(Reply::Created(CreatedBody::new(&identity, access_token))),
-        Creation::Taken => Err(Error::Internal("a minted identifier was taken")),
+        CreateOutcome::Created => Ok(Reply::Created(CreatedBody::new(&identity, access_token))),
+        CreateOutcome::Taken => Err(Error::Internal("a minted identifier was taken")),
     }
 }

@@ -1,18 +1,19 @@
 //! `POST /access/entra/:exchangeAccessToken`: an Entra user's token for one of ours.
 
-use super::{Request, TokenSpec, under};
-use crate::assignments::BookName;
-use crate::audit::Notes;
+use super::state::Purpose;
+use super::{OperationContext, TokenSpec, under};
+use crate::api::body;
+use crate::api::error::Error;
+use crate::api::reply::{CreatedBody, Reply};
+use crate::audit::AuditContext;
 use crate::authn::Denial;
-use crate::authn::entra::{EntraFault, EntraToken};
-use crate::body;
-use crate::error::Error;
+use crate::authn::entra::{EntraToken, EntraTokenError};
 use crate::ids::{Cloud, RawId};
-use crate::reply::{CreatedBody, Reply};
-use crate::scope::{Scope, ScopeSet};
-use crate::store::Wanted;
+use crate::store::ReadRequest;
+use crate::store::assignments::BookName;
+use crate::token::scope::{Scope, ScopeSet};
 
-/// The Entra permission that gives each scope (wire-contract section 12).
+/// The Entra permission that gives each scope (docs/wire-contract.md#scopes).
 const PERMISSIONS: [(&str, Scope); 5] = [
     ("Chat", Scope::Chat),
     ("VoIP", Scope::Voip),
@@ -21,20 +22,20 @@ const PERMISSIONS: [(&str, Scope); 5] = [
     ("VoIP.Join", Scope::VoipJoin),
 ];
 
-pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
-    let entra = request.entra_user()?;
-    body::bind_empty(request.body)?;
+pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
+    let entra = context.entra_user()?;
+    body::bind_empty(context.body)?;
     let identity = RawId::EntraUser {
         cloud: Cloud::Public,
-        resource: request.service.settings.resource.id,
+        resource: context.service.settings.resource.id,
         tenant: entra.tenant,
         object: entra.object,
     };
     entra
         .require_one_of(&PERMISSIONS.map(|(permission, _)| permission))
         .map_err(Error::InvalidAccessToken)?;
-    let scopes = scopes_of(entra).ok_or(Error::InvalidAccessToken(EntraFault::Permission))?;
-    exchange(request, notes, BookName::Entra, &identity, &scopes).await
+    let scopes = scopes_of(entra).ok_or(Error::InvalidAccessToken(EntraTokenError::Permission))?;
+    exchange(context, audit, BookName::Entra, &identity, &scopes).await
 }
 
 fn scopes_of(entra: &EntraToken) -> Option<ScopeSet> {
@@ -45,23 +46,23 @@ fn scopes_of(entra: &EntraToken) -> Option<ScopeSet> {
 
 /// Gives the caller, if assigned, a token for the identity that is theirs: the same one every time.
 pub(super) async fn exchange(
-    request: &Request<'_>,
-    notes: &mut Notes,
+    context: &OperationContext<'_>,
+    audit: &mut AuditContext,
     book: BookName,
     identity: &RawId,
     scopes: &ScopeSet,
 ) -> Result<Reply, Error> {
-    let entra = request.entra_user()?;
-    notes.identity(identity);
-    notes.scopes(scopes);
-    let wanted = Wanted { identity: Some(identity), book: Some(book) };
-    let session = request.service.open(request, wanted, true).await?;
-    if !session.book.admits(entra) {
+    let entra = context.entra_user()?;
+    audit.identity(identity);
+    audit.scopes(scopes);
+    let read = ReadRequest { identity: Some(identity), book: Some(book) };
+    let state = context.read_state(read, Purpose::Mint).await?;
+    if !state.book.admits(entra) {
         return Err(Denial::Unassigned.into());
     }
-    let revision = request.revision_of(&session, identity).await?;
-    let (issued_at, expires_at) = under(entra, request.service.clock.now().unix_timestamp())?;
+    let revision = context.revision_of(&state, identity).await?;
+    let (issued_at, expires_at) = under(entra, context.service.clock.now().unix_timestamp())?;
     let spec = TokenSpec { scopes, issued_at, expires_at, teams: None };
-    let token = request.mint(&session, identity, revision, &spec)?;
+    let token = context.mint(&state, identity, revision, &spec)?;
     Ok(Reply::Exchanged(CreatedBody::new(identity, Some(token))))
 }

@@ -1,29 +1,29 @@
 //! `POST /access/teamsExtension/:exchangeAccessToken`: the token of a Teams user who acts for a resource
 //! (Teams phone extensibility) for one of ours.
 
-use super::Request;
+use super::OperationContext;
 use super::exchange_entra_token::exchange;
-use crate::assignments::BookName;
-use crate::audit::Notes;
-use crate::body;
-use crate::error::Error;
+use crate::api::body;
+use crate::api::error::Error;
+use crate::api::reply::Reply;
+use crate::audit::AuditContext;
 use crate::ids::{Cloud, RawId};
-use crate::reply::Reply;
-use crate::scope::{Scope, ScopeSet};
+use crate::store::assignments::BookName;
+use crate::token::scope::{Scope, ScopeSet};
 
-/// The delegated permission that is needed (wire-contract section 14).
+/// The delegated permission that is needed (docs/wire-contract.md#teams-exchange).
 const PERMISSION: &str = "TeamsExtension.ManageCalls";
 
-pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
-    let entra = request.entra_user()?;
-    body::bind_empty(request.body)?;
+pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
+    let entra = context.entra_user()?;
+    body::bind_empty(context.body)?;
     entra.require_one_of(&[PERMISSION]).map_err(Error::InvalidAccessToken)?;
     let identity = RawId::TeamsExtensionUser {
         cloud: Cloud::Public,
-        resource: request.service.settings.resource.id,
+        resource: context.service.settings.resource.id,
         tenant: entra.tenant,
         object: entra.object,
     };
     let scopes = ScopeSet::of(&[Scope::Voip]).ok_or(Error::Internal("no scopes"))?;
-    exchange(request, notes, BookName::TeamsExtension, &identity, &scopes).await
+    exchange(context, audit, BookName::TeamsExtension, &identity, &scopes).await
 }

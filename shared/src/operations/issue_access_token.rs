@@ -1,27 +1,28 @@
 //! `POST /identities/{id}/:issueAccessToken`: a token for an identity that exists.
 
-use super::{Request, TokenSpec};
-use crate::audit::Notes;
-use crate::body::TokenRequest;
-use crate::error::Error;
+use super::state::Purpose;
+use super::{OperationContext, TokenSpec};
+use crate::api::body::TokenRequest;
+use crate::api::error::Error;
+use crate::api::reply::Reply;
+use crate::audit::AuditContext;
 use crate::ids::RawId;
-use crate::reply::Reply;
-use crate::store::{IdentityState, Wanted};
+use crate::store::{IdentityState, ReadRequest};
 
 /// One read, no write: the token carries the revision that was read.
-pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
-    let bound = TokenRequest::bind_issue(request.body, request.version()?)?;
-    let identity = request.identity(notes)?;
+pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
+    let bound = TokenRequest::bind_issue(context.body, context.version()?)?;
+    let identity = context.identity(audit)?;
     if matches!(identity, RawId::TeamsUser { .. }) {
         // A Teams user's token is only given for an Entra token.
         return Err(Error::IdentityNotFound);
     }
-    let (scopes, lifetime) = bound.judge()?;
-    notes.scopes(&scopes);
-    let session = request.service.open(request, Wanted::identity(&identity), true).await?;
-    notes.slot(session.slot);
-    let IdentityState::Live(revision) = session.identity else { return Err(Error::IdentityNotFound) };
-    let (issued_at, expires_at) = request.times_of(lifetime);
+    let (scopes, lifetime) = bound.validate()?;
+    audit.scopes(&scopes);
+    let state = context.read_state(ReadRequest::identity(&identity), Purpose::Mint).await?;
+    audit.slot(state.slot);
+    let IdentityState::Live(revision) = state.identity else { return Err(Error::IdentityNotFound) };
+    let (issued_at, expires_at) = context.times_of(lifetime);
     let spec = TokenSpec { scopes: &scopes, issued_at, expires_at, teams: None };
-    request.mint(&session, &identity, revision, &spec).map(Reply::Issued)
+    context.mint(&state, &identity, revision, &spec).map(Reply::Issued)
 }

@@ -10,27 +10,29 @@ mod introspect_token;
 mod issue_access_token;
 mod published_documents;
 mod revoke_access_tokens;
+mod state;
 
 use time::OffsetDateTime;
 
-use crate::api_version::ApiVersion;
-use crate::assignments::BookName;
-use crate::audit::Notes;
+use self::state::RequestState;
+use crate::api::error::Error;
+use crate::api::reply::{Reply, TokenBody};
+use crate::api::routes::{ID, Operation, Parameters};
+use crate::api::service::Service;
+use crate::api::version::ApiVersion;
+use crate::audit::AuditContext;
 use crate::authn::Caller;
-use crate::authn::entra::{EntraFault, EntraToken};
-use crate::error::Error;
+use crate::authn::entra::{EntraToken, EntraTokenError};
 use crate::ids::RawId;
 use crate::lifetime::Lifetime;
-use crate::reply::{Reply, TokenBody};
-use crate::routes::{ID, Operation, Parameters};
-use crate::scope::ScopeSet;
-use crate::service::{Service, Session};
-use crate::store::{Creation, CreationId, IdentityState, Revision, Wanted};
+use crate::store::assignments::BookName;
+use crate::store::{CreateOutcome, CreationId, IdentityState, ReadRequest, Revision};
 use crate::token::claims::{Claims, Grant};
 use crate::token::mint::mint;
+use crate::token::scope::ScopeSet;
 
 /// An authenticated request for an operation.
-pub(crate) struct Request<'a> {
+pub(crate) struct OperationContext<'a> {
     pub(crate) service: &'a Service,
     pub(crate) caller: &'a Caller,
     pub(crate) parameters: &'a Parameters,
@@ -42,30 +44,30 @@ pub(crate) struct Request<'a> {
 /// Runs the operation of a route.
 pub(crate) async fn run(
     operation: Operation,
-    request: &Request<'_>,
-    notes: &mut Notes,
+    context: &OperationContext<'_>,
+    audit: &mut AuditContext,
 ) -> Result<Reply, Error> {
     match operation {
-        Operation::CreateIdentity => create_identity::run(request, notes).await,
-        Operation::DeleteEntraAssignment => assignments::delete(request, BookName::Entra).await,
-        Operation::DeleteIdentity => delete_identity::run(request, notes).await,
+        Operation::CreateIdentity => create_identity::run(context, audit).await,
+        Operation::DeleteEntraAssignment => assignments::delete(context, BookName::Entra).await,
+        Operation::DeleteIdentity => delete_identity::run(context, audit).await,
         Operation::DeleteTeamsExtensionAssignment => {
-            assignments::delete(request, BookName::TeamsExtension).await
+            assignments::delete(context, BookName::TeamsExtension).await
         }
-        Operation::ExchangeEntraToken => exchange_entra_token::run(request, notes).await,
-        Operation::ExchangeTeamsExtensionToken => exchange_teams_extension_token::run(request, notes).await,
-        Operation::ExchangeTeamsUserToken => exchange_teams_user_token::run(request, notes).await,
-        Operation::GetDiscoveryDocument => published_documents::discovery(request).await,
-        Operation::GetEntraAssignment => assignments::get(request, BookName::Entra).await,
-        Operation::GetKeySet => published_documents::key_set(request).await,
-        Operation::GetTeamsExtensionAssignment => assignments::get(request, BookName::TeamsExtension).await,
-        Operation::IntrospectToken => introspect_token::run(request, notes).await,
-        Operation::IssueAccessToken => issue_access_token::run(request, notes).await,
-        Operation::ListEntraAssignments => assignments::list(request).await,
-        Operation::PutEntraAssignment => assignments::put(request, BookName::Entra).await,
-        Operation::PutTeamsExtensionAssignment => assignments::put(request, BookName::TeamsExtension).await,
-        Operation::RevokeAccessTokens => revoke_access_tokens::run(request, notes).await,
-        Operation::UpdateEntraAssignments => assignments::update(request).await,
+        Operation::ExchangeEntraToken => exchange_entra_token::run(context, audit).await,
+        Operation::ExchangeTeamsExtensionToken => exchange_teams_extension_token::run(context, audit).await,
+        Operation::ExchangeTeamsUserToken => exchange_teams_user_token::run(context, audit).await,
+        Operation::GetDiscoveryDocument => published_documents::discovery(context).await,
+        Operation::GetEntraAssignment => assignments::get(context, BookName::Entra).await,
+        Operation::GetKeySet => published_documents::key_set(context).await,
+        Operation::GetTeamsExtensionAssignment => assignments::get(context, BookName::TeamsExtension).await,
+        Operation::IntrospectToken => introspect_token::run(context, audit).await,
+        Operation::IssueAccessToken => issue_access_token::run(context, audit).await,
+        Operation::ListEntraAssignments => assignments::list(context).await,
+        Operation::PutEntraAssignment => assignments::put(context, BookName::Entra).await,
+        Operation::PutTeamsExtensionAssignment => assignments::put(context, BookName::TeamsExtension).await,
+        Operation::RevokeAccessTokens => revoke_access_tokens::run(context, audit).await,
+        Operation::UpdateEntraAssignments => assignments::update(context).await,
     }
 }
 
@@ -80,16 +82,16 @@ struct TokenSpec<'a> {
     teams: Option<&'a EntraToken>,
 }
 
-impl Request<'_> {
+impl OperationContext<'_> {
     /// The api version, of a route that has versions.
     fn version(&self) -> Result<ApiVersion, Error> {
         self.version.ok_or(Error::Internal("a route without versions"))
     }
 
     /// The identity the path names, if its form is one this resource can have.
-    fn identity(&self, notes: &mut Notes) -> Result<RawId, Error> {
+    fn identity(&self, audit: &mut AuditContext) -> Result<RawId, Error> {
         let id: RawId = self.parameters.get(ID).parse().map_err(|_| Error::IdentityMalformed)?;
-        notes.identity(&id);
+        audit.identity(&id);
         match &id {
             RawId::Phone(_) | RawId::TeamsApp { .. } | RawId::TeamsVisitor(_) => {
                 return Err(Error::IdentityMalformed);
@@ -113,12 +115,12 @@ impl Request<'_> {
     /// Mints a token for an identity at a revision, with the key of the caller's slot.
     fn mint(
         &self,
-        session: &Session,
+        state: &RequestState,
         identity: &RawId,
         revision: Revision,
         spec: &TokenSpec<'_>,
     ) -> Result<TokenBody, Error> {
-        let Some(keys) = &session.signing else {
+        let Some(keys) = &state.signing else {
             return Err(Error::Internal("minting without signing keys"));
         };
         let expires_on = OffsetDateTime::from_unix_timestamp(spec.expires_at)
@@ -135,15 +137,15 @@ impl Request<'_> {
             teams: spec.teams,
         };
         let claims = Claims::of(&self.service.settings.resource, &grant);
-        let token = mint(&claims, keys.of(session.slot))?;
+        let token = mint(&claims, keys.of(state.slot))?;
         Ok(TokenBody::new(token, expires_on))
     }
 
     /// The revision of an identity that comes from Entra; its record is made on its first exchange, so that
     /// revoking works for it as for any other.
-    async fn revision_of(&self, session: &Session, identity: &RawId) -> Result<Revision, Error> {
+    async fn revision_of(&self, state: &RequestState, identity: &RawId) -> Result<Revision, Error> {
         let service = self.service;
-        let mut state = session.identity;
+        let mut state = state.identity;
         for _ in 0..2 {
             match state {
                 IdentityState::Live(revision) => return Ok(revision),
@@ -151,11 +153,12 @@ impl Request<'_> {
                 IdentityState::Absent => {}
             }
             let creation = CreationId::random(service.random.as_ref());
-            if service.store.create(identity, creation, service.clock.now()).await? == Creation::Created {
+            if service.store.create(identity, creation, service.clock.now()).await? == CreateOutcome::Created
+            {
                 return Ok(Revision::FIRST);
             }
             // Another exchange of the same user was first.
-            state = service.store.read(Wanted::identity(identity)).await?.identity;
+            state = service.store.read(ReadRequest::identity(identity)).await?.identity;
         }
         Err(Error::Internal("an identity appeared and vanished"))
     }
@@ -175,5 +178,9 @@ impl Request<'_> {
 /// section 2.2.1), and no token outlives the longest lifetime.
 fn under(entra: &EntraToken, now: i64) -> Result<(i64, i64), Error> {
     let expires_at = entra.expires_at.min(now + Lifetime::MAX_SECONDS);
-    if now < expires_at { Ok((now, expires_at)) } else { Err(Error::InvalidAccessToken(EntraFault::Expired)) }
+    if now < expires_at {
+        Ok((now, expires_at))
+    } else {
+        Err(Error::InvalidAccessToken(EntraTokenError::Expired))
+    }
 }

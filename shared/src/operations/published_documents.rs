@@ -4,32 +4,32 @@
 
 use std::sync::Arc;
 
-use super::Request;
-use crate::error::Error;
+use super::OperationContext;
+use crate::api::error::Error;
+use crate::api::reply::{DiscoveryBody, Reply};
 use crate::keys::pointer::PublishedKeys;
 use crate::lifetime::KEY_SET_REUSE;
-use crate::reply::{DiscoveryBody, Reply};
-use crate::store::Wanted;
+use crate::store::ReadRequest;
 
 /// The public keys accepted now.
-pub(super) async fn key_set(request: &Request<'_>) -> Result<Reply, Error> {
-    Ok(Reply::KeySet(published(request).await?))
+pub(super) async fn key_set(context: &OperationContext<'_>) -> Result<Reply, Error> {
+    Ok(Reply::KeySet(published(context).await?))
 }
 
 /// Who issues, where the keys are, and which algorithms they have.
-pub(super) async fn discovery(request: &Request<'_>) -> Result<Reply, Error> {
-    let keys = published(request).await?;
-    let settings = &request.service.settings;
+pub(super) async fn discovery(context: &OperationContext<'_>) -> Result<Reply, Error> {
+    let keys = published(context).await?;
+    let settings = &context.service.settings;
     Ok(Reply::Discovery(DiscoveryBody::new(&settings.resource.issuer, settings.hosts.public(), &keys)))
 }
 
 /// Anyone may ask, as often as they like: the pointer is read for it at most once in [`KEY_SET_REUSE`].
-async fn published(request: &Request<'_>) -> Result<Arc<PublishedKeys>, Error> {
-    let service = request.service;
-    let (cache, uptime) = (service.ring.published(), service.clock.uptime());
+async fn published(context: &OperationContext<'_>) -> Result<Arc<PublishedKeys>, Error> {
+    let service = context.service;
+    let (cache, uptime) = (service.key_cache.published(), service.clock.uptime());
     if let Some(keys) = cache.recent(uptime, KEY_SET_REUSE) {
         return Ok(keys);
     }
-    let pointer = service.store.read(Wanted::POINTER).await?.pointer;
+    let pointer = service.store.read(ReadRequest::POINTER).await?.pointer;
     Ok(cache.keep(&pointer, uptime)?)
 }

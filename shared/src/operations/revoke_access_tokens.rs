@@ -1,20 +1,21 @@
 //! `POST /identities/{id}/:revokeAccessTokens`: every token issued so far dies, at once.
 
-use super::Request;
-use crate::audit::Notes;
-use crate::error::Error;
-use crate::reply::Reply;
-use crate::store::{IdentityState, Revocation, Wanted};
+use super::OperationContext;
+use super::state::Purpose;
+use crate::api::error::Error;
+use crate::api::reply::Reply;
+use crate::audit::AuditContext;
+use crate::store::{IdentityState, ReadRequest, Revocation};
 
 /// One read, one conditional write. A body, if any, is not looked at.
-pub(super) async fn run(request: &Request<'_>, notes: &mut Notes) -> Result<Reply, Error> {
-    let identity = request.identity(notes)?;
-    let session = request.service.open(request, Wanted::identity(&identity), false).await?;
-    notes.slot(session.slot);
-    let IdentityState::Live(revision) = session.identity else {
+pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
+    let identity = context.identity(audit)?;
+    let state = context.read_state(ReadRequest::identity(&identity), Purpose::Other).await?;
+    audit.slot(state.slot);
+    let IdentityState::Live(revision) = state.identity else {
         return Err(Error::IdentityNotFound);
     };
-    match request.service.store.revoke(&identity, revision).await? {
+    match context.service.store.revoke(&identity, revision).await? {
         Revocation::Revoked => Ok(Reply::Done),
         Revocation::Gone => Err(Error::IdentityNotFound),
     }

@@ -6,13 +6,14 @@ use time::Duration;
 use uuid::Uuid;
 
 use super::{
-    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation,
-    Store, StoreError, Wanted,
+    BookChange, CreateOutcome, CreationId, IdentityState, PointerWriteOutcome, PointerWriter, ReadRequest,
+    Revision, Revocation, Store, StoreError,
 };
-use crate::assignments::{Assignment, Book, BookName, PrincipalType};
 use crate::ids::{RawId, UserId};
+use crate::keys::Algorithm;
 use crate::keys::pointer::{Pointer, Published};
-use crate::keys::{Algorithm, VersionId};
+use crate::secrets::VersionId;
+use crate::store::assignments::{Assignment, Book, BookName, PrincipalType};
 use crate::testing::{NOON, SeededRandom, settings, signing_keys};
 
 /// Runs the whole contract against an empty store.
@@ -29,33 +30,37 @@ pub async fn holds(store: &dyn Store, pointers: &dyn PointerWriter) {
 
 async fn pointer_changes_one_generation_at_a_time(store: &dyn Store, pointers: &dyn PointerWriter) {
     assert!(
-        matches!(store.read(Wanted::POINTER).await, Err(StoreError::NotSetUp)),
+        matches!(store.read(ReadRequest::POINTER).await, Err(StoreError::NotSetUp)),
         "an empty store has no pointer"
     );
     assert_eq!(pointers.pointer().await.unwrap(), None);
     let first = pointer(1, 0);
-    assert_eq!(pointers.write_pointer(&pointer(2, 0)).await.unwrap(), PointerChange::Conflict);
-    assert_eq!(pointers.write_pointer(&first).await.unwrap(), PointerChange::Changed);
-    assert_eq!(pointers.write_pointer(&first).await.unwrap(), PointerChange::Conflict);
-    assert_eq!(pointers.write_pointer(&pointer(3, 3)).await.unwrap(), PointerChange::Conflict);
+    assert_eq!(pointers.write_pointer(&pointer(2, 0)).await.unwrap(), PointerWriteOutcome::Conflict);
+    assert_eq!(pointers.write_pointer(&first).await.unwrap(), PointerWriteOutcome::Changed);
+    assert_eq!(pointers.write_pointer(&first).await.unwrap(), PointerWriteOutcome::Conflict);
+    assert_eq!(pointers.write_pointer(&pointer(3, 3)).await.unwrap(), PointerWriteOutcome::Conflict);
     assert_eq!(pointers.pointer().await.unwrap(), Some(first));
     let fewer = Pointer { copies: 4, ..pointer(2, 3) };
-    assert_eq!(pointers.write_pointer(&fewer).await.unwrap(), PointerChange::Conflict, "copies left behind");
+    assert_eq!(
+        pointers.write_pointer(&fewer).await.unwrap(),
+        PointerWriteOutcome::Conflict,
+        "copies left behind"
+    );
     let second = pointer(2, 3);
-    assert_eq!(pointers.write_pointer(&second).await.unwrap(), PointerChange::Changed);
+    assert_eq!(pointers.write_pointer(&second).await.unwrap(), PointerWriteOutcome::Changed);
     // Copies are read at random: every one must have changed.
     for _ in 0..64 {
-        assert_eq!(store.read(Wanted::POINTER).await.unwrap().pointer, second);
+        assert_eq!(store.read(ReadRequest::POINTER).await.unwrap().pointer, second);
     }
 }
 
 async fn creation_meets_no_record(store: &dyn Store) {
     let (id, mine, theirs) = (identity(1), creation(1), creation(2));
     assert_eq!(state(store, &id).await, IdentityState::Absent);
-    assert_eq!(store.create(&id, mine, NOON).await.unwrap(), Creation::Created);
+    assert_eq!(store.create(&id, mine, NOON).await.unwrap(), CreateOutcome::Created);
     assert_eq!(state(store, &id).await, IdentityState::Live(Revision::FIRST));
-    assert_eq!(store.create(&id, mine, NOON).await.unwrap(), Creation::Created, "a repeat knows itself");
-    assert_eq!(store.create(&id, theirs, NOON).await.unwrap(), Creation::Taken);
+    assert_eq!(store.create(&id, mine, NOON).await.unwrap(), CreateOutcome::Created, "a repeat knows itself");
+    assert_eq!(store.create(&id, theirs, NOON).await.unwrap(), CreateOutcome::Taken);
     assert_eq!(state(store, &identity(2)).await, IdentityState::Absent);
 }
 
@@ -66,7 +71,7 @@ async fn revision_only_moves_on(store: &dyn Store) {
     assert_eq!(state(store, &id).await, IdentityState::Live(second));
     assert_eq!(store.revoke(&id, Revision::FIRST).await.unwrap(), Revocation::Revoked, "already done");
     assert_eq!(state(store, &id).await, IdentityState::Live(second), "a repeat must not count again");
-    assert_eq!(store.create(&id, creation(1), NOON).await.unwrap(), Creation::Created);
+    assert_eq!(store.create(&id, creation(1), NOON).await.unwrap(), CreateOutcome::Created);
     assert_eq!(state(store, &id).await, IdentityState::Live(second), "a late creation must not reset it");
     assert_eq!(store.revoke(&identity(3), Revision::FIRST).await.unwrap(), Revocation::Gone);
     assert_eq!(state(store, &identity(3)).await, IdentityState::Absent, "nothing is made by revoking");
@@ -83,7 +88,7 @@ async fn deletion_is_final(store: &dyn Store) {
     let late = store.create(&id, creation(1), NOON).await.unwrap();
     assert_eq!(
         (late, state(store, &id).await),
-        (Creation::Created, IdentityState::Deleted),
+        (CreateOutcome::Created, IdentityState::Deleted),
         "a late creation"
     );
     store.delete(&identity(4), until).await.unwrap();
@@ -91,7 +96,7 @@ async fn deletion_is_final(store: &dyn Store) {
 }
 
 async fn a_book_changes_from_what_was_read(store: &dyn Store) {
-    let read = async |name| store.read(Wanted::book(name)).await.unwrap().book;
+    let read = async |name| store.read(ReadRequest::book(name)).await.unwrap().book;
     let entry = |n: u128| Assignment {
         object_id: Uuid::from_u128(n),
         tenant_id: Uuid::from_u128(99),
@@ -119,7 +124,7 @@ async fn a_book_changes_from_what_was_read(store: &dyn Store) {
 }
 
 async fn state(store: &dyn Store, identity: &RawId) -> IdentityState {
-    store.read(Wanted::identity(identity)).await.unwrap().identity
+    store.read(ReadRequest::identity(identity)).await.unwrap().identity
 }
 
 fn identity(seed: u64) -> RawId {

@@ -3,10 +3,9 @@
 //! Two implementations pass one suite ([`contract`]): DynamoDB, and the in-memory one for tests. What
 //! the rules are, and why each condition is there, is decision record 0002.
 
+pub mod assignments;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
-#[cfg(any(test, feature = "testing"))]
-pub mod memory;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -15,12 +14,12 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::assignments::{Book, BookName};
-use crate::context::Random;
 use crate::ids::RawId;
 use crate::keys::pointer::Pointer;
+use crate::runtime::Random;
+use crate::store::assignments::{Book, BookName};
 
-/// Counts an identity's revocations, from 1. A token carries the one it was minted at and is alive only
+/// Counts an identity's revocations, from 1. A token carries the one it was minted at and is active only
 /// while the store still holds exactly that number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -49,7 +48,7 @@ pub struct Snapshot {
 
 /// What a read is to bring besides the pointer.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted<'a> {
+pub struct ReadRequest<'a> {
     pub identity: Option<&'a RawId>,
     pub book: Option<BookName>,
 }
@@ -78,7 +77,7 @@ pub struct CreationId(u128);
 
 /// What a creation met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Creation {
+pub enum CreateOutcome {
     Created,
     /// A record with this id exists, live or deleted.
     Taken,
@@ -95,7 +94,7 @@ pub enum Revocation {
 
 /// What a change of the pointer met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PointerChange {
+pub enum PointerWriteOutcome {
     Changed,
     /// The record is not the one the change was conditional on.
     Conflict,
@@ -123,7 +122,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError`]. An item the store could not read is an error, never "absent".
-    async fn read(&self, wanted: Wanted<'_>) -> Result<Snapshot, StoreError>;
+    async fn read(&self, request: ReadRequest<'_>) -> Result<Snapshot, StoreError>;
 
     /// Writes a new identity at [`Revision::FIRST`] where no record is. A record this very creation wrote
     /// before (its answer was lost and it was sent again) is success.
@@ -135,7 +134,7 @@ pub trait Store: Send + Sync {
         identity: &RawId,
         creation: CreationId,
         now: OffsetDateTime,
-    ) -> Result<Creation, StoreError>;
+    ) -> Result<CreateOutcome, StoreError>;
 
     /// Moves the revision on from `from`. A stored revision that is already larger is success.
     ///
@@ -170,10 +169,10 @@ pub trait PointerWriter: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError`]; the outcome is then unclear and must be read.
-    async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerChange, StoreError>;
+    async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerWriteOutcome, StoreError>;
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> ReadRequest<'a> {
     /// Nothing but the pointer.
     pub const POINTER: Self = Self { identity: None, book: None };
 

@@ -1,12 +1,13 @@
-//! Every claim of a token: name, order, type and meaning (wire-contract section 10.2; decision record 0004).
+//! Every claim of a token: name, order, type and meaning (docs/wire-contract.md#token-claims; decision
+//! record 0004).
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::authn::entra::EntraToken;
 use crate::ids::RawId;
-use crate::scope::ScopeSet;
 use crate::settings::Resource;
 use crate::store::Revision;
+use crate::token::scope::ScopeSet;
 
 /// The claims, in the order they are written: the ones ACS clients know, then ours. A closed set: a
 /// token with another claim, or with one twice, is not ours.

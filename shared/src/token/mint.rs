@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::AccessToken;
 use super::claims::Claims;
 use crate::keys::signing::SigningKey;
-use crate::keys::{Algorithm, KeyFault};
+use crate::keys::{Algorithm, KeyMaterialError};
 
 #[derive(Serialize)]
 struct Header<'a> {
@@ -20,9 +20,9 @@ struct Header<'a> {
 /// Signs the claims: a compact JWS (RFC 7515 section 3.1) over compact ASCII JSON.
 ///
 /// # Errors
-/// [`KeyFault`] when signing fails.
-pub fn mint(claims: &Claims, key: &SigningKey) -> Result<AccessToken, KeyFault> {
-    const UNWRITABLE: KeyFault = KeyFault("a token cannot be written as JSON");
+/// [`KeyMaterialError`] when signing fails.
+pub fn mint(claims: &Claims, key: &SigningKey) -> Result<AccessToken, KeyMaterialError> {
+    const UNWRITABLE: KeyMaterialError = KeyMaterialError("a token cannot be written as JSON");
     let header = Header { alg: key.algorithm(), kid: key.id().as_str(), typ: "JWT" };
     let header = serde_json::to_vec(&header).map_err(|_| UNWRITABLE)?;
     let payload = serde_json::to_vec(claims).map_err(|_| UNWRITABLE)?;
@@ -43,10 +43,10 @@ mod tests {
 
     use super::*;
     use crate::ids::UserId;
-    use crate::scope::{Scope, ScopeSet};
     use crate::store::Revision;
     use crate::testing::{self, SeededRandom};
     use crate::token::claims::Grant;
+    use crate::token::scope::{Scope, ScopeSet};
 
     fn claims(seed: u64, picks: &[usize], issued_at: i64, revision: u64) -> Claims {
         let resource = testing::settings().resource;
@@ -90,7 +90,8 @@ mod tests {
     }
 
     proptest! {
-        // Python and Java decode the payload with the standard alphabet (wire-contract section 10.3).
+        // Python and Java decode the payload with the standard alphabet
+        // (docs/wire-contract.md#token-readers).
         #[test]
         fn a_payload_reads_the_same_in_both_base64_alphabets(
             seed: u64,

@@ -2,6 +2,7 @@
 
 pub mod claims;
 pub mod mint;
+pub mod scope;
 pub mod verify;
 
 use zeroize::Zeroizing;

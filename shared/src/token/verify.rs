@@ -3,12 +3,12 @@
 //! Two verifiers, and two words for what they find:
 //!
 //! * [`Verifier`] asks the store, strongly consistent, once for each token. What it accepts is [`Verified`]:
-//!   alive at this moment. A revocation, deletion or replacement of keys that has returned is seen.
-//! * [`OfflineVerifier`] has only the published key set. What it accepts is [`Genuine`]: signed by a key of
+//!   active at this moment. A revocation, deletion or replacement of keys that has returned is seen.
+//! * [`OfflineVerifier`] has only the published key set. What it accepts is [`OfflineVerified`]: signed by a key of
 //!   that set and not expired. Whether it was revoked cannot be known; a rotation shows when the set is
 //!   fetched again.
 //!
-//! A token is taken apart without trust ([`Claimed::of`]), which needs no I/O; only [`Claimed::confirm`] turns
+//! A token is taken apart without trust ([`UnconfirmedToken::of`]), which needs no I/O; only [`UnconfirmedToken::confirm`] turns
 //! it into [`Verified`]. The JWT library judges nothing here: what libraries let through is why (decision
 //! record 0004).
 
@@ -21,15 +21,15 @@ use serde::{Deserialize, Deserializer};
 use time::OffsetDateTime;
 
 use super::claims::Claims;
-use crate::context::Clock;
 use crate::ids::{RawId, ResourceId};
 use crate::keys::pointer::{PublishedCache, PublishedKeys};
 use crate::keys::signing::{VerifyingKey, VerifyingKeys};
-use crate::keys::{Algorithm, KeyFault, KeyId};
+use crate::keys::{Algorithm, KeyId, KeyMaterialError};
 use crate::lifetime::{self, ISSUED_AT_LEEWAY, Lifetime};
-use crate::scope::ScopeSet;
+use crate::runtime::Clock;
 use crate::settings::{Issuer, Reader, Resource};
-use crate::store::{IdentityState, Store, StoreError, Wanted};
+use crate::store::{IdentityState, ReadRequest, Store, StoreError};
+use crate::token::scope::ScopeSet;
 
 /// Longest token looked at, in bytes. Ours have under 1,200.
 const MAX_LENGTH: usize = 4096;
@@ -41,7 +41,7 @@ pub struct Expected {
     pub audience: ResourceId,
 }
 
-/// A token that is alive at this moment. Only a look at what is in force makes one.
+/// A token that is active at this moment. Only a look at what is in force makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verified {
@@ -53,7 +53,7 @@ pub struct Verified {
 /// A token that is rightly signed and has not expired. It may have been revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Genuine {
+pub struct OfflineVerified {
     pub identity: RawId,
     pub scopes: ScopeSet,
     pub claims: Claims,
@@ -61,7 +61,7 @@ pub struct Genuine {
 
 /// Why a token is refused. For the operator's log only: callers get one uniform answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TokenFault {
+pub enum TokenError {
     #[error("the token is not addressed to this resource")]
     Audience,
     #[error("the claims are not those of an access token")]
@@ -93,18 +93,18 @@ pub enum TokenFault {
 pub enum VerifyError {
     /// The token is not good.
     #[error(transparent)]
-    Refused(#[from] TokenFault),
+    Refused(#[from] TokenError),
     /// What decides could not be read: refuse, and say "try again", never "valid" (decision record 0002).
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The pointer's public keys cannot be used.
     #[error(transparent)]
-    Keys(#[from] KeyFault),
+    Keys(#[from] KeyMaterialError),
 }
 
 /// A token that does not refute itself: its claims are those of a token of this resource at this moment. Not
 /// yet good: its key or its revision may not be in force.
-pub struct Claimed<'a> {
+pub struct UnconfirmedToken<'a> {
     unverified: Unverified<'a>,
     identity: RawId,
     signature_verified: bool,
@@ -179,10 +179,11 @@ impl Verifier {
     /// [`VerifyError::Refused`] for a token that is not good; the others when that cannot be known.
     pub async fn verify(&self, token: &str) -> Result<Verified, VerifyError> {
         let last_seen = self.published.last_seen();
-        let claimed = Claimed::of(token, &self.expected, last_seen.as_deref(), self.clock.now())?;
-        let snapshot = self.store.read(Wanted::identity(claimed.identity())).await?;
+        let unconfirmed =
+            UnconfirmedToken::of(token, &self.expected, last_seen.as_deref(), self.clock.now())?;
+        let snapshot = self.store.read(ReadRequest::identity(unconfirmed.identity())).await?;
         let published = self.published.of(&snapshot.pointer)?;
-        Ok(claimed.confirm(&published, snapshot.identity, self.clock.now())?)
+        Ok(unconfirmed.confirm(&published, snapshot.identity, self.clock.now())?)
     }
 }
 
@@ -193,32 +194,32 @@ impl OfflineVerifier {
         Self { expected, keys, clock }
     }
 
-    /// Whether the token is genuine and unexpired. No I/O.
+    /// Whether the token is offline and unexpired. No I/O.
     ///
     /// # Errors
-    /// [`TokenFault`]; [`TokenFault::KeyNotInForce`] may mean that the key set is out of date.
-    pub fn verify(&self, token: &str) -> Result<Genuine, TokenFault> {
+    /// [`TokenError`]; [`TokenError::KeyNotInForce`] may mean that the key set is out of date.
+    pub fn verify(&self, token: &str) -> Result<OfflineVerified, TokenError> {
         let unverified = Unverified::parse(token)?;
-        let key = self.keys.find(&unverified.header.kid).ok_or(TokenFault::KeyNotInForce)?;
+        let key = self.keys.find(&unverified.header.kid).ok_or(TokenError::KeyNotInForce)?;
         unverified.check_signature(key)?;
         let identity = unverified.check_claims(&self.expected, self.clock.now())?;
         let claims = unverified.claims;
-        Ok(Genuine { identity, scopes: claims.scopes.clone(), claims })
+        Ok(OfflineVerified { identity, scopes: claims.scopes.clone(), claims })
     }
 }
 
-impl<'a> Claimed<'a> {
+impl<'a> UnconfirmedToken<'a> {
     /// What a token claims, if it does not refute itself: by its form, its claims, or its signature where its
     /// key is among those last seen.
     ///
     /// # Errors
-    /// [`TokenFault`].
+    /// [`TokenError`].
     pub fn of(
         token: &'a str,
         expected: &Expected,
         last_seen: Option<&PublishedKeys>,
         now: OffsetDateTime,
-    ) -> Result<Self, TokenFault> {
+    ) -> Result<Self, TokenError> {
         let unverified = Unverified::parse(token)?;
         let key = last_seen.and_then(|keys| keys.find(&unverified.header.kid));
         if let Some(key) = key {
@@ -237,14 +238,14 @@ impl<'a> Claimed<'a> {
     /// The token, if by one strongly consistent read its key is in force and its revision is the stored one.
     ///
     /// # Errors
-    /// [`TokenFault`].
+    /// [`TokenError`].
     pub fn confirm(
         self,
         published: &PublishedKeys,
         state: IdentityState,
         now: OffsetDateTime,
-    ) -> Result<Verified, TokenFault> {
-        let key = published.find(&self.unverified.header.kid).ok_or(TokenFault::KeyNotInForce)?;
+    ) -> Result<Verified, TokenError> {
+        let key = published.find(&self.unverified.header.kid).ok_or(TokenError::KeyNotInForce)?;
         // A key's id is its thumbprint: the key seen before and this one are the same.
         if !self.signature_verified {
             self.unverified.check_signature(key)?;
@@ -252,12 +253,12 @@ impl<'a> Claimed<'a> {
         let claims = self.unverified.claims;
         match state {
             IdentityState::Live(revision) if revision == claims.rev => {}
-            IdentityState::Live(_) => return Err(TokenFault::Revoked),
-            IdentityState::Absent | IdentityState::Deleted => return Err(TokenFault::IdentityGone),
+            IdentityState::Live(_) => return Err(TokenError::Revoked),
+            IdentityState::Absent | IdentityState::Deleted => return Err(TokenError::IdentityGone),
         }
         // The read took time: the token must still be good now that it is answered.
         if lifetime::has_expired(claims.exp, now) {
-            return Err(TokenFault::Expired);
+            return Err(TokenError::Expired);
         }
         Ok(Verified { identity: self.identity, scopes: claims.scopes.clone(), claims })
     }
@@ -265,57 +266,57 @@ impl<'a> Claimed<'a> {
 
 impl<'a> Unverified<'a> {
     /// Takes the text apart: length, exactly three parts, closed header, closed claims.
-    fn parse(token: &'a str) -> Result<Self, TokenFault> {
+    fn parse(token: &'a str) -> Result<Self, TokenError> {
         if token.len() > MAX_LENGTH {
-            return Err(TokenFault::Structure);
+            return Err(TokenError::Structure);
         }
         let mut parts = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
-            return Err(TokenFault::Structure);
+            return Err(TokenError::Structure);
         };
-        let signed = token.as_bytes().get(..header.len() + 1 + payload.len()).ok_or(TokenFault::Structure)?;
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Structure);
+        let signed = token.as_bytes().get(..header.len() + 1 + payload.len()).ok_or(TokenError::Structure)?;
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Structure);
         Ok(Self {
-            header: object(&decode(header)?).ok_or(TokenFault::Header)?,
+            header: object(&decode(header)?).ok_or(TokenError::Header)?,
             signed,
             signature: decode(signature)?,
-            claims: object(&decode(payload)?).ok_or(TokenFault::Claims)?,
+            claims: object(&decode(payload)?).ok_or(TokenError::Claims)?,
         })
     }
 
     /// The algorithm is the key's; a header that names another is refused.
-    fn check_signature(&self, key: &VerifyingKey) -> Result<(), TokenFault> {
+    fn check_signature(&self, key: &VerifyingKey) -> Result<(), TokenError> {
         let Header { alg, typ: Typ::Jwt, .. } = self.header;
         if alg == key.algorithm() && key.verifies(self.signed, &self.signature) {
             Ok(())
         } else {
-            Err(TokenFault::Signature)
+            Err(TokenError::Signature)
         }
     }
 
     /// Everything the claims must say, whoever signed them. Returns the identity they speak of.
-    fn check_claims(&self, expected: &Expected, now: OffsetDateTime) -> Result<RawId, TokenFault> {
+    fn check_claims(&self, expected: &Expected, now: OffsetDateTime) -> Result<RawId, TokenError> {
         let claims = &self.claims;
         let resource_id = expected.audience.to_string();
         if claims.iss != expected.issuer.as_str() {
-            return Err(TokenFault::Issuer);
+            return Err(TokenError::Issuer);
         }
         if claims.aud != resource_id || claims.resource_id != resource_id {
-            return Err(TokenFault::Audience);
+            return Err(TokenError::Audience);
         }
         if lifetime::has_expired(claims.exp, now) {
-            return Err(TokenFault::Expired);
+            return Err(TokenError::Expired);
         }
         if claims.iat > now.unix_timestamp().saturating_add(ISSUED_AT_LEEWAY.whole_seconds()) {
-            return Err(TokenFault::TooEarly);
+            return Err(TokenError::TooEarly);
         }
         if !(1..=Lifetime::MAX_SECONDS).contains(&claims.exp.saturating_sub(claims.iat)) {
-            return Err(TokenFault::Lifetime);
+            return Err(TokenError::Lifetime);
         }
-        let identity: RawId = claims.sub.parse().map_err(|_| TokenFault::Claims)?;
-        if claims.agree_on(&identity) { Ok(identity) } else { Err(TokenFault::Claims) }
+        let identity: RawId = claims.sub.parse().map_err(|_| TokenError::Claims)?;
+        if claims.agree_on(&identity) { Ok(identity) } else { Err(TokenError::Claims) }
     }
 }
 

@@ -211,7 +211,7 @@ impl Protocol {
                 let mine = r.mine;
                 r.end(Step::Idle);
                 after.world.labels[CURRENT] = seen.labels[PREVIOUS];
-                after.world.labels = after.world.labels.map(|bearer| bearer.unless(mine));
+                after.world.labels = after.world.labels.map(|holder| holder.unless(mine));
                 "erase"
             }
         };
@@ -306,7 +306,7 @@ impl Protocol {
 
     fn write(&self, s: &State, i: usize, found: &mut Vec<(Action, State)>) {
         let r = s.rotators[i];
-        let label = |label: usize, from, to| Write::Label { label: label as u8, from, to };
+        let label = |label: usize, from, to| Write::StagingLabel { label: label as u8, from, to };
         let (what, write) = match r.step {
             Step::FlipWrite => ("flip: write pointer", self.pointer_write(r.named, r.fresh)),
             Step::SettleInForce => ("settle: move IN_FORCE", label(IN_FORCE, r.in_force, r.named)),

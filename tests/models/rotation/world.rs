@@ -39,7 +39,7 @@ pub(super) enum Write {
         fresh: bool,
     },
     /// Compare-and-swap of a label; to [`Version::NONE`] takes it off.
-    Label {
+    StagingLabel {
         label: u8,
         from: Version,
         to: Version,
@@ -69,8 +69,8 @@ impl Version {
 impl World {
     /// The version with this id, if it bears a label.
     pub(super) fn labelled(&self, id: Version) -> Option<Version> {
-        let mut bearers = self.labels.into_iter().filter(|bearer| *bearer != Version::NONE);
-        bearers.find(|bearer| bearer.is(id))
+        let mut holders = self.labels.into_iter().filter(|holder| *holder != Version::NONE);
+        holders.find(|holder| holder.is(id))
     }
 
     /// The value of the version with this id; `kept` says whether one without a label is still there.
@@ -86,15 +86,15 @@ impl World {
         match write {
             Write::Pointer { fresh: false, .. } => return false,
             Write::Pointer { to, .. } => self.pointer = to,
-            Write::Label { label, from, to } => {
-                let bearer = self.labels[usize::from(label)];
+            Write::StagingLabel { label, from, to } => {
+                let holder = self.labels[usize::from(label)];
                 let to = if to == Version::NONE { Some(to) } else { self.value(to, kept) };
-                let Some(to) = to.filter(|_| bearer.is(from)) else {
+                let Some(to) = to.filter(|_| holder.is(from)) else {
                     return false;
                 };
                 self.labels[usize::from(label)] = to;
                 if usize::from(label) == CURRENT {
-                    self.labels[PREVIOUS] = bearer;
+                    self.labels[PREVIOUS] = holder;
                     self.labels[PENDING] = self.labels[PENDING].unless(to);
                 }
             }
@@ -119,7 +119,7 @@ impl Write {
     pub(super) fn asks_for(self) -> Version {
         match self {
             Self::Pointer { .. } => Version::NONE,
-            Self::Label { to, .. } => to,
+            Self::StagingLabel { to, .. } => to,
             Self::Value(version) if version.is_token() => version,
             Self::Value(_) => Version::NONE,
         }

@@ -1,10 +1,10 @@
 //! The claims are a closed set, each exactly what it must be, and they agree with one another.
 
-use e2e::bench::HOST;
+use e2e::test_service::HOST;
 use identity::keys::Algorithm;
-use identity::scope::Scope;
 use identity::testing::NOON;
-use identity::token::verify::TokenFault;
+use identity::token::scope::Scope;
+use identity::token::verify::TokenError;
 use serde_json::json;
 
 use super::forge::{Forge, Object, quoted, sealed_by, signing_input};
@@ -55,7 +55,7 @@ async fn each_claim_is_there_once_and_of_its_type() {
         for (claim, value) in further {
             row(format!("one more, {claim}: {value}"), forge.claims.and(claim, value));
         }
-        forge.refuse(TokenFault::Claims, rows).await;
+        forge.refuse(TokenError::Claims, rows).await;
     }
 }
 
@@ -100,7 +100,7 @@ async fn the_claims_are_one_object() {
             ("120 levels more", forge.claims.and("x", deep).to_string()),
             ("1000 levels", "[".repeat(1_000)),
         ];
-        forge.refuse(TokenFault::Claims, payloads.map(|(name, payload)| (name, forge.claims(payload)))).await;
+        forge.refuse(TokenError::Claims, payloads.map(|(name, payload)| (name, forge.claims(payload)))).await;
         let line = |claim| format!("\t\"{claim}\" : {}\r\n", forge.claims.get(claim));
         let lines = forge.claims.names().map(line).collect::<Vec<_>>().join(",");
         forge.accept("white space is JSON's affair", &forge.claims(format!(" {{{lines}}}\n"))).await;
@@ -110,7 +110,7 @@ async fn the_claims_are_one_object() {
 #[tokio::test]
 async fn not_all_that_is_signed_is_an_access_token() {
     for forge in Forge::both().await {
-        let audit = forge.bench.audit.lines().pop().unwrap();
+        let audit = forge.service.audit.lines().pop().unwrap();
         let jwks = format!(r#"{{"keys":[{}]}}"#, serde_json::to_string(forge.key().jwk()).unwrap());
         let now = NOON.unix_timestamp();
         let id_token = json!({
@@ -128,7 +128,7 @@ async fn not_all_that_is_signed_is_an_access_token() {
             ("a header", forge.header.to_string()),
             ("a reply", json!({"token": forge.token, "expiresOn": "2024-03-02T12:00:00+00:00"}).to_string()),
         ];
-        forge.refuse(TokenFault::Claims, rows.map(|(name, payload)| (name, forge.claims(payload)))).await;
+        forge.refuse(TokenError::Claims, rows.map(|(name, payload)| (name, forge.claims(payload)))).await;
     }
 }
 
@@ -161,7 +161,7 @@ async fn the_issuer_is_this_one_to_the_byte() {
             "*",
             RESOURCE,
         ]);
-        forge.refuse(TokenFault::Issuer, forge.claim_rows("iss", issuers)).await;
+        forge.refuse(TokenError::Issuer, forge.claim_rows("iss", issuers)).await;
     }
 }
 
@@ -189,7 +189,7 @@ async fn the_audience_is_this_resource_alone() {
         };
         let mut rows = forge.claim_rows("aud", audiences());
         rows.extend(forge.claim_rows("resourceId", audiences()));
-        forge.refuse(TokenFault::Audience, rows).await;
+        forge.refuse(TokenError::Audience, rows).await;
 
         let thousand = vec![format!("\"{RESOURCE}\""); 50].join(",");
         let shapes = [
@@ -199,9 +199,9 @@ async fn the_audience_is_this_resource_alone() {
             format!(r#"{{"{RESOURCE}":true}}"#),
             format!("[{thousand}]"),
         ];
-        forge.refuse(TokenFault::Claims, forge.claim_rows("aud", shapes)).await;
+        forge.refuse(TokenError::Claims, forge.claim_rows("aud", shapes)).await;
         let huge = vec![format!("\"{RESOURCE}\""); 1_000].join(",");
-        forge.refuse(TokenFault::Structure, forge.claim_rows("aud", [format!("[{huge}]")])).await;
+        forge.refuse(TokenError::Structure, forge.claim_rows("aud", [format!("[{huge}]")])).await;
     }
 }
 
@@ -259,9 +259,9 @@ async fn the_subject_is_an_identity_of_this_resource() {
                 (format!("sub alone {subject:.90}"), forge.claims(forge.claims.with("sub", json!(subject)))),
             ]
         });
-        forge.refuse(TokenFault::Claims, rows.collect::<Vec<_>>()).await;
+        forge.refuse(TokenError::Claims, rows.collect::<Vec<_>>()).await;
         let huge = forge.claims(of(&forge, &"8:acs:".repeat(1 << 18)));
-        forge.refuse(TokenFault::Structure, [("1.5 MB", huge)]).await;
+        forge.refuse(TokenError::Structure, [("1.5 MB", huge)]).await;
 
         let nobody = format!("{}{}", &id[..id.len() - 12], "000000000000");
         let nobodies = [
@@ -271,14 +271,14 @@ async fn the_subject_is_an_identity_of_this_resource() {
             format!("8:acs:{RESOURCE}_{tenant}_{user}"),
         ];
         let rows = nobodies.map(|id| (format!("nobody is {id}"), forge.claims(of(&forge, &id))));
-        forge.refuse(TokenFault::IdentityGone, rows).await;
+        forge.refuse(TokenError::IdentityGone, rows).await;
     }
 }
 
 #[tokio::test]
 async fn the_claims_agree_with_one_another() {
     for forge in Forge::both().await {
-        let other = forge.bench.create().await;
+        let other = forge.service.create().await;
         let skype_id = forge.id.strip_prefix("8:").unwrap();
         let now = NOON.unix_timestamp();
         let skype_ids = [
@@ -323,7 +323,7 @@ async fn the_claims_agree_with_one_another() {
         rows.push(("another living identity's sub".to_owned(), forge.claims(others)));
         let later = forge.claims.with("iat", now + 1);
         rows.push(("iat alone a second later".to_owned(), forge.claims(later)));
-        forge.refuse(TokenFault::Claims, rows).await;
+        forge.refuse(TokenError::Claims, rows).await;
     }
 }
 
@@ -341,14 +341,14 @@ async fn another_deployments_token_is_no_token_here() {
             ("another issuer, our key", forge.claims(theirs("https://elsewhere.example"))),
             ("another issuer, their key", by_stranger(theirs("https://elsewhere.example"))),
         ];
-        forge.refuse(TokenFault::Issuer, rows).await;
+        forge.refuse(TokenError::Issuer, rows).await;
         let rows = [
             ("another resource, our key", forge.claims(theirs("https://localhost:8443"))),
             ("another resource, their key", by_stranger(theirs("https://localhost:8443"))),
         ];
-        forge.refuse(TokenFault::Audience, rows).await;
+        forge.refuse(TokenError::Audience, rows).await;
         let rows = [("our claims, their key", by_stranger(forge.claims.to_string()))];
-        forge.refuse(TokenFault::KeyNotInForce, rows).await;
+        forge.refuse(TokenError::KeyNotInForce, rows).await;
     }
 }
 
@@ -385,7 +385,7 @@ async fn the_scopes_are_a_comma_list_of_known_names() {
         values.extend(
             ["[]", r#"["chat"]"#, r#"["chat","voip"]"#, r#"{"chat":true}"#, "1792"].map(str::to_owned),
         );
-        forge.refuse(TokenFault::Claims, forge.claim_rows("acsScope", values)).await;
+        forge.refuse(TokenError::Claims, forge.claim_rows("acsScope", values)).await;
 
         let sets: [(&str, &[Scope]); 6] = [
             ("chat", &[Scope::Chat]),
@@ -407,7 +407,7 @@ async fn the_scopes_are_a_comma_list_of_known_names() {
 async fn the_revision_is_the_stored_one() {
     for forge in Forge::both().await {
         let other = ["0", "1", "3", "4", "18446744073709551615"];
-        forge.refuse(TokenFault::Revoked, forge.claim_rows("rev", other)).await;
+        forge.refuse(TokenError::Revoked, forge.claim_rows("rev", other)).await;
         let no_revisions = [
             "-1",
             "-2",
@@ -423,21 +423,21 @@ async fn the_revision_is_the_stored_one() {
             "NaN",
             "\"2\"",
         ];
-        forge.refuse(TokenFault::Claims, forge.claim_rows("rev", no_revisions)).await;
+        forge.refuse(TokenError::Claims, forge.claim_rows("rev", no_revisions)).await;
     }
 }
 
 #[tokio::test]
 async fn a_revoked_and_a_deleted_identity_have_no_tokens() {
     let forge = Forge::new(Algorithm::Es256).await;
-    let bench = &forge.bench;
-    let [revoked, deleted] = [bench.create().await, bench.create().await];
-    let of_revoked = bench.issue(&bench.primary, &revoked).await.token().unwrap();
-    let of_deleted = bench.issue(&bench.primary, &deleted).await.token().unwrap();
+    let service = &forge.service;
+    let [revoked, deleted] = [service.create().await, service.create().await];
+    let of_revoked = service.issue(&service.primary, &revoked).await.token().unwrap();
+    let of_deleted = service.issue(&service.primary, &deleted).await.token().unwrap();
     forge.accept("before", &of_revoked).await;
     forge.accept("before", &of_deleted).await;
-    assert_eq!(bench.revoke(&revoked).await.status, 204);
-    assert_eq!(bench.delete(&deleted).await.status, 204);
-    forge.refuse(TokenFault::Revoked, [("revoked", of_revoked)]).await;
-    forge.refuse(TokenFault::IdentityGone, [("deleted", of_deleted)]).await;
+    assert_eq!(service.revoke(&revoked).await.status, 204);
+    assert_eq!(service.delete(&deleted).await.status, 204);
+    forge.refuse(TokenError::Revoked, [("revoked", of_revoked)]).await;
+    forge.refuse(TokenError::IdentityGone, [("deleted", of_deleted)]).await;
 }

@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512};
 use aws_lc_rs::signature::{self as schemes, EcdsaKeyPair};
 use identity::keys::Algorithm;
-use identity::token::verify::{TokenFault, VerifyError};
+use identity::token::verify::{TokenError, VerifyError};
 
 use super::forge::{Forge, encode, unhex};
 
@@ -41,7 +41,7 @@ async fn numbers_outside_the_curves_order_are_no_signature() {
             ]
         });
         let rows = pairs.chain(mixed).map(|(name, signature)| (name, forge.signed_with(signature)));
-        forge.refuse(TokenFault::Signature, rows.collect::<Vec<_>>()).await;
+        forge.refuse(TokenError::Signature, rows.collect::<Vec<_>>()).await;
     }
 }
 
@@ -74,13 +74,13 @@ async fn other_ecdsa_forms_and_curves_are_refused() {
         ("an uncompressed point's tag before", forge.signed_with([&[4], r, s].concat())),
         ("little-endian", forge.signed_with(own.iter().rev().copied().collect::<Vec<_>>())),
     ];
-    forge.refuse(TokenFault::Signature, rows).await;
+    forge.refuse(TokenError::Signature, rows).await;
 
     let (token, short) = forge.some_token(|signature| signature.strip_prefix(&[0]).map(<[u8]>::to_vec));
     forge.accept("an r that begins with zero", &token).await;
     let signed = token.rsplit_once('.').unwrap().0;
     let rows = [("its leading zero removed", format!("{signed}.{}", encode(short)))];
-    forge.refuse(TokenFault::Signature, rows).await;
+    forge.refuse(TokenError::Signature, rows).await;
 }
 
 /// For every ECDSA signature (r, s), (r, n-s) is one too: RFC 7518 does not choose. It says nothing else
@@ -99,9 +99,9 @@ async fn the_twin_of_an_ecdsa_signature_makes_no_other_token() {
     assert_ne!(twin, own);
     let twin = forge.signed_with(twin);
     assert_eq!(forge.accept("the twin", &twin).await, forge.accept("itself", &forge.token).await);
-    assert_eq!(forge.bench.revoke(&forge.id).await.status, 204);
+    assert_eq!(forge.service.revoke(&forge.id).await.status, 204);
     for token in [&forge.token, &twin] {
-        let outcome = forge.bench.verify(token).await;
-        assert!(matches!(outcome, Err(VerifyError::Refused(TokenFault::Revoked))), "{outcome:?}");
+        let outcome = forge.service.verify(token).await;
+        assert!(matches!(outcome, Err(VerifyError::Refused(TokenError::Revoked))), "{outcome:?}");
     }
 }

@@ -4,13 +4,13 @@ use std::fmt::Display;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use e2e::bench::{Bench, Embedded, Ports};
-use e2e::front_door::{Shape, Verdict, ask};
+use e2e::router::{Shape, Verdict, ask};
+use e2e::test_service::{Embedded, Ports, TestService};
 use identity::keys::signing::{SigningKey, SigningKeys};
 use identity::keys::{Algorithm, Slot};
+use identity::secrets::SecretName;
 use identity::testing::{settings, signing_key};
-use identity::token::verify::{Expected, TokenFault, Verified, Verifier, VerifyError};
-use identity::vault::SecretName;
+use identity::token::verify::{Expected, TokenError, Verified, Verifier, VerifyError};
 use serde_json::Value;
 
 /// A JSON object as it is written: members in order, each value raw.
@@ -20,7 +20,7 @@ pub struct Object(Vec<(String, String)>);
 /// A resource, its private keys, and one good token taken apart.
 pub struct Forge {
     pub algorithm: Algorithm,
-    pub bench: Bench,
+    pub service: TestService,
     pub embedded: Embedded,
     pub keys: SigningKeys,
     /// The identity, at revision 2.
@@ -113,17 +113,18 @@ impl Forge {
 
     pub async fn new(algorithm: Algorithm) -> Self {
         let (ports, embedded) = Ports::embedded(56).await;
-        let bench = Bench::new(ports, algorithm, 56).await;
-        let id = bench.create().await;
-        assert_eq!(bench.revoke(&id).await.status, 204);
-        let token = bench.issue(&bench.primary, &id).await.token().unwrap();
-        let pointer = bench.ports.pointers.pointer().await.unwrap().unwrap();
-        let document = bench.ports.vault.read(SecretName::SigningKeys, &pointer.signing_keys).await.unwrap();
+        let service = TestService::new(ports, algorithm, 56).await;
+        let id = service.create().await;
+        assert_eq!(service.revoke(&id).await.status, 204);
+        let token = service.issue(&service.primary, &id).await.token().unwrap();
+        let pointer = service.ports.pointers.pointer().await.unwrap().unwrap();
+        let document =
+            service.ports.secret_store.read(SecretName::SigningKeys, &pointer.signing_keys).await.unwrap();
         let keys = SigningKeys::parse(&document).unwrap();
         let mut parts = token.split('.');
         let header = Object::decode(parts.next().unwrap());
         let claims = Object::decode(parts.next().unwrap());
-        Self { algorithm, bench, embedded, keys, id, token, header, claims }
+        Self { algorithm, service, embedded, keys, id, token, header, claims }
     }
 
     /// The key that signed the good token.
@@ -159,18 +160,18 @@ impl Forge {
     }
 
     /// A header and a payload of any bytes, signed by the key in force.
-    pub fn seal(&self, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
+    pub fn compact(&self, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
         sealed_by(self.key(), &signing_input(header, payload))
     }
 
     /// Another header over the good claims, sealed.
     pub fn header(&self, header: impl Display) -> String {
-        self.seal(header.to_string(), self.claims.to_string())
+        self.compact(header.to_string(), self.claims.to_string())
     }
 
     /// Other claims under the good header, sealed.
     pub fn claims(&self, claims: impl Display) -> String {
-        self.seal(self.header.to_string(), claims.to_string())
+        self.compact(self.header.to_string(), claims.to_string())
     }
 
     /// The good header and claims under another signature.
@@ -219,11 +220,11 @@ impl Forge {
     /// A verifier that has seen nothing yet.
     pub fn cold_verifier(&self) -> Verifier {
         let expected = Expected::from(&settings().resource);
-        Verifier::new(expected, self.bench.ports.store.clone(), self.bench.clock.clone())
+        Verifier::new(expected, self.service.ports.store.clone(), self.service.clock.clone())
     }
 
     /// What a verifier says of a token, and how often it asked the store.
-    pub async fn judge(&self, verifier: &Verifier, token: &str) -> (Result<Verified, VerifyError>, usize) {
+    pub async fn verdict(&self, verifier: &Verifier, token: &str) -> (Result<Verified, VerifyError>, usize) {
         let before = self.embedded.dynamodb.calls();
         let outcome = verifier.verify(token).await;
         (outcome, self.embedded.dynamodb.calls() - before)
@@ -233,8 +234,8 @@ impl Forge {
     pub async fn accept(&self, name: &str, token: &str) -> Verified {
         let cold = self.cold_verifier();
         let mut found = None;
-        for verifier in [&self.bench.verifier, &cold] {
-            let (outcome, reads) = self.judge(verifier, token).await;
+        for verifier in [&self.service.verifier, &cold] {
+            let (outcome, reads) = self.verdict(verifier, token).await;
             assert_eq!(reads, 1, "{:?}, {name}: {outcome:?}", self.algorithm);
             found = Some(outcome.unwrap());
         }
@@ -244,14 +245,14 @@ impl Forge {
     /// Each row is refused, and for this reason: by a verifier that knows the keys, without asking the
     /// store when the token refutes itself, and by one that knows nothing. Whoever asks over the wire is told
     /// the same of every row. The good token is good before and after.
-    pub async fn refuse<N: Display>(&self, fault: TokenFault, rows: impl IntoIterator<Item = (N, String)>) {
+    pub async fn refuse<N: Display>(&self, fault: TokenError, rows: impl IntoIterator<Item = (N, String)>) {
         self.accept("the good token", &self.token).await;
         let (mut seen, mut wrong) = (0, Vec::new());
         let secrets_read = self.embedded.secrets.calls();
         for (name, token) in rows {
             let cold = self.cold_verifier();
-            for (verifier, knows_the_keys) in [(self.bench.verifier.as_ref(), true), (&cold, false)] {
-                let (outcome, reads) = self.judge(verifier, &token).await;
+            for (verifier, knows_the_keys) in [(self.service.verifier.as_ref(), true), (&cold, false)] {
+                let (outcome, reads) = self.verdict(verifier, &token).await;
                 let refused = matches!(outcome, Err(VerifyError::Refused(found)) if found == fault);
                 if !refused || reads != reads_needed(fault, knows_the_keys) {
                     wrong.push(format!("{:?}, {name}: {outcome:?} after {reads} reads", self.algorithm));
@@ -273,7 +274,7 @@ impl Forge {
     /// What introspection and the authorizers say of a token that is not good, if it is not what they say of any.
     async fn tell_apart(&self, token: &str) -> Result<(), String> {
         let form = form_urlencoded::Serializer::new(String::new()).append_pair("token", token).finish();
-        let reply = self.bench.send("POST", "/introspect", &form).await;
+        let reply = self.service.send("POST", "/introspect", &form).await;
         let is_asked = !token.is_empty();
         let told = (reply.status, reply.text.as_str());
         if (is_asked && told != (200, r#"{"active":false}"#)) || (!is_asked && told.0 != 400) {
@@ -284,7 +285,7 @@ impl Forge {
             return Ok(());
         }
         for (shape, expected) in [(Shape::Http, Verdict::Forbidden), (Shape::Rest, Verdict::Unauthorized)] {
-            let verdict = ask(&self.bench.authorizer, shape, "GET", "/chat/threads", token).await;
+            let verdict = ask(&self.service.authorizer, shape, "GET", "/chat/threads", token).await;
             if verdict != expected {
                 return Err(format!("the {shape:?} authorizer says {verdict:?}"));
             }
@@ -294,17 +295,17 @@ impl Forge {
 }
 
 /// How many reads of the store show this fault.
-fn reads_needed(fault: TokenFault, knows_the_keys: bool) -> usize {
+fn reads_needed(fault: TokenError, knows_the_keys: bool) -> usize {
     match fault {
-        TokenFault::Structure
-        | TokenFault::Header
-        | TokenFault::Claims
-        | TokenFault::Audience
-        | TokenFault::Issuer
-        | TokenFault::Expired
-        | TokenFault::TooEarly
-        | TokenFault::Lifetime => 0,
-        TokenFault::Signature => usize::from(!knows_the_keys),
-        TokenFault::IdentityGone | TokenFault::KeyNotInForce | TokenFault::Revoked => 1,
+        TokenError::Structure
+        | TokenError::Header
+        | TokenError::Claims
+        | TokenError::Audience
+        | TokenError::Issuer
+        | TokenError::Expired
+        | TokenError::TooEarly
+        | TokenError::Lifetime => 0,
+        TokenError::Signature => usize::from(!knows_the_keys),
+        TokenError::IdentityGone | TokenError::KeyNotInForce | TokenError::Revoked => 1,
     }
 }

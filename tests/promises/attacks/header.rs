@@ -1,6 +1,6 @@
 //! The header is three members, each exactly what it must be, and nothing it says is obeyed or fetched.
 
-use identity::token::verify::TokenFault;
+use identity::token::verify::TokenError;
 use serde_json::json;
 
 use super::forge::{Forge, encode, quoted, sealed_by, signing_input};
@@ -44,7 +44,7 @@ async fn a_key_in_the_header_is_not_looked_at() {
             ];
             tokens.map(|(how, token)| (format!("{member}: {value:.40}, {how}"), token))
         });
-        forge.refuse(TokenFault::Header, rows.collect::<Vec<_>>()).await;
+        forge.refuse(TokenError::Header, rows.collect::<Vec<_>>()).await;
         assert_eq!(forge.embedded.secrets.calls(), secrets, "nothing was fetched");
     }
 }
@@ -97,9 +97,9 @@ async fn a_key_id_is_a_thumbprint_and_nothing_else() {
         let values = texts.into_iter().chain(near).chain(not_texts).chain(wrapped);
         let mut rows = forge.header_rows("kid", values);
         rows.push(("kid absent".to_owned(), forge.header(forge.header.without("kid"))));
-        forge.refuse(TokenFault::Header, rows).await;
+        forge.refuse(TokenError::Header, rows).await;
         let huge = forge.header_rows("kid", [format!("{:?}", "k".repeat(1 << 20))]);
-        forge.refuse(TokenFault::Structure, huge).await;
+        forge.refuse(TokenError::Structure, huge).await;
     }
 }
 
@@ -148,12 +148,12 @@ async fn no_further_member_is_taken_however_harmless() {
             ("1000 objects, never closed", forge.header(r#"{"x":"#.repeat(400))),
         ];
         let more = more.map(|(name, token)| (name.to_owned(), token));
-        forge.refuse(TokenFault::Header, rows.into_iter().chain(more)).await;
+        forge.refuse(TokenError::Header, rows.into_iter().chain(more)).await;
 
         let too_many = (0..10_000)
             .fold(forge.header.to_string(), |header, n| header.replacen('{', &format!(r#"{{"{n}":1,"#), 1));
         let rows = [("10 000 members", forge.header(too_many))];
-        forge.refuse(TokenFault::Structure, rows).await;
+        forge.refuse(TokenError::Structure, rows).await;
     }
 }
 
@@ -183,7 +183,7 @@ async fn the_type_is_jwt() {
         let other = ["null", "0", "true", "[]", r#"["JWT"]"#, "{}", r#"{"JWT":null}"#, r#"{"JWT":{}}"#];
         let mut rows = forge.header_rows("typ", texts.into_iter().chain(other.map(str::to_owned)));
         rows.push(("typ absent".to_owned(), forge.header(forge.header.without("typ"))));
-        forge.refuse(TokenFault::Header, rows).await;
+        forge.refuse(TokenError::Header, rows).await;
     }
 }
 
@@ -211,7 +211,7 @@ async fn no_member_comes_twice() {
                 (format!("{escaped}: {value} last"), forge.header(forge.header.and(&escaped, value))),
             ]
         });
-        forge.refuse(TokenFault::Header, rows.collect::<Vec<_>>()).await;
+        forge.refuse(TokenError::Header, rows.collect::<Vec<_>>()).await;
     }
 }
 
@@ -247,7 +247,7 @@ async fn the_header_is_one_object() {
             ("member and space", good.replace("alg", "alg ")),
             ("form feed", good.replace('{', "{\u{c}")),
         ];
-        forge.refuse(TokenFault::Header, headers.map(|(name, header)| (name, forge.header(header)))).await;
+        forge.refuse(TokenError::Header, headers.map(|(name, header)| (name, forge.header(header)))).await;
         let same = [
             (
                 "white space is JSON's affair",

@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512};
 use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
 use aws_lc_rs::signature::{self as schemes, RsaEncoding};
 use identity::keys::Algorithm;
-use identity::token::verify::TokenFault;
+use identity::token::verify::TokenError;
 
 use super::forge::{Forge, encode, unhex};
 use super::raw_rsa::RawRsa;
@@ -27,7 +27,7 @@ async fn other_rsa_schemes_of_the_same_key_are_refused() {
         ("RS384", sign(&schemes::RSA_PKCS1_SHA384, &SHA384)),
         ("RS512", sign(&schemes::RSA_PKCS1_SHA512, &SHA512)),
     ];
-    forge.refuse(TokenFault::Signature, rows).await;
+    forge.refuse(TokenError::Signature, rows).await;
 }
 
 /// `DigestInfo` for SHA-256 up to the hash (RFC 8017 section 9.2, note 1).
@@ -86,7 +86,7 @@ async fn rsa_padding_is_exact() {
         assert_eq!(block.len(), 256, "{name}");
         (name, forge.signed_with(rsa.sign(&block)))
     });
-    forge.refuse(TokenFault::Signature, rows).await;
+    forge.refuse(TokenError::Signature, rows).await;
 }
 
 /// A block: its type, so many bytes `ff`, then the rest.
@@ -112,16 +112,16 @@ async fn an_rsa_signature_has_one_spelling() {
         ("the modulus less 1", forge.signed_with(rsa.modulus_less(1))),
         ("the largest", forge.signed_with([0xff; 256])),
     ];
-    forge.refuse(TokenFault::Signature, rows).await;
+    forge.refuse(TokenError::Signature, rows).await;
 
     let (token, short) = forge.some_token(|signature| signature.strip_prefix(&[0]).map(<[u8]>::to_vec));
     forge.accept("a signature that begins with zero", &token).await;
     let signed = token.rsplit_once('.').unwrap().0;
     let rows = [("its leading zero removed", format!("{signed}.{}", encode(short)))];
-    forge.refuse(TokenFault::Signature, rows).await;
+    forge.refuse(TokenError::Signature, rows).await;
 
     let (token, large) = forge.some_token(|signature| rsa.plus_modulus(signature));
     let signed = token.rsplit_once('.').unwrap().0;
     let rows = [("the modulus added", format!("{signed}.{}", encode(large)))];
-    forge.refuse(TokenFault::Signature, rows).await;
+    forge.refuse(TokenError::Signature, rows).await;
 }

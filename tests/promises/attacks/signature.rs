@@ -13,7 +13,7 @@ use identity::keys::pointer::{Published, PublishedKey, PublishedKeys};
 use identity::keys::rotation::Change;
 use identity::keys::{Algorithm, Slot};
 use identity::testing::signing_key;
-use identity::token::verify::{TokenFault, VerifyError};
+use identity::token::verify::{TokenError, VerifyError};
 use serde_json::{Value, json};
 
 use super::forge::{Forge, Object, encode, sealed_by, signing_input};
@@ -40,7 +40,7 @@ async fn only_two_names_are_algorithms() {
             ];
             tokens.map(|(how, token)| (format!("{name}, {how}"), token))
         });
-        forge.refuse(TokenFault::Header, rows.collect::<Vec<_>>()).await;
+        forge.refuse(TokenError::Header, rows.collect::<Vec<_>>()).await;
     }
 }
 
@@ -50,8 +50,8 @@ async fn a_public_key_is_no_shared_secret() {
         let mut secrets = encodings_of_the_public_key(&forge);
         secrets.push(("no key", Vec::new()));
         secrets.push(("the key id", forge.key().id().as_str().into()));
-        secrets.push(("the access key's text", forge.bench.primary.as_bytes().into()));
-        secrets.push(("the access key", STANDARD.decode(&forge.bench.primary).unwrap()));
+        secrets.push(("the access key's text", forge.service.primary.as_bytes().into()));
+        secrets.push(("the access key", STANDARD.decode(&forge.service.primary).unwrap()));
         let keyed = |header: &Object| {
             let signed = signing_input(header.to_string(), forge.claims.to_string());
             let row = |(name, secret): &(&'static str, Vec<u8>)| {
@@ -60,8 +60,8 @@ async fn a_public_key_is_no_shared_secret() {
             };
             secrets.iter().map(row).collect::<Vec<_>>()
         };
-        forge.refuse(TokenFault::Header, keyed(&forge.header.with("alg", r#""HS256""#))).await;
-        forge.refuse(TokenFault::Signature, keyed(&forge.header)).await;
+        forge.refuse(TokenError::Header, keyed(&forge.header.with("alg", r#""HS256""#))).await;
+        forge.refuse(TokenError::Signature, keyed(&forge.header)).await;
     }
 }
 
@@ -111,9 +111,9 @@ async fn a_key_signs_by_its_own_algorithm_only() {
             ("the other name and the other algorithm's key", sealed_by(&key, &renamed)),
             ("the other algorithm's key alone", sealed_by(&key, forge.signed())),
         ];
-        forge.refuse(TokenFault::Signature, rows).await;
+        forge.refuse(TokenError::Signature, rows).await;
         let whole = sealed_by(&key, &signing_input(own.to_string(), &payload));
-        forge.refuse(TokenFault::KeyNotInForce, [("a whole token of the other algorithm", whole)]).await;
+        forge.refuse(TokenError::KeyNotInForce, [("a whole token of the other algorithm", whole)]).await;
     }
 }
 
@@ -131,7 +131,7 @@ async fn a_key_id_names_the_key_that_signed() {
             ("another slot's key", sealed_by(secondary, forge.signed())),
             ("a stranger's key", sealed_by(&stranger, forge.signed())),
         ];
-        forge.refuse(TokenFault::Signature, rows).await;
+        forge.refuse(TokenError::Signature, rows).await;
 
         let kid = forge.key().id().as_str();
         let mut swapped = kid.to_owned();
@@ -147,7 +147,7 @@ async fn a_key_id_names_the_key_that_signed() {
             ("reversed", sealed_by(forge.key(), &with_kid(&reversed))),
             ("forty-three hyphens", sealed_by(forge.key(), &with_kid(&"-".repeat(43)))),
         ];
-        forge.refuse(TokenFault::KeyNotInForce, rows).await;
+        forge.refuse(TokenError::KeyNotInForce, rows).await;
     }
 }
 
@@ -155,19 +155,19 @@ async fn a_key_id_names_the_key_that_signed() {
 async fn a_retired_key_signs_nothing() {
     for forge in Forge::both().await {
         forge.accept("before", &forge.token).await;
-        forge.bench.replace_keys(Change::RotateSigningKeys).await.unwrap();
+        forge.service.replace_keys(Change::RotateSigningKeys).await.unwrap();
         let fresh = forge.claims(forge.claims.with("jti", r#""00000000000000000000000000000000""#));
         for token in [&forge.token, &fresh, &forge.token] {
-            for verifier in [forge.bench.verifier.as_ref(), &forge.cold_verifier()] {
-                let (outcome, reads) = forge.judge(verifier, token).await;
+            for verifier in [forge.service.verifier.as_ref(), &forge.cold_verifier()] {
+                let (outcome, reads) = forge.verdict(verifier, token).await;
                 assert!(
-                    matches!(outcome, Err(VerifyError::Refused(TokenFault::KeyNotInForce))),
+                    matches!(outcome, Err(VerifyError::Refused(TokenError::KeyNotInForce))),
                     "{outcome:?}"
                 );
                 assert_eq!(reads, 1);
             }
         }
-        let token = forge.bench.issue(&forge.bench.primary, &forge.id).await.token().unwrap();
+        let token = forge.service.issue(&forge.service.primary, &forge.id).await.token().unwrap();
         forge.accept("by the new key", &token).await;
     }
 }
@@ -184,7 +184,7 @@ async fn every_bit_of_the_ends_and_one_of_each_byte_counts() {
             flipped[byte] ^= 1 << bit;
             (format!("bit {bit} of byte {byte}"), forge.signed_with(flipped))
         });
-        forge.refuse(TokenFault::Signature, rows.collect::<Vec<_>>()).await;
+        forge.refuse(TokenError::Signature, rows.collect::<Vec<_>>()).await;
     }
 }
 
@@ -192,8 +192,8 @@ async fn every_bit_of_the_ends_and_one_of_each_byte_counts() {
 async fn a_signature_belongs_to_its_own_token_and_is_whole() {
     for forge in Forge::both().await {
         let own = forge.signature();
-        let other_id = forge.bench.create().await;
-        let other = forge.bench.issue(&forge.bench.primary, &other_id).await.token().unwrap();
+        let other_id = forge.service.create().await;
+        let other = forge.service.issue(&forge.service.primary, &other_id).await.token().unwrap();
         let [header, payload, signature] = forge.parts();
         let (_, other_payload) = other.rsplit_once('.').unwrap().0.split_once('.').unwrap();
         let other_signature = other.rsplit_once('.').unwrap().1;
@@ -220,7 +220,7 @@ async fn a_signature_belongs_to_its_own_token_and_is_whole() {
                 forge.signed_with(forge.key().sign(decoded.as_bytes()).unwrap())
             }),
         ];
-        forge.refuse(TokenFault::Signature, rows).await;
+        forge.refuse(TokenError::Signature, rows).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use identity::token::verify::TokenFault;
+use identity::token::verify::TokenError;
 use serde_json::json;
 
 use super::forge::{Forge, encode, sealed_by};
@@ -41,7 +41,7 @@ async fn there_are_three_parts() {
             ("with its scheme", format!("Bearer {token}")),
             ("in quotes", format!("\"{token}\"")),
         ];
-        forge.refuse(TokenFault::Structure, rows).await;
+        forge.refuse(TokenError::Structure, rows).await;
         let rows = [
             ("two dots", "..".to_owned()),
             ("an empty header", format!(".{payload}.{signature}")),
@@ -49,15 +49,15 @@ async fn there_are_three_parts() {
             ("signature and header swapped", format!("{signature}.{payload}.{header}")),
             ("unsecured", format!("{unsecured}.{payload}.")),
         ];
-        forge.refuse(TokenFault::Header, rows).await;
+        forge.refuse(TokenError::Header, rows).await;
         let rows = [
             ("an empty payload", format!("{header}..{signature}")),
             ("payload and signature swapped", format!("{header}.{signature}.{payload}")),
             ("the header for a payload", sealed_by(forge.key(), &format!("{header}.{header}"))),
-            ("a token in the token", forge.seal(forge.header.to_string(), &forge.token)),
+            ("a token in the token", forge.compact(forge.header.to_string(), &forge.token)),
         ];
-        forge.refuse(TokenFault::Claims, rows).await;
-        forge.refuse(TokenFault::Signature, [("an empty signature", format!("{signed}."))]).await;
+        forge.refuse(TokenError::Claims, rows).await;
+        forge.refuse(TokenError::Signature, [("an empty signature", format!("{signed}."))]).await;
     }
 }
 
@@ -86,7 +86,7 @@ async fn json_serialisations_are_no_tokens() {
             ),
             ("a token that reads as both", format!(r#"{header}.{payload}.{signature}","x":"{{}}"#)),
         ];
-        forge.refuse(TokenFault::Structure, rows).await;
+        forge.refuse(TokenError::Structure, rows).await;
     }
 }
 
@@ -98,7 +98,7 @@ async fn a_token_has_at_most_4096_bytes() {
             .map(|size| (size, of_length(&forge, size)))
             .collect();
         forge.accept("the longest", &sizes[0].1).await;
-        forge.refuse(TokenFault::Structure, sizes[1..].to_vec()).await;
+        forge.refuse(TokenError::Structure, sizes[1..].to_vec()).await;
 
         let [header, payload, signature] = forge.parts();
         let junk = "A".repeat(10 << 20);
@@ -110,7 +110,7 @@ async fn a_token_has_at_most_4096_bytes() {
             ("a long signature", format!("{header}.{payload}.{junk}")),
             ("many bytes a letter", "\u{1f511}".repeat(1 << 20)),
         ];
-        forge.refuse(TokenFault::Structure, rows).await;
+        forge.refuse(TokenError::Structure, rows).await;
     }
 }
 
@@ -124,7 +124,7 @@ fn of_length(forge: &Forge, length: usize) -> String {
         (left % 4 != 1).then(|| (spaces, left * 3 / 4 - claims.len()))
     });
     let (before, after) = found.unwrap();
-    let token = forge.seal(header + &" ".repeat(before), claims + &" ".repeat(after));
+    let token = forge.compact(header + &" ".repeat(before), claims + &" ".repeat(after));
     assert_eq!(token.len(), length);
     token
 }
@@ -155,7 +155,7 @@ async fn each_part_is_base64url_without_anything_else() {
                 forge.respelled(index, &format!("{part}{odd}")),
             ));
         }
-        forge.refuse(TokenFault::Structure, rows).await;
+        forge.refuse(TokenError::Structure, rows).await;
     }
 }
 
@@ -165,7 +165,7 @@ async fn the_standard_alphabet_is_another() {
         let odd = forge.claims.with("jti", r#""???>>>~~~\u007f""#).to_string();
         let odd = odd.replace("\\u007f", "\u{7f}??>~");
         let header = forge.header.to_string();
-        let good = forge.seal(&header, &odd);
+        let good = forge.compact(&header, &odd);
         forge.accept("a payload of both signs", &good).await;
         let standard = format!("{}.{}", encode(&header), STANDARD_NO_PAD.encode(&odd));
         assert!(standard.contains(['+', '/']));
@@ -174,7 +174,7 @@ async fn the_standard_alphabet_is_another() {
         let token = tokens.find(|token| token.rsplit_once('.').unwrap().1.contains(['-', '_'])).unwrap();
         forge.accept("a signature of either sign", &token).await;
         rows.push(("signature", token.replace('-', "+").replace('_', "/")));
-        forge.refuse(TokenFault::Structure, rows).await;
+        forge.refuse(TokenError::Structure, rows).await;
     }
 }
 
@@ -213,7 +213,7 @@ async fn a_part_has_one_spelling() {
             15 + 3 + 15 + 3 + 3 * 15,
             "four spare bits, two, and always four of the signature"
         );
-        forge.refuse(TokenFault::Structure, rows).await;
+        forge.refuse(TokenError::Structure, rows).await;
     }
 }
 
@@ -251,13 +251,13 @@ async fn json_is_utf_8_without_a_mark() {
     for forge in Forge::both().await {
         let (header, claims) = (forge.header.to_string(), forge.claims.to_string());
         let headers = spellings(&header, b"T", b"JWT");
-        let rows = headers.into_iter().map(|(name, bytes)| (name, forge.seal(bytes, &claims)));
-        forge.refuse(TokenFault::Header, rows.collect::<Vec<_>>()).await;
+        let rows = headers.into_iter().map(|(name, bytes)| (name, forge.compact(bytes, &claims)));
+        forge.refuse(TokenError::Header, rows.collect::<Vec<_>>()).await;
         // In `jti`, which may be any text: nothing but the reading of JSON can refuse it.
         let claims = forge.claims.with("jti", r#""T-word""#).to_string();
         forge.accept("any text", &forge.claims(&claims)).await;
         let payloads = spellings(&claims, b"T", b"word");
-        let rows = payloads.into_iter().map(|(name, bytes)| (name, forge.seal(&header, bytes)));
-        forge.refuse(TokenFault::Claims, rows.collect::<Vec<_>>()).await;
+        let rows = payloads.into_iter().map(|(name, bytes)| (name, forge.compact(&header, bytes)));
+        forge.refuse(TokenError::Claims, rows.collect::<Vec<_>>()).await;
     }
 }

@@ -2,15 +2,15 @@
 
 use std::collections::HashSet;
 
-use identity::context::{Clock as _, Random as _};
 use identity::ids::RawId;
 use identity::keys::Algorithm;
-use identity::scope::ScopeSet;
+use identity::runtime::{Clock as _, Random as _};
 use identity::store::Revision;
 use identity::testing::{NOON, SeededRandom, settings};
 use identity::token::claims::{Claims, Grant};
 use identity::token::mint::mint;
-use identity::token::verify::{TokenFault, VerifyError};
+use identity::token::scope::ScopeSet;
+use identity::token::verify::{TokenError, VerifyError};
 
 use super::forge::{Forge, Object};
 
@@ -49,12 +49,12 @@ async fn times_are_whole_numbers() {
     for forge in Forge::both().await {
         let mut rows = forge.claim_rows("exp", NO_TIMES);
         rows.extend(forge.claim_rows("iat", NO_TIMES));
-        forge.refuse(TokenFault::Claims, rows).await;
+        forge.refuse(TokenError::Claims, rows).await;
         let past = ["0", "1", "-1", "-1709380800", "-9223372036854775808"];
-        forge.refuse(TokenFault::Expired, forge.claim_rows("exp", past)).await;
+        forge.refuse(TokenError::Expired, forge.claim_rows("exp", past)).await;
         let far =
             ["1000000000000000000", "9007199254740993", "4294967296", "253402300800", "9223372036854775807"];
-        forge.refuse(TokenFault::Lifetime, forge.claim_rows("exp", far)).await;
+        forge.refuse(TokenError::Lifetime, forge.claim_rows("exp", far)).await;
     }
 }
 
@@ -73,11 +73,11 @@ async fn a_life_ends_in_the_second_it_names_and_has_a_day_at_most() {
         for (name, token) in &good {
             forge.accept(name, token).await;
         }
-        forge.bench.clock.advance(999);
+        forge.service.clock.advance(999);
         for (name, token) in &good {
             forge.accept(&format!("{name}, 999 milliseconds later"), token).await;
         }
-        forge.bench.clock.advance(-999);
+        forge.service.clock.advance(-999);
 
         let expired = [
             ("ends now", token(now - HOUR, now)),
@@ -87,14 +87,14 @@ async fn a_life_ends_in_the_second_it_names_and_has_a_day_at_most() {
             ("ended in 1901", token(-2_147_483_649 - HOUR, -2_147_483_649)),
             ("the least of all", token(i64::MIN, i64::MIN)),
         ];
-        forge.refuse(TokenFault::Expired, expired).await;
+        forge.refuse(TokenError::Expired, expired).await;
         let early = [
             ("issued 6 seconds ahead", token(now + 6, now + HOUR)),
             ("issued an hour ahead", token(now + HOUR, now + 2 * HOUR)),
             ("issued at the end of time", token(i64::MAX, i64::MAX)),
             ("issued at the end of time, ends earlier", token(i64::MAX, now + HOUR)),
         ];
-        forge.refuse(TokenFault::TooEarly, early).await;
+        forge.refuse(TokenError::TooEarly, early).await;
         let too_long = [
             ("a day and a second", token(now, now + DAY + 1)),
             ("a day and a second, nearly over", token(now - DAY, now + 1)),
@@ -105,7 +105,7 @@ async fn a_life_ends_in_the_second_it_names_and_has_a_day_at_most() {
             ("no life, ahead", token(now + 5, now + 5)),
             ("ends before it begins, ahead", token(now + 5, now + 3)),
         ];
-        forge.refuse(TokenFault::Lifetime, too_long).await;
+        forge.refuse(TokenError::Lifetime, too_long).await;
     }
 }
 
@@ -115,13 +115,13 @@ async fn a_token_may_end_while_it_is_judged() {
     let now = NOON.unix_timestamp();
     let token = forge.claims(lasting(&forge, now, now + 1));
     forge.accept("a second of life", &token).await;
-    let clock = forge.bench.clock.clone();
+    let clock = forge.service.clock.clone();
     forge.embedded.dynamodb.plan(move |_| {
         clock.advance(1_000);
         None
     });
-    let (outcome, reads) = forge.judge(&forge.bench.verifier, &token).await;
-    assert!(matches!(outcome, Err(VerifyError::Refused(TokenFault::Expired))), "{outcome:?}");
+    let (outcome, reads) = forge.verdict(&forge.service.verifier, &token).await;
+    assert!(matches!(outcome, Err(VerifyError::Refused(TokenError::Expired))), "{outcome:?}");
     assert_eq!(reads, 1, "it was good when it came");
 }
 
@@ -129,21 +129,21 @@ async fn a_token_may_end_while_it_is_judged() {
 async fn a_verifiers_clock_may_be_wrong() {
     for forge in Forge::both().await {
         forge.accept("by the right clock", &forge.token).await;
-        let clock = &forge.bench.clock;
+        let clock = &forge.service.clock;
         let cases = [
-            (-10 * 60_000, Some(TokenFault::TooEarly)),
-            (-6_000, Some(TokenFault::TooEarly)),
-            (-5_001, Some(TokenFault::TooEarly)),
+            (-10 * 60_000, Some(TokenError::TooEarly)),
+            (-6_000, Some(TokenError::TooEarly)),
+            (-5_001, Some(TokenError::TooEarly)),
             (-5_000, None),
             (0, None),
             (10 * 60_000, None),
             (DAY * 1_000 - 1, None),
-            (DAY * 1_000, Some(TokenFault::Expired)),
-            (DAY * 1_000 + 10 * 60_000, Some(TokenFault::Expired)),
+            (DAY * 1_000, Some(TokenError::Expired)),
+            (DAY * 1_000 + 10 * 60_000, Some(TokenError::Expired)),
         ];
         for (off, fault) in cases {
             clock.advance(off);
-            let (outcome, reads) = forge.judge(&forge.bench.verifier, &forge.token).await;
+            let (outcome, reads) = forge.verdict(&forge.service.verifier, &forge.token).await;
             match fault {
                 None => assert!(outcome.is_ok(), "{off} ms: {outcome:?}"),
                 Some(fault) => {
@@ -174,18 +174,18 @@ async fn tokens_are_minted_and_judged_in_any_year() {
         253_402_300_799 - DAY,
     ];
     for forge in Forge::both().await {
-        let bench = &forge.bench;
+        let service = &forge.service;
         for moment in MOMENTS {
-            bench.clock.advance((moment - bench.clock.now().unix_timestamp()) * 1_000);
-            let token = bench.issue(&bench.primary, &forge.id).await.token().unwrap();
+            service.clock.advance((moment - service.clock.now().unix_timestamp()) * 1_000);
+            let token = service.issue(&service.primary, &forge.id).await.token().unwrap();
             let verified = forge.accept("minted now", &token).await;
             assert_eq!((verified.claims.iat, verified.claims.exp), (moment, moment + DAY));
             let one_more = forge.claims(lasting(&forge, moment, moment + DAY + 1));
-            let outcome = bench.verify(&one_more).await;
-            assert!(matches!(outcome, Err(VerifyError::Refused(TokenFault::Lifetime))), "{outcome:?}");
-            bench.clock.advance(DAY * 1_000);
-            let outcome = bench.verify(&token).await;
-            assert!(matches!(outcome, Err(VerifyError::Refused(TokenFault::Expired))), "{outcome:?}");
+            let outcome = service.verify(&one_more).await;
+            assert!(matches!(outcome, Err(VerifyError::Refused(TokenError::Lifetime))), "{outcome:?}");
+            service.clock.advance(DAY * 1_000);
+            let outcome = service.verify(&token).await;
+            assert!(matches!(outcome, Err(VerifyError::Refused(TokenError::Expired))), "{outcome:?}");
         }
     }
 }
@@ -193,35 +193,35 @@ async fn tokens_are_minted_and_judged_in_any_year() {
 #[tokio::test]
 async fn a_clock_that_steps_back_revives_nothing() {
     for forge in Forge::both().await {
-        let bench = &forge.bench;
-        let issue = async || bench.issue(&bench.primary, &forge.id).await.token().unwrap();
-        let refused = async |token: &str, fault: TokenFault| {
-            let outcome = bench.verify(token).await;
+        let service = &forge.service;
+        let issue = async || service.issue(&service.primary, &forge.id).await.token().unwrap();
+        let refused = async |token: &str, fault: TokenError| {
+            let outcome = service.verify(token).await;
             assert!(matches!(outcome, Err(VerifyError::Refused(found)) if found == fault), "{outcome:?}");
         };
         let before = issue().await;
         forge.accept("before", &before).await;
-        bench.clock.advance(-HOUR * 1_000);
-        refused(&before, TokenFault::TooEarly).await;
+        service.clock.advance(-HOUR * 1_000);
+        refused(&before, TokenError::TooEarly).await;
         let earlier = issue().await;
         forge.accept("minted an hour earlier, after it", &earlier).await;
-        assert_eq!(bench.revoke(&forge.id).await.status, 204);
-        refused(&earlier, TokenFault::Revoked).await;
+        assert_eq!(service.revoke(&forge.id).await.status, 204);
+        refused(&earlier, TokenError::Revoked).await;
         let fresh = issue().await;
         forge.accept("minted after the revocation", &fresh).await;
         // The clock catches up: to the leeway, to where it was, and beyond the earliest end.
         for advance in [HOUR - 5, 5, HOUR] {
-            bench.clock.advance(advance * 1_000);
-            refused(&before, TokenFault::Revoked).await;
-            refused(&earlier, TokenFault::Revoked).await;
+            service.clock.advance(advance * 1_000);
+            refused(&before, TokenError::Revoked).await;
+            refused(&earlier, TokenError::Revoked).await;
             forge.accept("still good", &fresh).await;
         }
-        bench.clock.advance(-HOUR * 1_000 - DAY * 1_000);
-        refused(&before, TokenFault::TooEarly).await;
-        assert_eq!(bench.revoke(&forge.id).await.status, 204);
-        bench.clock.advance(DAY * 1_000);
-        refused(&fresh, TokenFault::Revoked).await;
-        refused(&before, TokenFault::Revoked).await;
+        service.clock.advance(-HOUR * 1_000 - DAY * 1_000);
+        refused(&before, TokenError::TooEarly).await;
+        assert_eq!(service.revoke(&forge.id).await.status, 204);
+        service.clock.advance(DAY * 1_000);
+        refused(&fresh, TokenError::Revoked).await;
+        refused(&before, TokenError::Revoked).await;
     }
 }
 
@@ -250,13 +250,13 @@ async fn no_two_tokens_have_one_id() {
         if count % 1_000 == 0 {
             assert!(claims.jti.len() == 32 && claims.jti.bytes().all(|b| b.is_ascii_hexdigit()));
             let token = mint(&claims, forge.key()).unwrap();
-            assert_eq!(forge.bench.verify(token.expose()).await.unwrap().claims.jti, claims.jti);
+            assert_eq!(forge.service.verify(token.expose()).await.unwrap().claims.jti, claims.jti);
         }
         assert!(seen.insert(claims.jti), "after {count}");
     }
     let mut minted = HashSet::new();
     for _ in 0..200 {
-        let token = forge.bench.issue(&forge.bench.primary, &forge.id).await.token().unwrap();
-        assert!(minted.insert(forge.bench.verify(&token).await.unwrap().claims.jti));
+        let token = forge.service.issue(&forge.service.primary, &forge.id).await.token().unwrap();
+        assert!(minted.insert(forge.service.verify(&token).await.unwrap().claims.jti));
     }
 }

@@ -1,6 +1,6 @@
 //! The APIs that tokens are for, and how requests ask for them.
 
-use super::refusal::Refusal;
+use super::oauth_error::OAuthError;
 
 /// One of Microsoft's APIs.
 pub(super) struct Api {
@@ -10,11 +10,13 @@ pub(super) struct Api {
     pub(super) app_id: &'static str,
     /// What `.default` means to a user.
     default: &'static [&'static str],
-    /// What a user gets only when it is asked for by name.
+    /// What a user gets only when it is requested for by name.
     named: &'static [&'static str],
 }
 
-/// Wire-contract sections 8, 14 and 15. Which delegated permission the first has, no source says.
+/// The scopes and application ids are facts of docs/wire-contract.md#callers,
+/// docs/wire-contract.md#teams-exchange and docs/wire-contract.md#access-routes. No source names the
+/// delegated permission of the first API.
 const APIS: [Api; 3] = [
     Api {
         uri: "https://communication.azure.com",
@@ -43,12 +45,12 @@ pub(super) struct Access {
     pub(super) resource: String,
     /// For a user.
     pub(super) permissions: Vec<&'static str>,
-    /// Everything there is was asked for, not permissions by name.
+    /// Everything there is was requested for, not permissions by name.
     pub(super) default: bool,
 }
 
 /// What a request at the version 2.0 endpoint asks for.
-pub(super) struct Asked {
+pub(super) struct RequestedScopes {
     pub(super) access: Access,
     /// An id token too.
     pub(super) openid: bool,
@@ -58,27 +60,27 @@ pub(super) struct Asked {
 
 impl Access {
     /// Everything at an API: `resource` of the version 1.0 endpoint, and `.default`.
-    pub(super) fn of_resource(resource: &str) -> Result<Self, Refusal> {
+    pub(super) fn of_resource(resource: &str) -> Result<Self, OAuthError> {
         let uri = resource.strip_suffix('/').unwrap_or(resource);
         let api = APIS.iter().find(|api| api.uri == uri || api.app_id == resource);
-        let api = api.ok_or_else(|| Refusal::unknown_resource(resource))?;
+        let api = api.ok_or_else(|| OAuthError::unknown_resource(resource))?;
         Ok(Self { api, resource: resource.to_owned(), permissions: api.default.to_vec(), default: true })
     }
 
     /// The permissions named; all of one API.
-    fn named(scopes: &[(&str, &str)], resource: &str) -> Result<Self, Refusal> {
+    fn named(scopes: &[(&str, &str)], resource: &str) -> Result<Self, OAuthError> {
         let everything = Self::of_resource(resource)?;
         let mut permissions = Vec::new();
         for (of, name) in scopes {
             if *of != resource {
-                return Err(Refusal::several_resources());
+                return Err(OAuthError::several_resources());
             }
             if *name == ".default" {
-                return Err(Refusal::default_among_others());
+                return Err(OAuthError::default_among_others());
             }
             let known =
                 everything.api.default.iter().chain(everything.api.named).find(|known| *known == name);
-            let known = *known.ok_or_else(|| Refusal::unknown_permission(name, everything.api.app_id))?;
+            let known = *known.ok_or_else(|| OAuthError::unknown_permission(name, everything.api.app_id))?;
             if !permissions.contains(&known) {
                 permissions.push(known);
             }
@@ -86,7 +88,7 @@ impl Access {
         Ok(Self { permissions, default: false, ..everything })
     }
 
-    /// As scopes with which the same could be asked for.
+    /// As scopes with which the same could be requested for.
     pub(super) fn scopes(&self) -> String {
         let all = self.default.then_some(&".default");
         let scopes = self.permissions.iter().chain(all).map(|name| format!("{}/{name}", self.resource));
@@ -94,10 +96,10 @@ impl Access {
     }
 }
 
-impl Asked {
+impl RequestedScopes {
     /// Reads `scope`. What stands before the last slash is the API, so that one named with a slash at its
     /// end gives two in a row.
-    pub(super) fn parse(scope: &str) -> Result<Self, Refusal> {
+    pub(super) fn parse(scope: &str) -> Result<Self, OAuthError> {
         let (mut openid, mut offline, mut scopes) = (false, false, Vec::new());
         for word in scope.split_ascii_whitespace() {
             match word {
@@ -109,7 +111,7 @@ impl Asked {
             }
         }
         let access = match scopes.as_slice() {
-            [] => return Err(Refusal::no_scope()),
+            [] => return Err(OAuthError::no_scope()),
             [(resource, ".default")] => Access::of_resource(resource)?,
             [(resource, _), ..] => Access::named(&scopes, resource)?,
         };
@@ -122,7 +124,7 @@ mod tests {
     use super::*;
 
     fn access(scope: &str) -> Access {
-        Asked::parse(scope).unwrap_or_else(|refusal| panic!("{scope}: {}", refusal.code())).access
+        RequestedScopes::parse(scope).unwrap_or_else(|error| panic!("{scope}: {}", error.code())).access
     }
 
     #[test]
@@ -210,7 +212,7 @@ mod tests {
                 70_011,
             ),
         ] {
-            assert_eq!(Asked::parse(scope).err().map(|refusal| refusal.code()), Some(code), "{scope}");
+            assert_eq!(RequestedScopes::parse(scope).err().map(|error| error.code()), Some(code), "{scope}");
         }
     }
 }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use identity::context::Random;
-use identity::keys::KeyFault;
+use identity::keys::KeyMaterialError;
 use identity::keys::signing::{SigningKey, SigningKeys};
-use identity::secret::Secret;
+use identity::runtime::Random;
+use identity::secrets::Secret;
 use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid};
 use zeroize::Zeroizing;
@@ -28,7 +28,7 @@ pub enum OpenError {
     #[error("{}: not a directory this program wrote; restore it, or remove it to have a new one made", .0.display())]
     Content(PathBuf),
     #[error(transparent)]
-    Key(#[from] KeyFault),
+    Key(#[from] KeyMaterialError),
 }
 
 /// The file's content.
@@ -74,7 +74,7 @@ pub(super) struct ServicePrincipal {
 pub(super) fn open(
     dir: &Path,
     random: &dyn Random,
-    generate: impl Fn() -> Result<SigningKey, KeyFault>,
+    generate: impl Fn() -> Result<SigningKey, KeyMaterialError>,
 ) -> Result<(Directory, SigningKeys), OpenError> {
     let path = dir.join("entra.json");
     let file_error = |source| OpenError::File { path: path.clone(), source };
@@ -93,8 +93,8 @@ pub(super) fn open(
     Ok((directory, keys))
 }
 
-fn make(random: &dyn Random, keys: &SigningKeys) -> Result<Directory, KeyFault> {
-    const UNWRITABLE: KeyFault = KeyFault::GENERATION;
+fn make(random: &dyn Random, keys: &SigningKeys) -> Result<Directory, KeyMaterialError> {
+    const UNWRITABLE: KeyMaterialError = KeyMaterialError::GENERATION;
     let signing_keys = str::from_utf8(keys.to_document().expose()).map_err(|_| UNWRITABLE)?.to_owned();
     let guid = || Builder::from_random_bytes(bytes(random)).into_uuid();
     Ok(Directory {

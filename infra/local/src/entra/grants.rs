@@ -9,8 +9,8 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::EntraStandIn;
-use super::apis::{Access, Asked};
-use super::refusal::Refusal;
+use super::apis::{Access, RequestedScopes};
+use super::oauth_error::OAuthError;
 use super::tokens::{Client, Subject, Version};
 
 /// The members of a request, those of the query first. The first of a name counts.
@@ -26,8 +26,8 @@ impl Form {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    fn required(&self, name: &str) -> Result<&str, Refusal> {
-        self.get(name).ok_or_else(|| Refusal::missing(name))
+    fn required(&self, name: &str) -> Result<&str, OAuthError> {
+        self.get(name).ok_or_else(|| OAuthError::missing(name))
     }
 }
 
@@ -38,38 +38,38 @@ impl EntraStandIn {
         query: &str,
         headers: &HeaderMap,
         body: &[u8],
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, OAuthError> {
         let form = Form::parse(query, body);
         let grant = form.required("grant_type")?;
         let client = self.client(&form, headers)?;
         let subject = self.subject(grant, &form, client)?;
-        let asked = match endpoint {
+        let requested = match endpoint {
             Version::One => {
                 let access = Access::of_resource(form.required("resource")?)?;
-                Asked { access, openid: false, offline: true }
+                RequestedScopes { access, openid: false, offline: true }
             }
-            Version::Two => Asked::parse(form.required("scope")?)?,
+            Version::Two => RequestedScopes::parse(form.required("scope")?)?,
         };
-        if matches!(subject, Subject::Service(_)) && !asked.access.default {
-            return Err(Refusal::not_by_default());
+        if matches!(subject, Subject::Service(_)) && !requested.access.default {
+            return Err(OAuthError::not_by_default());
         }
-        self.answer(endpoint, &form, client, subject, &asked)
+        self.answer(endpoint, &form, client, subject, &requested)
     }
 
     /// Which app asks, by `client_secret_basic`, `client_secret_post`, or without a secret.
-    fn client(&self, form: &Form, headers: &HeaderMap) -> Result<Client, Refusal> {
+    fn client(&self, form: &Form, headers: &HeaderMap) -> Result<Client, OAuthError> {
         let basic = headers.get(AUTHORIZATION).and_then(|header| basic(header.to_str().ok()?));
         let (id, secret) = match &basic {
             Some((id, secret)) => (id.as_str(), Some(secret.as_str())),
             None => (form.required("client_id")?, form.get("client_secret")),
         };
         let principal = &self.directory.service_principal;
-        let unknown = || Refusal::unknown_client(id, self.directory.tenant);
+        let unknown = || OAuthError::unknown_client(id, self.directory.tenant);
         let id: Uuid = id.parse().map_err(|_| unknown())?;
         if id == self.directory.user_app {
             return match secret {
                 None => Ok(Client { id, confidential: false }),
-                Some(_) => Err(Refusal::secret_of_public_client()),
+                Some(_) => Err(OAuthError::secret_of_public_client()),
             };
         }
         if id != principal.client_id {
@@ -79,35 +79,35 @@ impl EntraStandIn {
             Some(secret) if secret == principal.client_secret.as_str() => {
                 Ok(Client { id, confidential: true })
             }
-            Some(_) => Err(Refusal::wrong_secret(id)),
-            None => Err(Refusal::no_secret()),
+            Some(_) => Err(OAuthError::wrong_secret(id)),
+            None => Err(OAuthError::no_secret()),
         }
     }
 
     /// For whom it asks.
-    fn subject(&self, grant: &str, form: &Form, client: Client) -> Result<Subject<'_>, Refusal> {
+    fn subject(&self, grant: &str, form: &Form, client: Client) -> Result<Subject<'_>, OAuthError> {
         let user = &self.directory.user;
         match grant {
             "client_credentials" if client.confidential => {
                 Ok(Subject::Service(&self.directory.service_principal))
             }
-            "client_credentials" => Err(Refusal::public_client_alone()),
+            "client_credentials" => Err(OAuthError::public_client_alone()),
             "password" => {
                 let name = form.required("username")?;
                 let password = form.required("password")?;
                 if !name.eq_ignore_ascii_case(&user.name) {
-                    return Err(Refusal::unknown_user(name, self.directory.tenant));
+                    return Err(OAuthError::unknown_user(name, self.directory.tenant));
                 }
                 if password != user.password.as_str() {
-                    return Err(Refusal::wrong_password());
+                    return Err(OAuthError::wrong_password());
                 }
                 Ok(Subject::User(user))
             }
             "refresh_token" if form.required("refresh_token")? == user.refresh_token.as_str() => {
                 Ok(Subject::User(user))
             }
-            "refresh_token" => Err(Refusal::wrong_refresh_token()),
-            other => Err(Refusal::unsupported_grant(other)),
+            "refresh_token" => Err(OAuthError::wrong_refresh_token()),
+            other => Err(OAuthError::unsupported_grant(other)),
         }
     }
 
@@ -117,15 +117,15 @@ impl EntraStandIn {
         form: &Form,
         client: Client,
         subject: Subject<'_>,
-        asked: &Asked,
-    ) -> Result<Value, Refusal> {
+        requested: &RequestedScopes,
+    ) -> Result<Value, OAuthError> {
         let version = match form.get("token_version") {
             Some("2") => Version::Two,
             _ => Version::One,
         };
         let life = self.life();
         let seconds = life.expires - self.clock.now().unix_timestamp();
-        let token = self.access_token(version, &asked.access, client, subject, life)?;
+        let token = self.access_token(version, &requested.access, client, subject, life)?;
         let mut answer = Map::new();
         let mut say = |name: &str, value: Value| answer.insert(name.to_owned(), value);
         say("token_type", "Bearer".into());
@@ -137,7 +137,7 @@ impl EntraStandIn {
                 say("ext_expires_in", seconds.to_string().into());
                 say("expires_on", life.expires.to_string().into());
                 say("not_before", life.not_before.to_string().into());
-                say("resource", asked.access.resource.as_str().into());
+                say("resource", requested.access.resource.as_str().into());
             }
             Version::Two => {
                 say("expires_in", seconds.into());
@@ -146,14 +146,14 @@ impl EntraStandIn {
         }
         if let Subject::User(user) = subject {
             let scope = match endpoint {
-                Version::One => asked.access.permissions.join(" "),
-                Version::Two => asked.access.scopes(),
+                Version::One => requested.access.permissions.join(" "),
+                Version::Two => requested.access.scopes(),
             };
             say("scope", scope.into());
-            if asked.offline {
+            if requested.offline {
                 say("refresh_token", user.refresh_token.as_str().into());
             }
-            if asked.openid {
+            if requested.openid {
                 say("id_token", self.id_token(client, user, form.get("nonce"), life)?.as_str().into());
             }
             if form.get("client_info") == Some("1") {
@@ -219,8 +219,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("basic {basic}")).unwrap());
         for (endpoint, name, value) in [(V1, "resource", RESOURCE), (V2, "scope", SCOPE)] {
-            for (asked, version) in [("", "1.0"), ("1", "1.0"), ("2", "2.0")] {
-                let grant = [("grant_type", "client_credentials"), (name, value), ("token_version", asked)];
+            for (requested, version) in [("", "1.0"), ("1", "1.0"), ("2", "2.0")] {
+                let grant =
+                    [("grant_type", "client_credentials"), (name, value), ("token_version", requested)];
                 let posted = [&grant[..], &[("client_id", &id), ("client_secret", secret)]].concat();
                 for (headers, members) in [(&headers, &grant[..]), (&HeaderMap::new(), &posted)] {
                     let (status, answer) = post(&stand_in, endpoint, headers, members);

@@ -25,13 +25,13 @@
 //! | [`grants`] | the token endpoints |
 //! | [`tokens`] | claims and signatures |
 //! | [`documents`] | metadata, published keys, user realms |
-//! | [`refusal`] | the errors, with Entra's codes |
+//! | [`error`] | the errors, with Entra's codes |
 
 mod apis;
 mod directory;
 mod documents;
 mod grants;
-mod refusal;
+mod oauth_error;
 mod tokens;
 
 use std::path::Path;
@@ -40,16 +40,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
-use identity::context::{Clock, Random};
-use identity::keys::KeyFault;
+use identity::keys::KeyMaterialError;
 use identity::keys::signing::{SigningKey, SigningKeys};
+use identity::runtime::{Clock, Random};
 use serde_json::Value;
 use uuid::{Builder, Uuid};
 use zeroize::Zeroizing;
 
 pub use directory::OpenError;
 use directory::{DOMAIN, Directory};
-use refusal::Refusal;
+use oauth_error::OAuthError;
 use tokens::Version;
 
 /// The stand-in: one tenant.
@@ -82,7 +82,7 @@ impl EntraStandIn {
         base_url: &str,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
-        generate: impl Fn() -> Result<SigningKey, KeyFault>,
+        generate: impl Fn() -> Result<SigningKey, KeyMaterialError>,
     ) -> Result<Self, OpenError> {
         let base = base_url.trim_end_matches('/').to_owned();
         let uri: Uri = base.parse().map_err(|_| OpenError::BaseUrl(base_url.to_owned()))?;
@@ -100,11 +100,11 @@ impl EntraStandIn {
     /// for user realms there, and MSAL for Java with an authority that is the host and the tenant alone.
     #[must_use]
     pub fn answers(&self, path: &str) -> bool {
-        self.within(path).is_some()
+        self.relative(path).is_some()
     }
 
     /// What follows the base URL's path, or the root.
-    fn within<'a>(&self, path: &'a str) -> Option<&'a str> {
+    fn relative<'a>(&self, path: &'a str) -> Option<&'a str> {
         let under = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix('/');
         let named = |rest: &&str| rest.split('/').next().is_some_and(|name| self.authority(name).is_some());
         let at_root = || under("").filter(named);
@@ -125,11 +125,11 @@ impl EntraStandIn {
         match self.route(method, path, query, headers, body) {
             Ok(Some(document)) => json(StatusCode::OK, &document),
             Ok(None) => status(StatusCode::NOT_FOUND),
-            Err(refusal) => {
+            Err(error) => {
                 let correlation =
                     headers.get("client-request-id").and_then(|id| id.to_str().ok()?.parse().ok());
                 let correlation = correlation.unwrap_or_else(|| self.guid());
-                json(refusal.status(), &refusal.to_json(self.clock.now(), self.guid(), correlation))
+                json(error.status(), &error.to_json(self.clock.now(), self.guid(), correlation))
             }
         }
     }
@@ -141,13 +141,13 @@ impl EntraStandIn {
         query: &str,
         headers: &HeaderMap,
         body: &[u8],
-    ) -> Result<Option<Value>, Refusal> {
-        let Some(rest) = self.within(path) else { return Ok(None) };
+    ) -> Result<Option<Value>, OAuthError> {
+        let Some(rest) = self.relative(path) else { return Ok(None) };
         let (authority, endpoint) = match rest.split_once('/') {
             // MSAL for Java takes the base URL's path for the tenant, and drops the tenant.
             Some(("oauth2", _)) => (Authority::Any("organizations"), rest),
             Some((tenant, endpoint)) => {
-                (self.authority(tenant).ok_or_else(|| Refusal::unknown_tenant(tenant))?, endpoint)
+                (self.authority(tenant).ok_or_else(|| OAuthError::unknown_tenant(tenant))?, endpoint)
             }
             None => return Ok(None),
         };
@@ -155,7 +155,7 @@ impl EntraStandIn {
             if method == Method::POST {
                 self.token(endpoint, query, headers, body).map(Some)
             } else {
-                Err(Refusal::not_posted(method))
+                Err(OAuthError::not_posted(method))
             }
         };
         match endpoint {

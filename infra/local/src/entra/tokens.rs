@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use identity::keys::{KeyFault, Slot};
+use identity::keys::{KeyMaterialError, Slot};
 use serde_json::{Map, Value, json};
 use time::Duration;
 use uuid::Uuid;
@@ -69,7 +69,7 @@ impl EntraStandIn {
         client: Client,
         subject: Subject<'_>,
         life: Life,
-    ) -> Result<Zeroizing<String>, KeyFault> {
+    ) -> Result<Zeroizing<String>, KeyMaterialError> {
         let audience = match version {
             Version::One => &access.resource,
             Version::Two => access.api.app_id,
@@ -108,7 +108,7 @@ impl EntraStandIn {
         user: &User,
         nonce: Option<&str>,
         life: Life,
-    ) -> Result<Zeroizing<String>, KeyFault> {
+    ) -> Result<Zeroizing<String>, KeyMaterialError> {
         let audience = client.id.to_string();
         let mut claims = self.claims(Version::Two, &audience, Subject::User(user), life);
         claims.insert("preferred_username".to_owned(), user.name.as_str().into());
@@ -119,9 +119,9 @@ impl EntraStandIn {
     }
 
     /// A token of the user for the Teams exchange that was good until an hour ago.
-    pub(super) fn expired_teams_token(&self) -> Result<Zeroizing<String>, KeyFault> {
+    pub(super) fn expired_teams_token(&self) -> Result<Zeroizing<String>, KeyMaterialError> {
         let Ok(access) = Access::of_resource("https://auth.msft.communication.azure.com") else {
-            return Err(KeyFault::GENERATION);
+            return Err(KeyMaterialError::GENERATION);
         };
         let expires = (self.clock.now() - Duration::HOUR).unix_timestamp();
         let life = Life { not_before: expires - 3_600 - BACKDATED, expires };
@@ -161,7 +161,7 @@ impl EntraStandIn {
     }
 
     /// A compact JWS (RFC 7515 section 3.1).
-    fn sign(&self, claims: &Map<String, Value>) -> Result<Zeroizing<String>, KeyFault> {
+    fn sign(&self, claims: &Map<String, Value>) -> Result<Zeroizing<String>, KeyMaterialError> {
         let key = self.keys.of(Slot::Primary);
         let header = json!({"typ": "JWT", "alg": key.algorithm().as_str(), "kid": key.id().as_str()});
         let mut token = Zeroizing::new(String::with_capacity(2048));
@@ -182,7 +182,7 @@ mod tests {
     use serde_json::from_slice;
 
     use super::super::tests::stand_in;
-    use super::super::{Authority, apis::Asked};
+    use super::super::{Authority, apis::RequestedScopes};
     use super::*;
 
     /// The claims of a token that a published key verifies.
@@ -217,7 +217,7 @@ mod tests {
         let client = Client { id: stand_in.directory.user_app, confidential: false };
         let scope =
             "https://communication.azure.com/clients/VoIP https://communication.azure.com/clients/Chat";
-        let access = Asked::parse(scope).unwrap_or_else(|_| panic!()).access;
+        let access = RequestedScopes::parse(scope).unwrap_or_else(|_| panic!()).access;
         let claims = |version| {
             let token = stand_in.access_token(version, &access, client, Subject::User(user), life).unwrap();
             without(verified(&stand_in, &token), &["uti"])

@@ -137,7 +137,7 @@ pub(super) fn get(manager: &EmbeddedSecretsManager, request: &Get) -> Result<Str
         Some(id) => (Some(id), format!("VersionId: {id}")),
         None => {
             let label = label.unwrap_or(CURRENT);
-            (secret.bearer(label), format!("staging label: {label}"))
+            (secret.version_with(label), format!("staging label: {label}"))
         }
     };
     let absent = || not_found(format!("Secrets Manager can't find the specified secret value for {named}."));

@@ -14,7 +14,7 @@ use super::{ServiceError, error, invalid_parameter, invalid_request, not_found};
 pub(super) const CURRENT: &str = "AWSCURRENT";
 pub(super) const PREVIOUS: &str = "AWSPREVIOUS";
 pub(super) const PENDING: &str = "AWSPENDING";
-/// Labels on all versions of one secret.
+/// staging labels on all versions of one secret.
 const LABEL_LIMIT: usize = 20;
 
 /// The text of a secret, wiped when its last holder lets go. It has no `Debug`, and so nothing that
@@ -111,7 +111,7 @@ impl Secret {
     }
 
     /// The version that bears `label`.
-    pub(super) fn bearer(&self, label: &str) -> Option<&str> {
+    pub(super) fn version_with(&self, label: &str) -> Option<&str> {
         self.labels.get(label).map(String::as_str)
     }
 
@@ -174,7 +174,7 @@ impl Secret {
         to: Option<&str>,
         now: i64,
     ) -> Result<(), ServiceError> {
-        check_move(label, self.bearer(label), from, to)?;
+        check_move(label, self.version_with(label), from, to)?;
         match to {
             None => {
                 self.labels.remove(label);
@@ -189,7 +189,7 @@ impl Secret {
                     return Err(invalid_request(message));
                 }
                 self.attach(label, to);
-                if label == CURRENT && self.bearer(PENDING) == Some(to) {
+                if label == CURRENT && self.version_with(PENDING) == Some(to) {
                     self.labels.remove(PENDING);
                 }
             }
@@ -203,8 +203,8 @@ impl Secret {
     /// `InvalidRequestException` when a rotation is in progress: `AWSPENDING` is on a version that
     /// is not `AWSCURRENT`. `ResourceExistsException` when `token` is a version.
     pub(super) fn begin_rotation(&mut self, token: &str, now: i64) -> Result<(), ServiceError> {
-        let pending = self.bearer(PENDING);
-        if pending.is_some() && pending != self.bearer(CURRENT) {
+        let pending = self.version_with(PENDING);
+        if pending.is_some() && pending != self.version_with(CURRENT) {
             return Err(invalid_request("A previous rotation isn't complete."));
         }
         if self.version(token).is_some() {
@@ -237,28 +237,28 @@ impl Secret {
             return Err(error("LimitExceededException", message));
         }
         let labels = &self.labels;
-        self.versions.retain(|id, _| labels.values().any(|bearer| bearer == id));
+        self.versions.retain(|id, _| labels.values().any(|holder| holder == id));
         self.changed = now;
         Ok(())
     }
 }
 
-/// Whether `label`, now on version `bearer`, may be taken `from` a version and put `to` a version.
+/// Whether `label`, now on version `holder`, may be taken `from` a version and put `to` a version.
 fn check_move(
     label: &str,
-    bearer: Option<&str>,
+    holder: Option<&str>,
     from: Option<&str>,
     to: Option<&str>,
 ) -> Result<(), ServiceError> {
-    Err(invalid_parameter(match (bearer, from, to) {
+    Err(invalid_parameter(match (holder, from, to) {
         (_, None, None) => "Give RemoveFromVersionId, MoveToVersionId or both.".to_owned(),
         (_, _, None) if label == CURRENT => {
             format!("{CURRENT} can move to another version but not be removed.")
         }
-        (Some(bearer), None, Some(to)) if bearer != to => {
-            format!("{label} is on version {bearer}: name that version in RemoveFromVersionId.")
+        (Some(holder), None, Some(to)) if holder != to => {
+            format!("{label} is on version {holder}: name that version in RemoveFromVersionId.")
         }
-        (_, Some(from), _) if bearer != Some(from) => {
+        (_, Some(from), _) if holder != Some(from) => {
             format!("{label} is not on version {from}, which RemoveFromVersionId names.")
         }
         _ => return Ok(()),

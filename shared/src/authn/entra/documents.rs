@@ -11,11 +11,11 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::settings::EntraAuthority;
-use super::{EntraFault, FetchError, names_tenant};
+use super::{EntraTokenError, FetchError, names_tenant};
 
 /// Why an issuer's keys could not be refreshed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum IssuerFault {
+pub(super) enum IssuerError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error("the metadata names an issuer that does not name the tenant")]
@@ -46,7 +46,7 @@ pub(super) struct Metadata {
 /// The keys of one issuer.
 pub(super) struct KeySet {
     issuer: String,
-    keys: HashMap<String, Result<Arc<ParsedPublicKey>, EntraFault>>,
+    keys: HashMap<String, Result<Arc<ParsedPublicKey>, EntraTokenError>>,
 }
 
 /// What a token names its key by.
@@ -89,13 +89,13 @@ impl Metadata {
         document: &[u8],
         authority: &EntraAuthority,
         tenant: Uuid,
-    ) -> Result<Self, IssuerFault> {
-        let metadata: Self = serde_json::from_slice(document).map_err(|_| IssuerFault::Metadata)?;
-        let issuer = of_tenant(&metadata.issuer, tenant).ok_or(IssuerFault::Issuer)?;
+    ) -> Result<Self, IssuerError> {
+        let metadata: Self = serde_json::from_slice(document).map_err(|_| IssuerError::Metadata)?;
+        let issuer = of_tenant(&metadata.issuer, tenant).ok_or(IssuerError::Issuer)?;
         if authority.hosts(&metadata.jwks_uri) {
             Ok(Self { issuer, ..metadata })
         } else {
-            Err(IssuerFault::KeysElsewhere)
+            Err(IssuerError::KeysElsewhere)
         }
     }
 
@@ -108,49 +108,49 @@ impl Metadata {
 impl KeySet {
     /// Reads the keys of the issuer that the metadata names. A key that cannot be used does not spoil the
     /// others, but a document that contradicts itself is refused.
-    pub(super) fn parse(document: &[u8], metadata: Metadata, tenant: Uuid) -> Result<Self, IssuerFault> {
-        let document: KeysDocument = serde_json::from_slice(document).map_err(|_| IssuerFault::Keys)?;
+    pub(super) fn parse(document: &[u8], metadata: Metadata, tenant: Uuid) -> Result<Self, IssuerError> {
+        let document: KeysDocument = serde_json::from_slice(document).map_err(|_| IssuerError::Keys)?;
         if document.keys.len() > MAX_KEYS {
-            return Err(IssuerFault::TooManyKeys);
+            return Err(IssuerError::TooManyKeys);
         }
         let mut keys = HashMap::new();
         for mut jwk in document.keys {
             let Some(kid) = jwk.kid.take().filter(|kid| is_kid(kid)) else { continue };
             if keys.insert(kid, jwk.usable_for(tenant)).is_some() {
-                return Err(IssuerFault::KidTwice);
+                return Err(IssuerError::KidTwice);
             }
         }
         if keys.values().all(Result::is_err) {
-            return Err(IssuerFault::NoKey);
+            return Err(IssuerError::NoKey);
         }
         Ok(Self { issuer: metadata.issuer, keys })
     }
 
     /// The key that a token of this issuer names.
-    pub(super) fn find(&self, wanted: WantedKey<'_>) -> Result<Arc<ParsedPublicKey>, EntraFault> {
+    pub(super) fn find(&self, wanted: WantedKey<'_>) -> Result<Arc<ParsedPublicKey>, EntraTokenError> {
         if wanted.issuer != self.issuer {
-            return Err(EntraFault::Issuer);
+            return Err(EntraTokenError::Issuer);
         }
-        self.keys.get(wanted.kid).cloned().unwrap_or(Err(EntraFault::KeyUnknown))
+        self.keys.get(wanted.kid).cloned().unwrap_or(Err(EntraTokenError::KeyUnknown))
     }
 }
 
 impl Jwk {
     /// The key, if it may sign for the tenant and is strong enough. A document for many tenants says with
     /// each key whose tokens it signs: a key of the tenant for personal accounts signs for no other.
-    fn usable_for(&self, tenant: Uuid) -> Result<Arc<ParsedPublicKey>, EntraFault> {
+    fn usable_for(&self, tenant: Uuid) -> Result<Arc<ParsedPublicKey>, EntraTokenError> {
         if self.issuer.as_deref().is_some_and(|issuer| of_tenant(issuer, tenant).is_none()) {
-            return Err(EntraFault::KeyIssuer);
+            return Err(EntraTokenError::KeyIssuer);
         }
         let is_or_absent = |value: &Option<String>, only| value.as_deref().is_none_or(|value| value == only);
         if self.kty != "RSA"
             || !is_or_absent(&self.public_key_use, "sig")
             || !is_or_absent(&self.alg, "RS256")
         {
-            return Err(EntraFault::KeyUnusable);
+            return Err(EntraTokenError::KeyUnusable);
         }
         let key = self.n.as_deref().zip(self.e.as_deref()).and_then(|(n, e)| rsa_key(n, e));
-        key.map(Arc::new).ok_or(EntraFault::KeyUnusable)
+        key.map(Arc::new).ok_or(EntraTokenError::KeyUnusable)
     }
 }
 
@@ -191,23 +191,23 @@ mod tests {
     use super::super::fake::{AUTHORITY, CONSUMERS, OTHER_TENANT, TENANT, issuer, key, metadata, with};
     use super::*;
 
-    fn read_metadata(document: &str) -> Result<Metadata, IssuerFault> {
+    fn read_metadata(document: &str) -> Result<Metadata, IssuerError> {
         Metadata::parse(document.as_bytes(), &AUTHORITY.parse().unwrap(), TENANT)
     }
 
-    fn read_keys(document: &str) -> Result<KeySet, IssuerFault> {
+    fn read_keys(document: &str) -> Result<KeySet, IssuerError> {
         let metadata = read_metadata(&metadata(TENANT, "2.0").to_string()).unwrap();
         KeySet::parse(document.as_bytes(), metadata, TENANT)
     }
 
-    fn keys(keys: &[Value]) -> Result<KeySet, IssuerFault> {
+    fn keys(keys: &[Value]) -> Result<KeySet, IssuerError> {
         read_keys(&json!({"keys": keys}).to_string())
     }
 
     /// What is said of a key beside a good one.
-    fn judged(jwk: &Value) -> Result<(), EntraFault> {
-        let set = keys(&[with(jwk, &[("kid", json!("judged"))]), key(0)]).unwrap();
-        set.find(WantedKey { issuer: &issuer(TENANT, "2.0"), kid: "judged" }).map(drop)
+    fn checked(jwk: &Value) -> Result<(), EntraTokenError> {
+        let set = keys(&[with(jwk, &[("kid", json!("checked"))]), key(0)]).unwrap();
+        set.find(WantedKey { issuer: &issuer(TENANT, "2.0"), kid: "checked" }).map(drop)
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
             issuer(TENANT, "2.0").replace("https", "http"),
             String::new(),
         ] {
-            assert_eq!(read("issuer", json!(issuer)), Some(IssuerFault::Issuer), "{issuer}");
+            assert_eq!(read("issuer", json!(issuer)), Some(IssuerError::Issuer), "{issuer}");
         }
         for url in [
             "https://evil.example/keys",
@@ -249,13 +249,13 @@ mod tests {
             "/keys",
             "",
         ] {
-            assert_eq!(read("jwks_uri", json!(url)), Some(IssuerFault::KeysElsewhere), "{url}");
+            assert_eq!(read("jwks_uri", json!(url)), Some(IssuerError::KeysElsewhere), "{url}");
         }
         for (name, value) in [("issuer", json!(null)), ("jwks_uri", json!(null)), ("jwks_uri", json!([]))] {
-            assert_eq!(read(name, value), Some(IssuerFault::Metadata), "{name}");
+            assert_eq!(read(name, value), Some(IssuerError::Metadata), "{name}");
         }
         for document in ["", "<html></html>", "[]", "{", "{}", "null", "\u{1f}\u{8b}"] {
-            assert_eq!(read_metadata(document).err(), Some(IssuerFault::Metadata), "{document}");
+            assert_eq!(read_metadata(document).err(), Some(IssuerError::Metadata), "{document}");
         }
     }
 
@@ -297,7 +297,11 @@ mod tests {
             ("e", n(vec![0xff; 5])),
             ("e", n(vec![0xff; 256])),
         ] {
-            assert_eq!(judged(&with(&key(1), &[(name, value)])), Err(EntraFault::KeyUnusable), "{name}");
+            assert_eq!(
+                checked(&with(&key(1), &[(name, value)])),
+                Err(EntraTokenError::KeyUnusable),
+                "{name}"
+            );
         }
         for (name, value) in [
             ("use", json!(null)),
@@ -308,7 +312,7 @@ mod tests {
             ("n", of_bits(2048)),
             ("n", of_bits(8192)),
         ] {
-            assert_eq!(judged(&with(&key(1), &[(name, value)])), Ok(()), "{name}");
+            assert_eq!(checked(&with(&key(1), &[(name, value)])), Ok(()), "{name}");
         }
     }
 
@@ -321,9 +325,9 @@ mod tests {
             String::new(),
         ] {
             let jwk = with(&key(1), &[("issuer", json!(bound))]);
-            assert_eq!(judged(&jwk), Err(EntraFault::KeyIssuer), "{bound}");
+            assert_eq!(checked(&jwk), Err(EntraTokenError::KeyIssuer), "{bound}");
         }
-        assert_eq!(judged(&with(&key(1), &[("issuer", json!(issuer(TENANT, "1.0")))])), Ok(()));
+        assert_eq!(checked(&with(&key(1), &[("issuer", json!(issuer(TENANT, "1.0")))])), Ok(()));
     }
 
     #[test]
@@ -337,20 +341,20 @@ mod tests {
         let long = with(&key(0), &[("kid", json!("k".repeat(129)))]);
         let foreign = with(&key(1), &[("kid", key(0)["kid"].clone()), ("use", json!("enc"))]);
         for (set, fault) in [
-            (many(101), IssuerFault::TooManyKeys),
-            (vec![], IssuerFault::NoKey),
-            (vec![weak], IssuerFault::NoKey),
-            (vec![nameless, long], IssuerFault::NoKey),
-            (vec![key(0), key(0)], IssuerFault::KidTwice),
-            (vec![key(0), foreign], IssuerFault::KidTwice),
-            (vec![with(&key(0), &[("n", json!(7))])], IssuerFault::Keys),
+            (many(101), IssuerError::TooManyKeys),
+            (vec![], IssuerError::NoKey),
+            (vec![weak], IssuerError::NoKey),
+            (vec![nameless, long], IssuerError::NoKey),
+            (vec![key(0), key(0)], IssuerError::KidTwice),
+            (vec![key(0), foreign], IssuerError::KidTwice),
+            (vec![with(&key(0), &[("n", json!(7))])], IssuerError::Keys),
         ] {
             assert_eq!(keys(&set).err(), Some(fault));
         }
         for document in
             ["", "<html></html>", "[]", "{", "{}", "null", r#"{"keys":{}}"#, r#"{"keys":[],"keys":[]}"#]
         {
-            assert_eq!(read_keys(document).err(), Some(IssuerFault::Keys), "{document}");
+            assert_eq!(read_keys(document).err(), Some(IssuerError::Keys), "{document}");
         }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Audience, Entra, EntraError, EntraFault, EntraSettings, EntraToken, Fetch, FetchError, Principal,
+    Audience, Entra, EntraError, EntraSettings, EntraToken, EntraTokenError, Fetch, FetchError, Principal,
 };
 use crate::keys::Algorithm;
 use crate::testing::{self, FrozenClock, NOON};
@@ -37,7 +37,7 @@ pub(super) struct FakeIssuer {
 }
 
 /// An [`Entra`] over a [`FakeIssuer`].
-pub(super) struct Bench {
+pub(super) struct TestService {
     pub(super) entra: Arc<Entra>,
     pub(super) issuer: Arc<FakeIssuer>,
     pub(super) clock: Arc<FrozenClock>,
@@ -75,7 +75,7 @@ impl FakeIssuer {
     }
 }
 
-impl Bench {
+impl TestService {
     /// Two tenants are configured; both versions of the first are published, with key 0.
     pub(super) fn new() -> Self {
         let settings = EntraSettings {
@@ -96,7 +96,7 @@ impl Bench {
     }
 
     /// The fault a token is refused for.
-    pub(super) async fn fault(&self, token: &str) -> Option<EntraFault> {
+    pub(super) async fn fault(&self, token: &str) -> Option<EntraTokenError> {
         match self.verify(token).await {
             Err(EntraError::Refused(fault)) => Some(fault),
             _ => None,

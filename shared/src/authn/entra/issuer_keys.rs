@@ -10,11 +10,11 @@ use std::time::Duration;
 use aws_lc_rs::signature::ParsedPublicKey;
 use uuid::Uuid;
 
-use super::documents::{IssuerFault, KeySet, Metadata, WantedKey};
+use super::documents::{IssuerError, KeySet, Metadata, WantedKey};
 use super::settings::EntraAuthority;
 use super::token::Version;
-use super::{EntraError, EntraFault, FETCH_DEADLINE, Fetch, FetchError};
-use crate::context::{Clock, within};
+use super::{EntraError, EntraTokenError, FETCH_DEADLINE, Fetch, FetchError};
+use crate::runtime::{Clock, timeout};
 
 /// How old keys are refreshed.
 const REFRESH_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -53,7 +53,7 @@ struct State {
 
 struct Attempt {
     began: Duration,
-    fault: Option<IssuerFault>,
+    fault: Option<IssuerError>,
 }
 
 /// Why keys should be fetched.
@@ -112,13 +112,13 @@ impl IssuerKeys {
         if need == Need::Unknown {
             state.looked_at = Some(began);
         }
-        state.last = Some(Attempt { began, fault: Some(IssuerFault::Unfinished) });
+        state.last = Some(Attempt { began, fault: Some(IssuerError::Unfinished) });
         true
     }
 
     async fn refresh(&self) {
         let began = self.clock.uptime();
-        let loaded = within(self.clock.sleep(FETCH_DEADLINE), self.load()).await;
+        let loaded = timeout(self.clock.sleep(FETCH_DEADLINE), self.load()).await;
         let loaded = loaded.unwrap_or(Err(FetchError::Timeout.into()));
         let mut state = self.state();
         state.finished += 1;
@@ -132,7 +132,7 @@ impl IssuerKeys {
         state.last = Some(Attempt { began, fault });
     }
 
-    async fn load(&self) -> Result<KeySet, IssuerFault> {
+    async fn load(&self) -> Result<KeySet, IssuerError> {
         let (Self { authority, tenant, fetch, .. }, version) = (self, self.version.path());
         let url = format!("{authority}/{tenant}{version}/.well-known/openid-configuration");
         let metadata = Metadata::parse(&fetch.get(&url).await?, authority, *tenant)?;
@@ -156,7 +156,7 @@ impl State {
     fn need(&self, wanted: WantedKey<'_>, uptime: Duration) -> Option<Need> {
         let Some((keys, age)) = self.good(uptime) else { return Some(Need::Any) };
         match keys.find(wanted) {
-            Err(EntraFault::KeyUnknown) => Some(Need::Unknown),
+            Err(EntraTokenError::KeyUnknown) => Some(Need::Unknown),
             _ if age >= REFRESH_AFTER => Some(Need::Newer),
             _ => None,
         }
@@ -175,11 +175,11 @@ impl State {
     /// What can be said by the keys there are. That a key is unknown can be said only if the last refresh
     /// went well.
     fn answer(&self, wanted: WantedKey<'_>, uptime: Duration) -> Result<Arc<ParsedPublicKey>, EntraError> {
-        let fault = self.last.as_ref().map_or(Some(IssuerFault::Unfinished), |attempt| attempt.fault);
-        let unavailable = |fault: IssuerFault| Err(EntraError::Unavailable(Box::new(fault)));
+        let fault = self.last.as_ref().map_or(Some(IssuerError::Unfinished), |attempt| attempt.fault);
+        let unavailable = |fault: IssuerError| Err(EntraError::Unavailable(Box::new(fault)));
         match (self.good(uptime).map(|(keys, _)| keys.find(wanted)), fault) {
-            (None, fault) => unavailable(fault.unwrap_or(IssuerFault::Unfinished)),
-            (Some(Err(EntraFault::KeyUnknown)), Some(fault)) => unavailable(fault),
+            (None, fault) => unavailable(fault.unwrap_or(IssuerError::Unfinished)),
+            (Some(Err(EntraTokenError::KeyUnknown)), Some(fault)) => unavailable(fault),
             (Some(found), _) => Ok(found?),
         }
     }
@@ -198,19 +198,19 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::super::fake::{
-        AUTHORITY, Bench, CONSUMERS, TENANT, claims, header, key, keys_url, metadata, metadata_url, sign,
-        token, with,
+        AUTHORITY, CONSUMERS, TENANT, TestService, claims, header, key, keys_url, metadata, metadata_url,
+        sign, token, with,
     };
     use super::*;
 
     const HOUR: i64 = 60 * 60;
     const DAY: i64 = 24 * HOUR;
 
-    fn publish(bench: &Bench, keys: &[Value]) {
+    fn publish(bench: &TestService, keys: &[Value]) {
         bench.issuer.publish(TENANT, "2.0", keys);
     }
 
-    fn fail(bench: &Bench) {
+    fn fail(bench: &TestService) {
         bench.issuer.answer(&metadata_url(TENANT, "2.0"), Err(FetchError::Status(500)));
     }
 
@@ -224,12 +224,12 @@ mod tests {
         sign(0, &with(&header(0), &[("kid", json!(kid))]), &claims("2.0"))
     }
 
-    async fn is_unavailable(bench: &Bench, token: &str) -> bool {
+    async fn is_unavailable(bench: &TestService, token: &str) -> bool {
         matches!(bench.verify(token).await, Err(EntraError::Unavailable(_)))
     }
 
     /// Verifies so many at the same time; how many were good.
-    async fn at_once(bench: &Bench, count: usize, token: impl Fn(usize) -> String) -> usize {
+    async fn at_once(bench: &TestService, count: usize, token: impl Fn(usize) -> String) -> usize {
         let mut verifications = JoinSet::new();
         for n in 0..count {
             let (entra, token) = (bench.entra.clone(), token(n));
@@ -241,7 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_warm_verification_fetches_nothing() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         bench.verify(&token(0)).await.unwrap();
         assert_eq!(bench.issuer.take_fetched().len(), 2);
         bench.advance(HOUR - 1);
@@ -253,7 +253,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hundred_tokens_of_a_rolled_key_cost_one_fetch_of_each_document() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         bench.issuer.delay(Duration::from_millis(20));
         // Cold, then rolled.
         assert_eq!(at_once(&bench, 100, |_| token(0)).await, 100);
@@ -266,7 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn ten_thousand_invented_keys_cost_one_fetch() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         bench.verify(&token(0)).await.unwrap();
         bench.issuer.take_fetched();
         let good = token(0);
@@ -278,7 +278,7 @@ mod tests {
             format!("{}.{payload}.{signature}", URL_SAFE_NO_PAD.encode(header.to_string()))
         };
         for n in 0..9_900 {
-            assert_eq!(bench.fault(&invented(n)).await, Some(EntraFault::KeyUnknown));
+            assert_eq!(bench.fault(&invented(n)).await, Some(EntraTokenError::KeyUnknown));
         }
         assert_eq!(at_once(&bench, 100, |n| invented(9_900 + n)).await, 0);
         bench.verify(&good).await.unwrap();
@@ -286,15 +286,15 @@ mod tests {
         // Five minutes later, one more.
         for (seconds, fetches) in [(299, 0), (1, 2), (299, 0), (1, 2)] {
             bench.advance(seconds);
-            assert_eq!(bench.fault(&invented(0)).await, Some(EntraFault::KeyUnknown));
-            assert_eq!(bench.fault(&invented(1)).await, Some(EntraFault::KeyUnknown));
+            assert_eq!(bench.fault(&invented(0)).await, Some(EntraTokenError::KeyUnknown));
+            assert_eq!(bench.fault(&invented(1)).await, Some(EntraTokenError::KeyUnknown));
             assert_eq!(bench.issuer.take_fetched().len(), fetches, "{seconds}");
         }
     }
 
     #[tokio::test]
     async fn a_removed_key_is_refused_after_the_hourly_refresh_whatever_the_traffic() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         let tokens = [long_token(0), long_token(1)];
         publish(&bench, &[key(0), key(1)]);
         bench.verify(&tokens[1]).await.unwrap();
@@ -304,13 +304,13 @@ mod tests {
             bench.verify(&tokens[1]).await.unwrap();
         }
         bench.advance(60);
-        assert_eq!(bench.fault(&tokens[1]).await, Some(EntraFault::KeyUnknown));
+        assert_eq!(bench.fault(&tokens[1]).await, Some(EntraTokenError::KeyUnknown));
         bench.verify(&tokens[0]).await.unwrap();
     }
 
     #[tokio::test]
     async fn good_keys_are_kept_for_a_day_when_refreshing_fails() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         let token = long_token(0);
         bench.verify(&token).await.unwrap();
         fail(&bench);
@@ -358,7 +358,7 @@ mod tests {
             let said = format!("{answer:?}");
             let answer = answer.map(String::into_bytes);
             // To a good set, it changes nothing.
-            let bench = Bench::new();
+            let bench = TestService::new();
             bench.verify(&long_token(0)).await.unwrap();
             bench.issuer.answer(at, answer.clone());
             bench.advance(HOUR);
@@ -368,7 +368,7 @@ mod tests {
                 "{said}: it cannot be said that a key is unknown"
             );
             // As the first set, it is none.
-            let bench = Bench::new();
+            let bench = TestService::new();
             bench.issuer.answer(at, answer);
             assert!(is_unavailable(&bench, &long_token(0)).await, "{said}");
             let fetched = bench.issuer.take_fetched();
@@ -378,7 +378,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_first_fetch_is_tried_again_after_a_second() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         bench.issuer.delay(Duration::from_millis(20));
         fail(&bench);
         assert_eq!(at_once(&bench, 100, |_| token(0)).await, 0);
@@ -394,7 +394,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waited_for_a_refresh_that_failed_does_not_begin_another() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         bench.issuer.delay(Duration::from_millis(20));
         fail(&bench);
         let cold = token(0);
@@ -412,7 +412,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_key_is_not_called_unknown_when_the_look_failed() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         bench.verify(&token(0)).await.unwrap();
         fail(&bench);
         assert!(is_unavailable(&bench, &with_kid("invented")).await);
@@ -421,12 +421,12 @@ mod tests {
         assert_eq!(bench.issuer.take_fetched().len(), 3, "two and the one that failed");
         publish(&bench, &[key(0)]);
         bench.advance(300);
-        assert_eq!(bench.fault(&with_kid("invented")).await, Some(EntraFault::KeyUnknown));
+        assert_eq!(bench.fault(&with_kid("invented")).await, Some(EntraTokenError::KeyUnknown));
     }
 
     #[tokio::test]
     async fn nobody_waits_for_a_refresh_who_can_be_answered() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         bench.verify(&token(0)).await.unwrap();
         bench.issuer.take_fetched();
         bench.advance(HOUR);
@@ -443,7 +443,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_given_up_in_its_fetch_leaves_the_way_free() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         bench.issuer.delay(Duration::from_secs(60));
         let cold = token(0);
         for _ in 0..3 {
@@ -463,7 +463,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refresh_that_takes_too_long_is_answered_by_the_good_keys() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         bench.verify(&token(0)).await.unwrap();
         bench.advance(HOUR);
         bench.issuer.delay(Duration::from_secs(60));

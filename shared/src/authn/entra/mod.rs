@@ -29,8 +29,8 @@ use uuid::Uuid;
 use self::issuer_keys::IssuerKeys;
 pub use self::settings::{EntraAuthority, EntraSettings, Principal};
 use self::token::{Unverified, Version};
-use crate::context::Clock;
 use crate::lifetime;
+use crate::runtime::Clock;
 
 /// Longest document of an issuer, in bytes. Real key sets have under 20 KiB.
 pub const MAX_DOCUMENT: usize = 256 * 1024;
@@ -40,7 +40,7 @@ pub const MAX_DOCUMENT: usize = 256 * 1024;
 pub const FETCH_DEADLINE: Duration = Duration::from_secs(3);
 
 /// How far ahead of our clock a token's `nbf` and `iat` may lie. It does not lengthen any life: `exp` is
-/// judged without leeway.
+/// checked without leeway.
 pub const NOT_BEFORE_LEEWAY: time::Duration = time::Duration::minutes(5);
 
 const _: () = assert!(FETCH_DEADLINE.as_millis() < lifetime::REQUEST_DEADLINE.as_millis());
@@ -106,16 +106,16 @@ impl EntraToken {
     /// Whether this is a user's token with one of these permissions.
     ///
     /// # Errors
-    /// [`EntraFault::ApplicationOnly`] or [`EntraFault::Permission`].
-    pub fn require_one_of(&self, permissions: &[&str]) -> Result<(), EntraFault> {
+    /// [`EntraTokenError::ApplicationOnly`] or [`EntraTokenError::Permission`].
+    pub fn require_one_of(&self, permissions: &[&str]) -> Result<(), EntraTokenError> {
         match self.kind {
-            TokenKind::Application => Err(EntraFault::ApplicationOnly),
+            TokenKind::Application => Err(EntraTokenError::ApplicationOnly),
             TokenKind::Delegated
                 if self.permissions.iter().any(|held| permissions.contains(&held.as_str())) =>
             {
                 Ok(())
             }
-            TokenKind::Delegated => Err(EntraFault::Permission),
+            TokenKind::Delegated => Err(EntraTokenError::Permission),
         }
     }
 }
@@ -131,7 +131,7 @@ pub enum TokenKind {
 
 /// Why a token is refused: which check failed, with nothing of the token in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EntraFault {
+pub enum EntraTokenError {
     #[error("the Entra token is not signed with RS256")]
     Algorithm,
     #[error("appid or azp of the Entra token is missing, no GUID, or not of its version")]
@@ -188,7 +188,7 @@ pub enum EntraFault {
 pub enum EntraError {
     /// The token is not good.
     #[error(transparent)]
-    Refused(#[from] EntraFault),
+    Refused(#[from] EntraTokenError),
     /// The keys that decide cannot be had: refuse, and say "try again".
     #[error("the keys of the Entra issuer cannot be had")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
@@ -216,7 +216,7 @@ impl Entra {
         Self { principals, issuers, clock }
     }
 
-    /// Whether the token is good now, for this audience. What it says is judged before its keys are asked
+    /// Whether the token is good now, for this audience. What it says is checked before its keys are asked
     /// for, so that most refusals cost no fetch, and those of foreign tenants never one.
     ///
     /// # Errors
@@ -224,15 +224,15 @@ impl Entra {
     pub async fn verify(&self, token: &str, audience: Audience) -> Result<EntraToken, EntraError> {
         let unverified = Unverified::parse(token)?;
         let origin = unverified.origin()?;
-        let issuer = self.issuers.get(&origin).ok_or(EntraFault::TenantNotConfigured)?;
-        let claimed = unverified.judge(origin, audience, self.clock.now())?;
+        let issuer = self.issuers.get(&origin).ok_or(EntraTokenError::TenantNotConfigured)?;
+        let claimed = unverified.check(origin, audience, self.clock.now())?;
         let key = issuer.find(unverified.wanted_key()).await?;
         if !unverified.is_signed_by(&key) {
-            return Err(EntraFault::Signature.into());
+            return Err(EntraTokenError::Signature.into());
         }
         // The fetch took time: the token must still be good now.
         if lifetime::has_expired(claimed.expires_at, self.clock.now()) {
-            return Err(EntraFault::Expired.into());
+            return Err(EntraTokenError::Expired.into());
         }
         Ok(claimed)
     }
@@ -282,15 +282,15 @@ mod tests {
     use serde_json::json;
 
     use super::fake::{
-        APP, Bench, CONSUMERS, OBJECT, OTHER_TENANT, TEAMS, TENANT, claims, header, issuer, key, keys_url,
-        metadata_url, sign, token, with,
+        APP, CONSUMERS, OBJECT, OTHER_TENANT, TEAMS, TENANT, TestService, claims, header, issuer, key,
+        keys_url, metadata_url, sign, token, with,
     };
     use super::*;
 
     #[tokio::test]
     async fn a_good_token_of_either_version_is_accepted() {
         for version in ["1.0", "2.0"] {
-            let bench = Bench::new();
+            let bench = TestService::new();
             let good = bench.verify(&sign(0, &header(0), &claims(version))).await.unwrap();
             let now = crate::testing::NOON.unix_timestamp();
             let expected = EntraToken {
@@ -315,24 +315,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_tenant_that_is_not_configured_never_causes_a_fetch() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         bench.issuer.publish(CONSUMERS, "2.0", &[key(0)]);
         let foreign = [("tid", json!(CONSUMERS.to_string())), ("iss", json!(issuer(CONSUMERS, "2.0")))];
         let evil = [("tid", json!(CONSUMERS.to_string())), ("iss", json!("https://evil.example/metadata"))];
         for changes in [foreign, evil] {
             let token = sign(0, &header(0), &with(&claims("2.0"), &changes));
-            assert_eq!(bench.fault(&token).await, Some(EntraFault::TenantNotConfigured));
+            assert_eq!(bench.fault(&token).await, Some(EntraTokenError::TenantNotConfigured));
         }
         let nobody = Entra::new(EntraSettings::default(), bench.issuer.clone(), bench.clock.clone());
         let refused = nobody.verify(&token(0), Audience::Teams).await;
-        assert!(matches!(refused, Err(EntraError::Refused(EntraFault::TenantNotConfigured))));
+        assert!(matches!(refused, Err(EntraError::Refused(EntraTokenError::TenantNotConfigured))));
         assert!(!nobody.is_configured() && bench.entra.is_configured());
         assert_eq!(bench.issuer.take_fetched(), [""; 0]);
     }
 
     #[tokio::test]
     async fn a_token_of_one_tenant_is_nobody_elses() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         bench.issuer.publish(OTHER_TENANT, "2.0", &[key(1)]);
         let other = with(
             &claims("2.0"),
@@ -342,14 +342,17 @@ mod tests {
         assert_eq!(good.tenant, OTHER_TENANT);
         assert!(!bench.entra.allows(&good), "the same object id in another tenant is somebody else");
         // A key of one tenant does not sign for the other.
-        assert_eq!(bench.fault(&sign(1, &header(1), &claims("2.0"))).await, Some(EntraFault::KeyUnknown));
-        assert_eq!(bench.fault(&sign(0, &header(0), &other)).await, Some(EntraFault::KeyUnknown));
-        assert_eq!(bench.fault(&sign(0, &header(1), &other)).await, Some(EntraFault::Signature));
+        assert_eq!(
+            bench.fault(&sign(1, &header(1), &claims("2.0"))).await,
+            Some(EntraTokenError::KeyUnknown)
+        );
+        assert_eq!(bench.fault(&sign(0, &header(0), &other)).await, Some(EntraTokenError::KeyUnknown));
+        assert_eq!(bench.fault(&sign(0, &header(1), &other)).await, Some(EntraTokenError::Signature));
     }
 
     #[tokio::test]
     async fn the_issuer_is_that_of_the_tenant_and_the_version() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         let (v1, v2) = (issuer(TENANT, "1.0"), issuer(TENANT, "2.0"));
         for (version, iss) in [
             ("1.0", v2.clone()),
@@ -364,13 +367,16 @@ mod tests {
         ] {
             let token = sign(0, &header(0), &with(&claims(version), &[("iss", json!(iss))]));
             let fault = bench.fault(&token).await;
-            assert!(matches!(fault, Some(EntraFault::Issuer | EntraFault::IssuerTenant)), "{iss}: {fault:?}");
+            assert!(
+                matches!(fault, Some(EntraTokenError::Issuer | EntraTokenError::IssuerTenant)),
+                "{iss}: {fault:?}"
+            );
         }
     }
 
     #[tokio::test]
     async fn each_audience_has_two_spellings_and_an_application_id() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         for (audience, uri, app) in [
             (Audience::Service, "https://communication.azure.com", "632ec9eb-fad7-4cbd-993a-e72973ba2acc"),
             (Audience::Teams, TEAMS, "1fd5118e-2576-4263-8130-9503064c837a"),
@@ -384,7 +390,7 @@ mod tests {
                 let token = sign(0, &header(0), &with(&claims("2.0"), &[("aud", json!(aud))]));
                 match bench.entra.verify(&token, audience).await {
                     Ok(_) => true,
-                    Err(EntraError::Refused(EntraFault::Audience)) => false,
+                    Err(EntraError::Refused(EntraTokenError::Audience)) => false,
                     Err(error) => panic!("{aud}: {error}"),
                 }
             };
@@ -409,7 +415,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_application_by_itself_may_call_the_service_only() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         for (idtyp, roles) in [("app", json!(null)), ("app", json!(["A.All"])), ("", json!(["A.All"]))] {
             let idtyp = if idtyp.is_empty() { json!(null) } else { json!(idtyp) };
             let application =
@@ -419,11 +425,12 @@ mod tests {
             {
                 let token = sign(0, &header(0), &with(&application, &[("aud", json!(aud))]));
                 let refused = bench.entra.verify(&token, audience).await;
-                assert!(matches!(refused, Err(EntraError::Refused(EntraFault::ApplicationOnly))));
+                assert!(matches!(refused, Err(EntraError::Refused(EntraTokenError::ApplicationOnly))));
             }
             assert_eq!(bench.issuer.take_fetched(), [""; 0]);
             let service = with(&application, &[("aud", json!("https://communication.azure.com/"))]);
-            let good = Bench::new().entra.verify(&sign(0, &header(0), &service), Audience::Service).await;
+            let good =
+                TestService::new().entra.verify(&sign(0, &header(0), &service), Audience::Service).await;
             let good = good.unwrap();
             assert_eq!(good.kind, TokenKind::Application);
             assert_eq!(json!(good.permissions), if roles.is_null() { json!([]) } else { roles });
@@ -432,7 +439,7 @@ mod tests {
 
     #[tokio::test]
     async fn any_changed_byte_of_a_token_refuses_it() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         let good = token(0);
         bench.verify(&good).await.unwrap();
         for at in (0..good.len()).step_by(7) {
@@ -464,7 +471,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_that_expires_while_keys_are_fetched_is_refused() {
         for (life, good) in [(1, false), (2, false), (3, true)] {
-            let bench = Bench::new();
+            let bench = TestService::new();
             let settings = EntraSettings {
                 authority: fake::AUTHORITY.parse().unwrap(),
                 tenants: vec![TENANT],

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use crate::authn::host::Authority;
+use crate::host::Authority;
 use crate::ids::guid;
 use crate::settings::Reader;
 
@@ -75,7 +75,7 @@ impl EntraSettings {
         if settings.is_consistent() {
             return Some(settings);
         }
-        // Notes the fault: the value is there and cannot be read as this.
+        // AuditContext the fault: the value is there and cannot be read as this.
         reader.optional::<Unacceptable>(PRINCIPALS, PRINCIPALS_FORM);
         None
     }
@@ -193,12 +193,12 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::SettingsFaults;
+    use crate::settings::SettingsErrors;
 
     const A: &str = "aaaaaaaa-0000-4000-8000-000000000001";
     const B: &str = "BBBBBBBB-0000-4000-8000-000000000002";
 
-    fn read(values: &[(&str, &str)]) -> Result<EntraSettings, SettingsFaults> {
+    fn read(values: &[(&str, &str)]) -> Result<EntraSettings, SettingsErrors> {
         let lookup =
             |name: &str| values.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
         let mut reader = Reader::new(&lookup);

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::documents::{WantedKey, is_kid};
-use super::{Audience, EntraFault, EntraToken, NOT_BEFORE_LEEWAY, TokenKind, names_tenant};
+use super::{Audience, EntraToken, EntraTokenError, NOT_BEFORE_LEEWAY, TokenKind, names_tenant};
 use crate::ids::guid;
 use crate::lifetime;
 
@@ -97,52 +97,53 @@ impl Version {
 
 impl<'a> Unverified<'a> {
     /// Takes the text apart: length, exactly three parts, header, shape of the claims.
-    pub(super) fn parse(token: &'a str) -> Result<Self, EntraFault> {
+    pub(super) fn parse(token: &'a str) -> Result<Self, EntraTokenError> {
         if token.len() > MAX_LENGTH {
-            return Err(EntraFault::Structure);
+            return Err(EntraTokenError::Structure);
         }
         let mut parts = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
-            return Err(EntraFault::Structure);
+            return Err(EntraTokenError::Structure);
         };
-        let signed = token.as_bytes().get(..header.len() + 1 + payload.len()).ok_or(EntraFault::Structure)?;
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| EntraFault::Structure);
+        let signed =
+            token.as_bytes().get(..header.len() + 1 + payload.len()).ok_or(EntraTokenError::Structure)?;
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| EntraTokenError::Structure);
         let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(signature)?);
-        let header: Header = serde_json::from_slice(&header).map_err(|_| EntraFault::Header)?;
+        let header: Header = serde_json::from_slice(&header).map_err(|_| EntraTokenError::Header)?;
         let kid = header.check()?;
-        let claims = serde_json::from_slice(&payload).map_err(|_| EntraFault::Claims)?;
+        let claims = serde_json::from_slice(&payload).map_err(|_| EntraTokenError::Claims)?;
         Ok(Self { kid, signed, signature, claims })
     }
 
     /// The tenant and the version, which decide whose keys are needed.
-    pub(super) fn origin(&self) -> Result<(Uuid, Version), EntraFault> {
-        let tenant = guid(&self.claims.tid).map_err(|_| EntraFault::TenantMalformed)?;
+    pub(super) fn origin(&self) -> Result<(Uuid, Version), EntraTokenError> {
+        let tenant = guid(&self.claims.tid).map_err(|_| EntraTokenError::TenantMalformed)?;
         match self.claims.ver.as_str() {
             "1.0" => Ok((tenant, Version::V1)),
             "2.0" => Ok((tenant, Version::V2)),
-            _ => Err(EntraFault::Version),
+            _ => Err(EntraTokenError::Version),
         }
     }
 
     /// Everything the claims must say for this audience, in a token of this origin.
-    pub(super) fn judge(
+    pub(super) fn check(
         &self,
         (tenant, version): (Uuid, Version),
         audience: Audience,
         now: OffsetDateTime,
-    ) -> Result<EntraToken, EntraFault> {
+    ) -> Result<EntraToken, EntraTokenError> {
         let claims = &self.claims;
         if !names_tenant(&claims.iss, tenant) {
-            return Err(EntraFault::IssuerTenant);
+            return Err(EntraTokenError::IssuerTenant);
         }
         let kind = claims.kind()?;
         if !audience.accepts(&claims.aud) {
-            return Err(EntraFault::Audience);
+            return Err(EntraTokenError::Audience);
         }
         if audience.is_for_users() && kind == TokenKind::Application {
-            return Err(EntraFault::ApplicationOnly);
+            return Err(EntraTokenError::ApplicationOnly);
         }
         claims.check_times(now)?;
         let names = |names: &str| names.split(' ').filter(|it| !it.is_empty()).map(str::to_owned).collect();
@@ -152,7 +153,7 @@ impl<'a> Unverified<'a> {
         };
         Ok(EntraToken {
             tenant,
-            object: claims.oid.as_deref().and_then(|oid| guid(oid).ok()).ok_or(EntraFault::ObjectId)?,
+            object: claims.oid.as_deref().and_then(|oid| guid(oid).ok()).ok_or(EntraTokenError::ObjectId)?,
             app: claims.app(version)?,
             permissions,
             groups: claims.groups(),
@@ -176,25 +177,25 @@ impl<'a> Unverified<'a> {
 
 impl Header {
     /// The key's id, in a header that can be one of an access token.
-    fn check(self) -> Result<String, EntraFault> {
+    fn check(self) -> Result<String, EntraTokenError> {
         if self.nonce {
-            return Err(EntraFault::GraphToken);
+            return Err(EntraTokenError::GraphToken);
         }
         if self.alg.as_deref() != Some("RS256") {
-            return Err(EntraFault::Algorithm);
+            return Err(EntraTokenError::Algorithm);
         }
         let good_typ = matches!(self.typ.as_deref(), None | Some("JWT" | "at+jwt"));
         if self.b64 || self.crit || self.enc || self.zip || !good_typ {
-            return Err(EntraFault::Header);
+            return Err(EntraTokenError::Header);
         }
-        self.kid.filter(|kid| is_kid(kid)).ok_or(EntraFault::Header)
+        self.kid.filter(|kid| is_kid(kid)).ok_or(EntraTokenError::Header)
     }
 }
 
 impl Claims {
     /// For whom it was issued. An id token is none at all: it has no permissions, or the marks of a sign-in,
     /// or is addressed to the very client it was given to.
-    fn kind(&self) -> Result<TokenKind, EntraFault> {
+    fn kind(&self) -> Result<TokenKind, EntraTokenError> {
         let names = |scp: &String| scp.split(' ').any(|name| !name.is_empty());
         let scp = self.scp.as_ref().is_some_and(names);
         let roles = self.roles.as_ref().is_some_and(|roles| !roles.is_empty());
@@ -202,37 +203,37 @@ impl Claims {
             |app: &Option<String>| app.as_ref().is_some_and(|app| self.aud.eq_ignore_ascii_case(app));
         let sign_in = self.nonce || self.at_hash || self.c_hash;
         if sign_in || for_itself(&self.appid) || for_itself(&self.azp) {
-            return Err(EntraFault::IdToken);
+            return Err(EntraTokenError::IdToken);
         }
         match (self.idtyp.as_deref(), scp, roles) {
             (Some("app"), false, _) | (None, false, true) => Ok(TokenKind::Application),
             (None | Some("user"), true, _) => Ok(TokenKind::Delegated),
-            (None, false, false) => Err(EntraFault::IdToken),
-            (Some(_), _, _) => Err(EntraFault::Kind),
+            (None, false, false) => Err(EntraTokenError::IdToken),
+            (Some(_), _, _) => Err(EntraTokenError::Kind),
         }
     }
 
     /// The client's id, where tokens of this version have it.
-    fn app(&self, version: Version) -> Result<Uuid, EntraFault> {
+    fn app(&self, version: Version) -> Result<Uuid, EntraTokenError> {
         let parse = |text: &Option<String>| match text {
-            Some(text) => guid(text).map(Some).map_err(|_| EntraFault::App),
+            Some(text) => guid(text).map(Some).map_err(|_| EntraTokenError::App),
             None => Ok(None),
         };
         match (version, parse(&self.appid)?, parse(&self.azp)?) {
             (Version::V1, Some(app), None) => Ok(app),
             (Version::V2, other, Some(app)) if other.is_none_or(|other| other == app) => Ok(app),
-            _ => Err(EntraFault::App),
+            _ => Err(EntraTokenError::App),
         }
     }
 
-    fn check_times(&self, now: OffsetDateTime) -> Result<(), EntraFault> {
+    fn check_times(&self, now: OffsetDateTime) -> Result<(), EntraTokenError> {
         let latest = now.unix_timestamp().saturating_add(NOT_BEFORE_LEEWAY.whole_seconds());
         if self.nbf > self.exp || self.iat > self.exp {
-            Err(EntraFault::Claims)
+            Err(EntraTokenError::Claims)
         } else if lifetime::has_expired(self.exp, now) {
-            Err(EntraFault::Expired)
+            Err(EntraTokenError::Expired)
         } else if self.nbf > latest || self.iat > latest {
-            Err(EntraFault::NotYetValid)
+            Err(EntraTokenError::NotYetValid)
         } else {
             Ok(())
         }
@@ -265,13 +266,15 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error>
 mod tests {
     use serde_json::json;
 
-    use super::super::fake::{APP, Bench, OBJECT, TEAMS, TENANT, claims, header, sign, sign_text, with};
+    use super::super::fake::{
+        APP, OBJECT, TEAMS, TENANT, TestService, claims, header, sign, sign_text, with,
+    };
     use super::*;
     use crate::testing::NOON;
 
     /// Every one of them is refused for this reason, without a fetch.
-    async fn refused(tokens: impl IntoIterator<Item = String>, expected: EntraFault) {
-        let bench = Bench::new();
+    async fn refused(tokens: impl IntoIterator<Item = String>, expected: EntraTokenError) {
+        let bench = TestService::new();
         for token in tokens {
             let claims = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
             let shown = String::from_utf8_lossy(&claims.unwrap_or_default()).into_owned();
@@ -289,7 +292,7 @@ mod tests {
     }
 
     async fn accepted(token: &str) -> EntraToken {
-        let bench = Bench::new();
+        let bench = TestService::new();
         bench.verify(token).await.unwrap()
     }
 
@@ -315,8 +318,11 @@ mod tests {
             with_claims("2.0", &[("name", json!("x".repeat(MAX_LENGTH)))]),
         ];
         for text in texts {
-            let fault = Bench::new().fault(&text).await;
-            assert!(matches!(fault, Some(EntraFault::Structure | EntraFault::Header)), "{text}: {fault:?}");
+            let fault = TestService::new().fault(&text).await;
+            assert!(
+                matches!(fault, Some(EntraTokenError::Structure | EntraTokenError::Header)),
+                "{text}: {fault:?}"
+            );
         }
     }
 
@@ -325,7 +331,7 @@ mod tests {
         for value in
             [json!("none"), json!("HS256"), json!("RS384"), json!("PS256"), json!("rs256"), json!(null)]
         {
-            refused([with_header(&[("alg", value)])], EntraFault::Algorithm).await;
+            refused([with_header(&[("alg", value)])], EntraTokenError::Algorithm).await;
         }
         let mut tokens = vec![
             with_header(&[("typ", json!("JWE"))]),
@@ -348,7 +354,7 @@ mod tests {
         tokens
             .extend(["alg", "kid", "typ"].map(|name| sign_text(0, &twice(name), &claims("2.0").to_string())));
         tokens.extend(["", "[]", "null", "{}x"].map(|text| sign_text(0, text, &claims("2.0").to_string())));
-        refused(tokens, EntraFault::Header).await;
+        refused(tokens, EntraTokenError::Header).await;
         for changes in
             [("typ", json!(null)), ("typ", json!("at+jwt")), ("jku", json!("https://evil.example"))]
         {
@@ -359,8 +365,8 @@ mod tests {
     #[tokio::test]
     async fn a_token_for_graph_is_named_as_such() {
         let token = with_header(&[("nonce", json!("x")), ("alg", json!("RS256"))]);
-        refused([token], EntraFault::GraphToken).await;
-        assert!(EntraFault::GraphToken.to_string().contains("obtained for Microsoft Graph"));
+        refused([token], EntraTokenError::GraphToken).await;
+        assert!(EntraTokenError::GraphToken.to_string().contains("obtained for Microsoft Graph"));
     }
 
     #[tokio::test]
@@ -391,7 +397,7 @@ mod tests {
             [big.as_str(), "[]", "null", "7", "{}", ""]
                 .map(|text| sign_text(0, &header(0).to_string(), text)),
         );
-        refused(tokens, EntraFault::Claims).await;
+        refused(tokens, EntraTokenError::Claims).await;
     }
 
     #[tokio::test]
@@ -406,9 +412,9 @@ mod tests {
             json!(format!("{id} ")),
             json!("common"),
         ];
-        refused(tids.map(|tid| with_claims("2.0", &[("tid", tid)])), EntraFault::TenantMalformed).await;
+        refused(tids.map(|tid| with_claims("2.0", &[("tid", tid)])), EntraTokenError::TenantMalformed).await;
         for ver in ["", "1", "2", "3.0", "v2.0", "2.0 ", "2.00"] {
-            refused([with_claims("2.0", &[("ver", json!(ver))])], EntraFault::Version).await;
+            refused([with_claims("2.0", &[("ver", json!(ver))])], EntraTokenError::Version).await;
         }
         let other = super::super::fake::OTHER_TENANT.to_string();
         let issuers = [
@@ -419,7 +425,7 @@ mod tests {
             with_claims("2.0", &[("iss", json!("https://login.example.com/{tenantid}/v2.0"))]),
             with_claims("2.0", &[("iss", json!(""))]),
         ];
-        refused(issuers, EntraFault::IssuerTenant).await;
+        refused(issuers, EntraTokenError::IssuerTenant).await;
         accepted(&with_claims("2.0", &[("tid", json!(id.to_uppercase()))])).await;
     }
 
@@ -440,7 +446,7 @@ mod tests {
             ("1.0", &json!("not a GUID"), &none),
         ]
         .map(|(version, appid, azp)| with_claims(version, &[("appid", appid.clone()), ("azp", azp.clone())]));
-        refused(tokens, EntraFault::App).await;
+        refused(tokens, EntraTokenError::App).await;
         let both = accepted(&with_claims("2.0", &[("appid", json!(APP.to_string().to_uppercase()))])).await;
         assert_eq!(both.app, APP);
     }
@@ -450,7 +456,7 @@ mod tests {
         let oids = [json!(null), json!(""), json!("user@example.com"), json!(format!("{{{OBJECT}}}"))];
         let subject = ("sub", json!(OBJECT.to_string()));
         let tokens = oids.map(|oid| with_claims("2.0", &[("oid", oid), subject.clone()]));
-        refused(tokens, EntraFault::ObjectId).await;
+        refused(tokens, EntraTokenError::ObjectId).await;
         let upper = accepted(&with_claims("2.0", &[("oid", json!(OBJECT.to_string().to_uppercase()))])).await;
         assert_eq!(upper.object, OBJECT);
     }
@@ -475,7 +481,7 @@ mod tests {
             with_claims("2.0", &[("at_hash", json!("h"))]),
             with_claims("2.0", &[("c_hash", json!("h"))]),
         ];
-        refused(tokens, EntraFault::IdToken).await;
+        refused(tokens, EntraTokenError::IdToken).await;
         let roles = json!(["A.All"]);
         let tokens = [
             with_claims("2.0", &[("idtyp", json!("app"))]),
@@ -483,7 +489,7 @@ mod tests {
             with_claims("2.0", &[("idtyp", json!("user")), ("scp", none.clone())]),
             with_claims("2.0", &[("idtyp", json!("user")), ("scp", none), ("roles", roles.clone())]),
         ];
-        refused(tokens, EntraFault::Kind).await;
+        refused(tokens, EntraTokenError::Kind).await;
         for changes in [("idtyp", json!("user")), ("roles", roles)] {
             let token = accepted(&with_claims("2.0", &[changes])).await;
             assert_eq!(token.kind, TokenKind::Delegated);
@@ -510,18 +516,18 @@ mod tests {
         let leeway = NOT_BEFORE_LEEWAY.whole_seconds();
         for (name, value, expected) in [
             ("exp", now + 1, None),
-            ("exp", now, Some(EntraFault::Expired)),
-            ("exp", now - 1, Some(EntraFault::Expired)),
+            ("exp", now, Some(EntraTokenError::Expired)),
+            ("exp", now - 1, Some(EntraTokenError::Expired)),
             ("exp", i64::MAX, None),
-            ("exp", 0, Some(EntraFault::Claims)),
-            ("exp", i64::MIN, Some(EntraFault::Claims)),
+            ("exp", 0, Some(EntraTokenError::Claims)),
+            ("exp", i64::MIN, Some(EntraTokenError::Claims)),
             ("nbf", now + leeway, None),
-            ("nbf", now + leeway + 1, Some(EntraFault::NotYetValid)),
+            ("nbf", now + leeway + 1, Some(EntraTokenError::NotYetValid)),
             ("nbf", i64::MIN, None),
-            ("nbf", i64::MAX, Some(EntraFault::Claims)),
+            ("nbf", i64::MAX, Some(EntraTokenError::Claims)),
             ("iat", now + leeway, None),
-            ("iat", now + leeway + 1, Some(EntraFault::NotYetValid)),
-            ("iat", i64::MAX, Some(EntraFault::Claims)),
+            ("iat", now + leeway + 1, Some(EntraTokenError::NotYetValid)),
+            ("iat", i64::MAX, Some(EntraTokenError::Claims)),
         ] {
             let token = with_claims("2.0", &[(name, json!(value))]);
             match expected {
@@ -530,7 +536,7 @@ mod tests {
             }
         }
         let ends_before_it_begins = [("nbf", json!(now + 60)), ("exp", json!(now + 59))];
-        refused([with_claims("2.0", &ends_before_it_begins)], EntraFault::Claims).await;
+        refused([with_claims("2.0", &ends_before_it_begins)], EntraTokenError::Claims).await;
     }
 
     #[tokio::test]
@@ -557,7 +563,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_fault_quotes_the_token() {
-        let bench = Bench::new();
+        let bench = TestService::new();
         let marked = |name: &str| with_claims("1.0", &[(name, json!("canary")), ("sub", json!("canary"))]);
         for name in ["aud", "iss", "tid", "ver", "oid", "appid", "azp", "idtyp", "name"] {
             let error = bench.verify(&marked(name)).await.map(|_| String::new());

@@ -1,4 +1,4 @@
-//! Api versions: which exist, and what a request may name (wire-contract section 2).
+//! Api versions: which exist, and what a request may name (docs/wire-contract.md#versions).
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Hosts, and the ways SDKs spell them when they sign (wire-contract section 7.3).
+//! Hosts, and the ways SDKs spell them when they sign (docs/wire-contract.md#host-value).
 
 use std::fmt;
 use std::str::FromStr;

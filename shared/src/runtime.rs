@@ -28,7 +28,7 @@ pub trait Random: Send + Sync {
 }
 
 /// The outcome of `work`, unless the deadline comes first; then `work` is dropped where it stands.
-pub(crate) async fn within<T>(
+pub(crate) async fn timeout<T>(
     deadline: impl Future<Output = ()>,
     work: impl Future<Output = T>,
 ) -> Option<T> {

@@ -1,16 +1,18 @@
-//! The vault port: where secrets lie. A reader names the version; only who sets up or rotates may write.
+//! The secret store port: where secrets lie. A reader names the version; only who sets up or rotates may write.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
+mod secret;
+mod version_id;
+
+pub use secret::Secret;
+pub use version_id::VersionId;
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::hash::BuildHasher;
 
 use async_trait::async_trait;
-
-use crate::keys::VersionId;
-use crate::secret::Secret;
 
 /// The two secrets of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,24 +24,24 @@ pub enum SecretName {
 /// The staging labels of a secret's versions. Each is on at most one version; a version without any may
 /// be deleted at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Label {
+pub enum StagingLabel {
     /// `AWSCURRENT`: the newest version that passed its test.
     Current,
     /// `IN_FORCE`: the version the pointer names; ours alone, moved only after the pointer.
     InForce,
     /// `AWSPENDING`: a version being made.
     Pending,
-    /// `AWSPREVIOUS`: put on the former current version by the vault itself.
+    /// `AWSPREVIOUS`: put on the former current version by the secret store itself.
     Previous,
 }
 
 /// Which version bears which label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Labels(HashMap<Label, VersionId>);
+pub struct StagingLabels(HashMap<StagingLabel, VersionId>);
 
 /// What storing a version met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Storing {
+pub enum PutOutcome {
     /// The version has another value already, which stays.
     AlreadyThere,
     Stored,
@@ -47,7 +49,7 @@ pub enum Storing {
 
 /// What moving a label met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moving {
+pub enum MoveOutcome {
     /// The label is where it was to be.
     Moved,
     /// Another version bore the label than the one named: nothing moved.
@@ -56,59 +58,59 @@ pub enum Moving {
 
 /// A secret could not be read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum VaultError {
+pub enum SecretStoreError {
     /// No such version can be read. To a reader holding an older pointer it says: read the pointer again.
     #[error("the secret version does not exist")]
     NoSuchVersion,
-    /// The vault did not answer, or refused; the outcome of a write is unclear.
-    #[error("the vault is unavailable")]
+    /// The secret store did not answer, or refused; the outcome of a write is unclear.
+    #[error("the secret store is unavailable")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
 }
 
 /// Reads secrets by version id, never by label.
 #[async_trait]
-pub trait Vault: Send + Sync {
+pub trait SecretStore: Send + Sync {
     /// The secret's value at exactly this version.
     ///
     /// # Errors
-    /// [`VaultError`]: no such version, or unavailable.
-    async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, VaultError>;
+    /// [`SecretStoreError`]: no such version, or unavailable.
+    async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, SecretStoreError>;
 }
 
 /// Writes secrets and moves labels, for who sets a resource up or replaces its keys.
 #[async_trait]
-pub trait VaultWriter: Vault {
+pub trait SecretStoreWriter: SecretStore {
     /// Which version bears which label now.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`].
-    async fn labels(&self, secret: SecretName) -> Result<Labels, VaultError>;
+    /// [`SecretStoreError::Unavailable`].
+    async fn labels(&self, secret: SecretName) -> Result<StagingLabels, SecretStoreError>;
 
     /// Stores a value as a version of its own with one label. A version is written once: repeated with
     /// another value it stays as it is.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`].
+    /// [`SecretStoreError::Unavailable`].
     async fn store(
         &self,
         secret: SecretName,
         version: &VersionId,
         value: &Secret,
-        label: Label,
-    ) -> Result<Storing, VaultError>;
+        label: StagingLabel,
+    ) -> Result<PutOutcome, SecretStoreError>;
 
     /// Moves a label from the version that bears it (none, if nobody does) to another (none, to take it
     /// off). Compare and swap: if another version bears it by then, nothing moves.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`].
+    /// [`SecretStoreError::Unavailable`].
     async fn move_label(
         &self,
         secret: SecretName,
-        label: Label,
+        label: StagingLabel,
         from: Option<&VersionId>,
         to: Option<&VersionId>,
-    ) -> Result<Moving, VaultError>;
+    ) -> Result<MoveOutcome, SecretStoreError>;
 }
 
 impl SecretName {
@@ -125,7 +127,7 @@ impl SecretName {
     }
 }
 
-impl Label {
+impl StagingLabel {
     const ALL: [Self; 4] = [Self::Current, Self::InForce, Self::Pending, Self::Previous];
 
     /// The label's name in Secrets Manager.
@@ -140,27 +142,27 @@ impl Label {
     }
 }
 
-impl Labels {
-    /// The labels as the vault lists them: each version with the names it bears. Names that are none of
+impl StagingLabels {
+    /// The labels as the secret store lists them: each version with the names it bears. Names that are none of
     /// ours are passed over.
     #[must_use]
     pub fn from_versions<S: BuildHasher>(versions: &HashMap<String, Vec<String>, S>) -> Self {
-        let bearer = |label: Label| {
+        let holder = |label: StagingLabel| {
             let found = versions.iter().find(|(_, names)| names.iter().any(|name| name == label.as_str()));
             found.map(|(version, _)| (label, VersionId::new(version.clone())))
         };
-        Self(Label::ALL.into_iter().filter_map(bearer).collect())
+        Self(StagingLabel::ALL.into_iter().filter_map(holder).collect())
     }
 
     /// The version that bears a label.
     #[must_use]
-    pub fn bearer(&self, label: Label) -> Option<&VersionId> {
+    pub fn version_with(&self, label: StagingLabel) -> Option<&VersionId> {
         self.0.get(&label)
     }
 
     /// Whether a version bears a label.
     #[must_use]
-    pub fn is_on(&self, label: Label, version: &VersionId) -> bool {
-        self.bearer(label) == Some(version)
+    pub fn is_on(&self, label: StagingLabel, version: &VersionId) -> bool {
+        self.version_with(label) == Some(version)
     }
 }

@@ -2,7 +2,7 @@
 //! answers say. Policies are evaluated as IAM evaluates them, not compared.
 
 use functions::authorizer::{self, AuthorizerError};
-use identity::authorizer::Authorizer;
+use identity::authorization::authorizer::Authorizer;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
@@ -106,11 +106,18 @@ fn parameters(query: &str) -> Value {
 
 /// Asks the authorizer about a request with a bearer token, and does what it says.
 pub async fn ask(authorizer: &Authorizer, shape: Shape, method: &str, path: &str, token: &str) -> Verdict {
-    obey(authorizer, shape, event(shape, method, path, "", &[&format!("Bearer {token}")]), method, path).await
+    execute(authorizer, shape, event(shape, method, path, "", &[&format!("Bearer {token}")]), method, path)
+        .await
 }
 
 /// Sends an event and does what the answer says.
-pub async fn obey(authorizer: &Authorizer, shape: Shape, event: Value, method: &str, path: &str) -> Verdict {
+pub async fn execute(
+    authorizer: &Authorizer,
+    shape: Shape,
+    event: Value,
+    method: &str,
+    path: &str,
+) -> Verdict {
     match (authorizer::handle(authorizer, event).await, shape) {
         (Ok(answer), Shape::Http) => simple(answer),
         (Ok(answer), Shape::Rest) => by_policy(&answer, method, path),

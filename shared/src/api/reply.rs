@@ -1,4 +1,5 @@
-//! Replies: bodies and headers as the recorded service writes them (wire-contract sections 3, 5 and 6).
+//! Replies: bodies and headers as the recorded service writes them (docs/wire-contract.md#schemas,
+//! docs/wire-contract.md#error-catalogue and docs/wire-contract.md#response-headers).
 
 use std::sync::Arc;
 
@@ -10,15 +11,15 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
-use crate::api_version::{self, ApiVersion};
-use crate::assignments::Assignment;
-use crate::authn::host::Authority;
-use crate::capability::{Capability, Permit};
-use crate::error::Error;
+use crate::api::error::Error;
+use crate::api::version::{self, ApiVersion};
+use crate::authorization::capability::{Capability, Permit};
+use crate::host::Authority;
 use crate::ids::RawId;
 use crate::keys::pointer::PublishedKeys;
 use crate::lifetime::KEY_SET_MAX_AGE;
 use crate::settings::Issuer;
+use crate::store::assignments::Assignment;
 use crate::token::AccessToken;
 use crate::token::claims::Claims;
 use crate::token::verify::Verified;
@@ -118,7 +119,7 @@ struct ErrorDetail<'a> {
 }
 
 /// What is written on every reply, whatever the request came to.
-pub struct Envelope<'a> {
+pub struct ResponseContext<'a> {
     /// Of the route, once it is known.
     pub versions: Option<&'static [ApiVersion]>,
     /// The client's `x-ms-client-request-id`, echoed verbatim.
@@ -192,10 +193,10 @@ fn expose<S: serde::Serializer>(token: &AccessToken, serializer: S) -> Result<S:
     serializer.serialize_str(token.expose())
 }
 
-impl Envelope<'_> {
+impl ResponseContext<'_> {
     /// The HTTP response for an outcome.
     #[must_use]
-    pub fn seal(&self, outcome: Result<&Reply, &Error>) -> Response<Bytes> {
+    pub fn into_response(&self, outcome: Result<&Reply, &Error>) -> Response<Bytes> {
         let mut response = match outcome {
             Ok(Reply::Done) => bare(StatusCode::NO_CONTENT),
             Ok(Reply::Created(body)) => success(StatusCode::CREATED, body),
@@ -224,7 +225,7 @@ impl Envelope<'_> {
                 API_SUPPORTED_VERSIONS,
                 self.versions
                     .filter(|versions| reports_versions && !versions.is_empty())
-                    .map(api_version::supported),
+                    .map(version::supported),
             ),
         ];
         for (name, value) in text {

@@ -1,5 +1,5 @@
 //! What each scope permits: the capability matrix, and nothing else that grants anything
-//! (wire-contract section 12; the ACS identity model's two tables).
+//! (docs/wire-contract.md#scopes; the ACS identity model's two tables).
 //!
 //! A token with several scopes permits what any of them permits. What is not in the table has no name here,
 //! and so cannot be permitted.
@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::scope::{Scope, ScopeSet};
+use crate::token::scope::{Scope, ScopeSet};
 
 /// Something a client may want to do in a chat or a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn the_names_are_those_of_the_openapi_document() {
         let document: serde_json::Value =
-            serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
+            serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap();
         let names: Vec<_> = Capability::all().map(Capability::as_str).collect();
         assert_eq!(document["components"]["schemas"]["Capability"]["enum"], serde_json::json!(names));
     }

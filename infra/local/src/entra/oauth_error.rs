@@ -1,21 +1,21 @@
 //! The errors, with the codes and nearly the words of Entra: clients and people go by them.
 
 use http::{Method, StatusCode};
-use identity::keys::KeyFault;
+use identity::keys::KeyMaterialError;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use uuid::Uuid;
 
 /// Why a request gets no token. Holds nothing secret: it is shown.
-pub(super) struct Refusal {
+pub(super) struct OAuthError {
     status: StatusCode,
     error: &'static str,
     code: u32,
     text: String,
 }
 
-impl Refusal {
+impl OAuthError {
     fn bad(error: &'static str, code: u32, text: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, error, code, text: text.into() }
     }
@@ -91,8 +91,9 @@ impl Refusal {
     }
 
     pub(super) fn unknown_permission(name: &str, api: &str) -> Self {
-        let text =
-            format!("The application asked for scope '{name}' that doesn't exist on the resource '{api}'.");
+        let text = format!(
+            "The application requested for scope '{name}' that doesn't exist on the resource '{api}'."
+        );
         Self::bad("invalid_client", 650_053, text)
     }
 
@@ -149,8 +150,8 @@ impl Refusal {
 }
 
 /// No token can be signed.
-impl From<KeyFault> for Refusal {
-    fn from(fault: KeyFault) -> Self {
+impl From<KeyMaterialError> for OAuthError {
+    fn from(fault: KeyMaterialError) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self { status, error: "temporarily_unavailable", code: 90_033, text: format!("{fault}.") }
     }

@@ -1,4 +1,4 @@
-//! The ports in memory, for tests: store, pointer and vault, with faults on demand.
+//! The ports in memory, for tests: store, pointer and secret store, with faults on demand.
 //!
 //! A fault strikes one call: before its effect, or after it (the answer is lost). A write may also be
 //! kept back and delivered later, as a network may deliver a timed-out attempt.
@@ -9,16 +9,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
-use super::{
-    BookChange, Creation, CreationId, IdentityState, PointerChange, PointerWriter, Revision, Revocation,
-    Snapshot, Store, StoreError, Wanted,
-};
-use crate::assignments::{Book, BookName};
 use crate::ids::RawId;
-use crate::keys::VersionId;
 use crate::keys::pointer::Pointer;
-use crate::secret::Secret;
-use crate::vault::{Label, Labels, Moving, SecretName, Storing, Vault, VaultError, VaultWriter};
+use crate::secrets::Secret;
+use crate::secrets::VersionId;
+use crate::secrets::{
+    MoveOutcome, PutOutcome, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, StagingLabel,
+    StagingLabels,
+};
+use crate::store::assignments::{Book, BookName};
+use crate::store::{
+    BookChange, CreateOutcome, CreationId, IdentityState, PointerWriteOutcome, PointerWriter, ReadRequest,
+    Revision, Revocation, Snapshot, Store, StoreError,
+};
 
 /// Everything a resource keeps, in memory.
 #[derive(Default)]
@@ -36,11 +39,11 @@ struct State {
     delayed: Vec<Write>,
 }
 
-/// A secret's versions, as harsh as the vault may be: what bears no label is gone.
+/// A secret's versions, as harsh as the secret store may be: what bears no label is gone.
 #[derive(Default)]
 struct Versions {
     values: HashMap<VersionId, Secret>,
-    labels: HashMap<Label, VersionId>,
+    labels: HashMap<StagingLabel, VersionId>,
 }
 
 #[derive(Clone, Copy)]
@@ -81,7 +84,7 @@ impl Memory {
         }
     }
 
-    /// Replaces a stored version's value, which no vault would do: damage.
+    /// Replaces a stored version's value, which no secret store would do: damage.
     pub fn replace_secret(&self, secret: SecretName, version: &VersionId, value: Secret) {
         self.state().secrets.entry(secret).or_default().values.insert(version.clone(), value);
     }
@@ -107,7 +110,7 @@ impl Memory {
 }
 
 enum Written {
-    Created(Creation),
+    Created(CreateOutcome),
     Deleted,
     Revoked(Revocation),
 }
@@ -130,10 +133,10 @@ impl State {
         }
     }
 
-    fn create(&mut self, identity: &RawId, creation: CreationId) -> Creation {
+    fn create(&mut self, identity: &RawId, creation: CreationId) -> CreateOutcome {
         let fresh = Record { state: IdentityState::Live(Revision::FIRST), creation };
         let stored = self.identities.entry(identity.to_string()).or_insert(fresh);
-        if stored.creation == creation { Creation::Created } else { Creation::Taken }
+        if stored.creation == creation { CreateOutcome::Created } else { CreateOutcome::Taken }
     }
 
     fn revoke(&mut self, identity: &RawId, from: Revision) -> Revocation {
@@ -155,14 +158,14 @@ fn lost() -> StoreError {
 
 #[async_trait]
 impl Store for Memory {
-    async fn read(&self, wanted: Wanted<'_>) -> Result<Snapshot, StoreError> {
+    async fn read(&self, request: ReadRequest<'_>) -> Result<Snapshot, StoreError> {
         let mut state = self.state();
         if state.next_fault().is_some() {
             return Err(lost());
         }
-        let record = wanted.identity.and_then(|identity| state.identities.get(&identity.to_string()));
+        let record = request.identity.and_then(|identity| state.identities.get(&identity.to_string()));
         let identity = record.map_or(IdentityState::Absent, |record| record.state);
-        let book = wanted.book.and_then(|name| state.books.get(&name).cloned()).unwrap_or_default();
+        let book = request.book.and_then(|name| state.books.get(&name).cloned()).unwrap_or_default();
         Ok(Snapshot { pointer: state.pointer.clone().ok_or(StoreError::NotSetUp)?, identity, book })
     }
 
@@ -171,7 +174,7 @@ impl Store for Memory {
         identity: &RawId,
         creation: CreationId,
         _now: OffsetDateTime,
-    ) -> Result<Creation, StoreError> {
+    ) -> Result<CreateOutcome, StoreError> {
         match self.write(Write::Create(identity.clone(), creation))? {
             Written::Created(creation) => Ok(creation),
             _ => unreachable!("a write answers in kind"),
@@ -213,7 +216,7 @@ impl PointerWriter for Memory {
         if state.next_fault().is_some() { Err(lost()) } else { Ok(state.pointer.clone()) }
     }
 
-    async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerChange, StoreError> {
+    async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerWriteOutcome, StoreError> {
         let mut state = self.state();
         let fault = state.next_fault();
         if fault == Some(Fault::Before) {
@@ -223,38 +226,38 @@ impl PointerWriter for Memory {
         let follows = stored.map_or(0, |stored| stored.generation) + 1 == pointer.generation;
         let change = if follows && stored.is_none_or(|stored| stored.copies == pointer.copies) {
             state.pointer = Some(pointer.clone());
-            PointerChange::Changed
+            PointerWriteOutcome::Changed
         } else {
-            PointerChange::Conflict
+            PointerWriteOutcome::Conflict
         };
         if fault.is_some() { Err(lost()) } else { Ok(change) }
     }
 }
 
 #[async_trait]
-impl Vault for Memory {
-    async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, VaultError> {
+impl SecretStore for Memory {
+    async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, SecretStoreError> {
         let mut state = self.state();
         if state.next_fault().is_some() {
-            return Err(VaultError::Unavailable("planned fault".into()));
+            return Err(SecretStoreError::Unavailable("planned fault".into()));
         }
         let versions = state.secrets.entry(secret).or_default();
-        versions.values.get(version).cloned().ok_or(VaultError::NoSuchVersion)
+        versions.values.get(version).cloned().ok_or(SecretStoreError::NoSuchVersion)
     }
 }
 
 #[async_trait]
-impl VaultWriter for Memory {
-    async fn labels(&self, secret: SecretName) -> Result<Labels, VaultError> {
+impl SecretStoreWriter for Memory {
+    async fn labels(&self, secret: SecretName) -> Result<StagingLabels, SecretStoreError> {
         let mut state = self.state();
         if state.next_fault().is_some() {
-            return Err(VaultError::Unavailable("planned fault".into()));
+            return Err(SecretStoreError::Unavailable("planned fault".into()));
         }
         let mut listed: HashMap<String, Vec<String>> = HashMap::new();
         for (label, version) in &state.secrets.entry(secret).or_default().labels {
             listed.entry(version.to_string()).or_default().push(label.as_str().to_owned());
         }
-        Ok(Labels::from_versions(&listed))
+        Ok(StagingLabels::from_versions(&listed))
     }
 
     async fn store(
@@ -262,18 +265,18 @@ impl VaultWriter for Memory {
         secret: SecretName,
         version: &VersionId,
         value: &Secret,
-        label: Label,
-    ) -> Result<Storing, VaultError> {
+        label: StagingLabel,
+    ) -> Result<PutOutcome, SecretStoreError> {
         self.change(secret, |versions| versions.store(version, value, label))
     }
 
     async fn move_label(
         &self,
         secret: SecretName,
-        label: Label,
+        label: StagingLabel,
         from: Option<&VersionId>,
         to: Option<&VersionId>,
-    ) -> Result<Moving, VaultError> {
+    ) -> Result<MoveOutcome, SecretStoreError> {
         self.change(secret, |versions| versions.move_label(label, from, to))
     }
 }
@@ -283,10 +286,10 @@ impl Memory {
         &self,
         secret: SecretName,
         change: impl FnOnce(&mut Versions) -> T,
-    ) -> Result<T, VaultError> {
+    ) -> Result<T, SecretStoreError> {
         let mut state = self.state();
         let fault = state.next_fault();
-        let lost = || VaultError::Unavailable("planned fault".into());
+        let lost = || SecretStoreError::Unavailable("planned fault".into());
         if fault == Some(Fault::Before) {
             return Err(lost());
         }
@@ -296,24 +299,29 @@ impl Memory {
 }
 
 impl Versions {
-    fn store(&mut self, version: &VersionId, value: &Secret, label: Label) -> Storing {
+    fn store(&mut self, version: &VersionId, value: &Secret, label: StagingLabel) -> PutOutcome {
         if let Some(stored) = self.values.get(version) {
             let same = stored.expose() == value.expose();
-            return if same { Storing::Stored } else { Storing::AlreadyThere };
+            return if same { PutOutcome::Stored } else { PutOutcome::AlreadyThere };
         }
-        self.labels.remove(&Label::Pending);
+        self.labels.remove(&StagingLabel::Pending);
         self.values.insert(version.clone(), value.clone());
         self.put(label, version);
-        Storing::Stored
+        PutOutcome::Stored
     }
 
-    fn move_label(&mut self, label: Label, from: Option<&VersionId>, to: Option<&VersionId>) -> Moving {
+    fn move_label(
+        &mut self,
+        label: StagingLabel,
+        from: Option<&VersionId>,
+        to: Option<&VersionId>,
+    ) -> MoveOutcome {
         if self.labels.get(&label) == to {
-            return Moving::Moved;
+            return MoveOutcome::Moved;
         }
         let known = to.is_none_or(|version| self.values.contains_key(version));
         if self.labels.get(&label) != from || !known {
-            return Moving::Stale;
+            return MoveOutcome::Stale;
         }
         match to {
             Some(version) => self.put(label, version),
@@ -322,17 +330,17 @@ impl Versions {
                 self.forget_unlabelled();
             }
         }
-        Moving::Moved
+        MoveOutcome::Moved
     }
 
-    fn put(&mut self, label: Label, version: &VersionId) {
+    fn put(&mut self, label: StagingLabel, version: &VersionId) {
         let former = self.labels.insert(label, version.clone());
-        if label == Label::Current {
+        if label == StagingLabel::Current {
             if let Some(former) = former {
-                self.labels.insert(Label::Previous, former);
+                self.labels.insert(StagingLabel::Previous, former);
             }
-            if self.labels.get(&Label::Pending) == Some(version) {
-                self.labels.remove(&Label::Pending);
+            if self.labels.get(&StagingLabel::Pending) == Some(version) {
+                self.labels.remove(&StagingLabel::Pending);
             }
         }
         self.forget_unlabelled();
@@ -358,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_vault_keeps_the_contract() {
-        crate::vault::contract::holds(&Memory::default()).await;
+    async fn the_secret_store_keeps_the_contract() {
+        crate::secrets::contract::holds(&Memory::default()).await;
     }
 }

@@ -3,26 +3,26 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use acs_identity::dynamodb::EmbeddedDynamoDb;
+use acs_identity::embedded;
+use acs_identity::secrets_manager::{EmbeddedSecretsManager, Environment};
 use bytes::Bytes;
-use functions::authorizer::chat_rules;
 use http::Response;
-use identity::authorizer::Authorizer;
-use identity::context::{Clock as _, Random as _};
+use identity::api::routes::Function;
+use identity::api::service::Service;
+use identity::authorization::authorizer::Authorizer;
+use identity::authorization::route_rules::RouteRules;
 use identity::keys::access::AccessKeys;
-use identity::keys::ring::KeyRing;
+use identity::keys::cache::KeyCache;
 use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
 use identity::keys::signing::SigningKey;
 use identity::keys::{Algorithm, Slot};
-use identity::routes::Function;
-use identity::service::Service;
-use identity::store::memory::Memory;
+use identity::memory::Memory;
+use identity::runtime::{Clock as _, Random as _};
+use identity::secrets::{SecretName, SecretStore, SecretStoreWriter};
 use identity::store::{PointerWriter, Store};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, no_entra, settings, signing_key};
 use identity::token::verify::{Expected, Verified, Verifier, VerifyError};
-use identity::vault::{SecretName, Vault, VaultWriter};
-use local::dynamodb::EmbeddedDynamoDb;
-use local::embedded;
-use local::secrets_manager::{EmbeddedSecretsManager, Surroundings};
 
 use crate::faults::FaultyClient;
 use crate::signer::{Call, sign};
@@ -34,12 +34,12 @@ pub const HOST: &str = "localhost:8443";
 pub struct Ports {
     pub store: Arc<dyn Store>,
     pub pointers: Arc<dyn PointerWriter>,
-    pub vault: Arc<dyn Vault>,
-    pub vault_writer: Arc<dyn VaultWriter>,
+    pub secret_store: Arc<dyn SecretStore>,
+    pub secret_store_writer: Arc<dyn SecretStoreWriter>,
 }
 
 /// A resource under test.
-pub struct Bench {
+pub struct TestService {
     pub service: Arc<Service>,
     pub verifier: Arc<Verifier>,
     pub authorizer: Arc<Authorizer>,
@@ -84,7 +84,7 @@ impl KeySource {
 
 impl Ports {
     fn keys(&self) -> KeyPorts<'_> {
-        KeyPorts { pointers: self.pointers.as_ref(), vault: self.vault_writer.as_ref() }
+        KeyPorts { pointers: self.pointers.as_ref(), secret_store: self.secret_store_writer.as_ref() }
     }
 
     /// The access keys in force, as connection strings carry them: primary, secondary.
@@ -93,7 +93,7 @@ impl Ports {
     /// When they cannot be read.
     pub async fn access_keys(&self) -> (String, String) {
         let pointer = self.pointers.pointer().await.unwrap().unwrap();
-        let document = self.vault.read(SecretName::AccessKeys, &pointer.access_keys).await.unwrap();
+        let document = self.secret_store.read(SecretName::AccessKeys, &pointer.access_keys).await.unwrap();
         let keys = AccessKeys::parse(&document).unwrap();
         let [primary, secondary] = keys.each().map(|(_, key)| key.encoded().to_string());
         (primary, secondary)
@@ -106,8 +106,8 @@ impl Ports {
         let ports = Self {
             store: memory.clone(),
             pointers: memory.clone(),
-            vault: memory.clone(),
-            vault_writer: memory.clone(),
+            secret_store: memory.clone(),
+            secret_store_writer: memory.clone(),
         };
         (ports, memory)
     }
@@ -118,7 +118,7 @@ impl Ports {
     /// When they cannot be set up.
     pub async fn embedded(seed: u64) -> (Self, Embedded) {
         let random = Arc::new(SeededRandom::new(seed));
-        let surroundings = Surroundings {
+        let surroundings = Environment {
             region: "us-east-1".to_owned(),
             epoch_seconds: Arc::new(|| 1_709_294_400),
             random_bytes: Arc::new(move |bytes| random.fill(bytes)),
@@ -133,14 +133,14 @@ impl Ports {
         let ports = Self {
             store: adapters.table.clone(),
             pointers: adapters.table,
-            vault: adapters.secrets.clone(),
-            vault_writer: adapters.secrets,
+            secret_store: adapters.secrets.clone(),
+            secret_store_writer: adapters.secrets,
         };
         (ports, services)
     }
 }
 
-impl Bench {
+impl TestService {
     /// A resource that was just set up.
     ///
     /// # Panics
@@ -281,7 +281,7 @@ fn host(
     let service = Service {
         settings: settings(),
         store: ports.store.clone(),
-        ring: Arc::new(KeyRing::new(ports.vault.clone())),
+        key_cache: Arc::new(KeyCache::new(ports.secret_store.clone())),
         entra: Arc::new(no_entra()),
         clock: clock.clone(),
         random: random.clone(),
@@ -292,7 +292,7 @@ fn host(
     let verifier = || Verifier::new(expected.clone(), ports.store.clone(), clock.clone());
     let authorizer = Authorizer {
         verifier: verifier(),
-        rules: chat_rules().unwrap().and("the calling API", CALL_ROUTES).unwrap(),
+        rules: RouteRules::chat().unwrap().and("the calling API", CALL_ROUTES).unwrap(),
         clock: clock.clone(),
         random: random.clone(),
         audit: audit.clone(),

@@ -14,7 +14,10 @@ use std::fmt;
 
 use http::Method;
 
-use crate::capability::Capability;
+use crate::authorization::capability::Capability;
+
+/// The rules of the chat API, as text.
+const CHAT_ROUTES: &str = include_str!("chat_routes.txt");
 
 /// The rules of a resource server.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +42,7 @@ enum Segment {
 /// All that is wrong with a text of rules, one line each.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
-pub struct RuleFaults(Vec<String>);
+pub struct RuleErrors(Vec<String>);
 
 /// The path of a request, its segments decoded: one that can be read in one way only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,11 +54,19 @@ pub struct RequestPath(Vec<String>);
 pub struct AmbiguousPath;
 
 impl RouteRules {
+    /// The rules of the chat API.
+    ///
+    /// # Errors
+    /// [`RuleErrors`]: never, as a test shows.
+    pub fn chat() -> Result<Self, RuleErrors> {
+        Self::default().and("chat_routes.txt", CHAT_ROUTES)
+    }
+
     /// These rules, and those of a text. `source` names the text in faults.
     ///
     /// # Errors
-    /// [`RuleFaults`]: a line that is no rule, or names a route that is already taken.
-    pub fn and(mut self, source: &str, text: &str) -> Result<Self, RuleFaults> {
+    /// [`RuleErrors`]: a line that is no rule, or names a route that is already taken.
+    pub fn and(mut self, source: &str, text: &str) -> Result<Self, RuleErrors> {
         let mut faults = Vec::new();
         for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim())) {
             if line.is_empty() || line.starts_with('#') {
@@ -70,7 +81,7 @@ impl RouteRules {
                 Err(fault) => faults.push(format!("{source}, line {number}: {fault}")),
             }
         }
-        if faults.is_empty() { Ok(self) } else { Err(RuleFaults(faults)) }
+        if faults.is_empty() { Ok(self) } else { Err(RuleErrors(faults)) }
     }
 
     /// What this request needs; nothing if no rule names it. Of several rules the one that names more of the

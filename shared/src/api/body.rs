@@ -1,8 +1,9 @@
-//! Request bodies: JSON objects whose members are judged one by one, so that a fault names its member.
+//! Request bodies: JSON objects whose members are validated one by one, so that a fault names its member.
 //!
-//! Two layers, as the recorded service has (wire-contract section 5): binding (is it a JSON object, has
-//! each member its type, is what is required there) and, later, rules about values. A member that is
-//! `null` is a missing one; members a version does not know are ignored.
+//! Two layers, as in the recorded service (docs/wire-contract.md#validation-order). Binding checks that the
+//! body is a JSON object, that each member has its type, and that required members are present. Rules about
+//! values come later. A member that is `null` counts as missing. Members that a version does not have are
+//! ignored.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,14 +16,14 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::api_version::ApiVersion;
-use crate::assignments::{BookName, PrincipalType};
-use crate::error::{Error, Field};
+use crate::api::error::{Error, Field};
+use crate::api::version::ApiVersion;
 use crate::ids::guid;
 use crate::lifetime::Lifetime;
-use crate::scope::{ScopeFault, ScopeSet};
+use crate::store::assignments::{BookName, PrincipalType};
+use crate::token::scope::{ScopeError, ScopeSet};
 
-/// What a body asks to be put into a token, bound but not yet judged.
+/// What a body asks to be put into a token, bound but not yet validated.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TokenRequest {
     scopes: Option<Vec<String>>,
@@ -74,21 +75,21 @@ impl TokenRequest {
     ///
     /// # Errors
     /// [`Error::Scopes`] or [`Error::ExpiresInMinutesOutOfRange`].
-    pub fn judge(&self) -> Result<(ScopeSet, Lifetime), Error> {
+    pub fn validate(&self) -> Result<(ScopeSet, Lifetime), Error> {
         let names = self.scopes.iter().flatten().map(String::as_str);
         Ok((ScopeSet::parse(names)?, self.lifetime()?))
     }
 
-    /// The token to mint, if one is asked for: no scopes at all ask for none. A lifetime is judged even
+    /// The token to mint, if one is asked for: no scopes at all ask for none. A lifetime is validated even
     /// when there is no token it could apply to.
     ///
     /// # Errors
     /// [`Error::Scopes`] or [`Error::ExpiresInMinutesOutOfRange`].
-    pub fn judge_optional(&self) -> Result<Option<(ScopeSet, Lifetime)>, Error> {
+    pub fn validate_optional(&self) -> Result<Option<(ScopeSet, Lifetime)>, Error> {
         let lifetime = self.lifetime();
         match ScopeSet::parse(self.scopes.iter().flatten().map(String::as_str)) {
             Ok(scopes) => Ok(Some((scopes, lifetime?))),
-            Err(ScopeFault::Empty) => lifetime.map(|_| None),
+            Err(ScopeError::Empty) => lifetime.map(|_| None),
             Err(unknown) => Err(unknown.into()),
         }
     }
@@ -101,7 +102,7 @@ impl TokenRequest {
     }
 }
 
-/// The body of a Teams user's exchange, its members not yet judged: that happens between other checks.
+/// The body of a Teams user's exchange, its members not yet validated: that happens between other checks.
 pub struct TeamsUserExchange {
     token: Option<Value>,
     app_id: Option<Value>,
@@ -138,7 +139,7 @@ impl TeamsUserExchange {
         }
     }
 
-    /// The application and the user the token must be of. Both must be there before either is judged.
+    /// The application and the user the token must be of. Both must be there before either is validated.
     ///
     /// # Errors
     /// [`Error::FieldRequired`], [`Error::FieldType`] or [`Error::FieldFormat`].
@@ -165,7 +166,7 @@ pub fn introspected_token(body: &[u8]) -> Result<Cow<'_, str>, Error> {
     }
 }
 
-/// The body of an assignment, judged for one book. Members a book does not know are ignored.
+/// The body of an assignment, validated for one book. Members a book does not know are ignored.
 pub struct AssignmentRequest {
     pub tenant: Option<Uuid>,
     pub principal_type: PrincipalType,
@@ -186,7 +187,7 @@ impl AssignmentRequest {
     /// # Errors
     /// [`Error::BodyMalformed`], or the error of the first member that is wrong.
     pub fn bind(body: &[u8], book: BookName) -> Result<Self, Error> {
-        Self::judge(object(body)?, book)
+        Self::validate(object(body)?, book)
     }
 
     /// Binds and judges a map from object ids to assignments; `null` takes one out.
@@ -195,14 +196,14 @@ impl AssignmentRequest {
     /// As [`Self::bind`].
     pub fn bind_many(body: &[u8], book: BookName) -> Result<Vec<(Uuid, Option<Self>)>, Error> {
         let members: HashMap<String, Option<Object<AssignmentMembers>>> = object(body)?;
-        let judged = members.into_iter().map(|(object, members)| {
+        let validated = members.into_iter().map(|(object, members)| {
             let object = guid(&object).map_err(|_| Error::FieldFormat(Field::ObjectId))?;
-            Ok((object, members.map(|Object(members)| Self::judge(members, book)).transpose()?))
+            Ok((object, members.map(|Object(members)| Self::validate(members, book)).transpose()?))
         });
-        judged.collect()
+        validated.collect()
     }
 
-    fn judge(members: AssignmentMembers, book: BookName) -> Result<Self, Error> {
+    fn validate(members: AssignmentMembers, book: BookName) -> Result<Self, Error> {
         let kinds = match book {
             BookName::Entra => "user, group or tenant",
             BookName::TeamsExtension => "user, resourceAccount or teamsResourceAccount",
@@ -331,7 +332,7 @@ mod tests {
         fn every_integer_is_judged_as_the_interval_says(minutes: i32) {
             let body = format!(r#"{{"scopes":["chat"],"expiresInMinutes":{minutes}}}"#);
             let request = TokenRequest::bind_issue(body.as_bytes(), ApiVersion::V2022_10_01).unwrap();
-            prop_assert_eq!(request.judge().is_ok(), (60..=1440).contains(&minutes));
+            prop_assert_eq!(request.validate().is_ok(), (60..=1440).contains(&minutes));
         }
     }
 

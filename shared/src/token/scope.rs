@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// One permission of a token (wire-contract sections 3 and 12).
+/// One permission of a token (docs/wire-contract.md#schemas and docs/wire-contract.md#scopes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     Chat,
@@ -21,7 +21,7 @@ pub struct ScopeSet(Vec<Scope>);
 
 /// Why a list of scope names is no scope set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ScopeFault {
+pub enum ScopeError {
     #[error("no scope is named")]
     Empty,
     #[error("unknown scope {0:?}")]
@@ -53,13 +53,13 @@ impl fmt::Display for Scope {
 }
 
 impl FromStr for Scope {
-    type Err = ScopeFault;
+    type Err = ScopeError;
 
-    fn from_str(name: &str) -> Result<Self, ScopeFault> {
+    fn from_str(name: &str) -> Result<Self, ScopeError> {
         Self::ALL
             .into_iter()
             .find(|scope| scope.as_str() == name)
-            .ok_or_else(|| ScopeFault::Unknown(name.to_owned()))
+            .ok_or_else(|| ScopeError::Unknown(name.to_owned()))
     }
 }
 
@@ -67,8 +67,8 @@ impl ScopeSet {
     /// The set these names spell.
     ///
     /// # Errors
-    /// [`ScopeFault::Empty`] for no name at all, [`ScopeFault::Unknown`] with the first unknown name.
-    pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, ScopeFault> {
+    /// [`ScopeError::Empty`] for no name at all, [`ScopeError::Unknown`] with the first unknown name.
+    pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, ScopeError> {
         let mut scopes = Vec::new();
         for name in names {
             let scope = name.parse()?;
@@ -76,7 +76,7 @@ impl ScopeSet {
                 scopes.push(scope);
             }
         }
-        if scopes.is_empty() { Err(ScopeFault::Empty) } else { Ok(Self(scopes)) }
+        if scopes.is_empty() { Err(ScopeError::Empty) } else { Ok(Self(scopes)) }
     }
 
     /// The set of these scopes; nothing for no scope at all.
@@ -111,9 +111,9 @@ impl fmt::Display for ScopeSet {
 }
 
 impl FromStr for ScopeSet {
-    type Err = ScopeFault;
+    type Err = ScopeError;
 
-    fn from_str(text: &str) -> Result<Self, ScopeFault> {
+    fn from_str(text: &str) -> Result<Self, ScopeError> {
         Self::parse(text.split(','))
     }
 }
@@ -146,10 +146,10 @@ mod tests {
     #[test]
     fn nothing_but_the_five_names_is_a_scope() {
         for name in ["", "Chat", "CHAT", " chat", "chat.", "chat.joi", "chat.join.limited2", "voip,chat"] {
-            assert_eq!(name.parse::<Scope>(), Err(ScopeFault::Unknown(name.to_owned())));
+            assert_eq!(name.parse::<Scope>(), Err(ScopeError::Unknown(name.to_owned())));
         }
-        assert_eq!(ScopeSet::parse([]), Err(ScopeFault::Empty));
-        assert_eq!("".parse::<ScopeSet>(), Err(ScopeFault::Unknown(String::new())));
+        assert_eq!(ScopeSet::parse([]), Err(ScopeError::Empty));
+        assert_eq!("".parse::<ScopeSet>(), Err(ScopeError::Unknown(String::new())));
     }
 
     proptest! {

@@ -10,12 +10,12 @@ use time::format_description::well_known::Rfc3339;
 use crate::audit::{Audit, AuditEvent, Outcome, request_id};
 use crate::authn::target::Target;
 use crate::authn::{Denial, Scheme};
-use crate::capability::{Capability, Permit};
-use crate::context::{Clock, Random, within};
-use crate::error::chain;
+use crate::authorization::capability::{Capability, Permit};
+use crate::authorization::route_rules::{AmbiguousPath, RequestPath, RouteRules};
+use crate::error_chain::error_chain;
 use crate::lifetime::REQUEST_DEADLINE;
-use crate::route_rules::{AmbiguousPath, RequestPath, RouteRules};
-use crate::token::verify::{TokenFault, Verified, Verifier, VerifyError};
+use crate::runtime::{Clock, Random, timeout};
+use crate::token::verify::{TokenError, Verified, Verifier, VerifyError};
 
 /// What decides for a resource server.
 pub struct Authorizer {
@@ -27,15 +27,15 @@ pub struct Authorizer {
 }
 
 /// A request to a resource server, without its body.
-pub struct Asked {
+pub struct AuthorizeRequest {
     pub method: Method,
     pub target: Target,
     pub headers: HeaderMap,
 }
 
-/// A request with a good token, judged by its route.
+/// A request with a good token, decision by its route.
 #[derive(Debug)]
-pub struct Judged {
+pub struct Decision {
     pub token: Verified,
     /// What the route needs; nothing if no rule names it.
     pub capability: Option<Capability>,
@@ -44,10 +44,10 @@ pub struct Judged {
 
 /// A request without a good token.
 #[derive(Debug, thiserror::Error)]
-pub enum Unjudged {
-    /// The token is missing or not good. The caller is not told why.
+pub enum AuthorizeError {
+    /// The token is missing or not good. The caller is not audit_event why.
     #[error("{0}")]
-    Unauthorized(Refusal),
+    Unauthorized(CredentialError),
     /// What decides could not be read: refuse, and never guess.
     #[error("what decides could not be read")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
@@ -55,11 +55,11 @@ pub enum Unjudged {
 
 /// Why a request has no good token. For the operator's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum CredentialError {
     #[error("{0}")]
     Header(Denial),
     #[error("{0}")]
-    Token(TokenFault),
+    Token(TokenError),
     #[error("there is a token in the query (RFC 6750 section 2.3), where logs would keep it")]
     TokenInQuery,
 }
@@ -68,40 +68,46 @@ impl Authorizer {
     /// Judges one request; with exactly one audit line.
     ///
     /// # Errors
-    /// [`Unjudged`] without a good token.
-    pub async fn judge(&self, asked: &Asked) -> Result<Judged, Unjudged> {
+    /// [`AuthorizeError`] without a good token.
+    pub async fn authorize(&self, request: &AuthorizeRequest) -> Result<Decision, AuthorizeError> {
         let arrived = self.clock.uptime();
         let time = self.clock.now().format(&Rfc3339).unwrap_or_default();
         let event = AuditEvent::arrived(time, request_id(self.random.as_ref()), None);
-        let verified = within(self.clock.sleep(REQUEST_DEADLINE), self.verify(asked)).await;
-        let verified = verified.unwrap_or_else(|| Err(Unjudged::Unavailable("deadline exceeded".into())));
-        let judged = verified.map(|token| self.permit(asked, token));
+        let verified = timeout(self.clock.sleep(REQUEST_DEADLINE), self.verify(request)).await;
+        let verified =
+            verified.unwrap_or_else(|| Err(AuthorizeError::Unavailable("deadline exceeded".into())));
+        let decision = verified.map(|token| self.permit(request, token));
         let latency = self.clock.uptime().saturating_sub(arrived);
         let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        self.audit.request(&AuditEvent { operation: Some("authorize"), latency_us, ..told(event, &judged) });
-        judged
+        self.audit.request(&AuditEvent {
+            operation: Some("authorize"),
+            latency_us,
+            ..audit_event(event, &decision)
+        });
+        decision
     }
 
-    async fn verify(&self, asked: &Asked) -> Result<Verified, Unjudged> {
-        let unauthorized = Unjudged::Unauthorized;
-        if asked.target.parameters("access_token").next().is_some() {
-            return Err(unauthorized(Refusal::TokenInQuery));
+    async fn verify(&self, request: &AuthorizeRequest) -> Result<Verified, AuthorizeError> {
+        let unauthorized = AuthorizeError::Unauthorized;
+        if request.target.parameters("access_token").next().is_some() {
+            return Err(unauthorized(CredentialError::TokenInQuery));
         }
-        let token = match Scheme::of(&asked.headers) {
+        let token = match Scheme::of(&request.headers) {
             Ok(Scheme::Bearer(token)) => token,
-            Ok(Scheme::AccessKey) => return Err(unauthorized(Refusal::Header(Denial::Scheme))),
-            Err(denial) => return Err(unauthorized(Refusal::Header(denial))),
+            Ok(Scheme::AccessKey) => return Err(unauthorized(CredentialError::Header(Denial::Scheme))),
+            Err(denial) => return Err(unauthorized(CredentialError::Header(denial))),
         };
         self.verifier.verify(token).await.map_err(|error| match error {
-            VerifyError::Refused(fault) => unauthorized(Refusal::Token(fault)),
-            error => Unjudged::Unavailable(error.into()),
+            VerifyError::Refused(fault) => unauthorized(CredentialError::Token(fault)),
+            error => AuthorizeError::Unavailable(error.into()),
         })
     }
 
-    fn permit(&self, asked: &Asked, token: Verified) -> Judged {
-        let capability = path_of(&asked.target).ok().and_then(|path| self.rules.find(&asked.method, &path));
+    fn permit(&self, request: &AuthorizeRequest, token: Verified) -> Decision {
+        let capability =
+            path_of(&request.target).ok().and_then(|path| self.rules.find(&request.method, &path));
         let permit = capability.map_or(Permit::Refused, |capability| capability.permit(&token.scopes));
-        Judged { token, capability, permit }
+        Decision { token, capability, permit }
     }
 }
 
@@ -115,9 +121,9 @@ fn path_of(target: &Target) -> Result<RequestPath, AmbiguousPath> {
     RequestPath::of(target.segments().map_err(|_| AmbiguousPath)?)
 }
 
-fn told(event: AuditEvent, judged: &Result<Judged, Unjudged>) -> AuditEvent {
-    match judged {
-        Ok(Judged { token, capability, permit }) => {
+fn audit_event(event: AuditEvent, decision: &Result<Decision, AuthorizeError>) -> AuditEvent {
+    match decision {
+        Ok(Decision { token, capability, permit }) => {
             let refused = *permit == Permit::Refused;
             let reason = match capability {
                 None => "no rule names the route",
@@ -134,18 +140,18 @@ fn told(event: AuditEvent, judged: &Result<Judged, Unjudged>) -> AuditEvent {
                 ..event
             }
         }
-        Err(Unjudged::Unauthorized(refusal)) => AuditEvent {
+        Err(AuthorizeError::Unauthorized(error)) => AuditEvent {
             outcome: Outcome::Refused,
             status: 401,
             error: Some("Unauthorized"),
-            reason: Some(refusal.to_string()),
+            reason: Some(error.to_string()),
             ..event
         },
-        Err(Unjudged::Unavailable(error)) => AuditEvent {
+        Err(AuthorizeError::Unavailable(error)) => AuditEvent {
             outcome: Outcome::Failed,
             status: 503,
             error: Some("ServiceUnavailable"),
-            reason: Some(chain(error.as_ref())),
+            reason: Some(error_chain(error.as_ref())),
             ..event
         },
     }

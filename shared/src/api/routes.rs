@@ -2,11 +2,11 @@
 
 use http::Method;
 
-use crate::api_version::ApiVersion;
+use crate::api::error::Error;
+use crate::api::version::ApiVersion;
 use crate::authn::entra::Audience;
 use crate::authn::target::Target;
-use crate::error::Error;
-use crate::vault::SecretName;
+use crate::secrets::SecretName;
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,7 +47,7 @@ pub enum Function {
 pub enum Callers {
     /// Anyone: what is answered is public.
     Anyone,
-    /// An end user with an Entra token for this audience, and no access key (wire-contract section 7.8).
+    /// An end user with an Entra token for this audience, and no access key (docs/wire-contract.md#callers).
     EntraUser(Audience),
     /// A service: an access key, or an Entra principal that is allowed.
     Service,
@@ -390,7 +390,7 @@ mod tests {
     /// The document is read by whoever cannot read this file: tools, the template's tests, and people.
     #[test]
     fn the_document_is_the_table() {
-        let document: Value = serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
+        let document: Value = serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap();
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
         let mut documented = BTreeMap::new();
         for (path, operations) in document["paths"].as_object().unwrap() {
@@ -444,7 +444,7 @@ mod tests {
                 .collect();
             table += &format!("\"/{}\" = [{}]\n", path.join("/"), methods.join(", "));
         }
-        let manifest = include_str!("../../Cargo.toml");
+        let manifest = include_str!("../../../Cargo.toml");
         assert!(manifest.contains(&format!("{table}\n")), "Cargo.toml must hold this table:\n{table}");
     }
 

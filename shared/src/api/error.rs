@@ -1,24 +1,25 @@
 //! The error catalogue: every refusal, its status, code, message and target. Nothing else makes them up.
 //!
-//! Rows with recorded wording are wire-contract section 5; the others are decision record 0006. What a
-//! caller is told ([`Error::message`]) and why it happened ([`Error::cause`]) are apart: the cause goes to
-//! the operator's log only.
+//! Recorded wording is from docs/wire-contract.md#error-catalogue, and the rest is decision record 0006.
+//! The message for the caller ([`Error::message`]) and the cause ([`Error::cause`]) are separate, because
+//! the cause goes to the operator's log only.
 
 use std::error::Error as StdError;
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use http::StatusCode;
 
+use crate::api::limits::MAX_BODY;
 use crate::authn::Denial;
-use crate::authn::entra::{EntraError, EntraFault};
-use crate::keys::KeyFault;
-use crate::keys::ring::KeyError;
+use crate::authn::entra::{EntraError, EntraTokenError};
+use crate::error_chain::error_chain;
+use crate::keys::KeyMaterialError;
+use crate::keys::cache::KeyLoadError;
 use crate::lifetime::Lifetime;
-use crate::limits::MAX_BODY;
-use crate::scope::{Scope, ScopeFault};
 use crate::store::StoreError;
+use crate::token::scope::{Scope, ScopeError};
 
-/// A refused or failed request.
+/// A refused or failed request. Rows are those of docs/wire-contract.md#error-catalogue.
 #[derive(Debug)]
 pub enum Error {
     /// An assignment that is asked for does not exist (row 22).
@@ -56,13 +57,13 @@ pub enum Error {
     /// The service itself failed. Never the caller's doing.
     Internal(&'static str),
     /// The Entra token to exchange is not good (row 8).
-    InvalidAccessToken(EntraFault),
+    InvalidAccessToken(EntraTokenError),
     /// The path exists, but not with this method; the text lists those it has.
     MethodNotAllowed(String),
     /// No such path.
     RouteNotFound,
     /// A list of scopes names none, or an unknown one (row 4).
-    Scopes(ScopeFault),
+    Scopes(ScopeError),
     /// There is no Entra token to exchange (row 7).
     TokenRequired,
     /// What decides could not be read or written in time; trying again may succeed.
@@ -201,7 +202,7 @@ impl Error {
             ),
             Self::Denied(_) => "Denied by the resource provider.".to_owned(),
             Self::ExpiresInMinutesOutOfRange(minutes) => format!(
-                "ExpiresInMinutes value {minutes} is invalid. Value must be within the [{}, {}] interval.",
+                "ExpiresInMinutes value {minutes} is invalid. Value must be timeout the [{}, {}] interval.",
                 Lifetime::MIN,
                 Lifetime::MAX
             ),
@@ -220,8 +221,8 @@ impl Error {
             Self::Internal(_) => "The service failed to process the request.".to_owned(),
             Self::MethodNotAllowed(allowed) => format!("The path allows only: {allowed}."),
             Self::RouteNotFound => "The path does not exist.".to_owned(),
-            Self::Scopes(ScopeFault::Empty) => "Invalid scopes - Scopes field is required.".to_owned(),
-            Self::Scopes(ScopeFault::Unknown(name)) => unknown_scope(name),
+            Self::Scopes(ScopeError::Empty) => "Invalid scopes - Scopes field is required.".to_owned(),
+            Self::Scopes(ScopeError::Unknown(name)) => unknown_scope(name),
             Self::TokenRequired => "The body is either missing or doesn't contain any token.".to_owned(),
             Self::Unavailable(_) => "The service is temporarily unavailable. Please try again.".to_owned(),
         }
@@ -243,8 +244,8 @@ impl Error {
         }
     }
 
-    /// Whether the reply carries `api-supported-versions`: what fails before the request is understood
-    /// does not (wire-contract section 5, "two validation layers"), save where the version is the fault.
+    /// Whether the reply carries `api-supported-versions`. A failure of the first validation layer does not
+    /// carry it (docs/wire-contract.md#validation-order), except if the version is the fault.
     #[must_use]
     pub fn reports_versions(&self) -> bool {
         matches!(
@@ -264,7 +265,8 @@ impl Error {
         )
     }
 
-    /// Seconds after which to try again. SDKs retry whatever carries it (wire-contract section 16).
+    /// Seconds after which to try again. SDKs retry every reply that carries it
+    /// (docs/wire-contract.md#retries).
     #[must_use]
     pub fn retry_after(&self) -> Option<u32> {
         matches!(self, Self::Unavailable(_)).then_some(1)
@@ -277,7 +279,7 @@ impl Error {
             Self::Denied(denial) => Some(denial.to_string()),
             Self::InvalidAccessToken(fault) => Some(fault.to_string()),
             Self::Internal(cause) => Some((*cause).to_owned()),
-            Self::Unavailable(source) => Some(chain(source.as_ref())),
+            Self::Unavailable(source) => Some(error_chain(source.as_ref())),
             _ => None,
         }
     }
@@ -287,18 +289,6 @@ fn unknown_scope(name: &str) -> String {
     let known = Scope::ALL.map(Scope::as_str).join(", ");
     let shown: String = name.chars().take(64).collect();
     format!("Invalid scopes - '{shown}' is not a scope. Scopes are: {known}.")
-}
-
-/// An error and its sources in one line.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ": {error}");
-        source = error.source();
-    }
-    text
 }
 
 impl From<Denial> for Error {
@@ -317,8 +307,8 @@ impl From<EntraError> for Error {
     }
 }
 
-impl From<ScopeFault> for Error {
-    fn from(fault: ScopeFault) -> Self {
+impl From<ScopeError> for Error {
+    fn from(fault: ScopeError) -> Self {
         Self::Scopes(fault)
     }
 }
@@ -329,20 +319,22 @@ impl From<StoreError> for Error {
     }
 }
 
-impl From<KeyError> for Error {
-    fn from(error: KeyError) -> Self {
+impl From<KeyLoadError> for Error {
+    fn from(error: KeyLoadError) -> Self {
         Self::Unavailable(Box::new(error))
     }
 }
 
-impl From<KeyFault> for Error {
-    fn from(fault: KeyFault) -> Self {
+impl From<KeyMaterialError> for Error {
+    fn from(fault: KeyMaterialError) -> Self {
         Self::Unavailable(Box::new(fault))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::lifetime::DateWindow;
 
@@ -360,8 +352,8 @@ mod tests {
             ("member of the wrong type", Error::FieldType(Field::Scopes, "a list of strings")),
             ("member of the wrong type", Error::FieldType(Field::CreateTokenWithScopes, "a list of strings")),
             ("member of the wrong type", Error::FieldType(Field::ExpiresInMinutes, "a 32-bit integer")),
-            ("no scope", Error::Scopes(ScopeFault::Empty)),
-            ("unknown scope", Error::Scopes(ScopeFault::Unknown("<scope>".into()))),
+            ("no scope", Error::Scopes(ScopeError::Empty)),
+            ("unknown scope", Error::Scopes(ScopeError::Unknown("<scope>".into()))),
             ("life outside its interval", Error::ExpiresInMinutesOutOfRange(59)),
             ("identifier is none", Error::IdentityMalformed),
             ("caller not authenticated", Error::Denied(Denial::Signature)),
@@ -372,7 +364,7 @@ mod tests {
             ("no such method on the path", Error::MethodNotAllowed("<methods>".into())),
             ("body too large", Error::BodyTooLarge),
             ("no token to exchange", Error::TokenRequired),
-            ("token to exchange is not good", Error::InvalidAccessToken(EntraFault::Expired)),
+            ("token to exchange is not good", Error::InvalidAccessToken(EntraTokenError::Expired)),
             ("member is no GUID", Error::FieldFormat(Field::AppId)),
             ("member is no GUID", Error::FieldFormat(Field::UserId)),
             ("application is another", Error::FieldMismatch(Field::AppId)),
@@ -426,14 +418,14 @@ mod tests {
             let (status, code) = (error.status().as_u16(), error.code());
             let _ = writeln!(table, "| {when} | {status} | `{code}` | `{message}` | {target} | {versions} |");
         }
-        let document = include_str!("../../docs/errors.md");
+        let document = include_str!("../../../docs/errors.md");
         assert!(document.contains(&table), "docs/errors.md must hold this table:\n{table}");
     }
 
     #[test]
     fn the_codes_are_those_of_the_openapi_document() {
         let document: serde_json::Value =
-            serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
+            serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap();
         let codes: std::collections::BTreeSet<_> = samples().iter().map(|(_, error)| error.code()).collect();
         let place = "/components/schemas/Error/properties/error/properties/code/enum";
         assert_eq!(document.pointer(place), Some(&serde_json::json!(codes)));

@@ -16,7 +16,7 @@ pub enum BookName {
 }
 
 /// What kind of principal is assigned. The wire spells the first in two ways; each is kept as it was given
-/// (wire-contract section 18).
+/// (docs/wire-contract.md#conflicts).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PrincipalType {

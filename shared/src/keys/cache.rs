@@ -1,51 +1,52 @@
-//! The key ring: keys loaded by the version id the pointer names, kept parsed while it still names them.
+//! The key key cache: keys loaded by the version id the pointer names, kept parsed while it still names them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::KeyMaterialError;
 use super::access::AccessKeys;
 use super::pointer::{Pointer, PublishedCache};
 use super::signing::SigningKeys;
-use super::{KeyFault, VersionId};
 use crate::lifetime::KEY_REFRESH_INTERVAL;
-use crate::vault::{SecretName, Vault, VaultError};
+use crate::secrets::VersionId;
+use crate::secrets::{SecretName, SecretStore, SecretStoreError};
 
 /// Keys in memory, each with the version it was loaded from. Never asked without naming a version, save
 /// for the first look at a signature, which costs no I/O.
-pub struct KeyRing {
-    vault: Arc<dyn Vault>,
+pub struct KeyCache {
+    secret_store: Arc<dyn SecretStore>,
     published: PublishedCache,
     cache: Mutex<Cache>,
-    looking: async_lock::Mutex<()>,
+    refreshing: async_lock::Mutex<()>,
 }
 
 #[derive(Default)]
 struct Cache {
     access: Option<(VersionId, Arc<AccessKeys>)>,
     signing: Option<(VersionId, Arc<SigningKeys>)>,
-    vain_look_at: Option<Duration>,
+    last_fruitless_refresh: Option<Duration>,
 }
 
 /// Keys could not be had.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
+pub enum KeyLoadError {
     /// A document is damaged, or private and public halves disagree: signing is refused.
     #[error("unusable key: {0}")]
-    Unusable(#[from] KeyFault),
-    /// The vault cannot give the version.
+    Unusable(#[from] KeyMaterialError),
+    /// The secret store cannot give the version.
     #[error(transparent)]
-    Vault(#[from] VaultError),
+    SecretStore(#[from] SecretStoreError),
 }
 
-impl KeyRing {
-    /// An empty ring over a vault.
+impl KeyCache {
+    /// An empty key cache over a secret store.
     #[must_use]
-    pub fn new(vault: Arc<dyn Vault>) -> Self {
+    pub fn new(secret_store: Arc<dyn SecretStore>) -> Self {
         Self {
-            vault,
+            secret_store,
             published: PublishedCache::default(),
             cache: Mutex::default(),
-            looking: async_lock::Mutex::new(()),
+            refreshing: async_lock::Mutex::new(()),
         }
     }
 
@@ -58,14 +59,14 @@ impl KeyRing {
     /// The access keys the pointer names.
     ///
     /// # Errors
-    /// [`KeyError`] when the version cannot be read or used.
-    pub async fn access(&self, pointer: &Pointer) -> Result<Arc<AccessKeys>, KeyError> {
+    /// [`KeyLoadError`] when the version cannot be read or used.
+    pub async fn access(&self, pointer: &Pointer) -> Result<Arc<AccessKeys>, KeyLoadError> {
         if let Some((version, keys)) = &self.cache().access
             && *version == pointer.access_keys
         {
             return Ok(Arc::clone(keys));
         }
-        let document = self.vault.read(SecretName::AccessKeys, &pointer.access_keys).await?;
+        let document = self.secret_store.read(SecretName::AccessKeys, &pointer.access_keys).await?;
         let keys = Arc::new(AccessKeys::parse(&document)?);
         self.cache().access = Some((pointer.access_keys.clone(), Arc::clone(&keys)));
         Ok(keys)
@@ -74,8 +75,8 @@ impl KeyRing {
     /// The signing keys the pointer names, their public halves compared with the published ones.
     ///
     /// # Errors
-    /// [`KeyError`] when the version cannot be read or used, or the halves disagree.
-    pub async fn signing(&self, pointer: &Pointer) -> Result<Arc<SigningKeys>, KeyError> {
+    /// [`KeyLoadError`] when the version cannot be read or used, or the halves disagree.
+    pub async fn signing(&self, pointer: &Pointer) -> Result<Arc<SigningKeys>, KeyLoadError> {
         let published = self.published.of(pointer)?;
         let cached = self.cache().signing.clone();
         if let Some((version, keys)) = cached
@@ -84,10 +85,10 @@ impl KeyRing {
         {
             return Ok(keys);
         }
-        let document = self.vault.read(SecretName::SigningKeys, &pointer.signing_keys).await?;
+        let document = self.secret_store.read(SecretName::SigningKeys, &pointer.signing_keys).await?;
         let keys = Arc::new(SigningKeys::parse(&document)?);
         if !published.belong_to(&keys) {
-            return Err(KeyFault("the signing keys are not those the pointer publishes").into());
+            return Err(KeyMaterialError("the signing keys are not those the pointer publishes").into());
         }
         self.cache().signing = Some((pointer.signing_keys.clone(), Arc::clone(&keys)));
         Ok(keys)
@@ -100,21 +101,21 @@ impl KeyRing {
     }
 
     /// Waits for the look at the pointer that is under way, if one is, and begins another.
-    pub(crate) async fn begin_look(&self) -> async_lock::MutexGuard<'_, ()> {
-        self.looking.lock().await
+    pub(crate) async fn begin_refresh(&self) -> async_lock::MutexGuard<'_, ()> {
+        self.refreshing.lock().await
     }
 
     /// Whether a failed signature may cause a look now: not within [`KEY_REFRESH_INTERVAL`] of one that
     /// found nothing new.
     #[must_use]
-    pub(crate) fn may_look(&self, uptime: Duration) -> bool {
-        let vain = self.cache().vain_look_at;
+    pub(crate) fn may_refresh(&self, uptime: Duration) -> bool {
+        let vain = self.cache().last_fruitless_refresh;
         vain.is_none_or(|at| uptime.saturating_sub(at) >= KEY_REFRESH_INTERVAL)
     }
 
     /// A look found the keys unchanged.
-    pub(crate) fn found_nothing_new(&self, uptime: Duration) {
-        self.cache().vain_look_at = Some(uptime);
+    pub(crate) fn refreshed_without_change(&self, uptime: Duration) {
+        self.cache().last_fruitless_refresh = Some(uptime);
     }
 
     // A panic elsewhere cannot leave the cache half-written: every write is one assignment.

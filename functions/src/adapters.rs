@@ -1,0 +1,84 @@
+//! The adapters of one deployment, and the services built over them.
+
+use std::sync::Arc;
+
+use identity::api::routes::Function;
+use identity::api::service::Service;
+use identity::audit::Audit;
+use identity::authn::entra::Entra;
+use identity::authorization::authorizer::Authorizer;
+use identity::authorization::route_rules::RouteRules;
+use identity::keys::cache::KeyCache;
+use identity::settings::Settings;
+use identity::token::verify::{Expected, Verifier};
+
+use crate::aws::secrets_manager::SecretsManager;
+use crate::aws::table::Table;
+use crate::system::System;
+
+/// What a deployment's table and secrets are called.
+#[derive(Clone)]
+pub struct StateNames {
+    /// The table's name.
+    pub table: String,
+    /// Name or ARN of the secret `access-keys`; empty where no caller is decision.
+    pub access_keys: String,
+    /// Name or ARN of the secret `signing-keys`; empty where nothing is minted.
+    pub signing_keys: String,
+}
+
+/// The adapters over one AWS configuration.
+pub struct Adapters {
+    pub system: Arc<System>,
+    pub table: Arc<Table>,
+    pub secrets: Arc<SecretsManager>,
+}
+
+impl Adapters {
+    /// The adapters over these clients, for a table and secrets of these names.
+    #[must_use]
+    pub fn new(
+        dynamodb: aws_sdk_dynamodb::Client,
+        secrets_manager: impl FnOnce() -> aws_sdk_secretsmanager::Client + Send + 'static,
+        names: StateNames,
+    ) -> Self {
+        let system = Arc::new(System::new());
+        let table = Table::new(dynamodb, names.table, system.clone());
+        let secrets = SecretsManager::new(Box::new(secrets_manager), names.access_keys, names.signing_keys);
+        Self { system, table: Arc::new(table), secrets: Arc::new(secrets) }
+    }
+
+    /// The service of some functions over these adapters.
+    #[must_use]
+    pub fn service(
+        &self,
+        settings: Settings,
+        entra: Entra,
+        functions: &'static [Function],
+        audit: Arc<dyn Audit>,
+    ) -> Service {
+        Service {
+            settings,
+            store: self.table.clone(),
+            key_cache: Arc::new(KeyCache::new(self.secrets.clone())),
+            entra: Arc::new(entra),
+            clock: self.system.clone(),
+            random: self.system.clone(),
+            audit,
+            functions,
+        }
+    }
+
+    /// What verifies tokens against the table; the secrets have no part in it.
+    #[must_use]
+    pub fn verifier(&self, expected: Expected) -> Verifier {
+        Verifier::new(expected, self.table.clone(), self.system.clone())
+    }
+
+    /// The authorizer over these adapters.
+    #[must_use]
+    pub fn authorizer(&self, expected: Expected, rules: RouteRules, audit: Arc<dyn Audit>) -> Authorizer {
+        let (clock, random) = (self.system.clone(), self.system.clone());
+        Authorizer { verifier: self.verifier(expected), rules, clock, random, audit }
+    }
+}

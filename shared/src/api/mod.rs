@@ -1,0 +1,10 @@
+//! The HTTP interface: the pipeline of a request, its routes and versions, request bodies, replies and errors.
+
+pub mod body;
+pub mod error;
+pub mod limits;
+pub mod pipeline;
+pub mod reply;
+pub mod routes;
+pub mod service;
+pub mod version;

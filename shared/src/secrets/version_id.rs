@@ -1,0 +1,41 @@
+//! The version id of a secret.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Builder;
+
+use crate::runtime::Random;
+
+/// A version id of a secret in Secrets Manager.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct VersionId(String);
+
+impl VersionId {
+    /// A fresh version id: a random GUID, as Secrets Manager makes them.
+    #[must_use]
+    pub fn random(random: &dyn Random) -> Self {
+        let mut bytes = [0; 16];
+        random.fill(&mut bytes);
+        Self::new(Builder::from_random_bytes(bytes).into_uuid().hyphenated().to_string())
+    }
+
+    /// A version id as Secrets Manager gave it.
+    #[must_use]
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for VersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
