@@ -14,7 +14,7 @@ CERTIFICATE = "arn:aws:acm:us-east-1:000000000000:certificate/5e0d8f7c-0b0a-4c8e
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory):
-    """The service with the real functions, when it has made its first keys."""
+    """The service with the real functions, after it has made its first keys."""
     with deployed(binary, tmp_path_factory.mktemp("front")) as stack:
         service = Service(stack)
         service.wait_for_keys()
@@ -23,14 +23,14 @@ def service(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
-    """The stack with functions that tell what they were called with."""
+    """The stack with functions that return their event."""
     with deployed(deployment.echo, tmp_path_factory.mktemp("front")) as stack:
         yield stack
 
 
 @contextlib.contextmanager
 def deployed(code, folder):
-    """The template, deployed under a host name of its own with these bootstraps, until the block ends."""
+    """Deploys the template under its own host name with these bootstraps, until the block ends."""
     port = stand_in.free_port()
     with (
         front.serving(HOST, port, folder) as https,
@@ -43,7 +43,7 @@ def deployed(code, folder):
 
 
 def trust(patches, https):
-    """Clients in this process find the host on loopback and trust its certificate."""
+    """Makes clients in this process resolve the host to loopback and trust its certificate."""
     resolve = socket.getaddrinfo
 
     def on_loopback(host, *arguments, **options):

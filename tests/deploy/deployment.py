@@ -1,4 +1,4 @@
-"""The template on the stand-in: what deploying does, and what the stand-in cannot take left out by name."""
+"""Deploys the template to the stand-in, without the resource types that the stand-in does not support."""
 
 import contextlib
 import http.client
@@ -11,7 +11,7 @@ import zipfile
 import template as sam
 
 STACK = "identity"
-# The stand-in has no rotation schedules: the four steps are driven by hand instead.
+# The stand-in has no rotation schedules. The tests drive the four steps by hand instead.
 LEFT_OUT = {"AWS::SecretsManager::RotationSchedule"}
 DEPLOYS_WITHIN = 120
 
@@ -28,7 +28,7 @@ class Deployment:
         return f"{STACK}-{name}"
 
     def invoke(self, name, event):
-        """What the function answers; a failure of the function is an error here."""
+        """Returns the answer of the function. Raises FunctionFailed when the function fails."""
         answer = self.stand_in.client("lambda").invoke(
             FunctionName=self.function(name), Payload=json.dumps(event).encode()
         )
@@ -38,7 +38,7 @@ class Deployment:
         return payload
 
     def log(self, name):
-        """Every line that a function has logged."""
+        """Returns every log line of a function."""
         pages = self.stand_in.client("logs").get_paginator("filter_log_events")
         group = f"/aws/lambda/{self.function(name)}"
         return [event["message"] for page in pages.paginate(logGroupName=group) for event in page["events"]]
@@ -51,7 +51,7 @@ class FunctionFailed(Exception):
 
 
 def deploy(stand_in, code, parameters, front):
-    """Deploys the template with `code(name)`, the bootstrap of each function; clients come through `front`."""
+    """Deploys the template. `code(name)` is the bootstrap of each function. Clients connect through `front`."""
     template = for_the_stand_in(sam.transformed(parameters=parameters))
     upload(stand_in, template, code)
     values = {"Architecture": "x86_64", **sam.PARAMETERS, **parameters}
@@ -61,7 +61,7 @@ def deploy(stand_in, code, parameters, front):
 
 
 def deploy_api(stack, name, template, **parameters):
-    """A resource server's API beside the stack. What it answers, status and body, to (method, path, token)."""
+    """Deploys a resource server's API beside the stack. Returns a call from (method, path, token) to (status, body)."""
     stand_in = stack.stand_in
     stand_in.client("s3").put_object(Bucket=sam.CODE_BUCKET, Key="chat.zip", Body=zipped(echo("chat")))
     made = create_stack(stand_in, name, json.dumps(template), {"CodeBucket": sam.CODE_BUCKET, **parameters})
@@ -78,7 +78,7 @@ def deploy_api(stack, name, template, **parameters):
 
 
 def empty(stand_in, *secrets):
-    """A secret without a value has no version on AWS. The stand-in makes one all the same, and calls it current."""
+    """Removes the label of the first version. On AWS a secret without a value has no version, but the stand-in makes one."""
     client = stand_in.client("secretsmanager")
     for secret in secrets:
         for version in client.describe_secret(SecretId=secret)["VersionIdsToStages"]:
@@ -88,7 +88,7 @@ def empty(stand_in, *secrets):
 
 
 def create_stack(stand_in, name, template, parameters):
-    """Makes a stack, and tells its outputs."""
+    """Makes a stack and returns its outputs."""
     cloudformation = stand_in.client("cloudformation")
     cloudformation.create_stack(
         StackName=name,
@@ -101,7 +101,7 @@ def create_stack(stand_in, name, template, parameters):
 
 def for_the_stand_in(template):
     kept = {name: item for name, item in template["Resources"].items() if item["Type"] not in LEFT_OUT}
-    # Nobody wants to wait five minutes to see that it fires.
+    # A wait of five minutes would be too long for a test.
     kept["EnsureKeys"]["Properties"]["ScheduleExpression"] = "rate(1 minute)"
     return {**template, "Resources": kept}
 
@@ -116,13 +116,13 @@ def upload(stand_in, template, code):
 
 
 def upload_template(stand_in, name, template):
-    """Its address: written out, a template may be larger than a call."""
+    """Uploads the template and returns its address, because a template may be too large for a call."""
     stand_in.client("s3").put_object(Bucket=sam.CODE_BUCKET, Key=name, Body=template.encode())
     return f"{stand_in.endpoint}/{sam.CODE_BUCKET}/{name}"
 
 
 def zipped(bootstrap):
-    """A zip with this one file, executable."""
+    """Returns a zip with this one executable file."""
     entry = zipfile.ZipInfo("bootstrap")
     entry.external_attr = 0o755 << 16
     entry.compress_type = zipfile.ZIP_DEFLATED

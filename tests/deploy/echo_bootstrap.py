@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A function that tells what it was called with: it stands in for the real ones where only the way to them is tried."""
+"""A function that returns its event. It replaces the real functions in tests of the routes to them."""
 
 import json
 import os

@@ -1,7 +1,7 @@
-"""HTTPS in front of the stand-in, which speaks HTTP: the SDKs insist on TLS, and send a key over nothing else.
+"""HTTPS in front of the HTTP stand-in. The SDKs require TLS, and send a key over no other transport.
 
-Bytes are passed on as they come, so the functions see the request that the client has sent, its `Host` among it.
-The front is also a proxy that leads to nowhere but itself: for who knows the host name only.
+The front forwards bytes unchanged, so the functions receive the request of the client with its `Host`. The front is also a
+proxy whose only target is itself, for a client that has only the host name.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Front:
-    """Where clients address the service."""
+    """The address of the service for clients."""
 
     def __init__(self, host, port, certificate_file):
         self.host = host
@@ -30,7 +30,7 @@ class Front:
 
 @contextlib.contextmanager
 def serving(host, upstream_port, folder):
-    """TLS on loopback under the name `host`, until the block ends."""
+    """Serves TLS on loopback under the name `host`, until the block ends."""
     certificate_file, context = identity_of(host, folder)
 
     class Connection(socketserver.BaseRequestHandler):
@@ -51,7 +51,7 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 def meet(client):
-    """Opens the tunnel, if one is asked for before TLS begins."""
+    """Opens the tunnel, if the client requests one before TLS begins."""
     if client.recv(7, socket.MSG_PEEK) == b"CONNECT":
         while not client.recv(65536).endswith(b"\r\n\r\n"):
             pass
@@ -59,10 +59,10 @@ def meet(client):
 
 
 def pass_on(client, upstream):
-    """What either side sends, until one of them has ended."""
+    """Forwards the bytes of both sides, until one side ends."""
     other = {client: upstream, upstream: client}
     while True:
-        # What TLS has decrypted already does not make the socket readable again.
+        # Bytes that TLS has already decrypted do not make the socket readable again.
         ready = [client] if client.pending() else select.select(list(other), [], [])[0]
         for side in ready:
             data = side.recv(65536)
@@ -72,7 +72,7 @@ def pass_on(client, upstream):
 
 
 def identity_of(host, folder):
-    """A certificate that vouches for itself, and the server side that holds its key."""
+    """Makes a self-signed certificate, and the server context that holds its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.datetime.now(datetime.timezone.utc)

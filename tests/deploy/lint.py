@@ -1,4 +1,4 @@
-"""cfn-lint over the transformed template: on the SAM source it would see next to nothing of the functions."""
+"""Runs cfn-lint on the transformed template. On the SAM source it would hardly check the functions."""
 
 import json
 
@@ -7,6 +7,6 @@ from cfnlint.config import ManualArgs
 
 
 def findings(template):
-    """`code: what is wrong and where`, one for each finding, warnings among them."""
+    """Returns `code: message (place)` for each finding, including warnings."""
     found = lint(json.dumps(template), config=ManualArgs(regions=["us-east-1"]))
     return [f"{match.rule.id}: {match.message} ({'/'.join(map(str, match.path or []))})" for match in found]

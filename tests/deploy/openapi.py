@@ -1,4 +1,4 @@
-"""The operations, as docs/openapi.json describes them. A unit test of the core holds it equal to the route table."""
+"""The operations of docs/openapi.json. A unit test of the core compares that document with the route table."""
 
 import collections
 import json
@@ -13,7 +13,7 @@ Operation = collections.namedtuple("Operation", "method path function name")
 
 
 def operations():
-    """Every operation."""
+    """Returns every operation."""
     paths = json.loads(DOCUMENT.read_text(encoding="utf-8"))["paths"]
     return [
         Operation(method.upper(), path, described["x-function"], described["operationId"])
@@ -23,5 +23,5 @@ def operations():
 
 
 def functions():
-    """The functions that serve them."""
+    """Returns the functions that serve the operations."""
     return {operation.function for operation in operations()}

@@ -1,5 +1,5 @@
-"""Who may do what: as docs/deploy.md tabulates it, and as the template grants it. Both as sets of
-(function, action, on what)."""
+"""The permissions in the table of docs/deploy.md, and the permissions that the template grants. Both are sets of
+(function, action, item)."""
 
 import re
 
@@ -16,7 +16,7 @@ SUBJECTS = {
 
 
 def documented():
-    """The table under the heading "Permissions": a row for each function, a column for each group of actions."""
+    """Reads the table under the heading "Permissions". A row is a function, and a column is a group of actions."""
     section = DOCUMENT.read_text(encoding="utf-8").split("\n## Permissions\n")[1].split("\n## ")[0]
     rows = [line.strip("| ").split("|") for line in section.splitlines() if line.startswith("|")]
     actions = [re.findall(r"`([^`]+)`", cell) for cell in rows[0]]
@@ -31,7 +31,7 @@ def documented():
 
 
 def granted(template):
-    """The same from the roles."""
+    """Reads the permissions from the roles."""
     functions = {
         target(function["Role"]): name_of(function)
         for _, function, _ in resources(template, "AWS::Lambda::Function")
@@ -47,12 +47,12 @@ def granted(template):
 
 
 def name_of(function):
-    """A function's name within the stack."""
+    """Returns the name of a function within the stack."""
     return function["FunctionName"]["Fn::Sub"].removeprefix("${AWS::StackName}-")
 
 
 def items(role, resource, condition):
-    """What is granted on a resource, in the words of the document; anything unforeseen as it is written."""
+    """Returns the granted items of a resource in the words of the document. An unexpected grant is returned as it is."""
     name = target(resource)
     match condition:
         case {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": keys}} if name == "Table" and len(condition) == 1:

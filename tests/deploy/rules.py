@@ -1,4 +1,4 @@
-"""What this deployment demands of its template beyond what CloudFormation does. Each rule yields what breaks it."""
+"""The rules for the template beyond those of CloudFormation. Each rule yields its violations."""
 
 import json
 import re
@@ -18,34 +18,34 @@ def rule(check):
 
 
 def faults(template):
-    """`rule: what breaks it`, one for each fault."""
+    """Returns `rule: violation` for each violation."""
     return [f"{check.__name__}: {fault}" for check in RULES for fault in check(template)]
 
 
 def resources(template, *types):
-    """Name, properties and the whole of every resource of these types."""
+    """Yields name, properties and whole resource, for every resource of these types."""
     for name, resource in template["Resources"].items():
         if resource["Type"] in types:
             yield name, resource.get("Properties", {}), resource
 
 
 def resolved(template, value):
-    """A value; of a parameter, its default."""
+    """Returns a value, or the default of a parameter."""
     if isinstance(value, dict) and value.get("Ref") in template["Parameters"]:
         return template["Parameters"][value["Ref"]].get("Default")
     return value
 
 
 def target(value):
-    """The resource that a Ref or GetAtt speaks of."""
+    """Returns the name of the resource in a Ref or GetAtt."""
     if not isinstance(value, dict):
         return None
     return value.get("Ref") or value.get("Fn::GetAtt", [None])[0]
 
 
 @rule
-def nothing_is_missing(template):
-    """The other rules speak of what is there."""
+def all_resources_exist(template):
+    """Checks that the resources exist, because the other rules check only existing resources."""
     wanted = {
         "AWS::DynamoDB::Table": 1,
         "AWS::SecretsManager::Secret": 2,
@@ -66,9 +66,9 @@ def nothing_is_missing(template):
 def state_is_kept(template):
     for name, _, resource in resources(template, "AWS::DynamoDB::Table", "AWS::SecretsManager::Secret"):
         if resource.get("DeletionPolicy") not in ("Retain", "RetainExceptOnCreate"):
-            yield f"{name} goes with the stack"
+            yield f"{name} is deleted with the stack"
         if resource.get("UpdateReplacePolicy") != "Retain":
-            yield f"{name} goes when it is replaced"
+            yield f"{name} is deleted when it is replaced"
 
 
 @rule
@@ -100,7 +100,7 @@ def secrets_come_without_value(template):
 def functions_run_as_built(template):
     for name, function, _ in resources(template, "AWS::Lambda::Function"):
         if function.get("Runtime") != "provided.al2023" or function.get("Handler") != "bootstrap":
-            yield f"{name} is no bootstrap for provided.al2023"
+            yield f"{name} is not a bootstrap for provided.al2023"
         if [resolved(template, item) for item in function.get("Architectures", [])] != ["arm64"]:
             yield f"{name} is not for arm64"
         if not 1 <= function.get("Timeout", 3) <= LONGEST_TIMEOUT:
@@ -108,7 +108,7 @@ def functions_run_as_built(template):
         if function.get("MemorySize") not in MEMORY:
             yield f"{name} has {function.get('MemorySize')} MB"
         if "TracingConfig" in function or "VpcConfig" in function:
-            yield f"{name} is traced or in a VPC, which its role does not allow for"
+            yield f"{name} has tracing or a VPC, but its role has no permission for it"
 
 
 @rule
@@ -125,7 +125,7 @@ def functions_log_to_groups_of_their_own(template):
 def logs_end(template):
     for name, group, _ in resources(template, "AWS::Logs::LogGroup"):
         if not isinstance(resolved(template, group.get("RetentionInDays")), int):
-            yield f"{name} is kept for ever"
+            yield f"{name} has no retention period"
 
 
 @rule
@@ -141,7 +141,7 @@ def functions_know_the_secrets_they_may_read(template):
             for resource in listed(statement["Resource"])
         }
         if known != readable:
-            yield f"{name} is told of {sorted(map(str, known))}, its role reads {sorted(map(str, readable))}"
+            yield f"{name} has settings for {sorted(map(str, known))}, but its role reads {sorted(map(str, readable))}"
 
 
 @rule
@@ -158,14 +158,14 @@ def roles_are_narrow(template):
             if any("*" in json.dumps(item) for item in listed(statement["Resource"])):
                 yield f"{name} may act on {statement['Resource']}"
     for name, _, resource in resources(template, "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
-        yield f"{name}: permissions stand in the roles"
+        yield f"{name} is a separate policy, but permissions belong in the roles"
 
 
 @rule
 def invokers_are_named(template):
     for name, permission, _ in resources(template, "AWS::Lambda::Permission"):
         if not permission.get("SourceArn"):
-            yield f"{name} lets any {permission.get('Principal')} in"
+            yield f"{name} admits any {permission.get('Principal')}"
 
 
 @rule
@@ -173,15 +173,15 @@ def routes_can_be_served(template):
     integrations = {name: properties for name, properties, _ in resources(template, "AWS::ApiGatewayV2::Integration")}
     for name, integration in integrations.items():
         if integration.get("PayloadFormatVersion") != "2.0" or integration.get("IntegrationType") != "AWS_PROXY":
-            yield f"{name} does not speak payload 2.0"
+            yield f"{name} does not use payload 2.0"
     for name, route, _ in resources(template, "AWS::ApiGatewayV2::Route"):
         verb, _, path = route["RouteKey"].partition(" ")
         if verb not in VERBS:
-            yield f"{name}: {verb} is no verb of this API"
+            yield f"{name}: this API has no method {verb}"
         if not path.startswith("/") or not all(SEGMENT.fullmatch(segment) for segment in path[1:].split("/")):
-            yield f"{name}: {path} is no path"
+            yield f"{name}: {path} is not a valid path"
         if integration_of(route) not in integrations:
-            yield f"{name} leads nowhere"
+            yield f"{name} has no integration"
 
 
 @rule
@@ -189,7 +189,7 @@ def stage_is_the_default(template):
     keys = {route["RouteKey"]: name for name, route, _ in resources(template, "AWS::ApiGatewayV2::Route")}
     for name, stage, resource in resources(template, "AWS::ApiGatewayV2::Stage"):
         if stage.get("StageName") != "$default" or stage.get("AutoDeploy") is not True:
-            yield f"{name} is not the stage $default, deployed by itself"
+            yield f"{name} is not the stage $default with automatic deployment"
         limits = [stage.get("DefaultRouteSettings", {}), *stage.get("RouteSettings", {}).values()]
         if not all({"ThrottlingRateLimit", "ThrottlingBurstLimit"} <= set(limit) for limit in limits):
             yield f"{name} has routes without a throttle"
@@ -243,7 +243,7 @@ def rotations_are_scheduled(template):
 def schedules_are_delivered(template):
     for name, schedule, _ in resources(template, "AWS::Scheduler::Schedule"):
         if not re.fullmatch(r"rate\([1-9][0-9]* (minutes|hours|days)\)", schedule.get("ScheduleExpression", "")):
-            yield f"{name}: {schedule.get('ScheduleExpression')} is no rate"
+            yield f"{name}: {schedule.get('ScheduleExpression')} is not a rate"
         delivery = schedule.get("Target", {})
         if not delivery.get("RetryPolicy") or not target(delivery.get("DeadLetterConfig", {}).get("Arn")):
             yield f"{name} has no retries or no dead-letter queue"
@@ -262,10 +262,10 @@ def alarms_watch_every_function(template):
         for metric in ("Errors", "Throttles", "Duration")
     } | {("Api", "5xx"), ("DeadLetters", "ApproximateNumberOfMessagesVisible")}
     for name, metric in sorted(wanted - watched):
-        yield f"nobody watches {metric} of {name}"
+        yield f"{name} has no alarm for {metric}"
     for name, alarm, _ in resources(template, "AWS::CloudWatch::Alarm"):
         if not alarm.get("AlarmActions"):
-            yield f"{name} tells nobody"
+            yield f"{name} has no action"
 
 
 def statements(role):
@@ -278,7 +278,7 @@ def listed(value):
 
 
 def integration_of(route):
-    """The integration of a route's target, `integrations/${Name}`."""
+    """Returns the integration of a route's target, `integrations/${Name}`."""
     target_text = route.get("Target", {}).get("Fn::Sub", "")
     match = re.fullmatch(r"integrations/\$\{(\w+)\}", target_text)
     return match and match.group(1)
@@ -290,7 +290,7 @@ SHORTEST_INTERVAL_HOURS = 4
 
 
 def rotation_fault(expression):
-    """What Secrets Manager would not do with this expression."""
+    """Returns the reason why Secrets Manager would refuse this expression, or None."""
     match = re.fullmatch(r"cron\((.+)\)", str(expression))
     fields = match.group(1).split(" ") if match else []
     if len(fields) != 6:
@@ -314,7 +314,7 @@ def rotation_fault(expression):
 
 
 def values(field, lowest, highest, names=()):
-    """The values of one cron field, in order."""
+    """Returns the values of one cron field, in order."""
     found = set()
     for part in field.split(","):
         span, _, step = part.partition("/")
@@ -332,5 +332,5 @@ def number(text, names):
     if text in names:
         return names[text]
     if not text.isdigit():
-        raise ValueError(f"{text or 'nothing'} is no number")
+        raise ValueError(f"{text or 'an empty text'} is not a number")
     return max(int(text), 0)

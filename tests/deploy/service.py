@@ -1,6 +1,6 @@
-"""The deployed service, with what an operator knows of it.
+"""The deployed service, with the information that an operator has.
 
-The binaries are those in the folder DEPLOY_BINARIES, by default target/debug: `cargo build --package functions --bins`.
+The binaries come from the folder DEPLOY_BINARIES, by default target/debug: `cargo build --package functions --bins`.
 """
 
 import json
@@ -37,7 +37,7 @@ class Service:
         self.signing_keys_secret = stack.outputs["SigningKeysSecret"]
 
     def wait_for_keys(self):
-        """The schedule has the first keys made. Nobody else asks for them."""
+        """Waits until the schedule has made the first keys. No other caller makes them."""
         deadline = time.monotonic() + SETS_UP_WITHIN
         while "IN_FORCE" not in self.labels(self.access_keys_secret):
             assert time.monotonic() < deadline, self.stack.log("rotate-keys")
@@ -54,7 +54,7 @@ class Service:
         return json.loads(answer["SecretString"])
 
     def labels(self, secret):
-        """Which version bears which label."""
+        """Returns the version that holds each label."""
         versions = self.secrets.describe_secret(SecretId=secret)["VersionIdsToStages"]
         return {label: version for version, labels in versions.items() for label in labels}
 
@@ -69,7 +69,7 @@ class Service:
         return RawClient(front.host, front.port, self.access_keys()["primary"])
 
     def issue(self, slot="primary", scopes=("chat",)):
-        """A user of its own, and a token for it."""
+        """Creates a user and returns it with a token."""
         user, token = self.client(slot).create_user_and_token(list(scopes))
         return user, token.token
 

@@ -1,4 +1,4 @@
-"""A stand-in for AWS on loopback, with nothing of this machine's environment but the path."""
+"""A stand-in for AWS on loopback. Its environment has only the path of this machine."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ class StandIn:
 
 @contextlib.contextmanager
 def running(port, front):
-    """The stand-in, until the block ends. HTTPS it speaks with the front only."""
+    """Runs the stand-in until the block ends. It uses HTTPS only with the front."""
     folder = tempfile.mkdtemp(prefix="stand-in-")
     with open(os.path.join(folder, "log"), "wb") as log:
         process = subprocess.Popen(
@@ -59,15 +59,15 @@ def environment(port, folder, front):
         "PATH": os.environ["PATH"],
         "HOME": folder,
         "TMPDIR": folder,
-        # By default it listens on every interface, and for MQTT and SFTP too.
+        # By default it listens on every interface, also for MQTT and SFTP.
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
-        # The functions are told this address, and so never look for AWS itself.
+        # The functions receive this address, so they never connect to AWS.
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_DEFAULT_REGION": REGION,
-        # It finds issuers by their names, and trusts them, as API Gateway does.
+        # It resolves issuers by their names and trusts them, as API Gateway does.
         "https_proxy": f"http://127.0.0.1:{front.port}",
         "SSL_CERT_FILE": str(front.certificate_file),
     }

@@ -1,4 +1,4 @@
-"""The template, as CloudFormation sees it: what SAM makes of infra/template.yaml, made here without AWS."""
+"""The template in the form for CloudFormation: infra/template.yaml transformed as SAM does it, without AWS."""
 
 import copy
 import os
@@ -18,32 +18,32 @@ CODE_BUCKET = "code-of-functions"
 
 
 class NoManagedPolicies:
-    """SAM asks IAM for the managed policies' ARNs. The roles here are written out: there are none."""
+    """SAM requests the ARNs of managed policies from IAM. The roles of this template are written out, so it needs none."""
 
     def load(self):
         return {}
 
 
 def source():
-    """The template as it is written."""
+    """Returns the template as it is in the file."""
     return parsed(SOURCE.read_text(encoding="utf-8"))
 
 
 def chat_api():
-    """A resource server's API, behind the stack's authorizer."""
+    """Returns the API of a resource server, behind the stack's authorizer."""
     return parsed(CHAT_API.read_text(encoding="utf-8"))
 
 
 def parsed(text):
-    """A template, or a part of one, with its short-form functions read out."""
+    """Parses a template or a part of one, and expands its short-form functions."""
     template, faults = decode_str(text)
     assert not faults, faults
     return plain(template)
 
 
 def transformed(template=None, parameters=None):
-    """The plain CloudFormation template for these parameters, of code that lies in the bucket CODE_BUCKET."""
-    # The translator asks for a Region, and its client library looks for one in the environment.
+    """Returns the plain CloudFormation template for these parameters, with its code in the bucket CODE_BUCKET."""
+    # The translator needs a Region, and its client library reads it from the environment.
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     fragment = copy.deepcopy(template if template is not None else source())
     package(fragment)
@@ -51,7 +51,7 @@ def transformed(template=None, parameters=None):
 
 
 def package(template):
-    """What deploying does first: the folder target/lambda/<name>/ becomes the object <name>.zip."""
+    """Replaces the folder target/lambda/<name>/ by the object <name>.zip, as a deployment does first."""
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             folder = pathlib.PurePosixPath(resource["Properties"]["CodeUri"])
@@ -59,7 +59,7 @@ def package(template):
 
 
 def plain(node):
-    """Dictionaries, lists and scalars only, without the marks that parsers leave."""
+    """Returns plain dictionaries, lists and scalars, without the parsers' own types."""
     if isinstance(node, dict):
         return {str(key): plain(value) for key, value in node.items()}
     if isinstance(node, list):

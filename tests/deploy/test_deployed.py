@@ -1,4 +1,4 @@
-"""The deployed service with the real functions, and what clients, operators and other APIs do with it."""
+"""Tests the deployed service with the real functions, as clients, operators and other APIs use it."""
 
 import uuid
 
@@ -6,14 +6,14 @@ import pytest
 from azure.communication.identity import CommunicationIdentityClient
 from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundError
 from environment import Token
-from life import live
+from life import check_life_cycle
 
 import deployment
 import openapi
 import template as sam
 
 
-def test_setting_up_again_changes_nothing(service):
+def test_repeated_set_up_changes_no_key(service):
     secrets = (service.access_keys_secret, service.signing_keys_secret)
     before = [service.labels(secret) for secret in secrets]
     _, token = service.issue()
@@ -23,11 +23,11 @@ def test_setting_up_again_changes_nothing(service):
     assert service.introspect(token)["active"] is True
 
 
-def test_a_user_lives_as_on_one_machine(service):
-    live(service.connection_string())
+def test_user_life_cycle(service):
+    check_life_cycle(service.connection_string())
 
 
-def test_a_token_lives_until_it_is_revoked(service):
+def test_token_is_active_until_revoked(service):
     client = service.client()
     user, old = service.issue()
     told = service.introspect(old)
@@ -42,13 +42,13 @@ def test_a_token_lives_until_it_is_revoked(service):
         client.get_token(user, ["chat"])
 
 
-def test_a_request_with_another_key_is_refused(service):
-    stranger = CommunicationIdentityClient(f"https://{service.stack.front.authority}", "c2VjcmV0")
+def test_wrong_access_key_is_refused(service):
+    intruder = CommunicationIdentityClient(f"https://{service.stack.front.authority}", "c2VjcmV0")
     with pytest.raises(ClientAuthenticationError):
-        stranger.create_user()
+        intruder.create_user()
 
 
-def test_the_keys_are_published_under_the_issuer(service):
+def test_keys_are_published_under_the_issuer(service):
     _, text = service.issue()
     token = Token(text)
     key_set = service.raw().call("GET", "/.well-known/jwks.json").json
@@ -58,13 +58,13 @@ def test_the_keys_are_published_under_the_issuer(service):
     assert service.stack.outputs["JwksUrl"] == f"https://{service.stack.front.host}/.well-known/jwks.json"
 
 
-def test_a_scheduled_rotation_ends_every_token(service):
+def test_scheduled_rotation_revokes_every_token(service):
     user, old = service.issue()
     version = scheduled_rotation(service, ("createSecret", "createSecret", "setSecret", "testSecret", "finishSecret"))
     assert service.introspect(old) == {"active": False}
     fresh = service.client().get_token(user, ["chat"]).token
     assert service.introspect(fresh)["active"] is True
-    # A step that is repeated, because its answer was lost, is done already.
+    # A step may be repeated because its answer was lost. It is already done.
     step(service, "finishSecret", version)
     assert service.introspect(fresh)["active"] is True
     labels = service.labels(service.signing_keys_secret)
@@ -73,7 +73,7 @@ def test_a_scheduled_rotation_ends_every_token(service):
 
 
 def scheduled_rotation(service, steps):
-    """What Secrets Manager does. First it announces the version, which has no value yet."""
+    """Runs the steps as Secrets Manager does. It first makes the version, which has no value yet."""
     version = str(uuid.uuid4())
     service.secrets.put_secret_value(
         SecretId=service.signing_keys_secret, ClientRequestToken=version, VersionStages=["AWSPENDING"]
@@ -88,7 +88,7 @@ def step(service, name, version):
     service.rotate({"Step": name, "SecretId": secret, "ClientRequestToken": version})
 
 
-def test_a_regenerated_key_ends_what_came_through_it(service):
+def test_regeneration_revokes_key_and_its_tokens(service):
     _, through_primary = service.issue("primary")
     _, through_secondary = service.issue("secondary")
     refused = service.client("secondary")
@@ -101,13 +101,13 @@ def test_a_regenerated_key_ends_what_came_through_it(service):
     assert service.introspect(fresh)["active"] is True
 
 
-def test_what_is_no_event_is_refused(service):
+def test_invalid_event_is_refused(service):
     with pytest.raises(deployment.FunctionFailed) as refused:
         service.rotate({"rotate": "everything"})
     assert refused.value.error_type == "InvalidEvent"
 
 
-def test_another_api_lets_in_whom_the_authorizer_lets_in(service):
+def test_authorizer_admits_permitted_requests_to_another_api(service):
     user, token = service.issue()
     call = deployment.deploy_api(service.stack, "chat", sam.chat_api())
 
@@ -122,7 +122,7 @@ def test_another_api_lets_in_whom_the_authorizer_lets_in(service):
     assert status(token) == 403
 
 
-def test_no_log_holds_a_key_or_a_token(service):
+def test_logs_hold_no_key_and_no_token(service):
     _, token = service.issue()
     functions = openapi.functions() | openapi.OTHER_FUNCTIONS
     logged = "\n".join(line for name in functions for line in service.stack.log(name))

@@ -1,5 +1,5 @@
-"""docs/verify.md, "API Gateway's own JWT authorizer": the block as it stands there, in front of an API, and tokens of
-the deployed service. Tokens and keys are real; how they are judged is the stand-in's reading of API Gateway."""
+"""Tests the block of docs/verify.md, "API Gateway's own JWT authorizer", in front of an API, with tokens of the deployed
+service. Tokens and keys are real. The stand-in verifies them in its own reading of API Gateway."""
 
 import base64
 import json
@@ -17,12 +17,12 @@ import lint
 import template as sam
 
 GUIDE = sam.ROOT / "docs" / "verify.md"
-STRANGER = "https://stranger.example.com"
+OTHER_ISSUER = "https://other.example.com"
 
 
 @pytest.fixture(scope="module")
 def template():
-    """The resource server's API, with the guide's authorizer in place of the stack's."""
+    """The resource server's API, with the guide's authorizer in place of the stack's authorizer."""
     guide = GUIDE.read_text(encoding="utf-8")
     [block] = re.findall(r"^```yaml\n(Authorizer:\n.*?)^```$", guide, re.MULTILINE | re.DOTALL)
     template = sam.chat_api()
@@ -34,7 +34,7 @@ def template():
 
 @pytest.fixture(scope="module")
 def call(service, template):
-    """What the API answers to a token, status and body."""
+    """A call with a token that returns the status and the body of the API's answer."""
     discovery = service.raw().call("GET", "/.well-known/openid-configuration").json
     resource = sam.PARAMETERS["ResourceId"]
     api = deployment.deploy_api(service.stack, "jwt", template, Issuer=discovery["issuer"], ResourceId=resource)
@@ -42,18 +42,18 @@ def call(service, template):
 
 
 def signed(header, claims, key):
-    """A token, whoever makes it."""
+    """Returns a token that this key signs."""
     parts = (json.dumps(part).encode() for part in (header, claims))
     text = ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
     signature = key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
     return f"{text}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 
-def test_lint_finds_nothing(template):
+def test_lint_has_no_findings(template):
     assert lint.findings(template) == []
 
 
-def test_a_good_token_passes_and_its_claims_are_handed_on(service, call):
+def test_valid_token_passes_with_its_claims(service, call):
     _, text = service.issue(scopes=("chat", "voip"))
     status, told = call(text)
     assert status == 200
@@ -66,17 +66,17 @@ def test_a_good_token_passes_and_its_claims_are_handed_on(service, call):
 @pytest.mark.parametrize("changes, status", [
     ({}, 200),
     ({"exp": 1_700_000_000, "iat": 1_699_990_000}, 401),
-    ({"iss": STRANGER}, 401),
+    ({"iss": OTHER_ISSUER}, 401),
     ({"aud": "00000000-0000-0000-0000-000000000000"}, 401),
-], ids=["unchanged", "expired", "another issuer's", "another resource's"])
-def test_the_claims_count_even_of_what_our_key_has_signed(service, call, changes, status):
+], ids=["unchanged", "expired", "another issuer", "another resource"])
+def test_wrong_claims_are_refused_despite_valid_signature(service, call, changes, status):
     _, text = service.issue()
     token = Token(text)
     key = load_der_private_key(base64.b64decode(service.signing_keys()["primary"]["pkcs8"]), None)
     assert call(signed(token.header, token.claims | changes, key))[0] == status
 
 
-def test_what_our_keys_have_not_signed_is_refused(service, call):
+def test_forged_tokens_are_refused(service, call):
     _, text = service.issue()
     token = Token(text)
     _, other = service.issue(scopes=("voip",))
@@ -87,21 +87,21 @@ def test_what_our_keys_have_not_signed_is_refused(service, call):
         f"{head}.{claims}.{signature[:-4]}AAAA",
         f"{head}.{claims}.",
         signed(token.header, token.claims, strange),
-        signed(token.header | {"kid": "strange"}, token.claims | {"iss": STRANGER}, strange),
+        signed(token.header | {"kid": "strange"}, token.claims | {"iss": OTHER_ISSUER}, strange),
         "",
     ):
         assert call(forged)[0] == 401, forged
     assert call(text)[0] == 200
 
 
-def test_a_revocation_is_not_seen(service, call):
+def test_revocation_is_not_seen(service, call):
     user, text = service.issue()
     service.client().revoke_tokens(user)
     assert service.introspect(text) == {"active": False}
     assert call(text)[0] == 200
 
 
-def test_a_rotation_is_not_seen_while_the_keys_are_kept(service, call):
+def test_rotation_is_not_seen_while_keys_are_cached(service, call):
     user, old = service.issue()
     assert call(old)[0] == 200
     service.rotate({"rotate": "signing-keys"})

@@ -1,4 +1,4 @@
-"""The same life of a user against the local server, and against the function binaries under `cargo lambda watch`."""
+"""Tests the life cycle of a user against the local server, and against the functions under `cargo lambda watch`."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ import pytest
 
 import stand_in
 import template as sam
-from life import live
+from life import check_life_cycle
 
 LOCAL = sam.ROOT / "target" / "debug" / "acs-identity"
 STARTS_WITHIN = 60
@@ -21,7 +21,7 @@ CONNECTION_STRING = "COMMUNICATION_SERVICES_CONNECTION_STRING"
 
 @contextlib.contextmanager
 def local(state, *arguments):
-    """The program, once it has printed its page, until the block ends."""
+    """Runs the program until the block ends, and waits until it has printed its page."""
     if not LOCAL.is_file():
         pytest.fail(f"{LOCAL} is missing: run `cargo build --package acs-identity`")
     command = [LOCAL, "--data-dir", state, "--algorithm", "ES256", *arguments]
@@ -51,7 +51,7 @@ def trust(monkeypatch, env):
 
 @contextlib.contextmanager
 def watch(state, port):
-    """`cargo lambda watch` as the page says, from the folder of the functions, until the block ends."""
+    """Runs `cargo lambda watch` as the page says, from the folder of the functions, until the block ends."""
     cargo_lambda = pathlib.Path(sys.executable).with_name("cargo-lambda")
     tls = ["--tls-cert", state / "server.pem", "--tls-key", state / "server-key.pem"]
     command = [cargo_lambda, "lambda", "watch", "--ignore-changes", "--invoke-address", "127.0.0.1"]
@@ -78,18 +78,18 @@ def wait_for(port, process, log):
     pytest.fail(pathlib.Path(log).read_text(encoding="utf-8"))
 
 
-def test_the_server(tmp_path, monkeypatch):
+def test_life_cycle_on_the_local_server(tmp_path, monkeypatch):
     state = tmp_path / "state"
     with local(state, "--https-port", "0", "--http-port", "0"):
         env = read_env(state / "env")
         trust(monkeypatch, env)
-        live(env[CONNECTION_STRING])
+        check_life_cycle(env[CONNECTION_STRING])
 
 
-def test_the_functions(tmp_path, monkeypatch):
+def test_life_cycle_on_the_functions(tmp_path, monkeypatch):
     state = tmp_path / "state"
     port = stand_in.free_port()
     with local(state, "platform", "--aws-port", "0", "--functions-port", str(port)), watch(state, port):
         env = read_env(state / "env")
         trust(monkeypatch, env)
-        live(env[CONNECTION_STRING])
+        check_life_cycle(env[CONNECTION_STRING])

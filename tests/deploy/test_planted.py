@@ -1,4 +1,4 @@
-"""Faults planted in the template, each found by what is to find it: a lint code, a rule, or a comparison."""
+"""Plants faults in the template. A lint code, a rule or a comparison must find each fault."""
 
 import copy
 
@@ -22,11 +22,11 @@ READS_A_SECRET = {
     "Resource": {"Ref": "SigningKeys"},
 }
 
-# What finds it, what is planted where. None takes away what is there.
+# The finder, the place and the planted value. The value None removes the place.
 PLANTED = {
-    "an attribute that is not there": ("E1010", SETTING, {"Fn::GetAtt": ["Table", "X"]}),
-    "a name that is not there": ("E1020", SETTING, {"Ref": "Nothing"}),
-    "an action that is not there": ("W3037", STATEMENTS.format("User") + "/0/Action", "dynamodb:BatchGetItems"),
+    "an unknown attribute": ("E1010", SETTING, {"Fn::GetAtt": ["Table", "X"]}),
+    "an unknown name": ("E1020", SETTING, {"Ref": "Nothing"}),
+    "an unknown action": ("W3037", STATEMENTS.format("User") + "/0/Action", "dynamodb:BatchGetItems"),
     "a timeout beyond Lambda's": ("E3717", f"{FUNCTION}/Timeout", 5000),
     "a timeout beyond the gateway's": ("functions_run_as_built", f"{FUNCTION}/Timeout", 60),
     "an unknown architecture": ("E3030", f"{FUNCTION}/Architectures", ["arm"]),
@@ -34,12 +34,12 @@ PLANTED = {
     "an old runtime": ("functions_run_as_built", f"{FUNCTION}/Runtime", "provided.al2"),
     "too little memory": ("functions_run_as_built", f"{FUNCTION}/MemorySize", 64),
     "a function that waits for itself": ("E3004", "Resources/Api/DependsOn", "UserFunction"),
-    "no rotation": ("nothing_is_missing", "Resources/SigningKeysRotation", None),
-    "nobody who makes the first keys": ("nothing_is_missing", "Resources/EnsureKeys", None),
-    "a schedule that is none": ("rotations_are_scheduled", "Parameters/RotationSchedule/Default", "cron(on sundays)"),
+    "no rotation": ("all_resources_exist", "Resources/SigningKeysRotation", None),
+    "no schedule for the first keys": ("all_resources_exist", "Resources/EnsureKeys", None),
+    "an invalid schedule": ("rotations_are_scheduled", "Parameters/RotationSchedule/Default", "cron(on sundays)"),
     "a rotation every hour": ("rotations_are_scheduled", "Parameters/RotationSchedule/Default", "cron(0 * * * ? *)"),
     "a rotation before its permission": ("rotations_are_scheduled", "Resources/SigningKeysRotation/DependsOn", None),
-    "a rate that is none": ("schedules_are_delivered", "Resources/EnsureKeys/Properties/ScheduleExpression", "often"),
+    "an invalid rate": ("schedules_are_delivered", "Resources/EnsureKeys/Properties/ScheduleExpression", "often"),
     "a schedule without dead letters": (
         "schedules_are_delivered",
         "Resources/EnsureKeys/Properties/Target/DeadLetterConfig",
@@ -60,20 +60,20 @@ PLANTED = {
         f"{STAGE}/AccessLogSettings/Format",
         '{"a":"$context.requestId","b":"$request.header.Authorization"}',
     ),
-    "logs for ever": ("logs_end", "Resources/UserLogs/Properties/RetentionInDays", None),
-    "another's logs": (
+    "logs without expiry": ("logs_end", "Resources/UserLogs/Properties/RetentionInDays", None),
+    "logs of another function": (
         "functions_log_to_groups_of_their_own",
         f"{FUNCTION}/LoggingConfig/LogGroup",
         {"Ref": "TokenLogs"},
     ),
     "a table that can be deleted": ("table_is_protected", f"{TABLE}/DeletionProtectionEnabled", False),
-    "a table that goes with the stack": ("state_is_kept", "Resources/Table/DeletionPolicy", "Delete"),
-    "a table that goes when replaced": ("state_is_kept", "Resources/Table/UpdateReplacePolicy", None),
-    "a secret that goes with the stack": ("state_is_kept", "Resources/SigningKeys/DeletionPolicy", None),
-    "a table without a past": ("table_is_protected", f"{TABLE}/PointInTimeRecoverySpecification", None),
-    "tombstones for ever": ("table_is_protected", f"{TABLE}/TimeToLiveSpecification/AttributeName", "ttl"),
+    "a table deleted with the stack": ("state_is_kept", "Resources/Table/DeletionPolicy", "Delete"),
+    "a table deleted when replaced": ("state_is_kept", "Resources/Table/UpdateReplacePolicy", None),
+    "a secret deleted with the stack": ("state_is_kept", "Resources/SigningKeys/DeletionPolicy", None),
+    "a table without point-in-time recovery": ("table_is_protected", f"{TABLE}/PointInTimeRecoverySpecification", None),
+    "tombstones without expiry": ("table_is_protected", f"{TABLE}/TimeToLiveSpecification/AttributeName", "ttl"),
     "a generated key": ("secrets_come_without_value", "Resources/AccessKeys/Properties/GenerateSecretString", {}),
-    "a secret nobody may read": (
+    "a setting for an unreadable secret": (
         "functions_know_the_secrets_they_may_read",
         "Resources/RevokeFunction/Properties/Environment/Variables/SIGNING_KEYS_SECRET",
         {"Ref": "SigningKeys"},
@@ -85,20 +85,20 @@ PLANTED = {
         "Resources/UserRole/Properties/ManagedPolicyArns",
         ["arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"],
     ),
-    "an invoker that is anybody": ("invokers_are_named", "Resources/UserPermission/Properties/SourceArn", None),
+    "an unrestricted invoker": ("invokers_are_named", "Resources/UserPermission/Properties/SourceArn", None),
     "two rotations at once": (
         "one_rotation_at_a_time",
         "Resources/RotateKeysFunction/Properties/ReservedConcurrentExecutions",
         None,
     ),
     "no dead letters": ("one_rotation_at_a_time", "Resources/RotateKeysFunction/Properties/DeadLetterQueue", None),
-    "an alarm less": ("alarms_watch_every_function", "Resources/TokenThrottles", None),
+    "a missing alarm": ("alarms_watch_every_function", "Resources/TokenThrottles", None),
     "a secret that `keys` may read": ("permissions", STATEMENTS.format("Keys") + "/0", READS_A_SECRET),
     "a key item that `token` may write": ("permissions", STATEMENTS.format("Token") + "/0/Action", "dynamodb:PutItem"),
     "every item": ("permissions", STATEMENTS.format("Token") + "/0/Condition", None),
-    "a permission less": ("permissions", STATEMENTS.format("Revoke") + "/1", None),
-    "another's binary": ("functions", "Resources/UserFunction/Properties/CodeUri", "../target/lambda/token/"),
-    "a route less": ("routes", "Resources/DeleteIdentityRoute", None),
+    "a missing permission": ("permissions", STATEMENTS.format("Revoke") + "/1", None),
+    "the binary of another function": ("functions", "Resources/UserFunction/Properties/CodeUri", "../target/lambda/token/"),
+    "a missing route": ("routes", "Resources/DeleteIdentityRoute", None),
     "a route to another function": (
         "routes",
         "Resources/DeleteIdentityRoute/Properties/Target",
@@ -108,7 +108,7 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("fault", PLANTED)
-def test_it_is_found(fault):
+def test_planted_fault_is_found(fault):
     finder, place, value = PLANTED[fault]
     template = sam.transformed(planted(place, value))
     assert any(found.startswith(f"{finder}:") for found in findings(template, finder)), findings(template, finder)

@@ -1,5 +1,5 @@
-"""The template deployed to the stand-in with functions that tell what they were called with: every route leads to its
-function, undamaged, and the schedule fires."""
+"""Tests the template on the stand-in with functions that return their event. Every route reaches its function with an
+unchanged request, and the schedule fires."""
 
 import json
 import time
@@ -18,32 +18,32 @@ def client(stack):
 
 
 @pytest.mark.parametrize("operation", openapi.operations(), ids=lambda operation: operation.name)
-def test_every_route_leads_to_its_function(stack, client, operation):
+def test_every_route_reaches_its_function(stack, client, operation):
     path = operation.path.replace("{id}", "8%3Aacs%3Aa_b").replace("{tenantId}", "t").replace("{objectId}", "o")
     told = client.send(operation.method, f"{path}?api-version=1&x=a+b%2Fc", headers={"Host": client.authority}).json
     event = told["event"]
     assert told["function"] == stack.function(operation.function)
     assert event["routeKey"] == f"{operation.method} {operation.path}"
     assert event["version"] == "2.0"
-    # As on an HTTP API: the path decoded, the query as it was sent.
+    # As on an HTTP API, the path is decoded and the query is unchanged.
     assert event["rawPath"] == path.replace("%3A", ":")
     assert event["rawQueryString"] == "api-version=1&x=a+b%2Fc"
     assert event["headers"]["host"] == stack.front.authority
 
 
 @pytest.mark.parametrize("action", [":issueAccessToken", "%3AissueAccessToken", "%3aissueAccessToken"])
-def test_an_action_may_be_spelled_with_its_colon_escaped(stack, client, action):
+def test_escaped_colon_of_an_action_is_accepted(stack, client, action):
     told = client.send("POST", f"/identities/8:acs:a_b/{action}", headers={"Host": client.authority}).json
     assert told["function"] == stack.function("token")
     assert told["event"]["rawPath"] == "/identities/8:acs:a_b/:issueAccessToken"
 
 
 @pytest.mark.parametrize("target", ["/", "/identities/a/:issue", "/authorize", "/Identities"])
-def test_what_is_no_route_reaches_no_function(client, target):
+def test_unknown_route_reaches_no_function(client, target):
     assert client.send("POST", target, headers={"Host": client.authority}).status == 404
 
 
-def test_functions_know_the_address_and_the_secrets_they_may_read(stack):
+def test_functions_receive_address_and_readable_secrets(stack):
     settings = {name: stack.invoke(name, {})["settings"] for name in ("token", "revoke", "keys", "authorizer")}
     assert settings["token"]["ISSUER"] == f"https://{stack.front.host}"
     hosts = settings["token"]["ACCEPTED_HOSTS"].split(",")
@@ -57,7 +57,7 @@ def test_functions_know_the_address_and_the_secrets_they_may_read(stack):
     }
 
 
-def test_the_schedule_asks_for_the_first_keys(stack):
+def test_schedule_invokes_the_key_set_up(stack):
     deadline = time.monotonic() + FIRES_WITHIN
     asked = json.dumps({"event": {"setUp": True}})
     while asked not in "\n".join(stack.log("rotate-keys")):

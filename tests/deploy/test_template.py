@@ -1,4 +1,4 @@
-"""The template as it is: lint, rules, permissions, routes, functions, parameters."""
+"""Tests the template: lint, rules, permissions, routes, functions, parameters."""
 
 import re
 
@@ -18,24 +18,24 @@ def template():
     return sam.transformed()
 
 
-def test_lint_finds_nothing(template):
+def test_lint_has_no_findings(template):
     assert lint.findings(template) == []
 
 
-def test_the_rules_find_nothing(template):
+def test_no_rule_is_violated(template):
     assert rules.faults(template) == []
 
 
-def test_what_is_granted_is_what_is_documented(template):
+def test_granted_permissions_equal_documented_permissions(template):
     assert permissions.granted(template) == permissions.documented()
 
 
-def test_the_routes_are_those_of_the_document(template):
+def test_routes_equal_the_openapi_document(template):
     assert routes(template) == documented_routes()
 
 
 def routes(template):
-    """(method, path, function) of every route."""
+    """Returns (method, path, function) of every route."""
     resources = template["Resources"]
     found = set()
     for _, route, _ in rules.resources(template, "AWS::ApiGatewayV2::Route"):
@@ -50,14 +50,14 @@ def documented_routes():
     return {(operation.method, operation.path, operation.function) for operation in openapi.operations()}
 
 
-def test_every_function_is_built_and_deployed_under_its_name(template):
+def test_functions_are_deployed_under_their_names(template):
     built = {path.stem for path in (sam.ROOT / "functions" / "src" / "bin").iterdir()}
     assert built == openapi.functions() | openapi.OTHER_FUNCTIONS
     assert functions(template) == {(name, f"{name}.zip") for name in built}
 
 
 def functions(template):
-    """(name, code) of every function."""
+    """Returns (name, code) of every function."""
     return {
         (permissions.name_of(function), function["Code"]["S3Key"])
         for _, function, _ in rules.resources(template, "AWS::Lambda::Function")
@@ -93,7 +93,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_parameters_refuse_nonsense(name):
+def test_parameter_pattern_refuses_invalid_values(name):
     parameter = sam.source()["Parameters"][name]
     pattern = re.compile(parameter["AllowedPattern"])
     accepted, refused = VALUES[name]
@@ -102,13 +102,13 @@ def test_parameters_refuse_nonsense(name):
     assert [value for value in refused if pattern.fullmatch(value)] == []
 
 
-def test_every_free_text_has_a_pattern():
+def test_every_free_text_parameter_has_a_limit():
     parameters = sam.source()["Parameters"]
     bound = {"AllowedPattern", "AllowedValues", "MinValue", "MaxLength"}
     assert [name for name, parameter in parameters.items() if not bound & set(parameter)] == []
 
 
-def test_rotations_that_secrets_manager_would_not_do():
+def test_invalid_rotation_schedules_are_found():
     good = ["0 3 ? * SUN *", "0 0/4 * * ? *", "0 8 1,15 * ? *", "0 3 L * ? *", "0 3 ? * 3#2 *"]
     bad = ["0 * * * ? *", "0 25 * * ? *", "0 1,2 * * ? *", "0 3 ? * XYZ *", "0 3 ? * SUN", "30 3 ? * SUN *"]
     assert [fields for fields in good if rules.rotation_fault(f"cron({fields})")] == []

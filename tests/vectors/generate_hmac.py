@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Writes hmac.json: signed requests, each with the verdict a verifier must reach.
+"""Writes hmac.json: signed requests, each with the verdict that a verifier must reach.
 
-Independent of the service: standard library only, written from the published description of the scheme.
+The script is independent of the service. It uses only the standard library and the published description of the scheme.
 
     string to sign = METHOD "\\n" path-and-query "\\n" header values, joined by ";" in the order of SignedHeaders
     signature      = base64(HMAC-SHA256(base64-decoded access key, string to sign))
 
-Rows observed on the wire carry the signature that the client sent; the script refuses to write the file when its
-own arithmetic disagrees with one of them. All other rows are made by altering a request that would be accepted.
+A row observed on the wire has the signature that the client sent. If the script computes another signature, it does not
+write the file. Every other row is an altered form of a valid request.
 
     python3 generate_hmac.py          writes hmac.json
-    python3 generate_hmac.py --check  fails when hmac.json is not what would be written
+    python3 generate_hmac.py --check  fails when hmac.json differs from the output
 """
 
 import base64
@@ -55,7 +55,7 @@ def b64(raw):
 
 
 class Request:
-    """A request as a client sends it. Keyword arguments say what was signed where that differs from what is sent."""
+    """A request as a client sends it. Keyword arguments give the signed values that differ from the sent values."""
 
     def __init__(self, method="POST", target=TARGET, host=HOST, body=BODY, key=PRIMARY, names=None,
                  signed_path=None, signed_host=None, extra=(), **values):
@@ -113,14 +113,14 @@ def add(name, verdict, request=None, source=MADE, now=NOW, hosts=(HOST,), **sent
 
 
 def edited(change, **kwargs):
-    """A valid request after `change` was applied to it."""
+    """Returns a valid request with `change` applied to it."""
     request = Request(**kwargs)
     change(request)
     return request
 
 
 def observed():
-    """What real clients send, byte for byte."""
+    """Adds the requests of real clients, byte for byte."""
     python, js, old_js = "azure-communication-identity 1.5.0", "@azure/communication-common 2.4.2", \
         "@azure/communication-common 2.3.1"
     spaced_create, spaced_issue = '{"createTokenWithScopes": ["chat"]}', '{"scopes": ["chat"]}'
@@ -180,7 +180,7 @@ def keys():
 
 
 def altered():
-    """One thing differs between what was signed and what arrives."""
+    """Adds requests that differ from their signed form in one point."""
     add("altered method", "denied", method="PUT")
     add("altered method, DELETE for POST", "denied", Request(target=LITERAL, body=""), method="DELETE")
     add("lower-case method", "denied", method="post")
@@ -313,7 +313,7 @@ def authorization():
 
 
 def content_hashes():
-    """The signature is right for the hash header as sent, so only the hash itself can be the reason."""
+    """Adds requests with a wrong hash. The signature matches the sent hash header, so only the hash can be the reason."""
     digest = hashlib.sha256(BODY.encode()).digest()
     standard = b64(digest)
     assert standard.endswith("A=") and "+" in standard and "/" in standard
@@ -387,7 +387,7 @@ def dates():
 
 
 def dump(rows):
-    """One member a line, one header a line."""
+    """Formats the rows with one member a line and one header a line."""
     out = []
     for row in rows:
         members = []
@@ -408,7 +408,7 @@ def main():
     assert len(names) == len(set(names)), "row names must be unique"
     text = dump(ROWS)
     if sys.argv[1:] == ["--check"]:
-        sys.exit(0 if OUTPUT.read_text() == text else f"{OUTPUT.name} is not what this script writes")
+        sys.exit(0 if OUTPUT.read_text() == text else f"{OUTPUT.name} differs from the output of this script")
     OUTPUT.write_text(text)
     print(f"{OUTPUT.name}: {len(ROWS)} rows")
 

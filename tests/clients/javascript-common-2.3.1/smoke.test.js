@@ -1,5 +1,5 @@
-// The same client with @azure/communication-common 2.3.1 as its signer. Up to 2.4.0 that package writes a port that is
-// not the default one twice, in the Host header and in what it signs.
+// Tests the same client with @azure/communication-common 2.3.1 as its signer. Up to version 2.4.0, that package writes a
+// port other than the default port twice, in the Host header and in the signed text.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -30,7 +30,7 @@ const client = new CommunicationIdentityClient(connectionString, {
 
 const claimsOf = (token) => JSON.parse(Buffer.from(token.split(".")[1], "base64url"));
 
-test("the signer is the old one", () => {
+test("installed signer is version 2.3.1", () => {
   const manifest = new URL("node_modules/@azure/communication-common/package.json", import.meta.url);
   assert.equal(JSON.parse(readFileSync(manifest)).version, "2.3.1");
 });
@@ -58,14 +58,14 @@ test("create with a token", async () => {
   assert.equal(claims.exp - claims.iat, 3600);
 });
 
-test("a wrong key is refused", async () => {
+test("wrong key is refused", async () => {
   const wrong = connectionString.replace(/accesskey=.*/, `accesskey=${Buffer.alloc(64).toString("base64")}`);
-  const stranger = new CommunicationIdentityClient(wrong);
-  await assert.rejects(stranger.createUser(), { statusCode: 401, code: "Denied" });
+  const intruder = new CommunicationIdentityClient(wrong);
+  await assert.rejects(intruder.createUser(), { statusCode: 401, code: "Denied" });
 });
 
-test("every request carried its port twice", () => {
+test("every request has its port twice", () => {
   const { hostname, port } = new URL(connectionString.match(/endpoint=([^;]*)/)[1]);
-  assert.notEqual(port, "", "the service under test must listen on a port that is not the default one");
+  assert.notEqual(port, "", "the service under test must listen on a port other than the default port");
   assert.deepEqual([...hosts], [`${hostname}:${port}:${port}`]);
 });

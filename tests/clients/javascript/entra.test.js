@@ -1,4 +1,4 @@
-// The Entra credential of the JavaScript SDK against the local server and its stand-in for Entra.
+// Tests the Entra credential of the JavaScript SDK against the local server and its stand-in for Entra.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ClientSecretCredential } from "@azure/identity";
@@ -76,13 +76,13 @@ for (const route of ROUTES) {
   const credential = () =>
     new AzureCommunicationTokenCredential({ resourceEndpoint: endpoint, tokenCredential: user, scopes: route.scopes });
 
-  test(`${route.name}: nobody who is not assigned gets a token`, async () => {
+  test(`${route.name}: user without assignment is denied`, async () => {
     assert.equal((await assignments("DELETE", route.assignment, route.version)).status, 204);
     await assert.rejects(credential().getToken(), /Denied/);
     assert.equal((await assignments("GET", route.assignment, route.version)).status, 404);
   });
 
-  test(`${route.name}: who is assigned gets the same identity every time`, async () => {
+  test(`${route.name}: assigned user always gets the same identity`, async () => {
     const created = await assignments("PUT", route.assignment, route.version, route.body);
     assert.equal(created.status, 201);
     assert.deepEqual(created.body, { objectId: oid, tenantId: tenant, ...route.body });
@@ -95,19 +95,19 @@ for (const route of ROUTES) {
       assert.equal(resourceOf(token.sub), token.resourceId);
       assert.equal(token.acsScope, route.acsScope);
       assert.equal(token.scp, 1792);
-      assert.ok(token.exp - token.iat <= 90 * 60, "it never outlives the Entra token");
+      assert.ok(token.exp - token.iat <= 90 * 60, "the token must expire no later than the Entra token");
     }
     assert.notEqual(tokens[0].jti, tokens[1].jti);
   });
 
-  test(`${route.name}: an application that is not assigned gets none`, async () => {
+  test(`${route.name}: unassigned application is denied`, async () => {
     const other = "00000000-0000-0000-0000-000000000001";
     await assignments("PUT", route.assignment, route.version, { ...route.body, clientIds: [other] });
     await assert.rejects(credential().getToken(), /Denied/);
   });
 }
 
-test("entra: assignments are listed and changed many at a time", async () => {
+test("entra: bulk changes appear in the list", async () => {
   const [one, two] = ["00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"];
   const body = { principalType: "group", tenantId: tenant, clientIds: [clientId] };
   const version = "2025-03-02-preview";

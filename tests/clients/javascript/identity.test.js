@@ -1,4 +1,4 @@
-// End-to-end tests with the unmodified JavaScript client. The service under test is named by the environment.
+// End-to-end tests with the unmodified JavaScript client. The environment names the service under test.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -23,24 +23,24 @@ const accessKey = primary.replace(/^.*;accesskey=/, "");
 const versions = ["2021-03-07", "2022-06-01", "2022-10-01", "2023-10-01", "2025-06-30", "2026-07-22", "2026-09-23"];
 const guid = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
 const userId = new RegExp(`^8:acs:(${guid})_(${guid})$`);
-const nobody = "00000000-0000-0000-0000-000000000000";
-const foreign = { communicationUserId: `8:acs:${nobody}_${nobody}` };
+const zeros = "00000000-0000-0000-0000-000000000000";
+const foreign = { communicationUserId: `8:acs:${zeros}_${zeros}` };
 const denied = { code: "Denied", message: "Denied by the resource provider." };
 
 const client = new CommunicationIdentityClient(primary);
 
-/** The resource GUID in a user's id. */
+/** Returns the resource GUID in a user's id. */
 const resourceOf = (user) => user.communicationUserId.match(userId)[1];
 
-/** An identity of the same resource that nobody created. */
+/** Returns an identity of the same resource that was never created. */
 const siblingOf = (user) => ({ communicationUserId: `8:acs:${resourceOf(user)}_${randomUUID()}` });
 
-/** Options that keep the last reply in `kept.reply`. */
+/** Returns options that keep the last reply in `kept.reply`. */
 function keeping(kept, options = {}) {
   return { ...options, onResponse: (reply) => (kept.reply = reply) };
 }
 
-/** Takes a token apart; its signature is not checked here. */
+/** Decodes a token. Its signature is not checked here. */
 function decode(token) {
   const segments = token.split(".");
   assert.equal(segments.length, 3);
@@ -48,7 +48,7 @@ function decode(token) {
   return { segments, header, claims };
 }
 
-/** Checks what the reply and the token say about user, scopes and lifetime, and that they agree. */
+/** Checks user, scopes and lifetime in the reply and in the token, and that both agree. */
 function assertToken({ token, expiresOn }, user, scopes = ["chat"], minutes = 1440) {
   const { header, claims } = decode(token);
   assert.equal(`8:${claims.skypeid}`, user.communicationUserId);
@@ -58,13 +58,13 @@ function assertToken({ token, expiresOn }, user, scopes = ["chat"], minutes = 14
   return { header, claims };
 }
 
-/** Makes a call that must fail with this status; gives the `error` object of the reply. */
+/** Makes a call that must fail with this status. Returns the `error` object of the reply. */
 async function refusal(call, status) {
   const error = await call().then(() => assert.fail(`expected status ${status}, not success`), (thrown) => thrown);
   assert.equal(error.name, "RestError", String(error));
   assert.equal(error.statusCode, status);
   const body = JSON.parse(error.response.bodyAsText);
-  assert.deepEqual(Object.keys(body), ["error"], "a refusal brings neither a user nor a token");
+  assert.deepEqual(Object.keys(body), ["error"], "a refused request must return no user and no token");
   assert.equal(error.code, body.error.code);
   assert.equal(error.message, body.error.message);
   return body.error;
@@ -126,11 +126,11 @@ describe("scopes", async () => {
     });
   }
 
-  test("duplicates are dropped", async () => {
+  test("duplicate scopes are dropped", async () => {
     assertToken(await client.getToken(user, ["voip", "chat", "voip", "chat"]), user, ["voip", "chat"]);
   });
 
-  test("an empty list is refused", async () => {
+  test("empty list is refused", async () => {
     assert.deepEqual(await refusal(() => client.getToken(user, []), 400), {
       code: "ValidationError",
       message: "Invalid scopes - Scopes field is required.",
@@ -138,7 +138,7 @@ describe("scopes", async () => {
     });
   });
 
-  test("an unknown one is refused", async () => {
+  test("unknown scope is refused", async () => {
     const scopes = ["chat", "shout"];
     for (const call of [() => client.getToken(user, scopes), () => client.createUserAndToken(scopes)]) {
       const { code, message, target } = await refusal(call, 400);
@@ -170,7 +170,8 @@ describe("lifetime", async () => {
     });
   }
 
-  test("a fraction of a minute, which this client sends as it is, is refused", async () => {
+  test("fraction of a minute is refused", async () => {
+    // This client sends the fraction unchanged.
     const error = await refusal(() => client.getToken(user, ["chat"], { tokenExpiresInMinutes: 60.5 }), 400);
     assert.equal(error.code, "ValidationError");
     assert.equal(error.target, "ExpiresInMinutes");
@@ -202,7 +203,7 @@ describe("token", async () => {
     assert.doesNotMatch(segments[1], /[-_]/);
   });
 
-  test("read by the credential of communication-common", async () => {
+  test("credential of communication-common reads the token", async () => {
     const { token } = await client.getToken(user, ["chat"]);
     const credential = new AzureCommunicationTokenCredential(token);
     const read = await credential.getToken();
@@ -213,7 +214,7 @@ describe("token", async () => {
 });
 
 describe("revoke and delete", () => {
-  test("revoke raises the revision, as often as it is called", async () => {
+  test("every revoke increments the revision", async () => {
     const user = await client.createUser();
     const revisions = [];
     for (let round = 0; round < 3; round++) {
@@ -224,7 +225,7 @@ describe("revoke and delete", () => {
     await client.revokeTokens(user);
   });
 
-  test("deleted", async () => {
+  test("deleted user is not found", async () => {
     const user = await client.createUser();
     await client.deleteUser(user);
     await assertNotFound(() => client.getToken(user, ["chat"]));
@@ -232,14 +233,14 @@ describe("revoke and delete", () => {
     await client.deleteUser(user);
   });
 
-  test("never created", async () => {
-    const stranger = siblingOf(await client.createUser());
-    await assertNotFound(() => client.getToken(stranger, ["chat"]));
-    await assertNotFound(() => client.revokeTokens(stranger));
-    await client.deleteUser(stranger);
+  test("missing user is not found", async () => {
+    const missing = siblingOf(await client.createUser());
+    await assertNotFound(() => client.getToken(missing, ["chat"]));
+    await assertNotFound(() => client.revokeTokens(missing));
+    await client.deleteUser(missing);
   });
 
-  test("of another resource", async () => {
+  test("user of another resource is refused", async () => {
     const calls = [
       () => client.getToken(foreign, ["chat"]),
       () => client.revokeTokens(foreign),
@@ -255,10 +256,10 @@ describe("revoke and delete", () => {
 });
 
 describe("keys, endpoints and versions", () => {
-  test("wrong key", async () => {
+  test("wrong key is denied", async () => {
     const wrong = Buffer.alloc(64).toString("base64");
-    const stranger = new CommunicationIdentityClient(`endpoint=${endpoint}/;accesskey=${wrong}`);
-    for (const call of [() => stranger.createUser(), () => stranger.getToken(foreign, ["chat"])]) {
+    const intruder = new CommunicationIdentityClient(`endpoint=${endpoint}/;accesskey=${wrong}`);
+    for (const call of [() => intruder.createUser(), () => intruder.getToken(foreign, ["chat"])]) {
       assert.deepEqual(await refusal(call, 401), denied);
     }
   });
@@ -291,7 +292,7 @@ describe("keys, endpoints and versions", () => {
     });
   }
 
-  test("unknown version", async () => {
+  test("unknown version is refused", async () => {
     const other = new CommunicationIdentityClient(primary, { apiVersion: "1999-01-01" });
     const { code, message } = await refusal(() => other.createUser(), 400);
     assert.equal(code, "UnsupportedApiVersion");

@@ -4,7 +4,7 @@ import pytest
 
 pytest.register_assert_rewrite("environment", "identity_cases", "raw_http")
 
-from environment import VARIABLES, Resource  # noqa: E402 (the rewriting has to be asked for first)
+from environment import VARIABLES, Resource  # noqa: E402 (the rewrite must be registered first)
 
 
 def pytest_configure(config):

@@ -1,4 +1,4 @@
-"""Where the service under test is, and what its tokens look like from outside."""
+"""The address of the service under test, and the form of its tokens for a client."""
 
 import base64
 import json
@@ -39,7 +39,7 @@ VECTORS = pathlib.Path(__file__).resolve().parents[2] / "vectors"
 
 
 def vectors(name):
-    """The rows of a vector file."""
+    """Returns the rows of a vector file."""
     return json.loads((VECTORS / name).read_text(encoding="utf-8"))
 
 
@@ -66,7 +66,7 @@ def _access_key(connection_string):
 
 
 class Token:
-    """An access token taken apart. Its signature is not checked here."""
+    """A decoded access token. Its signature is not checked here."""
 
     def __init__(self, text):
         self.segments = text.split(".")
@@ -75,7 +75,7 @@ class Token:
 
     @property
     def minutes(self):
-        """The life of the token; a fraction of a minute shows as a fraction."""
+        """The validity of the token in minutes, with fractions."""
         return (self.claims["exp"] - self.claims["iat"]) / 60
 
 

@@ -1,6 +1,6 @@
-"""The cases that the synchronous and the aio client share.
+"""Test cases for both the synchronous and the aio client.
 
-A subclass names the client under test. Every method of a `Client` is awaitable, whichever client is behind it.
+A subclass names the client under test. Every method of a `Client` is awaitable for both clients.
 """
 
 import base64
@@ -30,7 +30,7 @@ SCOPE_LISTS = [
     ["voip.join", "chat.join.limited", "chat.join", "voip", "chat"],
 ]
 
-# For each kind of reply: its status, and a call that gets it.
+# For each kind of reply: its status, and a call that causes it.
 REPLIES = {
     "create": (201, lambda client, user: client.create_user()),
     "create with token": (201, lambda client, user: client.create_user_and_token(["chat"])),
@@ -46,7 +46,7 @@ REPLIES = {
 
 
 class Client:
-    """An SDK client whose methods are all awaitable. Keeps the last request and reply."""
+    """An SDK client with awaitable methods. It keeps the last request and reply."""
 
     def __init__(self, sdk):
         self._sdk = sdk
@@ -64,20 +64,20 @@ class Client:
 
 
 def sibling_of(user):
-    """An identity of the same resource that nobody created."""
+    """Returns an identity of the same resource that was never created."""
     resource_id, _ = USER_ID.fullmatch(user.raw_id).groups()
     return CommunicationUserIdentifier(f"8:acs:{resource_id}_{uuid.uuid4()}")
 
 
 async def refusal(call, exception, status):
-    """The `error` object of the reply to a call that must fail in exactly this way."""
+    """Awaits a call that must fail with this exception and status. Returns the `error` object of the reply."""
     with pytest.raises(exception) as raised:
         await call
     error = raised.value
     assert type(error) is exception
     assert error.status_code == status
     body = error.response.json()
-    assert list(body) == ["error"], "a refusal brings neither a user nor a token"
+    assert list(body) == ["error"], "a refused request must return no user and no token"
     assert (error.error.code, error.error.message) == (body["error"]["code"], body["error"]["message"])
     return body["error"]
 
@@ -97,7 +97,7 @@ async def assert_not_found(call):
 
 
 def assert_token(access_token, user, scopes=("chat",), minutes=1440):
-    """Checks what the reply and the token say about user, scopes and lifetime, and that they agree."""
+    """Checks user, scopes and lifetime in the reply and in the token, and that both agree."""
     token = Token(access_token.token)
     assert token.claims["skypeid"] == user.raw_id.removeprefix("8:")
     assert token.claims["acsScope"] == ",".join(scopes)
@@ -114,7 +114,7 @@ class IdentityCases:
 
     @pytest.fixture
     async def connect(self):
-        """Opens clients, and closes those that need it."""
+        """Opens clients, and closes them at the end."""
         async with contextlib.AsyncExitStack() as opened:
 
             async def open_client(sdk):
@@ -139,7 +139,7 @@ class IdentityCases:
 
     # Create
 
-    async def test_create_user(self, client):
+    async def test_created_users_have_distinct_ids(self, client):
         first, second = await client.create_user(), await client.create_user()
         first_resource, first_guid = USER_ID.fullmatch(first.raw_id).groups()
         second_resource, second_guid = USER_ID.fullmatch(second.raw_id).groups()
@@ -154,18 +154,18 @@ class IdentityCases:
         assert len(body) == 101
         assert client.reply.headers["Content-Length"] == "101"
 
-    async def test_create_user_and_token(self, client):
+    async def test_create_with_scopes_returns_a_token(self, client):
         user, token = await client.create_user_and_token(["chat"])
         resource_id, _ = USER_ID.fullmatch(user.raw_id).groups()
         assert assert_token(token, user).claims["resourceId"] == resource_id
 
-    async def test_create_user_and_token_with_lifetime(self, client):
+    async def test_create_with_lifetime_limits_the_token(self, client):
         user, token = await client.create_user_and_token(["voip", "chat"], token_expires_in=timedelta(hours=1))
         assert_token(token, user, ["voip", "chat"], 60)
 
     @pytest.mark.parametrize("scopes", [None, []], ids=["none", "empty"])
-    async def test_create_without_scopes_brings_no_token(self, client, scopes):
-        with pytest.raises(AttributeError):  # the client reads the token without looking whether there is one
+    async def test_create_without_scopes_returns_no_token(self, client, scopes):
+        with pytest.raises(AttributeError):  # the client reads the token without a check that it exists
             await client.create_user_and_token(scopes)
         assert client.reply.status_code == 201
         assert list(client.reply.json()) == ["identity"]
@@ -176,7 +176,7 @@ class IdentityCases:
     async def test_scopes_keep_their_order(self, client, user, scopes):
         assert_token(await client.get_token(user, scopes), user, scopes)
 
-    async def test_scopes_of_the_sdk(self, client, user):
+    async def test_every_scope_of_the_sdk_is_accepted(self, client, user):
         scopes = list(CommunicationTokenScope)
         assert len(scopes) == 5
         assert_token(await client.get_token(user, scopes), user, [scope.value for scope in scopes])
@@ -191,23 +191,23 @@ class IdentityCases:
         (timedelta(minutes=90, seconds=30), 90),  # the client drops the half minute
         (timedelta(hours=24), 1440),
     ], ids=str)
-    async def test_lifetime(self, client, user, duration, minutes):
+    async def test_requested_lifetime_is_applied(self, client, user, duration, minutes):
         assert_token(await client.get_token(user, ["chat"], token_expires_in=duration), user, minutes=minutes)
 
     @pytest.mark.parametrize("minutes", [59, 1441])
-    async def test_lifetime_refused(self, client, user, minutes):
+    async def test_lifetime_out_of_range_is_refused(self, client, user, minutes):
         duration = timedelta(minutes=minutes)
         await assert_lifetime_refused(client.get_token(user, ["chat"], token_expires_in=duration), minutes)
         await assert_lifetime_refused(client.create_user_and_token(["chat"], token_expires_in=duration), minutes)
 
-    async def test_empty_scopes_refused(self, client, user):
+    async def test_empty_scopes_are_refused(self, client, user):
         assert await refusal(client.get_token(user, []), HttpResponseError, 400) == {
             "code": "ValidationError",
             "message": "Invalid scopes - Scopes field is required.",
             "target": "scopes",
         }
 
-    async def test_missing_scopes_refused(self, client, user):
+    async def test_missing_scopes_are_refused(self, client, user):
         assert await refusal(client.get_token(user, None), HttpResponseError, 400) == {
             "code": "ValidationError",
             "message": "Scopes: The Scopes field is required.",
@@ -215,7 +215,7 @@ class IdentityCases:
         }
         assert "api-supported-versions" not in client.reply.headers
 
-    async def test_unknown_scope_refused(self, client, user):
+    async def test_unknown_scope_is_refused(self, client, user):
         for call in (client.get_token(user, ["chat", "shout"]), client.create_user_and_token(["chat", "shout"])):
             error = await refusal(call, HttpResponseError, 400)
             assert (error["code"], error["target"]) == ("ValidationError", "scopes")
@@ -223,13 +223,13 @@ class IdentityCases:
 
     # The token
 
-    async def test_token_header(self, client, user):
+    async def test_token_header_names_its_key(self, client, user):
         header = Token((await client.get_token(user, ["chat"])).token).header
         assert header["alg"] in ("RS256", "ES256")
         assert header["typ"] == "JWT"
         assert re.fullmatch(r"[A-Za-z0-9_-]{43}", header["kid"])
 
-    async def test_token_claims(self, client, user):
+    async def test_token_has_the_expected_claims(self, client, user):
         claims = Token((await client.get_token(user, ["chat", "voip"])).token).claims
         assert list(claims) == [
             "skypeid", "scp", "csi", "exp", "rgn", "acsScope", "resourceId", "resourceLocation", "iat",
@@ -264,37 +264,37 @@ class IdentityCases:
 
     # Revoke and delete
 
-    async def test_revoke(self, client, user):
+    async def test_every_revoke_increments_the_revision(self, client, user):
         revisions = []
         for _ in range(3):
             revisions.append(Token((await client.get_token(user, ["chat"])).token).claims["rev"])
             assert await client.revoke_tokens(user) is None
         assert revisions == [1, 2, 3]
 
-    async def test_revoke_twice(self, client, user):
+    async def test_repeated_revoke_succeeds(self, client, user):
         await client.revoke_tokens(user)
         assert await client.revoke_tokens(user) is None
 
-    async def test_delete(self, client, user):
+    async def test_deleted_user_is_not_found(self, client, user):
         assert await client.delete_user(user) is None
         await assert_not_found(client.get_token(user, ["chat"]))
         await assert_not_found(client.revoke_tokens(user))
         assert await client.delete_user(user) is None
 
-    async def test_never_created(self, client, user):
-        stranger = sibling_of(user)
-        await assert_not_found(client.get_token(stranger, ["chat"]))
-        await assert_not_found(client.revoke_tokens(stranger))
-        assert await client.delete_user(stranger) is None
+    async def test_missing_user_is_not_found(self, client, user):
+        missing = sibling_of(user)
+        await assert_not_found(client.get_token(missing, ["chat"]))
+        await assert_not_found(client.revoke_tokens(missing))
+        assert await client.delete_user(missing) is None
 
-    async def test_deleted_and_never_created_look_the_same(self, client, user):
+    async def test_deleted_and_missing_users_get_the_same_error(self, client, user):
         deleted, never = await client.create_user(), sibling_of(user)
         await client.delete_user(deleted)
         first = await refusal(client.get_token(deleted, ["chat"]), ResourceNotFoundError, 404)
         second = await refusal(client.get_token(never, ["chat"]), ResourceNotFoundError, 404)
         assert first == second
 
-    async def test_foreign_user(self, client):
+    async def test_foreign_user_is_refused(self, client):
         foreign = CommunicationUserIdentifier(FOREIGN_ID)
         for call in (client.get_token(foreign, ["chat"]), client.revoke_tokens(foreign), client.delete_user(foreign)):
             error = await refusal(call, ClientAuthenticationError, 401)
@@ -303,7 +303,7 @@ class IdentityCases:
 
     # Keys, endpoints and versions
 
-    async def test_wrong_key(self, connect, resource, user):
+    async def test_wrong_key_is_denied(self, connect, resource, user):
         wrong = base64.b64encode(bytes(64)).decode()
         client = await connect(f"endpoint={resource.endpoint}/;accesskey={wrong}")
         for call in (client.create_user(), client.get_token(user, ["chat"]), client.delete_user(user)):
@@ -319,19 +319,19 @@ class IdentityCases:
 
     @pytest.mark.parametrize("slash", ["", "/"], ids=["plain", "slash"])
     @pytest.mark.parametrize("by", ["endpoint", "endpoint_by_address"])
-    async def test_endpoint_and_key(self, connect, resource, by, slash):
+    async def test_endpoint_and_key_are_accepted(self, connect, resource, by, slash):
         client = await connect(endpoint=getattr(resource, by) + slash, key=resource.primary_key)
         user, token = await client.create_user_and_token(["chat"])
         assert_token(token, user)
         assert_token(await client.get_token(user, ["voip"]), user, ["voip"])
 
-    async def test_connection_string_by_address(self, connect, resource):
+    async def test_address_in_connection_string_is_accepted(self, connect, resource):
         client = await connect(f"endpoint={resource.endpoint_by_address}/;accesskey={resource.secondary_key}")
         user = await client.create_user()
         assert_token(await client.get_token(user, ["chat"]), user)
 
     @pytest.mark.parametrize("version", API_VERSIONS)
-    async def test_api_version(self, connect, resource, version):
+    async def test_every_api_version_is_accepted(self, connect, resource, version):
         client = await connect(resource.primary, api_version=version)
         user, token = await client.create_user_and_token(["chat"])
         assert f"api-version={version}" in client.request.url
@@ -342,7 +342,7 @@ class IdentityCases:
         assert client.reply.status_code == 204
 
     @pytest.mark.parametrize("version", ["1999-01-01", "2023-10-02", "latest"])
-    async def test_unknown_api_version(self, connect, resource, version):
+    async def test_unknown_api_version_is_refused(self, connect, resource, version):
         client = await connect(resource.primary, api_version=version)
         error = await refusal(client.create_user(), HttpResponseError, 400)
         assert error["code"] == "UnsupportedApiVersion"
@@ -351,7 +351,7 @@ class IdentityCases:
     # Headers
 
     @pytest.mark.parametrize("status, call", REPLIES.values(), ids=REPLIES.keys())
-    async def test_reply_headers(self, client, user, status, call):
+    async def test_reply_has_the_expected_headers(self, client, user, status, call):
         with contextlib.suppress(HttpResponseError):
             await call(client, user)
         headers = client.reply.headers

@@ -1,6 +1,6 @@
-"""Requests signed and sent without any SDK, to send what no SDK sends.
+"""Signs and sends requests without an SDK, so that tests can send requests that no SDK sends.
 
-Written from the published description of the access-key scheme; shares no code with the SDKs or the service.
+This module follows the published description of the access-key scheme. It shares no code with the SDKs or the service.
 """
 
 import base64
@@ -28,7 +28,7 @@ class Reply:
 
     @property
     def error(self):
-        """The error of a refusal, after checking its shape."""
+        """The error of a refused request, after a check of its form."""
         assert self.headers["Content-Type"] == "application/json"
         assert list(self.json) == ["error"]
         error = self.json["error"]
@@ -45,7 +45,7 @@ class RawClient:
         self.authority = f"{host}:{port}"
 
     def headers(self, method, target, body=b"", *, host=None, date=None, offset=0, names=CURRENT):
-        """The headers of a signed request, `Host` first. `host` is the host that is signed."""
+        """Returns the headers of a signed request, `Host` first. `host` is the signed host."""
         values = {
             "host": host or self.authority,
             names[0]: date or formatdate(time() + offset, usegmt=True),
@@ -61,7 +61,7 @@ class RawClient:
         }
 
     def send(self, method, target, body=b"", headers=None):
-        """Sends exactly these headers and this target, nothing normalised."""
+        """Sends exactly these headers and this target, without normalisation."""
         connection = http.client.HTTPSConnection(self.host, self.port, context=ssl.create_default_context(), timeout=30)
         try:
             connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
@@ -74,7 +74,7 @@ class RawClient:
             connection.close()
 
     def call(self, method, target, body=b"", content_type="application/json", **signing):
-        """Signs and sends."""
+        """Signs and sends a request."""
         headers = self.headers(method, target, body, **signing)
         if content_type is not None:
             headers["Content-Type"] = content_type

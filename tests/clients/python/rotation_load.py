@@ -1,9 +1,9 @@
-"""Issues tokens without pause through both access keys while keys are replaced by the local server's own commands.
+"""Issues tokens without pause through both access keys, while commands of the local server replace keys.
 
 Usage: rotation_load.py PROGRAM DATA_DIR
 
 Prints one JSON object: every issue (slot, began, ended, token or error) and every command (name, began, ended), all on
-one clock. Whether that keeps the promises is judged by whoever runs it.
+one clock. The caller checks the promises with it.
 """
 
 import json
@@ -25,14 +25,14 @@ BETWEEN_COMMANDS = 30
 
 
 def connection_string(slot):
-    """The slot's connection string, as the env file says now."""
+    """Returns the slot's present connection string from the env file."""
     with open(f"{DATA_DIR}/env", encoding="ascii") as env:
         values = dict(line.rstrip("\n").split("=", 1) for line in env)
     return values[NAMES[slot]].strip("'")
 
 
 class Load:
-    """Clients that issue tokens until told to stop."""
+    """Clients that issue tokens until `stop` is called."""
 
     def __init__(self):
         first = CommunicationIdentityClient.from_connection_string(connection_string("primary"))
@@ -62,7 +62,7 @@ class Load:
                 self.progress.notify_all()
 
     def go_on(self):
-        """Waits until so many more issues have ended."""
+        """Waits until BETWEEN_COMMANDS more issues have ended."""
         with self.progress:
             enough = len(self.issues) + BETWEEN_COMMANDS
             self.progress.wait_for(lambda: len(self.issues) >= enough)

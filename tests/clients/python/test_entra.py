@@ -1,4 +1,4 @@
-"""Entra callers and the Teams exchange, with azure-identity and MSAL against the local stand-in for Entra."""
+"""Tests Entra callers and the Teams exchange, with azure-identity and MSAL against the local stand-in for Entra."""
 
 import datetime
 import os
@@ -25,7 +25,7 @@ OTHER = "00000000-0000-0000-0000-000000000001"
 
 
 class Realm(requests.adapters.HTTPAdapter):
-    """MSAL drops port and path when it asks for a user's realm; this puts them back."""
+    """Restores port and path in MSAL's request for a user's realm, because MSAL drops them."""
 
     def send(self, request, **kwargs):
         request.url = request.url.replace("https://localhost", AUTHORITY, 1)
@@ -33,7 +33,7 @@ class Realm(requests.adapters.HTTPAdapter):
 
 
 def user_token(*scopes, **form):
-    """The Entra token of the test user, as MSAL gets it by user name and password."""
+    """Returns the test user's Entra token, which MSAL gets by user name and password."""
     session = requests.Session()
     session.mount("https://localhost/common/userrealm/", Realm())
     app = msal.PublicClientApplication(
@@ -78,7 +78,7 @@ def key_id(token):
     return Token(token).header["kid"]
 
 
-def test_every_operation_by_a_service_principal(client):
+def test_service_principal_may_call_every_operation(client):
     caller = CommunicationIdentityClient(ENDPOINT, service_credential())
     user = caller.create_user()
     same, token = caller.create_user_and_token(scopes=["chat"])
@@ -89,10 +89,10 @@ def test_every_operation_by_a_service_principal(client):
     assert claims_of(issued.token)["acsScope"] == "voip"
     assert key_id(token.token) == key_id(issued.token)
     other = client.get_token(client.create_user(), scopes=["chat"])
-    assert key_id(token.token) != key_id(other.token), "tokens of Entra callers have a key of their own"
+    assert key_id(token.token) != key_id(other.token), "tokens of Entra callers must have their own key"
 
 
-async def test_every_operation_by_a_service_principal_aio():
+async def test_service_principal_may_call_every_operation_aio():
     async with service_credential(AsyncCredential) as credential, AsyncClient(ENDPOINT, credential) as caller:
         user, token = await caller.create_user_and_token(scopes=["chat"])
         await caller.get_token(user, scopes=["voip"])
@@ -102,7 +102,7 @@ async def test_every_operation_by_a_service_principal_aio():
 
 
 class Fixed:
-    """A credential that has one token."""
+    """A credential with one fixed token."""
 
     def __init__(self, token):
         self.token = token
@@ -111,10 +111,10 @@ class Fixed:
         return AccessToken(self.token, int(time.time()) + 3_600)
 
 
-def test_a_principal_that_is_not_allowed_is_denied(teams):
-    # The user's token is good, but not for this audience; nor is its holder on the list.
-    stranger, _ = user_token("https://communication.azure.com/user_impersonation")
-    for token in (stranger, teams[0], "not.a.token"):
+def test_unlisted_principal_is_denied(teams):
+    # The user's token is valid, but for another audience, and the user is not on the list.
+    unlisted, _ = user_token("https://communication.azure.com/user_impersonation")
+    for token in (unlisted, teams[0], "not.a.token"):
         with pytest.raises(ClientAuthenticationError) as raised:
             CommunicationIdentityClient(ENDPOINT, Fixed(token)).create_user()
         assert raised.value.error.code == "Denied"
@@ -122,7 +122,7 @@ def test_a_principal_that_is_not_allowed_is_denied(teams):
 
 
 @pytest.mark.parametrize("version", ["1", "2"])
-def test_a_teams_user_gets_a_token(client, version):
+def test_teams_user_gets_a_token(client, version):
     token, oid = user_token(f"{TEAMS}/Teams.ManageCalls", token_version=version)
     entra = claims_of(token)
     assert entra["ver"] == f"{version}.0"
@@ -136,13 +136,13 @@ def test_a_teams_user_gets_a_token(client, version):
     assert claims["scp"] == 1024
     assert claims["acsScope"] == "voip,chat"
     assert claims["tid"] == TENANT
-    assert claims["exp"] == entra["exp"], "it ends with the Entra token"
+    assert claims["exp"] == entra["exp"], "the token must expire with the Entra token"
     assert claims["csi"] == str(entra["iat"])
     expires_on = datetime.datetime.fromisoformat(issued.expires_on)
     assert int(expires_on.timestamp()) == claims["exp"]
 
 
-def test_a_teams_user_is_revoked_like_any_other(client, teams):
+def test_revocation_applies_to_teams_users(client, teams):
     _, _, oid = teams
     before = claims_of(client.get_token_for_teams_user(*teams).token)["rev"]
     client.revoke_tokens(CommunicationUserIdentifier(f"8:orgid:{oid}"))
@@ -157,7 +157,7 @@ def refusal(client, *arguments):
     return error.status_code, error.error.code, error.response.json()["error"]
 
 
-def test_refusals_of_the_exchange(client, teams):
+def test_exchange_refuses_invalid_arguments(client, teams):
     token, app, user = teams
     expired = os.environ["COMMUNICATION_EXPIRED_TEAMS_TOKEN"]
     app_only = service_credential().get_token(f"{TEAMS}/.default").token
@@ -186,7 +186,7 @@ def test_refusals_of_the_exchange(client, teams):
         assert code == error["code"]
 
 
-def test_the_token_is_asked_for_first():
+def test_missing_token_is_reported_first():
     resource = Resource()
     raw = RawClient(resource.host, resource.port, resource.primary_key)
     message = "The body is either missing or doesn't contain any token."
@@ -196,7 +196,7 @@ def test_the_token_is_asked_for_first():
         assert reply.error == {"code": "ValidationError", "message": message}
 
 
-def test_a_token_without_the_teams_permissions_is_refused(client):
+def test_token_without_teams_permissions_is_refused(client):
     token, oid = user_token(f"{TEAMS}/TeamsExtension.ManageCalls")
     status, code, _ = refusal(client, token, os.environ["COMMUNICATION_M365_APP_ID"], oid)
     assert (status, code) == (401, "InvalidAccessToken")

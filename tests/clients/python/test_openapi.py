@@ -1,5 +1,5 @@
-"""The service answers as docs/openapi.json says. Every operation is asked in every version and by every caller that it
-has, and wrongly in every way that it documents; each answer is held against the document: status, headers and body."""
+"""Tests that the service answers as docs/openapi.json says. Every operation is called in every version and by every
+documented caller, and with every documented error. The document validates status, headers and body of each answer."""
 
 import json
 import os
@@ -21,18 +21,18 @@ REGISTRY = Registry().with_resource("urn:document", DRAFT202012.create_resource(
 APP = os.environ["COMMUNICATION_M365_APP_ID"]
 REQUEST_ID = "00000000-0000-4000-8000-00000000000a"
 BODY_LIMIT = 65_536
-# No request provokes them.
+# No request can cause these answers.
 FAILURES = {500, 503}
 
 
 def component(reference):
-    """What `#/components/<kind>/<name>` holds."""
+    """Returns the value of `#/components/<kind>/<name>`."""
     _, _, kind, name = reference["$ref"].split("/")
     return DOCUMENT["components"][kind][name]
 
 
 def faults(place, instance):
-    """What the schema at this place of the document finds wrong."""
+    """Returns the errors that the schema at this place of the document finds."""
     schema, checker = {"$ref": f"urn:document{place}"}, jsonschema.Draft202012Validator.FORMAT_CHECKER
     validator = jsonschema.Draft202012Validator(schema, registry=REGISTRY, format_checker=checker)
     return [error.message for error in validator.iter_errors(instance)]
@@ -48,13 +48,13 @@ class Operation:
         self.place = f"#/paths/{path.replace('/', '~1')}/{method}"
 
     def written(self, sample):
-        """A body as bytes."""
+        """Returns a body as bytes."""
         if sample is None:
             return b""
         return urlencode(sample).encode() if "form" in self.content_type else json.dumps(sample).encode()
 
     def takes(self, body):
-        """Whether the document allows these bytes as a body; none at all are an empty object."""
+        """Tells whether the document allows these bytes as a body. An empty body is an empty object."""
         if not body:
             return not self.described["requestBody"]["required"]
         try:
@@ -64,7 +64,7 @@ class Operation:
         return not faults(f"{self.place}/requestBody/content/{self.content_type.replace('/', '~1')}/schema", instance)
 
     def outcomes(self):
-        """(status, error code) of every answer that is documented."""
+        """Yields (status, error code) of every documented answer."""
         for status, reference in self.described["responses"].items():
             schema = component(reference).get("content", {}).get("application/json", {}).get("schema", {})
             code = schema.get("properties", {}).get("error", {}).get("properties", {}).get("code", {})
@@ -72,7 +72,7 @@ class Operation:
                 yield int(status), one
 
     def outcome(self, reply):
-        """Which of these an answer is, after holding it against the document."""
+        """Validates an answer with the document, and returns its (status, error code)."""
         documented = self.described["responses"]
         assert str(reply.status) in documented, f"{reply.status} is not documented: {reply.body}"
         answer = component(documented[str(reply.status)])
@@ -104,13 +104,13 @@ CALLERS = {None, *DOCUMENT["components"]["securitySchemes"]}
 
 
 def form_of(body):
-    """A form as an object; a member that comes twice is a list."""
+    """Returns a form as an object. A repeated member is a list."""
     members = parse_qs(body.decode(), keep_blank_values=True)
     return {name: values[0] if len(values) == 1 else values for name, values in members.items()}
 
 
 class Service:
-    """Asks, with whatever an operation needs in place."""
+    """Calls operations, and prepares the state that an operation needs."""
 
     def __init__(self, resource):
         self.raw = RawClient(resource.host, resource.port, resource.primary_key)
@@ -120,7 +120,7 @@ class Service:
         self.entra_user, _ = user_token("https://communication.azure.com/clients/.default")
 
     def sample(self, name):
-        """A good body of the operation, if it takes one."""
+        """Returns a valid body of the operation, or None if it takes none."""
         match name:
             case "create_identity":
                 return {"createTokenWithScopes": ["chat", "voip"], "expiresInMinutes": 60}
@@ -137,11 +137,11 @@ class Service:
             case "update_entra_assignments":
                 return {self.object_id: self.sample("put_entra_assignment")}
             case "introspect_token":
-                return {"token": self.ask(OPERATIONS["create_identity"]).json["accessToken"]["token"]}
+                return {"token": self.call(OPERATIONS["create_identity"]).json["accessToken"]["token"]}
         return None
 
-    def ask(self, operation, caller=..., query=..., body=..., **parameters):
-        """A good request, but for what is given."""
+    def call(self, operation, caller=..., query=..., body=..., **parameters):
+        """Sends a valid request with these parts replaced."""
         body = operation.written(self.sample(operation.name)) if body is ... else body
         values = {"tenantId": TENANT, "objectId": self.object_id, **parameters}
         if "id" in operation.parameters - set(values):
@@ -166,18 +166,18 @@ class Service:
         return {"Host": self.raw.authority, **authorization}
 
     def identity(self):
-        return self.ask(OPERATIONS["create_identity"], body=b"").json["identity"]["id"]
+        return self.call(OPERATIONS["create_identity"], body=b"").json["identity"]["id"]
 
     def assign(self):
-        for book in ("teams_extension", "entra"):
-            assert self.ask(OPERATIONS[f"put_{book}_assignment"]).status in (200, 201)
+        for kind in ("teams_extension", "entra"):
+            assert self.call(OPERATIONS[f"put_{kind}_assignment"]).status in (200, 201)
 
     def unassign(self):
-        for book in ("teams_extension", "entra"):
-            assert self.ask(OPERATIONS[f"delete_{book}_assignment"]).status == 204
+        for kind in ("teams_extension", "entra"):
+            assert self.call(OPERATIONS[f"delete_{kind}_assignment"]).status == 204
 
 
-def test_what_is_referred_to_is_there_and_what_is_there_is_referred_to():
+def test_references_match_the_components():
     components = {kind: named for kind, named in DOCUMENT["components"].items() if kind != "securitySchemes"}
     there = {f"#/components/{kind}/{name}" for kind, named in components.items() for name in named}
     assert set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(DOCUMENT))) == there
@@ -191,11 +191,11 @@ def service_fixture(resource):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
-def test_an_operation_answers_as_it_documents(service, operation):
+def test_operation_gives_its_documented_answers(service, operation):
     outcomes = set()
 
     def ask(status, **request):
-        reply = service.ask(operation, **request)
+        reply = service.call(operation, **request)
         assert reply.status in status, (request, reply.status, reply.body)
         outcomes.add(operation.outcome(reply))
 
@@ -209,7 +209,7 @@ def test_an_operation_answers_as_it_documents(service, operation):
 
 
 def others(service, operation):
-    """Requests that are answered otherwise, or at least for another reason."""
+    """Yields requests with another answer, or with another reason for the same answer."""
     yield 413, {"body": b" " * (BODY_LIMIT + 1)}
     for caller in sorted(CALLERS - set(operation.callers), key=str) if operation.callers else []:
         yield 401, {"caller": caller}
@@ -227,7 +227,7 @@ def others(service, operation):
     match operation.name:
         case "issue_access_token" | "revoke_access_tokens":
             gone = service.identity()
-            service.ask(OPERATIONS["delete_identity"], id=gone)
+            service.call(OPERATIONS["delete_identity"], id=gone)
             yield 404, {"id": gone}
         case "exchange_teams_user_token":
             yield 401, {"body": operation.written(service.sample(operation.name) | {"token": "x"})}
@@ -242,7 +242,7 @@ def others(service, operation):
             yield 401, {}
         case "introspect_token":
             yield 200, {"body": b"token=x"}
-            teams_user = service.ask(OPERATIONS["exchange_teams_user_token"]).json["token"]
+            teams_user = service.call(OPERATIONS["exchange_teams_user_token"]).json["token"]
             yield 200, {"body": operation.written({"token": teams_user})}
 
 
@@ -255,7 +255,7 @@ JUNK = [
 
 
 def words(node):
-    """Every text that a schema names as a value, references followed."""
+    """Returns every string value that a schema names, and follows references."""
     if isinstance(node, list):
         return set().union(*map(words, node))
     if not isinstance(node, dict):
@@ -266,7 +266,7 @@ def words(node):
 
 
 def variants(sample, junk):
-    """A sample with one member changed, at any depth; and what has its members and is no object."""
+    """Yields the sample with one changed member, at any depth, and a list of its members in place of the object."""
     yield from (sample | {"unknown member": 1}, list(sample.values()))
     for name, value in sample.items():
         yield {other: kept for other, kept in sample.items() if other != name}
@@ -292,12 +292,12 @@ TAKING = {name: operation for name, operation in OPERATIONS.items() if operation
 
 
 @pytest.mark.parametrize("operation", TAKING.values(), ids=TAKING.keys())
-def test_a_body_is_taken_where_the_document_takes_it(service, operation):
+def test_body_is_accepted_as_documented(service, operation):
     service.assign()
     parameters = {"id": service.identity()} if "id" in operation.parameters else {}
     verdicts = set()
     for body in bodies(operation, service.sample(operation.name)):
-        reply = service.ask(operation, body=body, **parameters)
+        reply = service.call(operation, body=body, **parameters)
         status, _ = operation.outcome(reply)
         taken = operation.takes(body.strip())
         assert (status != 400) == taken, (body, status, reply.body)

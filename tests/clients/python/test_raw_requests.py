@@ -1,4 +1,4 @@
-"""What the service must do with requests that the SDKs of this suite do not send."""
+"""Tests requests that the SDKs of this suite do not send."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ def user(client):
 
 
 def escape(text):
-    """A path segment; dots are escaped too, so that nothing on the way takes it for a dot segment."""
+    """Escapes a path segment with its dots, so that no proxy or client reads it as a dot segment."""
     return quote(text, safe="").replace(".", "%2E")
 
 
@@ -60,12 +60,12 @@ def in_parametrize(rows):
 
 
 @pytest.mark.parametrize("literal", [False, True], ids=["escaped", "literal"])
-def test_both_spellings_of_an_id(client, user, literal):
+def test_escaped_and_literal_ids_are_accepted(client, user, literal):
     target = issue_target(user, literal)
     assert_issued(client.call("POST", target, ISSUE_BODY), user)
 
 
-def test_java_signs_the_host_without_its_port(client, user):
+def test_java_host_without_port_is_accepted(client, user):
     target = issue_target(user, literal=True)
     headers = client.headers("POST", target, ISSUE_BODY, host=client.host)
     assert headers["Host"] == client.host
@@ -74,37 +74,37 @@ def test_java_signs_the_host_without_its_port(client, user):
     assert_issued(client.send("POST", target, ISSUE_BODY, headers), user)
 
 
-def test_older_javascript_doubles_the_port(client, user):
+def test_older_javascript_doubled_port_is_accepted(client, user):
     target, doubled = issue_target(user), f"{client.authority}:{client.port}"
     headers = client.headers("POST", target, ISSUE_BODY, host=doubled)
     assert headers["Host"] == doubled
     assert_issued(client.send("POST", target, ISSUE_BODY, headers), user)
-    headers["Host"] = client.authority  # in a browser, which sets Host itself
+    headers["Host"] = client.authority  # a browser sets Host itself
     assert_issued(client.send("POST", target, ISSUE_BODY, headers), user)
 
 
-def test_older_sdks_sign_date(client, user):
+def test_signed_date_header_is_accepted(client, user):
     target = issue_target(user)
     headers = client.headers("POST", target, ISSUE_BODY, names=OLD)
     assert "x-ms-date" not in headers
     assert_issued(client.send("POST", target, ISSUE_BODY, headers), user)
 
 
-def test_dotnet_sends_both_dates(client, user):
+def test_dotnet_with_both_dates_is_accepted(client, user):
     target = issue_target(user)
     headers = client.headers("POST", target, ISSUE_BODY)
     headers["Date"] = headers["x-ms-date"]
     assert_issued(client.send("POST", target, ISSUE_BODY, headers), user)
 
 
-def test_the_signed_date_counts(client, user):
+def test_unsigned_date_is_ignored(client, user):
     target = issue_target(user)
     headers = client.headers("POST", target, ISSUE_BODY)
     headers["Date"] = "Thu, 01 Jan 1970 00:00:00 GMT"
     assert_issued(client.send("POST", target, ISSUE_BODY, headers), user)
 
 
-def test_a_retry_repeats_the_signature(client, user):
+def test_repeated_signature_is_accepted(client, user):
     target = issue_target(user)
     headers = client.headers("POST", target, ISSUE_BODY)
     for _ in range(3):
@@ -115,7 +115,7 @@ def test_a_retry_repeats_the_signature(client, user):
 
 
 @pytest.mark.parametrize("altered", ["body", "path", "query", "method", "host", "date", "hash", "none"])
-def test_altered_request(client, user, altered):
+def test_altered_request_is_denied(client, user, altered):
     method, target, body = "POST", issue_target(user), ISSUE_BODY
     headers = client.headers(method, target, body)
     match altered:
@@ -126,7 +126,7 @@ def test_altered_request(client, user, altered):
         case "query":
             target = target.replace("2023-10-01", "2022-10-01")
         case "method":
-            # Signed for another method: a route has one method only, so another one would not reach the signature.
+            # The signature is for another method. A route has only one method, so another method would not reach the check.
             headers = client.headers("DELETE", target, body)
         case "host":
             headers["Host"] = f"elsewhere.example:{client.port}"
@@ -140,13 +140,13 @@ def test_altered_request(client, user, altered):
     assert_denied(client.send(method, target, body, headers))
 
 
-def test_altered_user(client, user):
+def test_altered_user_is_denied(client, user):
     other = client.call("POST", CREATE).json["identity"]["id"]
     headers = client.headers("POST", issue_target(user), ISSUE_BODY)
     assert_denied(client.send("POST", issue_target(other), ISSUE_BODY, headers))
 
 
-def test_signed_for_a_host_that_is_not_ours(client):
+def test_signature_for_another_host_is_denied(client):
     assert_denied(client.call("POST", CREATE, host=f"elsewhere.example:{client.port}"))
     headers = client.headers("POST", CREATE, host="elsewhere.example")
     headers["Host"] = client.authority
@@ -154,7 +154,7 @@ def test_signed_for_a_host_that_is_not_ours(client):
 
 
 @pytest.mark.parametrize("authorization", [None, "", "HMAC-SHA256", "Bearer", "Bearer e30.e30.e30", "Basic dXNlcjpw"])
-def test_no_usable_credential(client, authorization):
+def test_request_without_usable_credential_is_denied(client, authorization):
     headers = client.headers("POST", CREATE)
     del headers["Authorization"]
     if authorization is not None:
@@ -163,7 +163,7 @@ def test_no_usable_credential(client, authorization):
 
 
 @pytest.mark.parametrize("missing", ["x-ms-date", "x-ms-content-sha256"])
-def test_listed_header_not_sent(client, missing):
+def test_missing_signed_header_is_denied(client, missing):
     headers = client.headers("POST", CREATE)
     del headers[missing]
     assert_denied(client.send("POST", CREATE, headers=headers))
@@ -175,23 +175,23 @@ def test_listed_header_not_sent(client, missing):
     (f"/identities/malformed/:issueAccessToken?{VERSION}", b""),
     (f"/identities/{escape(FOREIGN_ID)}/:issueAccessToken?{VERSION}", ISSUE_BODY),
 ])
-def test_credential_is_judged_before_id_and_body(client, target, body):
+def test_credential_is_checked_before_id_and_body(client, target, body):
     assert_denied(client.send("POST", target, body, {"Host": client.authority}))
 
 
 @pytest.mark.parametrize("offset", [-360, 360], ids=["old", "ahead"])
-def test_date_six_minutes_off(client, offset):
+def test_date_six_minutes_off_is_denied(client, offset):
     reply = client.call("POST", CREATE, offset=offset)
     assert reply.status == 401
     assert reply.error["message"] == SKEW_MESSAGE
 
 
 @pytest.mark.parametrize("offset", [-240, 240], ids=["old", "ahead"])
-def test_date_four_minutes_off(client, offset):
+def test_date_four_minutes_off_is_accepted(client, offset):
     assert client.call("POST", CREATE, offset=offset).status == 201
 
 
-def test_date_in_another_format(client):
+def test_date_in_another_format_is_denied(client):
     assert_denied(client.call("POST", CREATE, date="2024-03-01T12:00:00Z"))
 
 
@@ -199,7 +199,7 @@ def test_date_in_another_format(client):
 
 
 @pytest.mark.parametrize("target", ["/identities", "/identities?", "/identities?api-version=", "/identities?x=1"])
-def test_api_version_missing(client, target):
+def test_missing_api_version_is_refused(client, target):
     reply = client.call("POST", target)
     assert reply.status == 400
     assert reply.error == {
@@ -216,7 +216,7 @@ def test_api_version_missing(client, target):
     "/identities/{user}/:issueAccessToken/more",
     "/teamsUsers/:exchangeAccessToken",
 ])
-def test_unknown_route(client, user, path):
+def test_unknown_route_is_not_found(client, user, path):
     reply = client.call("POST", f"{path.format(user=escape(user))}?{VERSION}", b"{}")
     assert reply.status == 404
     assert reply.error["code"]
@@ -232,7 +232,7 @@ def test_unknown_route(client, user, path):
     ("DELETE", "/identities/{user}/:issueAccessToken"),
     ("PATCH", "/identities/{user}/:revokeAccessTokens"),
 ])
-def test_wrong_method(client, user, method, path):
+def test_wrong_method_is_not_allowed(client, user, method, path):
     reply = client.call(method, f"{path.format(user=escape(user))}?{VERSION}")
     assert reply.status == 405
     assert reply.error["code"]
@@ -242,7 +242,7 @@ def test_wrong_method(client, user, method, path):
 
 
 @pytest.mark.parametrize("row", **in_parametrize(vectors("requests.json")))
-def test_body(client, user, row):
+def test_body_gets_the_verdict_of_its_row(client, user, row):
     body = base64.b64decode(row["body_base64"]) if "body_base64" in row else row["body"].encode()
     path = "/identities" if row["operation"] == "create" else issue_target(user).partition("?")[0]
     reply = client.call("POST", f"{path}?api-version={row['api_version']}", body, row["content_type"])
@@ -263,7 +263,7 @@ def test_body(client, user, row):
         assert {"acs_scope": read.claims["acsScope"], "minutes": read.minutes} == row["token"]
 
 
-def test_body_size(client):
+def test_body_over_the_limit_is_refused(client):
     assert client.call("POST", CREATE, b" " * (BODY_LIMIT - 2) + b"{}").status == 201
     reply = client.call("POST", CREATE, b" " * (BODY_LIMIT - 1) + b"{}")
     assert reply.status == 413
@@ -289,14 +289,14 @@ HOSTILE_BODIES = {
 
 
 @pytest.mark.parametrize("body", HOSTILE_BODIES.values(), ids=HOSTILE_BODIES.keys())
-def test_hostile_body_is_the_callers_fault(client, user, body):
+def test_hostile_body_is_a_bad_request(client, user, body):
     assert len(body) <= BODY_LIMIT
     reply = client.call("POST", issue_target(user), body)
     if reply.status == 200 and b'"deep"' in body:
-        return  # an unknown member may be skipped however deep it is
+        return  # an unknown member of any depth may be skipped
     assert reply.status == 400
     assert reply.error["code"] == "ValidationError"
-    assert len(reply.body) < 1_000, "a refusal does not repeat a large input"
+    assert len(reply.body) < 1_000, "an error must not repeat a large input"
 
 
 # Identifiers
@@ -307,21 +307,21 @@ WELL_FORMED = [row for row in IDS if row["verdict"] == "accept"]
 
 
 @pytest.mark.parametrize("row", **in_parametrize(MALFORMED))
-def test_malformed_id(client, row):
+def test_malformed_id_is_refused(client, row):
     reply = client.call("POST", issue_target(row["text"]), ISSUE_BODY)
     if "/" in row["text"] or row["text"] in (".", ".."):
-        # Where the path is decoded before it is routed, this is no id at all.
+        # If the gateway decodes the path before it routes the request, the path holds no id.
         assert reply.status in (400, 404)
         assert reply.error["code"]
         return
     assert reply.status == 400
     assert (reply.error["code"], reply.error.get("target")) == ("ValidationError", "id")
     assert "api-supported-versions" in reply.headers
-    assert len(reply.body) < 1_000, "a refusal does not repeat a large input"
+    assert len(reply.body) < 1_000, "an error must not repeat a large input"
 
 
 @pytest.mark.parametrize("row", **in_parametrize(WELL_FORMED))
-def test_id_of_somebody_else(client, row):
+def test_id_of_another_user_is_refused(client, row):
     reply = client.call("POST", issue_target(row["text"]), ISSUE_BODY)
     expected = {401: "IdentityNotOwned", 404: "IdentityNotFound"}
     if not row["kind"].startswith("acs_"):
@@ -334,7 +334,7 @@ def test_id_of_somebody_else(client, row):
     "%", "%zz", "%4", "%ff", "%c0%af", "%00", "%2e%2e", "%2F", "%5c", "%0d%0aX-Injected:%201", "%E2%80%AE", "+", "~",
     "8%253Aacs%253A", "*", "a;b=c", "a|b", "'", "\"",
 ])
-def test_hostile_segment_is_the_callers_fault(client, segment):
+def test_hostile_segment_is_a_client_error(client, segment):
     for method, suffix in [("DELETE", ""), ("POST", "/:issueAccessToken"), ("POST", "/:revokeAccessTokens")]:
         target = f"/identities/{segment}{suffix}?{VERSION}"
         reply = client.call(method, target, ISSUE_BODY if "issue" in suffix else b"")
@@ -348,7 +348,7 @@ def test_hostile_segment_is_the_callers_fault(client, segment):
     "api-version=2023-10-01&", "api-version=%00", "api-version=%ff", "api-version=" + "9" * 4_000, "&&&", "=", "%",
     "api-version='%0d%0aX-Injected:%201",
 ])
-def test_hostile_query_is_the_callers_fault(client, query):
+def test_hostile_query_causes_no_server_error(client, query):
     reply = client.call("POST", f"/identities?{query}")
     assert reply.status in (201, 400, 401)
     assert "X-Injected" not in reply.headers
@@ -356,7 +356,7 @@ def test_hostile_query_is_the_callers_fault(client, query):
         assert reply.error["code"] in ("ApiVersionUnspecified", "UnsupportedApiVersion", "AmbiguousApiVersion")
 
 
-def test_foreign_user_with_every_verb(client):
+def test_foreign_user_is_refused_for_every_operation(client):
     for method, suffix, body in [
         ("DELETE", "", b""),
         ("POST", "/:issueAccessToken", ISSUE_BODY),
@@ -371,21 +371,21 @@ def test_foreign_user_with_every_verb(client):
 
 
 @pytest.mark.parametrize("request_id", ["a", "00000000-0000-4000-8000-000000000000", "F" * 32])
-def test_request_id_is_echoed_unasked(client, request_id):
+def test_request_id_is_always_echoed(client, request_id):
     headers = client.headers("POST", CREATE) | {"x-ms-client-request-id": request_id}
     assert client.send("POST", CREATE, headers=headers).headers["x-ms-client-request-id"] == request_id
     del headers["Authorization"]
     assert client.send("POST", CREATE, headers=headers).headers["x-ms-client-request-id"] == request_id
 
 
-def test_body_on_revoke_and_delete_is_hashed_too(client):
+def test_unhashed_body_on_revoke_or_delete_is_denied(client):
     target = f"/identities/{escape(client.call('POST', CREATE).json['identity']['id'])}"
     for method, path in [("POST", f"{target}/:revokeAccessTokens?{VERSION}"), ("DELETE", f"{target}?{VERSION}")]:
         assert_denied(client.send(method, path, b"{}", client.headers(method, path)))
         assert client.call(method, path).status == 204
 
 
-def test_secondary_key(client, resource, user):
+def test_secondary_key_is_accepted(client, resource, user):
     secondary = RawClient(resource.host, resource.port, resource.secondary_key)
     assert_issued(secondary.call("POST", issue_target(user), ISSUE_BODY), user)
 
@@ -396,7 +396,7 @@ def test_expiry_has_no_trailing_zeros(client, user):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,6}[1-9])?\+00:00", text)
 
 
-def test_created_id_is_a_plain_user(client):
+def test_created_id_is_an_acs_user(client):
     body = client.call("POST", CREATE, json.dumps({"createTokenWithScopes": ["voip"]}).encode()).json
     assert re.fullmatch(rf"8:acs:{GUID}_{GUID}", body["identity"]["id"])
     assert list(body) == ["identity", "accessToken"]

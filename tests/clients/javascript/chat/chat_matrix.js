@@ -1,5 +1,5 @@
-// What each chat scope permits, through the unmodified JavaScript chat client, and what revocation takes away. The
-// identity service and the chat service under test are named by the environment.
+// Tests the permissions of each chat scope and of revoked tokens, through the unmodified JavaScript chat client. The
+// environment names the identity service and the chat service under test.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
@@ -24,7 +24,7 @@ const friend = { communicationUserId: "8:acs:friend" };
 const Y = true;
 const N = false;
 
-// Each operation: what chat, chat.join and chat.join.limited permit, and the call.
+// For each operation: whether chat, chat.join and chat.join.limited permit it, and the call.
 const operations = [
   // operation           chat  join  limited
   ["create a thread",       Y,   N,   N,   ({ chat }) => chat.createChatThread({ topic: "Lunch" })],
@@ -47,14 +47,14 @@ const operations = [
 
 const scopeLists = [["chat"], ["chat.join"], ["chat.join.limited"], ["voip"], ["chat.join.limited", "chat.join"]];
 
-/** Nothing is asked before the list is read. */
+/** Reads the list, because the client sends no request before that. */
 async function onlyItem(list) {
   const items = [];
   for await (const item of list) items.push(item);
   assert.equal(items.length, 1);
 }
 
-/** The client keeps quiet, and says so, when it notified a moment ago. */
+/** Checks that the client sent the notification. It sends none, and returns false, shortly after another one. */
 async function typing(thread) {
   assert.ok(await thread.sendTypingNotification(), "the client sent nothing");
 }
@@ -85,7 +85,7 @@ for (const scopes of scopeLists) {
 
 const use = (token) => connect(token).thread.getProperties();
 
-test("a revoked token is refused at once, and a new one is not", async () => {
+test("revoked token is refused and new one accepted", async () => {
   const { user, token } = await identity.createUserAndToken(["chat"]);
   const neighbour = await identity.createUserAndToken(["chat"]);
   await use(token);
@@ -97,14 +97,14 @@ test("a revoked token is refused at once, and a new one is not", async () => {
   await use(neighbour.token);
 });
 
-test("the token of a deleted user is refused at once", async () => {
+test("token of deleted user is refused at once", async () => {
   const { user, token } = await identity.createUserAndToken(["chat"]);
   await use(token);
   await identity.deleteUser(user);
   await assertRefused(use(token), refusedTokenStatus);
 });
 
-test("a token with another scope written into it is refused", async () => {
+test("token with altered scope is refused", async () => {
   const { token } = await identity.createUserAndToken(["chat.join"]);
   const [header, payload, signature] = token.split(".");
   const claims = JSON.parse(Buffer.from(payload, "base64url"));

@@ -1,6 +1,6 @@
-"""What each chat scope permits, through the unmodified chat clients, and what revocation takes away.
+"""Tests the permissions of each chat scope and of revoked tokens, through the unmodified chat clients.
 
-The identity service and the chat service under test are named by the environment.
+The environment names the identity service and the chat service under test.
 """
 
 import base64
@@ -24,7 +24,7 @@ FRIEND = CommunicationUserIdentifier("8:acs:friend")
 FRIENDS = [ChatParticipant(identifier=FRIEND)]
 Y, N = True, False
 
-# For each operation: what chat, chat.join and chat.join.limited permit, and the call.
+# For each operation: whether chat, chat.join and chat.join.limited permit it, and the call.
 OPERATIONS = {
     # operation         chat join limited
     "create a thread":      (Y, N, N, lambda chat, thread: chat.create_chat_thread("Lunch")),
@@ -54,7 +54,7 @@ def permits(scopes, operation):
 
 
 async def finish(result):
-    """What a call of either client comes to. Nothing is asked of the service before a list is read."""
+    """Finishes a call of either client. A list must be read, because the client sends no request before."""
     if inspect.isawaitable(result):
         return await result
     if hasattr(result, "__aiter__"):
@@ -103,7 +103,7 @@ def perform(request):
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("scopes", SCOPE_LISTS, ids=",".join)
-async def test_scopes(identity, perform, scopes, operation):
+async def test_scope_permits_its_operations(identity, perform, scopes, operation):
     call = perform(token_for(identity, scopes), operation)
     if permits(scopes, operation):
         await call
@@ -111,7 +111,7 @@ async def test_scopes(identity, perform, scopes, operation):
         await assert_refused(call, 403)
 
 
-async def test_a_revoked_token_is_refused_at_once_and_a_new_one_is_not(identity, perform):
+async def test_revoked_token_is_refused_and_new_one_accepted(identity, perform):
     user, token = identity.create_user_and_token(["chat"])
     _, of_neighbour = identity.create_user_and_token(["chat"])
     await perform(token.token)
@@ -122,14 +122,14 @@ async def test_a_revoked_token_is_refused_at_once_and_a_new_one_is_not(identity,
     await perform(of_neighbour.token)
 
 
-async def test_the_token_of_a_deleted_user_is_refused_at_once(identity, perform):
+async def test_token_of_deleted_user_is_refused_at_once(identity, perform):
     user, token = identity.create_user_and_token(["chat"])
     await perform(token.token)
     identity.delete_user(user)
     await assert_refused(perform(token.token), REFUSED_TOKEN_STATUS)
 
 
-async def test_a_token_with_another_scope_written_into_it_is_refused(identity, perform):
+async def test_token_with_altered_scope_is_refused(identity, perform):
     token = token_for(identity, ("chat.join",))
     header, payload, signature = token.split(".")
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
