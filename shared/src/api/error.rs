@@ -75,8 +75,10 @@ pub enum Error {
 pub enum Field {
     AppId,
     ClientIds,
+    ContinuationToken,
     CreateTokenWithScopes,
     ExpiresInMinutes,
+    MaxPageSize,
     ObjectId,
     PrincipalType,
     Scopes,
@@ -92,8 +94,10 @@ impl Field {
         match self {
             Self::AppId => "AppId",
             Self::ClientIds => "ClientIds",
+            Self::ContinuationToken => "ContinuationToken",
             Self::CreateTokenWithScopes => "CreateTokenWithScopes",
             Self::ExpiresInMinutes => "ExpiresInMinutes",
+            Self::MaxPageSize => "MaxPageSize",
             Self::ObjectId => "ObjectId",
             Self::PrincipalType => "PrincipalType",
             Self::Scopes => "Scopes",
@@ -108,8 +112,10 @@ impl Field {
         match self {
             Self::AppId => "appId",
             Self::ClientIds => "clientIds",
+            Self::ContinuationToken => "continuationToken",
             Self::CreateTokenWithScopes => "createTokenWithScopes",
             Self::ExpiresInMinutes => "expiresInMinutes",
+            Self::MaxPageSize => "maxpagesize",
             Self::ObjectId => "objectId",
             Self::PrincipalType => "principalType",
             Self::Scopes => "scopes",

@@ -107,8 +107,14 @@ impl Service {
         }
         let Matched { route, parameters } = matched?;
         let version = route.version(&request.target)?;
-        let context =
-            OperationContext { service: self, caller: &caller, parameters: &parameters, body, version };
+        let context = OperationContext {
+            service: self,
+            caller: &caller,
+            parameters: &parameters,
+            target: &request.target,
+            body,
+            version,
+        };
         operations::run(route.operation, &context, audit).await
     }
 
