@@ -43,7 +43,7 @@ pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdErro
     let settings = Settings::read(&mut reader);
     let path_form = reader.optional("GATEWAY_PATH", "decoded or wire").unwrap_or(PathForm::Decoded);
     let entra = EntraSettings::read(&mut reader);
-    let adapters = adapters(&mut reader, &secrets);
+    let adapters = adapters(&mut reader, &secrets, functions.contains(&Function::TeamsExchange));
     let (settings, (entra, adapters)) = reader.finish(settings.zip(entra.zip(adapters)))?;
     let entra = Entra::new(entra, Arc::new(HttpsFetch::new()), adapters.system.clone());
     let service = Arc::new(adapters.service(settings, entra, functions, Arc::new(JsonLines)));
@@ -72,7 +72,7 @@ async fn warm(service: Arc<Service>) {
 pub async fn serve_rotation() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let mut reader = Reader::new(&environment);
     let algorithm = reader.optional("SIGNING_ALGORITHM", "RS256 or ES256").unwrap_or(Algorithm::Rs256);
-    let adapters = adapters(&mut reader, &SecretName::ALL);
+    let adapters = adapters(&mut reader, &SecretName::ALL, false);
     let adapters = reader.finish(adapters)?;
     let rotate_keys = &RotateKeys::new(&adapters, algorithm, Arc::new(JsonLines));
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
@@ -102,7 +102,7 @@ pub fn expected() -> Result<Expected, SettingsErrors> {
 pub fn verifier() -> Result<Verifier, SettingsErrors> {
     let mut reader = Reader::new(&environment);
     let expected = Expected::read(&mut reader);
-    let adapters = adapters(&mut reader, &[]);
+    let adapters = adapters(&mut reader, &[], false);
     let (expected, adapters) = reader.finish(expected.zip(adapters))?;
     Ok(adapters.verifier(expected))
 }
@@ -116,7 +116,7 @@ pub async fn serve_authorizer() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let expected = Expected::read(&mut reader);
     let own_rules: Option<PathBuf> = reader.optional("ROUTE_RULES_FILE", "a path");
     let own_rules = own_rules.filter(|path| !path.as_os_str().is_empty());
-    let adapters = adapters(&mut reader, &[]);
+    let adapters = adapters(&mut reader, &[], false);
     let (expected, adapters) = reader.finish(expected.zip(adapters))?;
     let authorizer = &adapters.authorizer(expected, route_rules(own_rules.as_deref())?, Arc::new(JsonLines));
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
@@ -150,10 +150,15 @@ pub enum RulesError {
     Rules(#[from] RuleErrors),
 }
 
-/// A function is told where those secrets lie that it reads, and no others.
-fn adapters(reader: &mut Reader<'_>, secrets: &[SecretName]) -> Option<Adapters> {
+/// A function receives only the names of the secrets and the tables that it uses.
+fn adapters(reader: &mut Reader<'_>, secrets: &[SecretName], uses_assignments: bool) -> Option<Adapters> {
     let region = reader.required("AWS_REGION", "an AWS Region");
     let table = reader.required("TABLE_NAME", "the table's name");
+    let assignments_table = if uses_assignments {
+        reader.required("ASSIGNMENTS_TABLE_NAME", "the table's name")
+    } else {
+        Some(String::new())
+    };
     let mut secret = |secret, name| {
         let is_read = secrets.contains(&secret);
         if is_read { reader.required(name, "a secret's name or ARN") } else { Some(String::new()) }
@@ -162,7 +167,12 @@ fn adapters(reader: &mut Reader<'_>, secrets: &[SecretName]) -> Option<Adapters>
     let signing_keys = secret(SecretName::SigningKeys, "SIGNING_KEYS_SECRET");
     let endpoint = reader.optional("AWS_ENDPOINT_URL", "a URL");
     let config = config(region?, endpoint);
-    let names = StateNames { table: table?, access_keys: access_keys?, signing_keys: signing_keys? };
+    let names = StateNames {
+        table: table?,
+        assignments_table: assignments_table?,
+        access_keys: access_keys?,
+        signing_keys: signing_keys?,
+    };
     let dynamodb = aws_sdk_dynamodb::Client::new(&config);
     Some(Adapters::new(dynamodb, move || aws_sdk_secretsmanager::Client::new(&config), names))
 }
