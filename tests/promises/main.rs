@@ -2,6 +2,7 @@
 //! makes. Everything runs in one process over the real adapters.
 
 mod adapters;
+mod assignments;
 mod attacks;
 mod calls;
 mod capabilities;
