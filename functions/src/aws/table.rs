@@ -10,7 +10,7 @@
 //!
 //! | `pk` | `sk` | attributes |
 //! |---|---|---|
-//! | `entra#<first digit of the object id>` | `<object id>` | `version` (N), `assignments` (JSON); after a removal also `expires_at` |
+//! | `entra#<first digit of the object id>` | `<object id>` | `version` (32 hexadecimal digits), `assignments` (JSON); after a removal also `expires_at` |
 //! | `teams-extension#<first digit of the object id>` | `<object id>#<tenant id>` | the same |
 //!
 //! `expires_at` (N, epoch seconds) is the TTL attribute of both tables. The service does not depend on the moment of a

@@ -18,8 +18,8 @@ use crate::api::routes::{CONTINUATION_TOKEN, MAX_PAGE_SIZE_PARAMETER, OBJECT, TE
 use crate::ids::guid;
 use crate::store::ReadRequest;
 use crate::store::assignments::{
-    Assignment, AssignmentChange, AssignmentKey, AssignmentKind, AssignmentRecord, AssignmentWriteOutcome,
-    MAX_PAGE_SIZE,
+    Assignment, AssignmentChange, AssignmentKey, AssignmentKind, AssignmentRecord, AssignmentVersion,
+    AssignmentWriteOutcome, MAX_PAGE_SIZE,
 };
 
 pub(super) async fn get(context: &OperationContext<'_>, kind: AssignmentKind) -> Result<Reply, Error> {
@@ -33,8 +33,7 @@ pub(super) async fn put(context: &OperationContext<'_>, kind: AssignmentKind) ->
     let key = key(context, kind)?;
     let assignment = assignment(key, body)?;
     let [record] = read(context, [key]).await?;
-    let assigned = Some(assignment.clone());
-    change(context, &[AssignmentChange { key, read_version: record.version, assignment: assigned }]).await?;
+    change(context, &[change_of(context, key, &record, Some(assignment.clone()))]).await?;
     Ok(Reply::Assignment { body: assignment, is_new: record.assignments.is_empty() })
 }
 
@@ -42,7 +41,7 @@ pub(super) async fn put(context: &OperationContext<'_>, kind: AssignmentKind) ->
 pub(super) async fn delete(context: &OperationContext<'_>, kind: AssignmentKind) -> Result<Reply, Error> {
     let key = key(context, kind)?;
     let [record] = read(context, [key]).await?;
-    change(context, &[AssignmentChange { key, read_version: record.version, assignment: None }]).await?;
+    change(context, &[change_of(context, key, &record, None)]).await?;
     Ok(Reply::Done)
 }
 
@@ -54,7 +53,7 @@ pub(super) async fn update(context: &OperationContext<'_>) -> Result<Reply, Erro
     let mut changes = Vec::with_capacity(keys.len());
     for ((key, record), body) in keys.into_iter().zip(&state.assignments).zip(requested.into_values()) {
         let assignment = body.map(|body| assignment(key, body)).transpose()?;
-        changes.push(AssignmentChange { key, read_version: record.version, assignment });
+        changes.push(change_of(context, key, record, assignment));
     }
     if !changes.is_empty() {
         change(context, &changes).await?;
@@ -155,6 +154,17 @@ async fn read(
 ) -> Result<[AssignmentRecord; 1], Error> {
     let state = context.read_state(ReadRequest::assignments(&keys), Purpose::Other).await?;
     state.assignments.try_into().map_err(|_| Error::Internal("a read without its record"))
+}
+
+/// The change of a record that was read.
+fn change_of(
+    context: &OperationContext<'_>,
+    key: AssignmentKey,
+    record: &AssignmentRecord,
+    assignment: Option<Assignment>,
+) -> AssignmentChange {
+    let version = AssignmentVersion::random(context.service.random.as_ref());
+    AssignmentChange { key, read_version: record.version, version, assignment }
 }
 
 async fn change(context: &OperationContext<'_>, changes: &[AssignmentChange]) -> Result<(), Error> {

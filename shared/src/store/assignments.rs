@@ -4,12 +4,15 @@
 //! leaves a record without assignments. Decision record 0012 gives the reasons.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use time::Duration;
 use uuid::Uuid;
 
 use crate::authn::entra::EntraToken;
+use crate::runtime::Random;
 
 /// The two kinds of assignments. Each has its own routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,11 +54,16 @@ pub struct Assignment {
     pub client_ids: Option<Vec<Uuid>>,
 }
 
+/// Identifies one write of a record. A random number and not a count: a count would begin again after the record of a
+/// removal has expired, and a late write could then find the version that it had read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AssignmentVersion(u128);
+
 /// The stored state of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AssignmentRecord {
-    /// Counts the changes. 0 before the first one.
-    pub version: u64,
+    /// [`AssignmentVersion::NONE`] before the first change.
+    pub version: AssignmentVersion,
     /// Empty if the key is not assigned. Several only if a table of the former shape had several tenants for one
     /// object id.
     pub assignments: Vec<Assignment>,
@@ -66,7 +74,9 @@ pub struct AssignmentRecord {
 pub struct AssignmentChange {
     pub key: AssignmentKey,
     /// The version that the caller read.
-    pub read_version: u64,
+    pub read_version: AssignmentVersion,
+    /// The version of the new record.
+    pub version: AssignmentVersion,
     /// The new assignment. `None` removes the assignment.
     pub assignment: Option<Assignment>,
 }
@@ -100,6 +110,34 @@ pub const MAX_PAGE_SIZE: usize = 1_000;
 /// How long the record of a removed assignment stays. A write that an earlier attempt sent can arrive late, and then
 /// it has to find this record. AWS refuses a request whose signature is older than 15 minutes.
 pub const REMOVED_RECORD: Duration = Duration::hours(48);
+
+impl AssignmentVersion {
+    /// No change yet.
+    pub const NONE: Self = Self(0);
+
+    /// A random version.
+    #[must_use]
+    pub fn random(random: &dyn Random) -> Self {
+        let mut bytes = [0; 16];
+        random.fill(&mut bytes);
+        Self(u128::from_be_bytes(bytes))
+    }
+}
+
+/// 32 hexadecimal digits.
+impl fmt::Display for AssignmentVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for AssignmentVersion {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(digits: &str) -> Result<Self, Self::Err> {
+        u128::from_str_radix(digits, 16).map(Self)
+    }
+}
 
 impl AssignmentKind {
     /// The name in the table.
@@ -205,10 +243,7 @@ impl AssignmentChange {
     /// The record after the change.
     #[must_use]
     pub fn record(&self) -> AssignmentRecord {
-        AssignmentRecord {
-            version: self.read_version + 1,
-            assignments: self.assignment.iter().cloned().collect(),
-        }
+        AssignmentRecord { version: self.version, assignments: self.assignment.iter().cloned().collect() }
     }
 
     /// Whether a record that another version replaced holds the requested state. The record can come from this very
@@ -216,7 +251,8 @@ impl AssignmentChange {
     /// that read the former version cannot write any more.
     #[must_use]
     pub fn is_done(&self, stored: &AssignmentRecord) -> bool {
-        stored.version > self.read_version && stored.assignments == self.record().assignments
+        let is_newer = stored.version != AssignmentVersion::NONE && stored.version != self.read_version;
+        is_newer && stored.assignments == self.record().assignments
     }
 }
 

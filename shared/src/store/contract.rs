@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a broken contract fails the test that runs it")]
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use time::Duration;
 use uuid::Uuid;
 
@@ -14,8 +16,8 @@ use crate::keys::Algorithm;
 use crate::keys::pointer::{Pointer, Published};
 use crate::secrets::VersionId;
 use crate::store::assignments::{
-    Assignment, AssignmentChange, AssignmentKey, AssignmentKind, AssignmentRecord, AssignmentWriteOutcome,
-    MAX_CHANGES, PrincipalType,
+    Assignment, AssignmentChange, AssignmentKey, AssignmentKind, AssignmentRecord, AssignmentVersion,
+    AssignmentWriteOutcome, MAX_CHANGES, PrincipalType,
 };
 use crate::testing::{NOON, SeededRandom, settings, signing_keys};
 
@@ -105,75 +107,78 @@ async fn deletion_is_final(store: &dyn Store) {
 async fn assignments_change_from_read_version(store: &dyn Store) {
     let key = entra(1);
     assert_eq!(record(store, key).await, AssignmentRecord::default());
-    let first = assign(key, 0, 7);
+    let first = assign(key, NONE, 7);
     assert_eq!(change(store, &first).await, AssignmentWriteOutcome::Changed);
     assert_eq!(record(store, key).await, first.record());
     assert_eq!(change(store, &first).await, AssignmentWriteOutcome::Changed, "an own earlier attempt");
-    assert_eq!(record(store, key).await, first.record(), "a repetition writes nothing");
-    let other = assign(key, 0, 8);
-    assert_eq!(change(store, &other).await, AssignmentWriteOutcome::Conflict);
-    let second = assign(key, 1, 8);
+    assert_eq!(
+        change(store, &assign(key, NONE, 7)).await,
+        AssignmentWriteOutcome::Changed,
+        "an equal change"
+    );
+    assert_eq!(record(store, key).await, first.record(), "both write nothing");
+    assert_eq!(change(store, &assign(key, NONE, 8)).await, AssignmentWriteOutcome::Conflict);
+    let second = assign(key, first.version, 8);
     assert_eq!(change(store, &second).await, AssignmentWriteOutcome::Changed);
     assert_eq!(change(store, &first).await, AssignmentWriteOutcome::Conflict, "another content");
-    assert_eq!(change(store, &assign(key, 7, 7)).await, AssignmentWriteOutcome::Conflict, "a later version");
+    assert_eq!(change(store, &assign(key, fresh(), 7)).await, AssignmentWriteOutcome::Conflict);
     assert_eq!(record(store, key).await, second.record());
     let same_object = AssignmentKey::TeamsExtension { object: Uuid::from_u128(1), tenant: TENANT };
-    let same_user = AssignmentKey::TeamsExtension { object: Uuid::from_u128(1), tenant: Uuid::from_u128(98) };
-    assert_eq!(change(store, &assign(same_object, 0, 7)).await, AssignmentWriteOutcome::Changed);
-    assert_eq!(record(store, same_user).await, AssignmentRecord::default(), "another tenant");
-    assert_eq!(record(store, key).await, second.record(), "another kind");
+    let other_tenant =
+        AssignmentKey::TeamsExtension { object: Uuid::from_u128(1), tenant: Uuid::from_u128(98) };
+    let extension = assign(same_object, NONE, 7);
+    assert_eq!(change(store, &extension).await, AssignmentWriteOutcome::Changed);
+    assert_eq!(record(store, other_tenant).await, AssignmentRecord::default());
     let keys = [same_object, key, entra(2)];
     let several = store.read(ReadRequest::assignments(&keys)).await.unwrap().assignments;
-    assert_eq!(several, [assign(same_object, 0, 7).record(), second.record(), AssignmentRecord::default()]);
+    assert_eq!(several, [extension.record(), second.record(), AssignmentRecord::default()]);
 }
 
 async fn removed_assignment_stays_removed(store: &dyn Store) {
-    let (absent, present) = (entra(0x30), entra(0x31));
-    // An attempt that read the version before the removal, and whose write arrives after it.
-    for (key, version) in [(absent, 0), (present, 1)] {
-        if version > 0 {
-            assert_eq!(change(store, &assign(key, 0, 7)).await, AssignmentWriteOutcome::Changed);
-        }
-        let (late, removal) = (assign(key, version, 8), remove(key, version));
+    let (absent, present) = (entra(0x30), assign(entra(0x31), NONE, 7));
+    assert_eq!(change(store, &present).await, AssignmentWriteOutcome::Changed);
+    for (key, read_version) in [(absent, NONE), (present.key, present.version)] {
+        // An attempt that read before the removal, and whose write arrives after it.
+        let (late, removal) = (assign(key, read_version, 8), remove(key, read_version));
         for _ in 0..2 {
             assert_eq!(change(store, &removal).await, AssignmentWriteOutcome::Changed);
             assert_eq!(change(store, &late).await, AssignmentWriteOutcome::Conflict);
-            let removed = AssignmentRecord { version: version + 1, assignments: vec![] };
-            assert_eq!(record(store, key).await, removed, "a repetition writes nothing");
+            assert_eq!(record(store, key).await, removal.record(), "a repetition writes nothing");
         }
-        let again = remove(key, version + 1);
+        let late = assign(key, removal.version, 8);
+        let again = remove(key, removal.version);
         assert_eq!(change(store, &again).await, AssignmentWriteOutcome::Changed);
-        assert_eq!(record(store, key).await.version, version + 2, "a removal always writes");
-        assert_eq!(change(store, &assign(key, version + 1, 8)).await, AssignmentWriteOutcome::Conflict);
+        assert_eq!(record(store, key).await, again.record(), "a removal always writes");
+        assert_eq!(change(store, &late).await, AssignmentWriteOutcome::Conflict);
     }
 }
 
 async fn assignment_after_removal_stays(store: &dyn Store) {
     let key = entra(0x40);
-    assert_eq!(change(store, &remove(key, 0)).await, AssignmentWriteOutcome::Changed);
-    let (late, again) = (remove(key, 1), assign(key, 1, 7));
+    let removal = remove(key, NONE);
+    assert_eq!(change(store, &removal).await, AssignmentWriteOutcome::Changed);
+    let (late, again) = (remove(key, removal.version), assign(key, removal.version, 7));
     assert_eq!(change(store, &again).await, AssignmentWriteOutcome::Changed);
     assert_eq!(change(store, &late).await, AssignmentWriteOutcome::Conflict);
-    assert_eq!(record(store, key).await, again.record());
-    let (late, equal) = (remove(key, 2), assign(key, 2, 7));
+    let (late, equal) = (remove(key, again.version), assign(key, again.version, 7));
     assert_eq!(change(store, &equal).await, AssignmentWriteOutcome::Changed);
-    assert_eq!(record(store, key).await.version, 3, "an equal assignment writes too");
+    assert_eq!(record(store, key).await, equal.record(), "an equal assignment writes too");
     assert_eq!(change(store, &late).await, AssignmentWriteOutcome::Conflict);
 }
 
 async fn several_assignments_change_together(store: &dyn Store) {
     let keys: Vec<_> = (0..MAX_CHANGES as u128).map(|n| entra(0x5000 + n)).collect();
-    let all: Vec<_> = keys.iter().map(|key| assign(*key, 0, 7)).collect();
+    let all: Vec<_> = keys.iter().map(|key| assign(*key, NONE, 7)).collect();
     assert_eq!(changes(store, &all).await, AssignmentWriteOutcome::Changed);
     assert_eq!(changes(store, &all).await, AssignmentWriteOutcome::Changed, "an own earlier attempt");
     let records = store.read(ReadRequest::assignments(&keys)).await.unwrap().assignments;
     assert_eq!(records, all.iter().map(AssignmentChange::record).collect::<Vec<_>>());
-    let half = [remove(keys[0], 1), remove(keys[1], 0)];
+    let half = [remove(keys[0], all[0].version), remove(keys[1], NONE)];
     assert_eq!(changes(store, &half).await, AssignmentWriteOutcome::Conflict);
-    let half = [remove(keys[0], 1), assign(keys[1], 0, 7)];
+    let half = [remove(keys[0], all[0].version), assign(keys[1], NONE, 7)];
     assert_eq!(changes(store, &half).await, AssignmentWriteOutcome::Conflict, "one done, one not");
     assert_eq!(record(store, keys[0]).await, all[0].record(), "all or none");
-    let rest: Vec<_> = keys.iter().map(|key| remove(*key, 1)).collect();
+    let rest: Vec<_> = all.iter().map(|change| remove(change.key, change.version)).collect();
     assert_eq!(changes(store, &rest).await, AssignmentWriteOutcome::Changed);
 }
 
@@ -181,10 +186,9 @@ async fn list_has_every_assignment_once(store: &dyn Store) {
     // Two in one partition of the table, the others elsewhere. The first place and the last one are among them.
     let objects = [0, 1, 0x1111 << 112, 0x1112 << 112, 0x8 << 124, u128::MAX - 1, u128::MAX];
     for object in objects.into_iter().filter(|object| *object != 1) {
-        assert_eq!(change(store, &assign(entra(object), 0, 7)).await, AssignmentWriteOutcome::Changed);
+        assert_eq!(change(store, &assign(entra(object), NONE, 7)).await, AssignmentWriteOutcome::Changed);
     }
-    assert_eq!(change(store, &assign(entra(3), 0, 7)).await, AssignmentWriteOutcome::Changed);
-    assert_eq!(change(store, &remove(entra(3), 1)).await, AssignmentWriteOutcome::Changed);
+    assert_eq!(change(store, &remove(entra(3), NONE)).await, AssignmentWriteOutcome::Changed);
     let mut expected: Vec<_> = objects.map(Uuid::from_u128).to_vec();
     expected.push(Uuid::from_u128(0x40));
     expected.sort();
@@ -212,7 +216,15 @@ fn entra(object: u128) -> AssignmentKey {
     AssignmentKey::Entra { object: Uuid::from_u128(object) }
 }
 
-fn assign(key: AssignmentKey, read_version: u64, client: u128) -> AssignmentChange {
+const NONE: AssignmentVersion = AssignmentVersion::NONE;
+
+/// A version that no other change has.
+fn fresh() -> AssignmentVersion {
+    static SEED: AtomicU64 = AtomicU64::new(0);
+    AssignmentVersion::random(&SeededRandom::new(SEED.fetch_add(1, Ordering::Relaxed)))
+}
+
+fn assign(key: AssignmentKey, read_version: AssignmentVersion, client: u128) -> AssignmentChange {
     let (AssignmentKey::Entra { object } | AssignmentKey::TeamsExtension { object, .. }) = key;
     let assignment = Assignment {
         object_id: object,
@@ -220,11 +232,11 @@ fn assign(key: AssignmentKey, read_version: u64, client: u128) -> AssignmentChan
         principal_type: PrincipalType::User,
         client_ids: (key.kind() == AssignmentKind::Entra).then(|| vec![Uuid::from_u128(client)]),
     };
-    AssignmentChange { key, read_version, assignment: Some(assignment) }
+    AssignmentChange { key, read_version, version: fresh(), assignment: Some(assignment) }
 }
 
-fn remove(key: AssignmentKey, read_version: u64) -> AssignmentChange {
-    AssignmentChange { key, read_version, assignment: None }
+fn remove(key: AssignmentKey, read_version: AssignmentVersion) -> AssignmentChange {
+    AssignmentChange { key, read_version, version: fresh(), assignment: None }
 }
 
 async fn change(store: &dyn Store, change: &AssignmentChange) -> AssignmentWriteOutcome {

@@ -10,13 +10,13 @@ use aws_sdk_dynamodb::types::{
 use identity::store::StoreError;
 use identity::store::assignments::{
     Assignment, AssignmentChange, AssignmentKey, AssignmentKind, AssignmentPage, AssignmentRecord,
-    AssignmentWriteOutcome, REMOVED_RECORD,
+    AssignmentVersion, AssignmentWriteOutcome, REMOVED_RECORD,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Table;
-use super::item::{Item, ItemKey, integer, number, text};
+use super::item::{Item, ItemKey, number, text};
 use crate::aws::AwsFault;
 
 /// Most queries for one page. With more, many removed records could delay the answer for too long.
@@ -36,30 +36,34 @@ impl Table {
         ItemKey { table: self.assignments.clone(), pk, sk: Some(sk) }
     }
 
-    /// A put of a record, on the condition that the stored record has the version that was read.
+    /// A put of a record. Without a version the record was moved from a former list, and never changed.
     pub(super) fn record_put(
         &self,
         key: AssignmentKey,
         record: &AssignmentRecord,
-        read_version: Option<u64>,
+        condition: PutCondition,
     ) -> Result<TransactWriteItem, StoreError> {
         let assignments =
             serde_json::to_string(&record.assignments).map_err(|_| StoreError::Corrupt("assignments"))?;
         let put = Put::builder()
             .table_name(&self.assignments)
             .set_item(Some(self.assignment_key(key).attributes()))
-            .item("version", number(record.version))
             .item("assignments", AttributeValue::S(assignments))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let put = match read_version {
-            None => put.condition_expression("attribute_not_exists(pk)"),
-            // A record that was moved from a former list has the version 0.
-            Some(0) => put.condition_expression("attribute_not_exists(pk) OR version = :read"),
-            Some(_) => put.condition_expression("version = :read"),
+        let put = match record.version {
+            AssignmentVersion::NONE => put,
+            version => put.item("version", AttributeValue::S(version.to_string())),
         };
-        let values = read_version.map(|version| [(":read".to_owned(), number(version))].into());
-        let put = put.set_expression_attribute_values(values).build();
-        let put = put.map_err(|_| StoreError::Corrupt("a record without attributes"))?;
+        let put = match condition {
+            PutCondition::NoRecord => put.condition_expression("attribute_not_exists(pk)"),
+            PutCondition::Version(AssignmentVersion::NONE) => {
+                put.condition_expression("attribute_not_exists(version)")
+            }
+            PutCondition::Version(version) => put
+                .condition_expression("version = :read")
+                .expression_attribute_values(":read", AttributeValue::S(version.to_string())),
+        };
+        let put = put.build().map_err(|_| StoreError::Corrupt("a record without attributes"))?;
         Ok(TransactWriteItem::builder().put(put).build())
     }
 
@@ -89,7 +93,8 @@ impl Table {
         let mut puts = Vec::with_capacity(changes.len());
         for change in changes {
             self.move_former_list(change.key.kind()).await?;
-            let mut put = self.record_put(change.key, &change.record(), Some(change.read_version))?;
+            let condition = PutCondition::Version(change.read_version);
+            let mut put = self.record_put(change.key, &change.record(), condition)?;
             if change.assignment.is_none()
                 && let Some(put) = &mut put.put
             {
@@ -165,6 +170,14 @@ impl Table {
     }
 }
 
+/// The condition of a put.
+pub(super) enum PutCondition {
+    /// There is no record.
+    NoRecord,
+    /// The record has this version. A key without a record has none.
+    Version(AssignmentVersion),
+}
+
 /// The progress of one page.
 struct Scan {
     /// The last place that was read.
@@ -176,8 +189,13 @@ struct Scan {
 
 pub(super) fn record(item: &Item) -> Result<AssignmentRecord, StoreError> {
     let assignments = serde_json::from_str(text(item, "assignments")?);
+    let version = if item.contains_key("version") {
+        text(item, "version")?.parse().map_err(|_| StoreError::Corrupt("version"))?
+    } else {
+        AssignmentVersion::NONE
+    };
     Ok(AssignmentRecord {
-        version: integer(item, "version")?,
+        version,
         assignments: assignments.map_err(|_| StoreError::Corrupt("assignments"))?,
     })
 }

@@ -4,7 +4,7 @@
 //!
 //! 1. Absent, or open: a former release may change it. Attributes `version` (N), `entries` (JSON).
 //! 2. Moving: `version`, `moving` (JSON). A former release cannot read it, so it answers 503 and changes nothing. The
-//!    list itself never changes again. This release copies each assignment to its own record, with the version 0, on
+//!    list itself never changes again. This release copies each assignment to its own record, without a version, on
 //!    the condition that there is no record.
 //! 3. Moved: `version` only. It stays, so that a former release never makes a list again.
 //!
@@ -19,12 +19,12 @@ use std::time::Duration;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use identity::store::assignments::{
-    Assignment, AssignmentKey, AssignmentKind, AssignmentRecord, MAX_CHANGES,
+    Assignment, AssignmentKey, AssignmentKind, AssignmentRecord, AssignmentVersion, MAX_CHANGES,
 };
 use identity::store::{ReadRequest, StoreError};
 
 use super::Table;
-use super::assignments::{is_failed_condition, record};
+use super::assignments::{PutCondition, is_failed_condition, record};
 use super::item::{Found, Item, ItemKey, integer, number, text};
 use crate::aws::AwsFault;
 
@@ -127,7 +127,7 @@ impl Table {
             }
             records.push(match item {
                 Some(item) => record(item)?,
-                None => AssignmentRecord { version: 0, assignments: listed.remove(key).unwrap_or_default() },
+                None => never_changed(listed.remove(key).unwrap_or_default()),
             });
         }
         for kind in unmoved {
@@ -196,14 +196,13 @@ impl Table {
     async fn copy(&self, kind: AssignmentKind, assignments: Vec<Assignment>) -> Result<(), StoreError> {
         let mut records = BTreeMap::new();
         by_key(kind, assignments, &mut records);
-        let records: Vec<_> = records
-            .into_iter()
-            .map(|(key, assignments)| (key, AssignmentRecord { version: 0, assignments }))
-            .collect();
+        let records: Vec<_> =
+            records.into_iter().map(|(key, assignments)| (key, never_changed(assignments))).collect();
         for chunk in records.chunks(MAX_CHANGES) {
             let mut missing: Vec<_> = chunk.iter().collect();
             while !missing.is_empty() {
-                let puts = missing.iter().map(|(key, record)| self.record_put(*key, record, None));
+                let puts =
+                    missing.iter().map(|(key, record)| self.record_put(*key, record, PutCondition::NoRecord));
                 let Err(reasons) = self.transact(puts.collect::<Result<_, _>>()?).await? else { break };
                 // At least one record exists already, so the rest is shorter.
                 let kept =
@@ -213,6 +212,11 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// The record of assignments that only the list has changed.
+fn never_changed(assignments: Vec<Assignment>) -> AssignmentRecord {
+    AssignmentRecord { version: AssignmentVersion::NONE, assignments }
 }
 
 /// Adds the assignments of a list to a map. A list can have several tenants for one object id.
