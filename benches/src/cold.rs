@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use acs_identity::dynamodb::EmbeddedDynamoDb;
 use acs_identity::embedded;
 use acs_identity::secrets_manager::{EmbeddedSecretsManager, Environment};
-use benches::store_call::TABLE;
+use benches::store_call::{ASSIGNMENTS_TABLE, TABLE};
 use bytes::Bytes;
 use e2e::signer::{Call, sign};
 use functions::adapters::Adapters;
@@ -318,6 +318,7 @@ fn environment(aws: &Aws, api: &RuntimeApi) -> Vec<(&'static str, String)> {
         text("ISSUER", settings().resource.issuer.as_str()),
         text("ACCEPTED_HOSTS", HOST),
         text("TABLE_NAME", TABLE),
+        text("ASSIGNMENTS_TABLE_NAME", ASSIGNMENTS_TABLE),
         text("ACCESS_KEYS_SECRET", SecretName::AccessKeys.as_str()),
         text("SIGNING_KEYS_SECRET", SecretName::SigningKeys.as_str()),
     ]

@@ -14,6 +14,7 @@ use functions::aws::sdk_config;
 
 /// The table of the local server.
 pub const TABLE: &str = "communication-identity";
+pub const ASSIGNMENTS_TABLE: &str = "communication-identity-assignments";
 
 /// The call, ready to be made.
 pub struct StoreCall {

@@ -253,7 +253,7 @@ async fn fifty_removals_at_once_leave_no_assignment() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn user_group_or_tenant_admits_a_token() {
     let resource = Resource::new(66).await;
     let groups: Vec<_> = (0..200).map(|n| Uuid::from_u128(n + 1)).collect();
@@ -273,7 +273,7 @@ async fn user_group_or_tenant_admits_a_token() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn list_pages_hold_every_assignment_once() {
     let resource = Resource::new(67).await;
     let random = SeededRandom::new(67);
@@ -297,7 +297,7 @@ async fn list_pages_hold_every_assignment_once() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn list_parameters_are_validated() {
     let resource = Resource::new(68).await;
     let refused = [
@@ -327,7 +327,7 @@ async fn list_parameters_are_validated() {
     assert_eq!(last, (vec![], 1));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn removed_record_expires_and_assigned_record_does_not() {
     let resource = Resource::new(69).await;
     let (removed, assigned) = (object(1), object(2));

@@ -81,7 +81,7 @@ async fn records(resource: &Resource) -> u64 {
     resource.embedded.dynamodb.dynamodb("Scan", &body).await["Count"].as_u64().unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn former_list_is_honoured_and_moved() {
     let other_tenant = Uuid::from_u128(7);
     let mut entries: Vec<_> = (0..250).map(|n| entry(object(n), TENANT)).collect();
@@ -140,9 +140,9 @@ async fn crash_at_any_call_of_a_move_loses_no_assignment() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(start_paused = true)]
 async fn concurrent_moves_and_changes_lose_no_assignment() {
-    for seed in 0..10 {
+    for seed in 0..20 {
         let entries: Vec<_> = (0..120).map(|n| entry(object(n), TENANT)).collect();
         let resource = Arc::new(resource_with(seed, &entries).await);
         let mut tasks = vec![];
@@ -192,7 +192,7 @@ async fn concurrent_moves_and_changes_lose_no_assignment() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn former_release_changes_nothing_after_the_move_began() {
     let resource = resource_with(83, &[entry(object(1), TENANT)]).await;
     let release = FormerRelease(&resource.embedded.dynamodb);
@@ -211,7 +211,7 @@ async fn former_release_changes_nothing_after_the_move_began() {
     assert_eq!(resource.exchange(Kind::Entra, object(1)).await, 401);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn table_with_former_list_keeps_the_store_contract() {
     let (ports, embedded) = Ports::embedded(85).await;
     for kind in Kind::BOTH {
@@ -224,7 +224,7 @@ async fn table_with_former_list_keeps_the_store_contract() {
     identity::store::contract::holds(ports.store.as_ref(), ports.pointers.as_ref()).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn exchange_costs_the_list_until_it_is_moved() {
     let entries: Vec<_> = (0..250).map(|n| entry(object(n), TENANT)).collect();
     let resource = resource_with(86, &entries).await;
