@@ -202,7 +202,7 @@ impl Error {
             ),
             Self::Denied(_) => "Denied by the resource provider.".to_owned(),
             Self::ExpiresInMinutesOutOfRange(minutes) => format!(
-                "ExpiresInMinutes value {minutes} is invalid. Value must be timeout the [{}, {}] interval.",
+                "ExpiresInMinutes value {minutes} is invalid. Value must be within the [{}, {}] interval.",
                 Lifetime::MIN,
                 Lifetime::MAX
             ),
