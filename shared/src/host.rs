@@ -14,7 +14,7 @@ pub struct Authority {
 /// The text is no `host` or `host:port`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("neither host nor host:port")]
-pub struct MalformedAuthority;
+pub struct MalformedAuthorityError;
 
 /// The port SDKs spell out when a connection string does, although the scheme implies it.
 const HTTPS_PORT: u16 = 443;
@@ -23,8 +23,8 @@ impl Authority {
     /// A host at a port.
     ///
     /// # Errors
-    /// [`MalformedAuthority`] when the name is none.
-    pub fn new(name: &str, port: u16) -> Result<Self, MalformedAuthority> {
+    /// [`MalformedAuthorityError`] when the name is none.
+    pub fn new(name: &str, port: u16) -> Result<Self, MalformedAuthorityError> {
         Ok(Self { name: parse_name(name)?, port: Some(port) })
     }
 
@@ -56,13 +56,13 @@ impl fmt::Display for Authority {
 }
 
 impl FromStr for Authority {
-    type Err = MalformedAuthority;
+    type Err = MalformedAuthorityError;
 
-    fn from_str(text: &str) -> Result<Self, MalformedAuthority> {
+    fn from_str(text: &str) -> Result<Self, MalformedAuthorityError> {
         match text.rsplit_once(':') {
             Some((name, port)) if !port.ends_with(']') => {
                 let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-                let port = port.parse().ok().filter(|_| digits).ok_or(MalformedAuthority)?;
+                let port = port.parse().ok().filter(|_| digits).ok_or(MalformedAuthorityError)?;
                 Self::new(name, port)
             }
             _ => Ok(Self { name: parse_name(text)?, port: None }),
@@ -70,14 +70,14 @@ impl FromStr for Authority {
     }
 }
 
-fn parse_name(text: &str) -> Result<String, MalformedAuthority> {
+fn parse_name(text: &str) -> Result<String, MalformedAuthorityError> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let closed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
     let is_name = match bare {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => (1..=253).contains(&text.len()) && text.bytes().all(closed),
     };
-    if is_name { Ok(text.to_ascii_lowercase()) } else { Err(MalformedAuthority) }
+    if is_name { Ok(text.to_ascii_lowercase()) } else { Err(MalformedAuthorityError) }
 }
 
 /// The hosts accepted in `Host` and in signatures. Never empty.
@@ -142,12 +142,12 @@ impl Hosts {
 }
 
 impl FromStr for Hosts {
-    type Err = MalformedAuthority;
+    type Err = MalformedAuthorityError;
 
     /// A comma list, the public host first.
-    fn from_str(text: &str) -> Result<Self, MalformedAuthority> {
+    fn from_str(text: &str) -> Result<Self, MalformedAuthorityError> {
         let mut hosts = text.split(',').map(|host| host.trim().parse::<Authority>());
-        let public = hosts.next().ok_or(MalformedAuthority)??;
+        let public = hosts.next().ok_or(MalformedAuthorityError)??;
         Ok(Self::new(public, hosts.collect::<Result<_, _>>()?))
     }
 }
@@ -168,7 +168,7 @@ mod tests {
         for text in
             ["", ":1", "a:", "a:b", "a:99999", "a:+1", "a b", "a/", "a@b", "ä", "::1", "a:1:1", "[x]:1"]
         {
-            assert_eq!(text.parse::<Authority>(), Err(MalformedAuthority), "{text}");
+            assert_eq!(text.parse::<Authority>(), Err(MalformedAuthorityError), "{text}");
         }
     }
 

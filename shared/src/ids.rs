@@ -56,7 +56,7 @@ pub enum RawId {
 /// The text is none of the raw-id forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a communication identifier")]
-pub struct MalformedId;
+pub struct MalformedIdError;
 
 /// Longest raw id, in bytes; the longest real form has 123.
 const MAX_LENGTH: usize = 160;
@@ -82,9 +82,9 @@ impl fmt::Display for ResourceId {
 }
 
 impl FromStr for ResourceId {
-    type Err = MalformedId;
+    type Err = MalformedIdError;
 
-    fn from_str(text: &str) -> Result<Self, MalformedId> {
+    fn from_str(text: &str) -> Result<Self, MalformedIdError> {
         guid(text).map(Self)
     }
 }
@@ -136,11 +136,11 @@ impl RawId {
 }
 
 impl FromStr for RawId {
-    type Err = MalformedId;
+    type Err = MalformedIdError;
 
-    fn from_str(text: &str) -> Result<Self, MalformedId> {
+    fn from_str(text: &str) -> Result<Self, MalformedIdError> {
         if text.len() > MAX_LENGTH {
-            return Err(MalformedId);
+            return Err(MalformedIdError);
         }
         if let Some(number) = text.strip_prefix("4:") {
             return phone(number);
@@ -158,7 +158,7 @@ impl FromStr for RawId {
             (Some("28"), Some(cloud), Some(id)) => {
                 Ok(Self::TeamsApp { cloud: Cloud::from_teams(cloud)?, app: guid(id)? })
             }
-            _ => Err(MalformedId),
+            _ => Err(MalformedIdError),
         }
     }
 }
@@ -199,19 +199,19 @@ impl Cloud {
         }
     }
 
-    fn from_teams(prefix: &str) -> Result<Self, MalformedId> {
+    fn from_teams(prefix: &str) -> Result<Self, MalformedIdError> {
         match prefix {
             "dod" => Ok(Self::Dod),
             "gcch" => Ok(Self::GccHigh),
             "orgid" => Ok(Self::Public),
-            _ => Err(MalformedId),
+            _ => Err(MalformedIdError),
         }
     }
 }
 
 /// The part after `8:acs:`. Clients count its pieces between underscores: two make a user, three a Teams
 /// extension user; `wf` marks an Entra user.
-fn acs(cloud: Cloud, rest: &str) -> Result<RawId, MalformedId> {
+fn acs(cloud: Cloud, rest: &str) -> Result<RawId, MalformedIdError> {
     let pieces: Vec<&str> = rest.split('_').collect();
     match *pieces.as_slice() {
         [resource, user] => Ok(RawId::User(UserId { cloud, resource: resource.parse()?, user: guid(user)? })),
@@ -227,24 +227,28 @@ fn acs(cloud: Cloud, rest: &str) -> Result<RawId, MalformedId> {
             tenant: guid(tenant)?,
             object: guid(object)?,
         }),
-        _ => Err(MalformedId),
+        _ => Err(MalformedIdError),
     }
 }
 
-fn phone(number: &str) -> Result<RawId, MalformedId> {
+fn phone(number: &str) -> Result<RawId, MalformedIdError> {
     let digits = number.strip_prefix('+').unwrap_or(number);
     let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    if is_number || number == "anonymous" { Ok(RawId::Phone(number.to_owned())) } else { Err(MalformedId) }
+    if is_number || number == "anonymous" {
+        Ok(RawId::Phone(number.to_owned()))
+    } else {
+        Err(MalformedIdError)
+    }
 }
 
-fn opaque(id: &str) -> Result<String, MalformedId> {
+fn opaque(id: &str) -> Result<String, MalformedIdError> {
     let closed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    if !id.is_empty() && id.bytes().all(closed) { Ok(id.to_owned()) } else { Err(MalformedId) }
+    if !id.is_empty() && id.bytes().all(closed) { Ok(id.to_owned()) } else { Err(MalformedIdError) }
 }
 
 /// A GUID in the hyphenated form only; upper-case digits are accepted and written back in lower case.
-pub(crate) fn guid(text: &str) -> Result<Uuid, MalformedId> {
-    if text.len() == 36 { Uuid::try_parse(text).map_err(|_| MalformedId) } else { Err(MalformedId) }
+pub(crate) fn guid(text: &str) -> Result<Uuid, MalformedIdError> {
+    if text.len() == 36 { Uuid::try_parse(text).map_err(|_| MalformedIdError) } else { Err(MalformedIdError) }
 }
 
 #[cfg(test)]
@@ -304,7 +308,7 @@ mod tests {
                     }
                     assert_eq!(id.to_string().parse(), Ok(id));
                 }
-                Err(MalformedId) => assert_eq!(row.kind, "malformed", "{:?}", row.text),
+                Err(MalformedIdError) => assert_eq!(row.kind, "malformed", "{:?}", row.text),
             }
         }
     }

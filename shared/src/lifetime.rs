@@ -13,7 +13,7 @@ pub struct Lifetime(u16);
 /// The minutes asked for lie outside 60..=1440.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} minutes are outside 60..=1440")]
-pub struct LifetimeOutOfRange(pub i64);
+pub struct LifetimeOutOfRangeError(pub i64);
 
 /// Largest difference between a signed request's date and our clock, in minutes: 1 to 15, and 5 unless a
 /// deployment says otherwise (docs/wire-contract.md#clock-and-replay).
@@ -52,13 +52,13 @@ impl Lifetime {
     /// A life of so many minutes.
     ///
     /// # Errors
-    /// [`LifetimeOutOfRange`] outside 60..=1440.
-    pub fn from_minutes(minutes: i64) -> Result<Self, LifetimeOutOfRange> {
+    /// [`LifetimeOutOfRangeError`] outside 60..=1440.
+    pub fn from_minutes(minutes: i64) -> Result<Self, LifetimeOutOfRangeError> {
         u16::try_from(minutes)
             .ok()
             .filter(|minutes| (Self::MIN..=Self::MAX).contains(minutes))
             .map(Self)
-            .ok_or(LifetimeOutOfRange(minutes))
+            .ok_or(LifetimeOutOfRangeError(minutes))
     }
 
     /// The longest life any token of ours has, in seconds.
@@ -125,7 +125,7 @@ mod tests {
             assert_eq!(Lifetime::from_minutes(minutes).map(Lifetime::as_seconds), Ok(minutes * 60));
         }
         for minutes in [i64::MIN, -60, 0, 59, 1441, 65_596, i64::MAX] {
-            assert_eq!(Lifetime::from_minutes(minutes), Err(LifetimeOutOfRange(minutes)));
+            assert_eq!(Lifetime::from_minutes(minutes), Err(LifetimeOutOfRangeError(minutes)));
         }
         assert_eq!(Lifetime::default().as_seconds(), 86_400);
     }

@@ -24,7 +24,7 @@ enum PathForm {
 /// The path is not one that can name a resource here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed path")]
-pub struct MalformedPath;
+pub struct MalformedPathError;
 
 impl Target {
     /// A target exactly as it was on the wire.
@@ -64,13 +64,13 @@ impl Target {
     /// (docs/wire-contract.md#transport).
     ///
     /// # Errors
-    /// [`MalformedPath`] when a segment is not UTF-8 after decoding.
-    pub fn segments(&self) -> Result<Vec<String>, MalformedPath> {
+    /// [`MalformedPathError`] when a segment is not UTF-8 after decoding.
+    pub fn segments(&self) -> Result<Vec<String>, MalformedPathError> {
         let decode = |segment: &str| match self.path_form {
             PathForm::Decoded => Ok(segment.to_owned()),
             PathForm::Wire => match percent_decode_str(segment).decode_utf8() {
                 Ok(text) => Ok(text.into_owned()),
-                Err(_) => Err(MalformedPath),
+                Err(_) => Err(MalformedPathError),
             },
         };
         self.path.trim_start_matches('/').split('/').map(decode).collect()

@@ -11,7 +11,7 @@ use crate::audit::{Audit, AuditEvent, Outcome, request_id};
 use crate::authn::target::Target;
 use crate::authn::{Denial, Scheme};
 use crate::authorization::capability::{Capability, Permit};
-use crate::authorization::route_rules::{AmbiguousPath, RequestPath, RouteRules};
+use crate::authorization::route_rules::{AmbiguousPathError, RequestPath, RouteRules};
 use crate::error_chain::error_chain;
 use crate::lifetime::REQUEST_DEADLINE;
 use crate::runtime::{Clock, Random, timeout};
@@ -113,12 +113,12 @@ impl Authorizer {
 
 /// The path, exactly: what a request to this service may do to it, as to write two slashes first, is not known
 /// of a resource server.
-fn path_of(target: &Target) -> Result<RequestPath, AmbiguousPath> {
-    let rest = target.path().strip_prefix('/').ok_or(AmbiguousPath)?;
+fn path_of(target: &Target) -> Result<RequestPath, AmbiguousPathError> {
+    let rest = target.path().strip_prefix('/').ok_or(AmbiguousPathError)?;
     if rest.starts_with('/') {
-        return Err(AmbiguousPath);
+        return Err(AmbiguousPathError);
     }
-    RequestPath::of(target.segments().map_err(|_| AmbiguousPath)?)
+    RequestPath::of(target.segments().map_err(|_| AmbiguousPathError)?)
 }
 
 fn audit_event(event: AuditEvent, decision: &Result<Decision, AuthorizeError>) -> AuditEvent {

@@ -54,7 +54,7 @@ pub enum Permit {
 /// Not the name of a capability.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown capability")]
-pub struct UnknownCapability;
+pub struct UnknownCapabilityError;
 
 const N: Permit = Permit::Refused;
 const R: Permit = Permit::ByRoomRole;
@@ -128,11 +128,11 @@ impl Capability {
 }
 
 impl FromStr for Capability {
-    type Err = UnknownCapability;
+    type Err = UnknownCapabilityError;
 
-    fn from_str(name: &str) -> Result<Self, UnknownCapability> {
+    fn from_str(name: &str) -> Result<Self, UnknownCapabilityError> {
         let row = MATRIX.iter().find(|(_, known, _)| *known == name);
-        row.map(|(capability, ..)| *capability).ok_or(UnknownCapability)
+        row.map(|(capability, ..)| *capability).ok_or(UnknownCapabilityError)
     }
 }
 
@@ -197,7 +197,7 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), 21);
         for unknown in ["", "chat", "chat.create", "Chat.create_thread", "chat.create_thread ", "voip.*"] {
-            assert_eq!(unknown.parse::<Capability>(), Err(UnknownCapability), "{unknown}");
+            assert_eq!(unknown.parse::<Capability>(), Err(UnknownCapabilityError), "{unknown}");
         }
     }
 }

@@ -51,7 +51,7 @@ pub struct RequestPath(Vec<String>);
 /// A path that different servers may read differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the path can be read in several ways")]
-pub struct AmbiguousPath;
+pub struct AmbiguousPathError;
 
 impl RouteRules {
     /// The rules of the chat API.
@@ -155,9 +155,13 @@ impl RequestPath {
     /// The path of these decoded segments.
     ///
     /// # Errors
-    /// [`AmbiguousPath`] for what one server may decode, cut or normalise and another not.
-    pub fn of(segments: Vec<String>) -> Result<Self, AmbiguousPath> {
-        if segments.iter().all(|segment| is_plain(segment)) { Ok(Self(segments)) } else { Err(AmbiguousPath) }
+    /// [`AmbiguousPathError`] for what one server may decode, cut or normalise and another not.
+    pub fn of(segments: Vec<String>) -> Result<Self, AmbiguousPathError> {
+        if segments.iter().all(|segment| is_plain(segment)) {
+            Ok(Self(segments))
+        } else {
+            Err(AmbiguousPathError)
+        }
     }
 }
 
@@ -211,7 +215,7 @@ mod tests {
             ["", ".", "..", "a/b", "a\\b", "a%2fb", "a;b", "a?b", "a#b", "a\nb", "a\0", "*", "${a}"]
         {
             let path = RequestPath::of(vec!["threads".to_owned(), segment.to_owned()]);
-            assert_eq!(path, Err(AmbiguousPath), "{segment:?}");
+            assert_eq!(path, Err(AmbiguousPathError), "{segment:?}");
         }
     }
 
