@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use time::OffsetDateTime;
 use time::macros::datetime;
 use uuid::Uuid;
@@ -249,6 +251,13 @@ fn opaque(id: &str) -> Result<String, MalformedIdError> {
 /// A GUID in the hyphenated form only; upper-case digits are accepted and written back in lower case.
 pub(crate) fn guid(text: &str) -> Result<Uuid, MalformedIdError> {
     if text.len() == 36 { Uuid::try_parse(text).map_err(|_| MalformedIdError) } else { Err(MalformedIdError) }
+}
+
+/// A new id for a request: 16 random bytes in 22 base64 characters.
+pub(crate) fn request_id(random: &dyn Random) -> String {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes);
+    STANDARD_NO_PAD.encode(bytes)
 }
 
 #[cfg(test)]

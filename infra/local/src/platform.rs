@@ -11,7 +11,7 @@ use functions::adapters::Adapters;
 use functions::boot::{self, RulesError};
 use functions::rotate_keys::RotateKeys;
 use functions::system::System;
-use identity::api::routes::Function;
+use identity::api::functions::Function;
 use identity::audit::Audit;
 use identity::host::{Hosts, MalformedAuthorityError};
 use identity::keys::Algorithm;
