@@ -197,11 +197,21 @@ mod tests {
         }
 
         #[test]
-        fn nothing_panics(target in ".{0,60}") {
-            let target = Target::from_wire(&target);
-            let _ = target.segments();
-            let _ = target.parameters("api-version").count();
-            prop_assert!((1..=2).contains(&target.spellings().len()));
+        fn wire_targets_keep_their_text_and_segments(target in "([/?=&:a-zA-Z ]|%[0-9A-F]{2}|.){0,40}") {
+            let parsed = Target::from_wire(&target);
+            let spellings = parsed.spellings();
+            prop_assert_eq!(&spellings[0], &target);
+            prop_assert!(spellings.len() <= 2);
+            prop_assert!(parsed.parameters("a").all(|value| target.contains(value)));
+            let path = target.split('?').next().unwrap_or_default();
+            if let Ok(segments) = parsed.segments() {
+                let slashes = path.trim_start_matches('/').matches('/').count();
+                prop_assert_eq!(segments.len(), slashes + 1);
+                let encoded: Vec<_> = segments.iter().map(|segment| escaped(segment)).collect();
+                prop_assert_eq!(Target::from_wire(&encoded.join("/")).segments(), Ok(segments));
+            } else {
+                prop_assert!(path.contains('%'), "only an escape can be malformed");
+            }
         }
     }
 }
