@@ -37,15 +37,15 @@ pub enum Error {
     Denied(Denial),
     /// `expiresInMinutes` is outside its interval (rows 1 and 2).
     ExpiresInMinutesOutOfRange(i64),
-    /// A field is not a GUID (rows 11 and 12).
+    /// A member is not a GUID (rows 11 and 12).
     FieldFormat(Field),
-    /// A field differs from the claim of the Entra token (rows 13 and 14).
+    /// A member differs from the claim of the Entra token (rows 13 and 14).
     FieldMismatch(Field),
-    /// A required field is missing (row 3).
+    /// A required member is missing (row 3).
     FieldRequired(Field),
-    /// A field has the wrong type; the text names the right one.
+    /// A member has the wrong type; the text names the right one.
     FieldType(Field, &'static str),
-    /// A field has a value that is not one of the allowed values; the text lists them.
+    /// A member has a value that is not one of the allowed values; the text lists them.
     FieldValue(Field, &'static str),
     /// The identifier in the path is not the raw id of an identity.
     IdentityMalformed,
@@ -69,7 +69,7 @@ pub enum Error {
     Unavailable(Box<dyn StdError + Send + Sync>),
 }
 
-/// The fields of request bodies, as error targets write them.
+/// The members of request bodies, as error targets write them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     AppId,
@@ -94,7 +94,7 @@ pub struct ErrorRow {
     pub code: &'static str,
     /// The text for people.
     pub message: Cow<'static, str>,
-    /// The field or parameter that the error is about. The contract writes it in Pascal case in the first
+    /// The member or parameter that the error is about. The contract writes it in Pascal case in the first
     /// validation layer, and mostly in camel case in the second.
     pub target: Option<Cow<'static, str>>,
     /// A header that belongs to the error: `Allow` or `Retry-After`. SDKs retry every reply that carries
@@ -357,10 +357,13 @@ mod tests {
             ),
             ("several API versions", Error::ApiVersionAmbiguous("<versions>".into())),
             ("body is not a JSON object", Error::BodyMalformed("<fault and place>".into())),
-            ("required field is missing", Error::FieldRequired(Field::Scopes)),
-            ("field has the wrong type", Error::FieldType(Field::Scopes, "a list of strings")),
-            ("field has the wrong type", Error::FieldType(Field::CreateTokenWithScopes, "a list of strings")),
-            ("field has the wrong type", Error::FieldType(Field::ExpiresInMinutes, "a 32-bit integer")),
+            ("required member is missing", Error::FieldRequired(Field::Scopes)),
+            ("member has the wrong type", Error::FieldType(Field::Scopes, "a list of strings")),
+            (
+                "member has the wrong type",
+                Error::FieldType(Field::CreateTokenWithScopes, "a list of strings"),
+            ),
+            ("member has the wrong type", Error::FieldType(Field::ExpiresInMinutes, "a 32-bit integer")),
             ("list of scopes is empty", Error::Scopes(ScopeError::Empty)),
             ("unknown scope", Error::Scopes(ScopeError::Unknown("<scope>".into()))),
             ("lifetime outside its interval", Error::ExpiresInMinutesOutOfRange(59)),
@@ -374,11 +377,11 @@ mod tests {
             ("body is too large", Error::BodyTooLarge),
             ("body has no token to exchange", Error::TokenRequired),
             ("token to exchange is not valid", Error::InvalidAccessToken(EntraTokenError::Expired)),
-            ("field is not a GUID", Error::FieldFormat(Field::AppId)),
-            ("field is not a GUID", Error::FieldFormat(Field::UserId)),
+            ("member is not a GUID", Error::FieldFormat(Field::AppId)),
+            ("member is not a GUID", Error::FieldFormat(Field::UserId)),
             ("application differs from the token's", Error::FieldMismatch(Field::AppId)),
             ("user differs from the token's", Error::FieldMismatch(Field::UserId)),
-            ("field has an unknown value", Error::FieldValue(Field::PrincipalType, "<values>")),
+            ("member has an unknown value", Error::FieldValue(Field::PrincipalType, "<values>")),
             ("assignment does not exist", Error::AssignmentNotFound),
             ("service failed", Error::Internal("cause")),
             ("state cannot be read or written", Error::Unavailable("cause".into())),
