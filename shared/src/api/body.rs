@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_malformed_at_any_depth() {
+    fn non_objects_are_malformed_at_any_depth() {
         const GUID: &str = "1b5cc06b-f352-4571-b1e6-d9b259b7c776";
         let long = format!("{:?}", "x".repeat(1_000));
         for none in [&format!(r#"["{GUID}","user",[]]"#), &long, "7", "true", "[]"] {
