@@ -13,14 +13,13 @@ use e2e::signer::{Call, sign};
 use e2e::test_service::{Ports, TestService};
 use functions::system::System;
 use identity::api::body::TokenRequest;
+use identity::api::functions::Function;
 use identity::api::pipeline::{Body, Request};
 use identity::api::reply::{Reply, ResponseContext};
-use identity::api::routes::Function;
 use identity::api::service::Service;
 use identity::api::version::ApiVersion;
 use identity::audit::{Audit, AuditEvent, KeyEvent};
 use identity::authn::hmac::{HmacInput, SignedRequest};
-use identity::host::Authority;
 use identity::ids::RawId;
 use identity::keys::access::AccessKeys;
 use identity::keys::cache::KeyCache;
@@ -233,7 +232,6 @@ impl World {
     fn render(&self) -> Pair {
         let verified = at_once(self.verifier.verify(&self.token)).unwrap();
         let (reply, claims) = (Reply::Introspected(Some(Box::new(verified))), self.claims.clone());
-        let host: Authority = HOST.parse().unwrap();
         Pair {
             operation: "render an introspection".to_owned(),
             ours: Box::new(move || {
@@ -242,7 +240,6 @@ impl World {
                     client_request_id: None,
                     request_id: "0123456789abcdefghijkl",
                     latency: std::time::Duration::from_millis(1),
-                    host: &host,
                 };
                 black_box(envelope.into_response(Ok(&reply)));
             }),

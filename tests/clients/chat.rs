@@ -65,6 +65,6 @@ fn faulty_route_rules_are_refused_with_their_lines() {
     let refused =
         e2e::server::run(&["--data-dir", state.to_str().unwrap(), "--route-rules", rules.to_str().unwrap()]);
     let told = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && told.contains("line 1: there is no such capability"), "{told}");
+    assert!(!refused.status.success() && told.contains("line 1: voip.fly is not a capability"), "{told}");
     assert!(told.contains("line 2: GET /chat/threads has a rule already"), "{told}");
 }

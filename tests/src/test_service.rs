@@ -8,7 +8,7 @@ use acs_identity::embedded;
 use acs_identity::secrets_manager::{EmbeddedSecretsManager, Environment};
 use bytes::Bytes;
 use http::Response;
-use identity::api::routes::Function;
+use identity::api::functions::Function;
 use identity::api::service::Service;
 use identity::authorization::authorizer::Authorizer;
 use identity::authorization::route_rules::RouteRules;

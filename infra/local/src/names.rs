@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use identity::host::{Authority, Hosts, MalformedAuthority};
+use identity::host::{Authority, Hosts, MalformedAuthorityError};
 
 /// A host name in lower case, or an IP address. Written as in a URL: an IPv6 address in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,8 +112,8 @@ impl Names {
     /// What clients may send as `Host`: every name at both ports. The public one is that of HTTPS.
     ///
     /// # Errors
-    /// [`MalformedAuthority`] for a name that cannot be in `Host`.
-    pub fn accepted(&self, https_port: u16, http_port: u16) -> Result<Hosts, MalformedAuthority> {
+    /// [`MalformedAuthorityError`] for a name that cannot be in `Host`.
+    pub fn accepted(&self, https_port: u16, http_port: u16) -> Result<Hosts, MalformedAuthorityError> {
         let at = |host: &Host, port| Authority::new(&host.to_string(), port);
         let mut others = vec![at(&self.public, http_port)?];
         for name in &self.others {

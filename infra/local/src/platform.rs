@@ -11,9 +11,9 @@ use functions::adapters::Adapters;
 use functions::boot::{self, RulesError};
 use functions::rotate_keys::RotateKeys;
 use functions::system::System;
-use identity::api::routes::Function;
+use identity::api::functions::Function;
 use identity::audit::Audit;
-use identity::host::{Hosts, MalformedAuthority};
+use identity::host::{Hosts, MalformedAuthorityError};
 use identity::keys::Algorithm;
 use identity::keys::access::AccessKeys;
 use identity::keys::rotation::RotationError;
@@ -85,7 +85,7 @@ pub enum StartError {
     #[error("the embedded DynamoDB: {0}")]
     DynamoDb(#[from] dynamodb::OpenError),
     #[error("the names of this server: {0}")]
-    Names(#[from] MalformedAuthority),
+    Names(#[from] MalformedAuthorityError),
     #[error("the route rules: {0}")]
     RouteRules(#[from] RulesError),
     #[error("the resource: {0}")]

@@ -24,7 +24,7 @@ enum PathForm {
 /// The path is not one that can name a resource here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed path")]
-pub struct MalformedPath;
+pub struct MalformedPathError;
 
 impl Target {
     /// A target exactly as it was on the wire.
@@ -64,13 +64,13 @@ impl Target {
     /// (docs/wire-contract.md#transport).
     ///
     /// # Errors
-    /// [`MalformedPath`] when a segment is not UTF-8 after decoding.
-    pub fn segments(&self) -> Result<Vec<String>, MalformedPath> {
+    /// [`MalformedPathError`] when a segment is not UTF-8 after decoding.
+    pub fn segments(&self) -> Result<Vec<String>, MalformedPathError> {
         let decode = |segment: &str| match self.path_form {
             PathForm::Decoded => Ok(segment.to_owned()),
             PathForm::Wire => match percent_decode_str(segment).decode_utf8() {
                 Ok(text) => Ok(text.into_owned()),
-                Err(_) => Err(MalformedPath),
+                Err(_) => Err(MalformedPathError),
             },
         };
         self.path.trim_start_matches('/').split('/').map(decode).collect()
@@ -197,11 +197,21 @@ mod tests {
         }
 
         #[test]
-        fn nothing_panics(target in ".{0,60}") {
-            let target = Target::from_wire(&target);
-            let _ = target.segments();
-            let _ = target.parameters("api-version").count();
-            prop_assert!((1..=2).contains(&target.spellings().len()));
+        fn wire_targets_keep_their_text_and_segments(target in "([/?=&:a-zA-Z ]|%[0-9A-F]{2}|.){0,40}") {
+            let parsed = Target::from_wire(&target);
+            let spellings = parsed.spellings();
+            prop_assert_eq!(&spellings[0], &target);
+            prop_assert!(spellings.len() <= 2);
+            prop_assert!(parsed.parameters("a").all(|value| target.contains(value)));
+            let path = target.split('?').next().unwrap_or_default();
+            if let Ok(segments) = parsed.segments() {
+                let slashes = path.trim_start_matches('/').matches('/').count();
+                prop_assert_eq!(segments.len(), slashes + 1);
+                let encoded: Vec<_> = segments.iter().map(|segment| escaped(segment)).collect();
+                prop_assert_eq!(Target::from_wire(&encoded.join("/")).segments(), Ok(segments));
+            } else {
+                prop_assert!(path.contains('%'), "only an escape can be malformed");
+            }
         }
     }
 }

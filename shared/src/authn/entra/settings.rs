@@ -46,7 +46,7 @@ pub struct Principals(pub Vec<Principal>);
 
 /// The text is not of the form a setting must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MalformedSetting {
+pub enum MalformedSettingError {
     #[error("not an https URL of host, port and path")]
     Authority,
     #[error("not tenant/objectId, two GUIDs")]
@@ -140,10 +140,10 @@ impl fmt::Display for EntraAuthority {
 }
 
 impl FromStr for EntraAuthority {
-    type Err = MalformedSetting;
+    type Err = MalformedSettingError;
 
-    fn from_str(text: &str) -> Result<Self, MalformedSetting> {
-        let (origin, path) = origin(text).ok_or(MalformedSetting::Authority)?;
+    fn from_str(text: &str) -> Result<Self, MalformedSettingError> {
+        let (origin, path) = origin(text).ok_or(MalformedSettingError::Authority)?;
         let path = path.strip_suffix('/').unwrap_or(path);
         let closed = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
         let good = |segment: &str| !segment.is_empty() && segment.bytes().all(closed);
@@ -151,16 +151,16 @@ impl FromStr for EntraAuthority {
         if path.split('/').skip(1).all(good) {
             Ok(Self { origin, path: path.to_owned() })
         } else {
-            Err(MalformedSetting::Authority)
+            Err(MalformedSettingError::Authority)
         }
     }
 }
 
 impl FromStr for Principal {
-    type Err = MalformedSetting;
+    type Err = MalformedSettingError;
 
-    fn from_str(text: &str) -> Result<Self, MalformedSetting> {
-        let malformed = MalformedSetting::Principal;
+    fn from_str(text: &str) -> Result<Self, MalformedSettingError> {
+        let malformed = MalformedSettingError::Principal;
         let (tenant, object) = text.split_once('/').ok_or(malformed)?;
         let [tenant, object] = [tenant, object].map(|part| guid(part).map_err(|_| malformed));
         Ok(Self { tenant: tenant?, object: object? })
@@ -168,18 +168,18 @@ impl FromStr for Principal {
 }
 
 impl FromStr for Tenants {
-    type Err = MalformedSetting;
+    type Err = MalformedSettingError;
 
-    fn from_str(text: &str) -> Result<Self, MalformedSetting> {
-        let tenant = |part| guid(part).map_err(|_| MalformedSetting::Tenant);
+    fn from_str(text: &str) -> Result<Self, MalformedSettingError> {
+        let tenant = |part| guid(part).map_err(|_| MalformedSettingError::Tenant);
         parts(text).map(tenant).collect::<Result<_, _>>().map(Self)
     }
 }
 
 impl FromStr for Principals {
-    type Err = MalformedSetting;
+    type Err = MalformedSettingError;
 
-    fn from_str(text: &str) -> Result<Self, MalformedSetting> {
+    fn from_str(text: &str) -> Result<Self, MalformedSettingError> {
         parts(text).map(str::parse).collect::<Result<_, _>>().map(Self)
     }
 }
@@ -253,10 +253,10 @@ mod tests {
     #[test]
     fn lists_have_no_empty_part() {
         for text in [",", &format!("{A},"), &format!("{{{A}}}"), &A.replace('-', "")] {
-            assert_eq!(text.parse::<Tenants>(), Err(MalformedSetting::Tenant), "{text}");
+            assert_eq!(text.parse::<Tenants>(), Err(MalformedSettingError::Tenant), "{text}");
         }
         for text in [A, &format!("{A}/"), &format!("{A}/{B}/"), &format!("{A}/{B},"), &format!("{A} / {B}")] {
-            assert_eq!(text.parse::<Principals>(), Err(MalformedSetting::Principal), "{text}");
+            assert_eq!(text.parse::<Principals>(), Err(MalformedSettingError::Principal), "{text}");
         }
     }
 
@@ -289,7 +289,7 @@ mod tests {
             "https://a/b c",
             "https://a/%2e",
         ] {
-            assert_eq!(text.parse::<EntraAuthority>(), Err(MalformedSetting::Authority), "{text}");
+            assert_eq!(text.parse::<EntraAuthority>(), Err(MalformedSettingError::Authority), "{text}");
         }
     }
 
