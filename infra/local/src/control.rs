@@ -16,8 +16,8 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::output::{start_page, token_page};
 use crate::platform::Platform;
-use crate::{start_page, token_page};
 use identity::error_chain::error_chain;
 
 /// A command for the running server. No `Debug`: it may hold a token.

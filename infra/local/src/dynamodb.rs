@@ -20,7 +20,7 @@ use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::reply;
+use crate::sdk_response;
 
 const TARGET_PREFIX: &str = "DynamoDB_20120810.";
 const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
@@ -194,7 +194,7 @@ impl HttpConnector for EmbeddedDynamoDb {
     /// is left running behind a caller that timed out or went away.
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (status, body) = self.answer(&request);
-        reply::ready(status, CONTENT_TYPE, body)
+        sdk_response::ready(status, CONTENT_TYPE, body)
     }
 }
 

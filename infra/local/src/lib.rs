@@ -9,11 +9,8 @@
 //! | [`gateway`] | the listeners: HTTPS and HTTP, HTTP/1.1 and 2 |
 //! | [`names`] | by which names and addresses clients may know it, and which one they are told |
 //! | [`resource`] | what the resource is, kept across restarts |
-//! | [`start_page`] | what is printed at start, and the `env` file |
-//! | [`key_page`] | what the commands about keys print |
+//! | [`output`] | the texts printed on the terminal, and the `env` files |
 //! | [`aws_endpoint`] | the embedded services on one port, for processes of their own |
-//! | [`functions_page`] | what is told to functions that run as processes of their own |
-//! | [`token_page`] | what `token inspect` prints |
 //! | `invoke` | the authorizer, invoked as on Lambda |
 //! | [`console`] | audit lines for a terminal or for a program |
 //! | [`certificates`] | the local certificate authority |
@@ -32,16 +29,13 @@ pub mod control;
 pub mod dynamodb;
 pub mod embedded;
 pub mod entra;
-pub mod functions_page;
 pub mod gateway;
 mod invoke;
-pub mod key_page;
 pub mod names;
+pub mod output;
 pub mod platform;
-mod reply;
 pub mod resource;
 pub mod schedule;
+mod sdk_response;
 pub mod secrets_manager;
-pub mod start_page;
-pub mod token_page;
 pub mod trust;

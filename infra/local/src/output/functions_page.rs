@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use identity::secrets::SecretName;
 
+use super::start_page;
+use crate::embedded;
 use crate::platform::Platform;
-use crate::{embedded, start_page};
 
 /// Writes `platform.env` into the state directory: what a deployment's template gives the functions.
 ///
