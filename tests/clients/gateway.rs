@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acs_identity::gateway::{Limits, Listeners};
-use acs_identity::names::Names;
+use acs_identity::names::ServerNames;
 use acs_identity::platform::{Options, Platform};
 use acs_identity::trust::EntraOptions;
 use bytes::Bytes;
@@ -59,7 +59,7 @@ impl Gateway {
         let (https_port, http_port) = (listeners.https_port(), listeners.http_port());
         let options = Options {
             data_dir: state_directory(env!("CARGO_TARGET_TMPDIR"), test),
-            names: Names::default(),
+            names: ServerNames::default(),
             https_port,
             http_port,
             algorithm: Some(Algorithm::Es256),

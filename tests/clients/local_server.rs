@@ -107,7 +107,7 @@ pub(crate) fn verifier(platform: &Platform) -> Verifier {
 pub(crate) async fn open(state: &Path) -> Platform {
     let options = Options {
         data_dir: state.to_owned(),
-        names: acs_identity::names::Names::default(),
+        names: acs_identity::names::ServerNames::default(),
         https_port: 8443,
         http_port: 8080,
         algorithm: None,

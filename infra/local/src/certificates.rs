@@ -143,7 +143,7 @@ fn sign_server(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| CertificateError::Name(names.join(", ")))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let authority = Authority::open(dir, &names, now)?;
+    let authority = CertificateAuthority::open(dir, &names, now)?;
     let key = KeyPair::generate()?;
     let leaf = authority.sign(&key, &names, now)?;
     authority.check(&provider, leaf.der(), &servers, now)?;
@@ -151,14 +151,14 @@ fn sign_server(
 }
 
 /// The certificate authority, with its key.
-struct Authority {
+struct CertificateAuthority {
     file: PathBuf,
     certificate: CertificateDer<'static>,
     not_after: OffsetDateTime,
     issuer: Issuer<'static, KeyPair>,
 }
 
-impl Authority {
+impl CertificateAuthority {
     /// Reads the authority in `dir`; makes what is missing.
     ///
     /// A key without a certificate is what a crash leaves between the two files, or a `ca.pem`
@@ -557,7 +557,7 @@ mod tests {
             .map(|_| {
                 let key = KeyPair::generate().unwrap();
                 let names = OWN_NAMES.map(str::to_owned);
-                let authority = Authority::open(&dir, &names, NOW).unwrap();
+                let authority = CertificateAuthority::open(&dir, &names, NOW).unwrap();
                 authority.sign(&key, &names, NOW).unwrap().der().to_vec()
             })
             .collect();

@@ -45,7 +45,7 @@ pub struct EmbeddedDynamoDb {
 
 /// Why the database could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum OpenDatabaseError {
     /// The file could not be created or found.
     #[error("cannot open the table file {}", path.display())]
     File {
@@ -76,9 +76,9 @@ impl EmbeddedDynamoDb {
     /// `-shm`, with the same permissions.
     ///
     /// # Errors
-    /// [`OpenError`] when the file cannot be made or read, or is not a database of this engine.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let file_error = |source| OpenError::File { path: path.to_path_buf(), source };
+    /// [`OpenDatabaseError`] when the file cannot be made or read, or is not a database of this engine.
+    pub fn open(path: &Path) -> Result<Self, OpenDatabaseError> {
+        let file_error = |source| OpenDatabaseError::File { path: path.to_path_buf(), source };
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
         #[cfg(unix)]
@@ -86,18 +86,18 @@ impl EmbeddedDynamoDb {
         options.open(path).map_err(file_error)?;
         // Absolute, because SQLite would read a relative `:memory:` or `file:..` in its own way.
         let absolute = path.canonicalize().map_err(file_error)?;
-        let text = absolute.to_str().ok_or_else(|| OpenError::Path(absolute.clone()))?;
-        let database =
-            Database::new(text).map_err(|source| OpenError::Database { path: absolute.clone(), source })?;
+        let text = absolute.to_str().ok_or_else(|| OpenDatabaseError::Path(absolute.clone()))?;
+        let database = Database::new(text)
+            .map_err(|source| OpenDatabaseError::Database { path: absolute.clone(), source })?;
         Ok(Self { database })
     }
 
     /// A database that lives as long as its last clone.
     ///
     /// # Errors
-    /// [`OpenError::Memory`] when SQLite cannot be started.
-    pub fn in_memory() -> Result<Self, OpenError> {
-        let database = Database::memory().map_err(OpenError::Memory)?;
+    /// [`OpenDatabaseError::Memory`] when SQLite cannot be started.
+    pub fn in_memory() -> Result<Self, OpenDatabaseError> {
+        let database = Database::memory().map_err(OpenDatabaseError::Memory)?;
         Ok(Self { database })
     }
 
@@ -558,12 +558,12 @@ mod tests {
         let path = scratch("other").join("table.db");
         std::fs::write(&path, "a letter to a friend, long enough to be read as a header").unwrap();
         let error = EmbeddedDynamoDb::open(&path).unwrap_err();
-        assert!(matches!(error, OpenError::Database { .. }), "{error:?}");
+        assert!(matches!(error, OpenDatabaseError::Database { .. }), "{error:?}");
         assert!(error.to_string().contains("table.db"), "{error}");
         assert!(std::fs::read_to_string(&path).unwrap().starts_with("a letter"));
         let absent = path.with_file_name("absent").join("table.db");
         let error = EmbeddedDynamoDb::open(&absent).unwrap_err();
-        assert!(matches!(error, OpenError::File { .. }), "{error:?}");
+        assert!(matches!(error, OpenDatabaseError::File { .. }), "{error:?}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

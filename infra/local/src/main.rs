@@ -10,7 +10,7 @@ use std::time::Duration;
 use acs_identity::aws_endpoint::AwsEndpoint;
 use acs_identity::control::{self, Command};
 use acs_identity::gateway::{Limits, Listeners};
-use acs_identity::names::{Host, MalformedHost, Names};
+use acs_identity::names::{Host, MalformedHost, ServerNames};
 use acs_identity::output::{functions_page, key_page, start_page, token_page};
 use acs_identity::platform::{ConnectionStrings, Options, Platform};
 use acs_identity::trust::EntraOptions;
@@ -106,7 +106,7 @@ enum KeyAction {
     /// Replace every signing key: every token issued so far dies.
     Rotate,
     /// Replace an access key and its signing key: every token issued through it dies.
-    Regenerate { slot: Slot },
+    Regenerate { slot: AccessKeySlot },
     /// List the signing keys in force.
     Keys,
 }
@@ -121,7 +121,7 @@ enum TokenAction {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Slot {
+enum AccessKeySlot {
     Primary,
     Secondary,
 }
@@ -184,7 +184,7 @@ async fn serve_aws(
     let stop = Stop::listen()?;
     let listener = AwsEndpoint::bind(aws_port).await?;
     let aws_endpoint = format!("http://{}", listener.local_addr()?);
-    let names = Names::new(start.listen, start.hosts.clone()).certified();
+    let names = ServerNames::new(start.listen, start.hosts.clone()).certified();
     let (platform, _) = open(data_dir, start, (functions_port, functions_port)).await?;
     let tls = certificates::write_server(&platform.data_dir, &names, platform.adapters.system.now())?;
     let env = functions_page::write_env(&platform, &aws_endpoint)?;
@@ -205,7 +205,7 @@ async fn open(
 ) -> Result<(Arc<Platform>, ConnectionStrings), Box<dyn Error>> {
     let options = Options {
         data_dir,
-        names: Names::new(start.listen, start.hosts),
+        names: ServerNames::new(start.listen, start.hosts),
         https_port,
         http_port,
         algorithm: start.algorithm,
@@ -276,7 +276,7 @@ async fn inspect(data_dir: &Path, token: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-impl Slot {
+impl AccessKeySlot {
     fn name(self) -> &'static str {
         match self {
             Self::Primary => "primary",

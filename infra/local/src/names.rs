@@ -20,7 +20,7 @@ pub struct MalformedHost;
 
 /// The names of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names {
+pub struct ServerNames {
     public: Host,
     /// None twice, nor the public one.
     others: Vec<Host>,
@@ -66,9 +66,9 @@ impl FromStr for Host {
     }
 }
 
-impl Names {
+impl ServerNames {
     /// The names of a server that listens on `listen`, or on loopback when there is none; `further` are the
-    /// operator's. Names that always lead to this machine are always among them.
+    /// operator's. ServerNames that always lead to this machine are always among them.
     ///
     /// Clients are told `localhost` where that leads to the server. Elsewhere they are told the first
     /// further name, or else the address.
@@ -124,7 +124,7 @@ impl Names {
 }
 
 /// Those of a server that listens on loopback.
-impl Default for Names {
+impl Default for ServerNames {
     fn default() -> Self {
         Self::new(None, Vec::new())
     }
@@ -182,7 +182,7 @@ mod tests {
         ] {
             let listen: Option<IpAddr> = listen.map(|address| address.parse().unwrap());
             let hosts = further.iter().map(|host| host.parse().unwrap()).collect();
-            let names = Names::new(listen, hosts);
+            let names = ServerNames::new(listen, hosts);
             assert_eq!(names.public().to_string(), public, "{listen:?} {further:?}");
             let accepted = names.accepted(8443, 8080).unwrap();
             assert_eq!(accepted.public().to_string(), format!("{public}:8443"));

@@ -30,7 +30,7 @@ use crate::certificates::{self, CertificateError};
 use crate::dynamodb::{self, EmbeddedDynamoDb};
 use crate::embedded::{self, PrepareError};
 use crate::gateway::Router;
-use crate::names::Names;
+use crate::names::ServerNames;
 use crate::resource::{self, Choices, LocalResource, ResourceError};
 use crate::secrets_manager::{self, EmbeddedSecretsManager, Environment};
 use crate::trust::{self, EntraOptions, TrustError};
@@ -39,7 +39,7 @@ use crate::trust::{self, EntraOptions, TrustError};
 pub struct Options {
     pub data_dir: PathBuf,
     /// By which names clients may know the server.
-    pub names: Names,
+    pub names: ServerNames,
     pub https_port: u16,
     pub http_port: u16,
     pub algorithm: Option<Algorithm>,
@@ -83,9 +83,9 @@ pub enum StartError {
     #[error("{}: {source}", path.display())]
     Directory { path: PathBuf, source: io::Error },
     #[error("the embedded DynamoDB: {0}")]
-    DynamoDb(#[from] dynamodb::OpenError),
+    DynamoDb(#[from] dynamodb::OpenDatabaseError),
     #[error("the names of this server: {0}")]
-    Names(#[from] MalformedAuthority),
+    ServerNames(#[from] MalformedAuthority),
     #[error("the route rules: {0}")]
     RouteRules(#[from] RulesError),
     #[error("the resource: {0}")]
@@ -216,7 +216,7 @@ mod tests {
     async fn open(dir: &Path) -> Platform {
         let options = Options {
             data_dir: dir.to_owned(),
-            names: Names::default(),
+            names: ServerNames::default(),
             https_port: 8443,
             http_port: 8080,
             algorithm: Some(Algorithm::Es256),

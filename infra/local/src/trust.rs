@@ -10,7 +10,7 @@ use identity::authn::entra::{Entra, EntraAuthority, EntraSettings, Fetch, FetchE
 use identity::keys::Algorithm;
 use uuid::Uuid;
 
-use crate::entra::{EntraStandIn, OpenError};
+use crate::entra::{EntraStandIn, OpenDirectoryError};
 
 /// Whom a local server trusts in Entra.
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub enum TrustError {
     #[error("each --entra-service-principal must be of a tenant that --entra-tenant names")]
     Principal,
     #[error(transparent)]
-    StandIn(#[from] OpenError),
+    StandIn(#[from] OpenDirectoryError),
 }
 
 /// The Entra rule of this server, and the stand-in unless a real authority is named.

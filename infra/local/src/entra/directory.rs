@@ -20,7 +20,7 @@ pub(super) const DOMAIN: &str = "local.test";
 
 /// The stand-in cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum OpenDirectoryError {
     #[error("{0}: not an https URL without a query")]
     BaseUrl(String),
     #[error("{}: {source}", path.display())]
@@ -75,12 +75,12 @@ pub(super) fn open(
     dir: &Path,
     random: &dyn Random,
     generate: impl Fn() -> Result<SigningKey, KeyMaterialError>,
-) -> Result<(Directory, SigningKeys), OpenError> {
+) -> Result<(Directory, SigningKeys), OpenDirectoryError> {
     let path = dir.join("entra.json");
-    let file_error = |source| OpenError::File { path: path.clone(), source };
+    let file_error = |source| OpenDirectoryError::File { path: path.clone(), source };
     let directory = match fs::read(&path).map(Zeroizing::new) {
         // The decoder's own words are not used: they may quote the text.
-        Ok(text) => serde_json::from_slice(&text).map_err(|_| OpenError::Content(path.clone()))?,
+        Ok(text) => serde_json::from_slice(&text).map_err(|_| OpenDirectoryError::Content(path.clone()))?,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let made = make(random, &SigningKeys::generate(1, generate)?)?;
             write(&path, &made).map_err(file_error)?;
@@ -89,7 +89,7 @@ pub(super) fn open(
         Err(source) => return Err(file_error(source)),
     };
     let keys = SigningKeys::parse(&Secret::new(directory.signing_keys.as_bytes().to_vec()));
-    let keys = keys.map_err(|_| OpenError::Content(path.clone()))?;
+    let keys = keys.map_err(|_| OpenDirectoryError::Content(path.clone()))?;
     Ok((directory, keys))
 }
 
@@ -206,7 +206,7 @@ mod tests {
         for text in ["", "{\"hidden\":", &good[..good.len() - 3], &no_key.to_string(), &no_guid.to_string()] {
             fs::write(&path, text).unwrap();
             let refused = open(&dir, BASE, 1).err().unwrap();
-            assert!(matches!(refused, OpenError::Content(_)), "{refused}");
+            assert!(matches!(refused, OpenDirectoryError::Content(_)), "{refused}");
             let said = format!("{refused} {refused:?}");
             assert!(said.contains("entra.json") && !said.contains("hidden"), "{said}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text);

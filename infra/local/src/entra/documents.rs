@@ -4,20 +4,20 @@ use identity::keys::Slot;
 use serde_json::{Value, json};
 
 use super::tokens::Version;
-use super::{Authority, DOMAIN, EntraStandIn};
+use super::{DOMAIN, EntraStandIn, RequestedTenant};
 
-impl Authority<'_> {
+impl RequestedTenant<'_> {
     /// Entra names its template where a document is for every tenant.
     fn in_issuer(self, tenant: &str) -> &str {
         match self {
-            Authority::Tenant => tenant,
-            Authority::Any(_) => "{tenantid}",
+            RequestedTenant::Tenant => tenant,
+            RequestedTenant::Any(_) => "{tenantid}",
         }
     }
 }
 
 impl EntraStandIn {
-    pub(super) fn published(&self, authority: Authority<'_>, endpoint: &str) -> Option<Value> {
+    pub(super) fn published(&self, authority: RequestedTenant<'_>, endpoint: &str) -> Option<Value> {
         match endpoint {
             ".well-known/openid-configuration" => Some(self.metadata(Version::One, authority)),
             "v2.0/.well-known/openid-configuration" => Some(self.metadata(Version::Two, authority)),
@@ -35,11 +35,11 @@ impl EntraStandIn {
         }
     }
 
-    fn metadata(&self, version: Version, authority: Authority<'_>) -> Value {
+    fn metadata(&self, version: Version, authority: RequestedTenant<'_>) -> Value {
         let tenant = self.directory.tenant.to_string();
         let at = match authority {
-            Authority::Tenant => format!("{}/{tenant}", self.base),
-            Authority::Any(name) => format!("{}/{name}", self.base),
+            RequestedTenant::Tenant => format!("{}/{tenant}", self.base),
+            RequestedTenant::Any(name) => format!("{}/{name}", self.base),
         };
         let (oauth2, keys) = match version {
             Version::One => ("oauth2", "discovery/keys"),
@@ -62,7 +62,7 @@ impl EntraStandIn {
 
     /// The public halves, with the members of Entra: no `alg`, and only at the version 2.0 endpoint the
     /// issuer each key may sign for.
-    pub(super) fn key_set(&self, version: Version, authority: Authority<'_>) -> Value {
+    pub(super) fn key_set(&self, version: Version, authority: RequestedTenant<'_>) -> Value {
         let tenant = self.directory.tenant.to_string();
         let issuer = self.issuer(Version::Two, authority.in_issuer(&tenant));
         let published = |slot| {
@@ -109,8 +109,8 @@ mod tests {
             (Version::Two, "v2.0/", "oauth2/v2.0/token", "discovery/v2.0/keys"),
         ] {
             for (at, tenant, authority) in [
-                (own.as_str(), own.as_str(), Authority::Tenant),
-                ("organizations", "{tenantid}", Authority::Any("organizations")),
+                (own.as_str(), own.as_str(), RequestedTenant::Tenant),
+                ("organizations", "{tenantid}", RequestedTenant::Any("organizations")),
             ] {
                 let endpoint = format!("{prefix}.well-known/openid-configuration");
                 let metadata = stand_in.published(authority, &endpoint).unwrap();
@@ -129,16 +129,16 @@ mod tests {
         let stand_in = stand_in("keys");
         let issuer = format!("{BASE}/{}/v2.0", stand_in.tenant());
         for (version, authority, expected, issuer) in [
-            (Version::One, Authority::Tenant, vec!["e", "kid", "kty", "n", "use"], None),
+            (Version::One, RequestedTenant::Tenant, vec!["e", "kid", "kty", "n", "use"], None),
             (
                 Version::Two,
-                Authority::Tenant,
+                RequestedTenant::Tenant,
                 vec!["e", "issuer", "kid", "kty", "n", "use"],
                 Some(issuer.as_str()),
             ),
             (
                 Version::Two,
-                Authority::Any("common"),
+                RequestedTenant::Any("common"),
                 vec!["e", "issuer", "kid", "kty", "n", "use"],
                 Some("https://localhost:8443/entra/{tenantid}/v2.0"),
             ),

@@ -47,7 +47,7 @@ use serde_json::Value;
 use uuid::{Builder, Uuid};
 use zeroize::Zeroizing;
 
-pub use directory::OpenError;
+pub use directory::OpenDirectoryError;
 use directory::{DOMAIN, Directory};
 use oauth_error::OAuthError;
 use tokens::Version;
@@ -65,7 +65,7 @@ pub struct EntraStandIn {
 
 /// Which tenant a path names.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Authority<'a> {
+enum RequestedTenant<'a> {
     Tenant,
     /// `common` or `organizations`: whichever tenant the user belongs to.
     Any(&'a str),
@@ -76,18 +76,18 @@ impl EntraStandIn {
     /// what clients know as the authority host, like `https://localhost:8443/entra`.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// [`OpenDirectoryError`].
     pub fn open(
         dir: &Path,
         base_url: &str,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         generate: impl Fn() -> Result<SigningKey, KeyMaterialError>,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, OpenDirectoryError> {
         let base = base_url.trim_end_matches('/').to_owned();
-        let uri: Uri = base.parse().map_err(|_| OpenError::BaseUrl(base_url.to_owned()))?;
+        let uri: Uri = base.parse().map_err(|_| OpenDirectoryError::BaseUrl(base_url.to_owned()))?;
         if uri.scheme_str() != Some("https") || uri.query().is_some() {
-            return Err(OpenError::BaseUrl(base_url.to_owned()));
+            return Err(OpenDirectoryError::BaseUrl(base_url.to_owned()));
         }
         let prefix = uri.path().trim_end_matches('/').to_owned();
         let (directory, keys) = directory::open(dir, random.as_ref(), generate)?;
@@ -111,10 +111,10 @@ impl EntraStandIn {
         if self.prefix.is_empty() { at_root() } else { under(&self.prefix).or_else(at_root) }
     }
 
-    fn authority<'a>(&self, name: &'a str) -> Option<Authority<'a>> {
+    fn authority<'a>(&self, name: &'a str) -> Option<RequestedTenant<'a>> {
         match name {
-            "common" | "organizations" => Some(Authority::Any(name)),
-            _ => (name.parse() == Ok(self.directory.tenant)).then_some(Authority::Tenant),
+            "common" | "organizations" => Some(RequestedTenant::Any(name)),
+            _ => (name.parse() == Ok(self.directory.tenant)).then_some(RequestedTenant::Tenant),
         }
     }
 
@@ -145,7 +145,7 @@ impl EntraStandIn {
         let Some(rest) = self.relative(path) else { return Ok(None) };
         let (authority, endpoint) = match rest.split_once('/') {
             // MSAL for Java takes the base URL's path for the tenant, and drops the tenant.
-            Some(("oauth2", _)) => (Authority::Any("organizations"), rest),
+            Some(("oauth2", _)) => (RequestedTenant::Any("organizations"), rest),
             Some((tenant, endpoint)) => {
                 (self.authority(tenant).ok_or_else(|| OAuthError::unknown_tenant(tenant))?, endpoint)
             }
@@ -177,7 +177,7 @@ impl EntraStandIn {
     /// The tenant's published keys, as `discovery/v2.0/keys` answers them.
     #[must_use]
     pub fn jwks_json(&self) -> String {
-        self.key_set(Version::Two, Authority::Tenant).to_string()
+        self.key_set(Version::Two, RequestedTenant::Tenant).to_string()
     }
 
     /// The base URL, without a slash at its end: what verifiers and clients are configured with.
@@ -281,7 +281,7 @@ mod tests {
         path
     }
 
-    pub(super) fn open(dir: &Path, base_url: &str, seed: u64) -> Result<EntraStandIn, OpenError> {
+    pub(super) fn open(dir: &Path, base_url: &str, seed: u64) -> Result<EntraStandIn, OpenDirectoryError> {
         let (clock, random) = (FrozenClock::at_noon(), Arc::new(SeededRandom::new(seed)));
         EntraStandIn::open(dir, base_url, clock, random, || Ok(testing::signing_key(Algorithm::Rs256, 0)))
     }
@@ -301,7 +301,7 @@ mod tests {
         for base in
             ["", "localhost:8443/entra", "http://localhost/entra", "https://localhost/entra?a=b", "/entra"]
         {
-            assert!(matches!(open(&dir, base, 1), Err(OpenError::BaseUrl(_))), "{base}");
+            assert!(matches!(open(&dir, base, 1), Err(OpenDirectoryError::BaseUrl(_))), "{base}");
         }
         assert_eq!(open(&dir, "https://localhost:8443/entra/", 1).unwrap().base_url(), BASE);
     }

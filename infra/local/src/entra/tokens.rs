@@ -182,7 +182,7 @@ mod tests {
     use serde_json::from_slice;
 
     use super::super::tests::stand_in;
-    use super::super::{Authority, apis::RequestedScopes};
+    use super::super::{RequestedTenant, apis::RequestedScopes};
     use super::*;
 
     /// The claims of a token that a published key verifies.
@@ -192,7 +192,7 @@ mod tests {
         let read = |part: &str| from_slice::<Value>(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
         let header = read(header);
         assert_eq!((&header["alg"], &header["typ"]), (&"RS256".into(), &"JWT".into()));
-        let keys = stand_in.key_set(Version::Two, Authority::Tenant);
+        let keys = stand_in.key_set(Version::Two, RequestedTenant::Tenant);
         let mut key =
             keys["keys"].as_array().unwrap().iter().find(|key| key["kid"] == header["kid"]).cloned().unwrap();
         key["alg"] = "RS256".into();
