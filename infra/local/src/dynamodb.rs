@@ -215,13 +215,11 @@ mod tests {
     use aws_sdk_dynamodb::Client;
     use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
     use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-    use aws_sdk_dynamodb::operation::put_item::PutItemError;
-    use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
     use aws_sdk_dynamodb::types::{
-        AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, KeysAndAttributes, Put,
-        ReturnValue, ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TimeToLiveSpecification,
-        TimeToLiveStatus, TransactWriteItem,
+        AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ReturnValue,
+        ScalarAttributeType, TimeToLiveSpecification, TimeToLiveStatus,
     };
+    use tempfile::tempdir;
 
     use super::*;
 
@@ -290,123 +288,6 @@ mod tests {
             .await
             .unwrap()
             .item
-    }
-
-    /// An empty directory of this test's own.
-    fn scratch(test: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("dynamodb-{}-{test}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        path
-    }
-
-    #[tokio::test]
-    async fn a_failed_condition_is_the_typed_error_with_the_old_item() {
-        let client = table().await;
-        put(&client, "a", 1).await;
-        let error = client
-            .put_item()
-            .table_name(TABLE)
-            .set_item(Some(record("a", 2)))
-            .condition_expression("attribute_not_exists(pk)")
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await
-            .unwrap_err();
-        let Some(PutItemError::ConditionalCheckFailedException(failed)) = error.as_service_error() else {
-            panic!("{error:?}");
-        };
-        assert_eq!(failed.item(), Some(&record("a", 1)));
-        assert_eq!(get(&client, "a").await, Some(record("a", 1)));
-    }
-
-    #[tokio::test]
-    async fn a_conditional_update_happens_once() {
-        let client = table().await;
-        put(&client, "a", 1).await;
-        let update = || {
-            client
-                .update_item()
-                .table_name(TABLE)
-                .key("pk", text("a"))
-                .update_expression("SET revision = :next")
-                .condition_expression("revision = :read")
-                .expression_attribute_values(":read", number(1))
-                .expression_attribute_values(":next", number(2))
-                .return_values(ReturnValue::AllNew)
-                .send()
-        };
-        let updated = update().await.unwrap();
-        assert_eq!(updated.attributes(), Some(&record("a", 2)));
-        let error = update().await.unwrap_err().into_service_error();
-        assert!(error.is_conditional_check_failed_exception(), "{error:?}");
-    }
-
-    #[tokio::test]
-    async fn a_batch_returns_what_is_there() {
-        let client = table().await;
-        put(&client, "a", 1).await;
-        put(&client, "b", 2).await;
-        let keys = ["a", "b", "absent"].map(|pk| HashMap::from([("pk".to_owned(), text(pk))]));
-        let answer = client
-            .batch_get_item()
-            .request_items(
-                TABLE,
-                KeysAndAttributes::builder()
-                    .set_keys(Some(keys.to_vec()))
-                    .consistent_read(true)
-                    .build()
-                    .unwrap(),
-            )
-            .send()
-            .await
-            .unwrap();
-        assert!(answer.unprocessed_keys().unwrap().is_empty());
-        let mut found = answer.responses().unwrap()[TABLE].clone();
-        found.sort_by_key(|item| format!("{:?}", item["pk"]));
-        assert_eq!(found, vec![record("a", 1), record("b", 2)]);
-    }
-
-    #[tokio::test]
-    async fn a_transaction_is_all_or_nothing() {
-        let client = table().await;
-        put(&client, "taken", 1).await;
-        let write = |pk: &str, condition: &str| {
-            let put = Put::builder()
-                .table_name(TABLE)
-                .set_item(Some(record(pk, 7)))
-                .condition_expression(condition)
-                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-                .build()
-                .unwrap();
-            TransactWriteItem::builder().put(put).build()
-        };
-        let error = client
-            .transact_write_items()
-            .transact_items(write("free", "attribute_not_exists(pk)"))
-            .transact_items(write("taken", "attribute_not_exists(pk)"))
-            .send()
-            .await
-            .unwrap_err();
-        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error()
-        else {
-            panic!("{error:?}");
-        };
-        let reasons = cancelled.cancellation_reasons();
-        assert_eq!(reasons[0].code(), Some("None"));
-        assert_eq!(reasons[1].code(), Some("ConditionalCheckFailed"));
-        assert_eq!(reasons[1].item(), Some(&record("taken", 1)));
-        assert_eq!(get(&client, "free").await, None);
-
-        client
-            .transact_write_items()
-            .transact_items(write("free", "attribute_not_exists(pk)"))
-            .transact_items(write("taken", "attribute_exists(pk)"))
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(get(&client, "free").await, Some(record("free", 7)));
-        assert_eq!(get(&client, "taken").await, Some(record("taken", 7)));
     }
 
     #[tokio::test]
@@ -512,7 +393,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_reopened_file_holds_the_data() {
-        let path = scratch("reopened").join("table.db");
+        let directory = tempdir().unwrap();
+        let path = directory.path().join("table.db");
         {
             let client = client(&EmbeddedDynamoDb::open(&path).unwrap());
             create_table(&client).await;
@@ -524,18 +406,18 @@ mod tests {
 
     #[tokio::test]
     async fn an_answered_write_is_in_the_files_while_the_database_is_open() {
-        let directory = scratch("open");
-        let path = directory.join("table.db");
+        let directory = tempdir().unwrap();
+        let path = directory.path().join("table.db");
         let open = EmbeddedDynamoDb::open(&path).unwrap();
         let writer = client(&open);
         create_table(&writer).await;
         put(&writer, "a", 5).await;
         // What a crash at this moment leaves behind.
-        let left = scratch("left");
+        let left = tempdir().unwrap();
         for name in ["table.db", "table.db-wal"] {
-            std::fs::copy(directory.join(name), left.join(name)).unwrap();
+            std::fs::copy(directory.path().join(name), left.path().join(name)).unwrap();
         }
-        let reader = client(&EmbeddedDynamoDb::open(&left.join("table.db")).unwrap());
+        let reader = client(&EmbeddedDynamoDb::open(&left.path().join("table.db")).unwrap());
         assert_eq!(get(&reader, "a").await, Some(record("a", 5)));
     }
 
@@ -543,8 +425,8 @@ mod tests {
     #[tokio::test]
     async fn the_files_are_for_their_owner_alone() {
         use std::os::unix::fs::PermissionsExt;
-        let directory = scratch("mode");
-        let database = EmbeddedDynamoDb::open(&directory.join("table.db")).unwrap();
+        let directory = tempdir().unwrap();
+        let database = EmbeddedDynamoDb::open(&directory.path().join("table.db")).unwrap();
         create_table(&client(&database)).await;
         for entry in std::fs::read_dir(&directory).unwrap() {
             let entry = entry.unwrap();
@@ -555,7 +437,8 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_database_is_refused_and_kept() {
-        let path = scratch("other").join("table.db");
+        let directory = tempdir().unwrap();
+        let path = directory.path().join("table.db");
         std::fs::write(&path, "a letter to a friend, long enough to be read as a header").unwrap();
         let error = EmbeddedDynamoDb::open(&path).unwrap_err();
         assert!(matches!(error, OpenDatabaseError::Database { .. }), "{error:?}");
@@ -564,33 +447,5 @@ mod tests {
         let absent = path.with_file_name("absent").join("table.db");
         let error = EmbeddedDynamoDb::open(&absent).unwrap_err();
         assert!(matches!(error, OpenDatabaseError::File { .. }), "{error:?}");
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn parallel_increments_all_count() {
-        let client = table().await;
-        put(&client, "a", 0).await;
-        let tasks: Vec<_> = (0..8)
-            .map(|_| {
-                let client = client.clone();
-                tokio::spawn(async move {
-                    for _ in 0..25 {
-                        client
-                            .update_item()
-                            .table_name(TABLE)
-                            .key("pk", text("a"))
-                            .update_expression("ADD revision :one")
-                            .expression_attribute_values(":one", number(1))
-                            .send()
-                            .await
-                            .unwrap();
-                    }
-                })
-            })
-            .collect();
-        for task in tasks {
-            task.await.unwrap();
-        }
-        assert_eq!(get(&client, "a").await, Some(record("a", 200)));
     }
 }
