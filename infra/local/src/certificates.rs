@@ -10,8 +10,6 @@
 //! carry what strict verifiers ask for: key identifiers, critical basic constraints, key usage.
 
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +26,8 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime
 use rustls::{RootCertStore, ServerConfig};
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
+
+use crate::files::{self, FileError, Readers};
 
 const AUTHORITY_FILE: &str = "ca.pem";
 const KEY_FILE: &str = "ca-key.pem";
@@ -46,13 +46,8 @@ const OWN_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A file could not be read or made.
-    #[error("cannot use {}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file of the authority cannot be used any more.
     #[error(
         "{} {problem}; delete {AUTHORITY_FILE} and {KEY_FILE} in its directory to have a new \
@@ -116,14 +111,8 @@ pub fn write_server(
 ) -> Result<(PathBuf, PathBuf), CertificateError> {
     let (leaf, key, _) = sign_server(dir, names, now)?;
     let (file, key_file) = (dir.join(SERVER_FILE), dir.join(SERVER_KEY_FILE));
-    for path in [&file, &key_file] {
-        match fs::remove_file(path) {
-            Err(source) if source.kind() != ErrorKind::NotFound => return Err(file_error(path, source)),
-            _ => {}
-        }
-    }
-    create(&file, leaf.pem().as_bytes(), 0o644)?;
-    create(&key_file, Zeroizing::new(key.serialize_pem()).as_bytes(), 0o600)?;
+    files::replace(&file, leaf.pem().as_bytes(), Readers::Everyone)?;
+    files::replace(&key_file, Zeroizing::new(key.serialize_pem()).as_bytes(), Readers::Owner)?;
     Ok((file, key_file))
 }
 
@@ -165,7 +154,7 @@ impl CertificateAuthority {
     /// deleted by mistake: the key is used again, so that copies of the old `ca.pem` stay good.
     fn open(dir: &Path, names: &[String], now: OffsetDateTime) -> Result<Self, CertificateError> {
         let (file, key_file) = (dir.join(AUTHORITY_FILE), dir.join(KEY_FILE));
-        let (certificate, key) = match (read(&file)?, read(&key_file)?) {
+        let (certificate, key) = match (files::read(&file)?, files::read(&key_file)?) {
             (certificate, Some(key)) => (certificate, parse_key(&key_file, &key)?),
             (None, None) => (None, make_key(&key_file)?),
             (Some(_), None) => return Err(unusable(&key_file, "is missing")),
@@ -174,7 +163,7 @@ impl CertificateAuthority {
             Some(text) => text,
             None => {
                 let text = authority(names, now)?.self_signed(&key)?.pem().into_bytes();
-                create(&file, &text, 0o644)?;
+                files::replace(&file, &text, Readers::Everyone)?;
                 Zeroizing::new(text)
             }
         };
@@ -293,15 +282,6 @@ fn before(now: OffsetDateTime) -> Result<OffsetDateTime, CertificateError> {
     now.checked_sub(CLOCK_SKEW).ok_or(CertificateError::Time(now))
 }
 
-/// The content of a file, if there is one.
-fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, CertificateError> {
-    match fs::read(path) {
-        Ok(content) => Ok(Some(Zeroizing::new(content))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(file_error(path, source)),
-    }
-}
-
 fn parse_key(path: &Path, text: &[u8]) -> Result<KeyPair, CertificateError> {
     let text = std::str::from_utf8(text).ok();
     text.and_then(|text| KeyPair::from_pem(text).ok())
@@ -311,29 +291,8 @@ fn parse_key(path: &Path, text: &[u8]) -> Result<KeyPair, CertificateError> {
 fn make_key(path: &Path) -> Result<KeyPair, CertificateError> {
     let key = KeyPair::generate()?;
     let text = Zeroizing::new(key.serialize_pem());
-    create(path, text.as_bytes(), 0o600)?;
+    files::replace(path, text.as_bytes(), Readers::Owner)?;
     Ok(key)
-}
-
-/// Makes a file that was not there, with these permissions (where there are such), on the disk.
-fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), CertificateError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-    #[cfg(not(unix))]
-    let _ = mode;
-    let write = || {
-        let mut file = options.open(path)?;
-        file.write_all(content)?;
-        file.sync_all()
-    };
-    write().map_err(|source| file_error(path, source))
-}
-
-fn file_error(path: &Path, source: io::Error) -> CertificateError {
-    let path = path.to_path_buf();
-    CertificateError::File { path, source }
 }
 
 fn unusable(path: &Path, problem: &str) -> CertificateError {
@@ -342,21 +301,16 @@ fn unusable(path: &Path, problem: &str) -> CertificateError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use rustls::time_provider::TimeProvider;
     use rustls::{ClientConfig, ClientConnection, ServerConnection};
+    use tempfile::tempdir;
     use time::macros::datetime;
 
     use super::*;
 
     const NOW: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
-
-    /// An empty directory of this test's own.
-    fn scratch(test: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("certificates-{}-{test}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        path
-    }
 
     fn start(dir: &Path) -> Result<ServerConfig, CertificateError> {
         server_config(dir, &[], NOW)
@@ -426,23 +380,26 @@ mod tests {
 
     #[test]
     fn a_client_that_trusts_the_authority_connects_by_every_name() {
-        let dir = scratch("connects");
-        let server = start(&dir).unwrap();
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        let server = start(dir).unwrap();
         let authority = dir.join(AUTHORITY_FILE);
         for name in OWN_NAMES {
             let protocol = connect(&server, &authority, name, NOW).unwrap();
             assert_eq!(protocol, b"h2", "{name}");
         }
         connect(&server, &authority, "example.com", NOW).unwrap_err();
-        let other = scratch("other");
-        start(&other).unwrap();
+        let other = tempdir().unwrap();
+        let other = other.path();
+        start(other).unwrap();
         connect(&server, &other.join(AUTHORITY_FILE), "localhost", NOW).unwrap_err();
     }
 
     #[test]
     fn the_server_certificate_lives_for_397_days() {
-        let dir = scratch("life");
-        let server = start(&dir).unwrap();
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        let server = start(dir).unwrap();
         let authority = dir.join(AUTHORITY_FILE);
         // (offset from the start, accepted)
         let rows = [
@@ -459,12 +416,13 @@ mod tests {
 
     #[test]
     fn a_restart_keeps_the_authority() {
-        let dir = scratch("restart");
-        start(&dir).unwrap();
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        start(dir).unwrap();
         let files = || [AUTHORITY_FILE, KEY_FILE].map(|file| fs::read(dir.join(file)).unwrap());
         let made = files();
         let later = NOW + Duration::days(3649);
-        let server = server_config(&dir, &[], later).unwrap();
+        let server = server_config(dir, &[], later).unwrap();
         assert_eq!(files(), made);
         let authority = dir.join(AUTHORITY_FILE);
         connect(&server, &authority, "localhost", later).unwrap();
@@ -475,66 +433,70 @@ mod tests {
 
     #[test]
     fn a_lost_certificate_is_made_again_for_the_same_key() {
-        let dir = scratch("lost");
-        start(&dir).unwrap();
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        start(dir).unwrap();
         let copy = dir.join("copy.pem");
         fs::rename(dir.join(AUTHORITY_FILE), &copy).unwrap();
-        let server = start(&dir).unwrap();
+        let server = start(dir).unwrap();
         connect(&server, &copy, "localhost", NOW).unwrap();
         connect(&server, &dir.join(AUTHORITY_FILE), "127.0.0.1", NOW).unwrap();
     }
 
     #[test]
     fn an_authority_that_cannot_be_used_is_named_with_the_remedy() {
-        let dir = scratch("unusable");
-        start(&dir).unwrap();
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        start(dir).unwrap();
         let (file, key) = (dir.join(AUTHORITY_FILE), dir.join(KEY_FILE));
         let (certificate, private) = (fs::read(&file).unwrap(), fs::read(&key).unwrap());
 
-        let expired = said(server_config(&dir, &[], NOW + Duration::days(3651)));
+        let expired = said(server_config(dir, &[], NOW + Duration::days(3651)));
         assert!(expired.contains("ca.pem has expired"), "{expired}");
         assert!(expired.contains("delete ca.pem and ca-key.pem"), "{expired}");
-        let early = said(server_config(&dir, &[], NOW - Duration::days(1)));
+        let early = said(server_config(dir, &[], NOW - Duration::days(1)));
         assert!(early.contains("ca.pem is not valid before"), "{early}");
 
         fs::remove_file(&key).unwrap();
-        let missing = said(start(&dir));
+        let missing = said(start(dir));
         assert!(missing.contains("ca-key.pem is missing"), "{missing}");
         for damaged in ["", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
             fs::write(&key, damaged).unwrap();
-            let unread = said(start(&dir));
+            let unread = said(start(dir));
             assert!(unread.contains("ca-key.pem does not hold"), "{unread}");
         }
-        let other = scratch("unusable-other");
-        start(&other).unwrap();
+        let other = tempdir().unwrap();
+        let other = other.path();
+        start(other).unwrap();
         fs::copy(other.join(KEY_FILE), &key).unwrap();
-        let mixed = said(start(&dir));
+        let mixed = said(start(dir));
         assert!(mixed.contains("ca.pem does not verify"), "{mixed}");
 
         fs::write(&key, private).unwrap();
         for damaged in [&certificate[..certificate.len() / 2], b"not PEM", b""] {
             fs::write(&file, damaged).unwrap();
-            let unread = said(start(&dir));
+            let unread = said(start(dir));
             assert!(unread.contains("ca.pem does not hold"), "{unread}");
             assert_eq!(fs::read(&file).unwrap(), damaged);
         }
         fs::write(&file, certificate).unwrap();
-        start(&dir).unwrap();
+        start(dir).unwrap();
     }
 
     #[test]
     fn the_authority_signs_for_the_names_of_its_first_start_and_its_own() {
-        let dir = scratch("names");
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
         let authority = dir.join(AUTHORITY_FILE);
-        let server = named(&dir, &["acs.internal", "192.0.2.7"]).unwrap();
+        let server = named(dir, &["acs.internal", "192.0.2.7"]).unwrap();
         for name in ["acs.internal", "192.0.2.7"] {
             connect(&server, &authority, name, NOW).unwrap();
         }
         connect(&server, &authority, "localhost", NOW).unwrap_err();
-        let server = named(&dir, &["127.0.0.1"]).unwrap();
+        let server = named(dir, &["127.0.0.1"]).unwrap();
         connect(&server, &authority, "127.0.0.1", NOW).unwrap();
         for outside in ["example.com", "192.0.2.8", "2001:db8::1"] {
-            let refused = said(named(&dir, &["localhost", outside]));
+            let refused = said(named(dir, &["localhost", outside]));
             assert!(refused.contains(&format!("not for all of localhost, {outside};")), "{refused}");
             assert!(refused.contains("delete ca.pem"), "{refused}");
         }
@@ -542,27 +504,29 @@ mod tests {
 
     #[test]
     fn a_name_that_is_none_makes_nothing() {
-        let dir = scratch("no-name");
-        let refused = named(&dir, &["localhost", "two words"]).err().unwrap();
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        let refused = named(dir, &["localhost", "two words"]).err().unwrap();
         assert!(matches!(refused, CertificateError::Name(_)), "{refused}");
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
         let absent = start(&dir.join("absent")).err().unwrap();
         assert!(matches!(absent, CertificateError::File { .. }), "{absent}");
     }
 
     #[test]
     fn every_start_has_another_key() {
-        let dir = scratch("keys");
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
         let keys: BTreeSet<_> = (0..3)
             .map(|_| {
                 let key = KeyPair::generate().unwrap();
                 let names = OWN_NAMES.map(str::to_owned);
-                let authority = CertificateAuthority::open(&dir, &names, NOW).unwrap();
+                let authority = CertificateAuthority::open(dir, &names, NOW).unwrap();
                 authority.sign(&key, &names, NOW).unwrap().der().to_vec()
             })
             .collect();
         assert_eq!(keys.len(), 3);
-        let files = fs::read_dir(&dir).unwrap().map(|it| it.unwrap().file_name());
+        let files = fs::read_dir(dir).unwrap().map(|it| it.unwrap().file_name());
         let files: BTreeSet<_> = files.collect();
         assert_eq!(files, BTreeSet::from([KEY_FILE.into(), AUTHORITY_FILE.into()]));
     }
@@ -571,8 +535,9 @@ mod tests {
     #[test]
     fn the_key_is_for_its_owner_alone() {
         use std::os::unix::fs::PermissionsExt;
-        let dir = scratch("mode");
-        start(&dir).unwrap();
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        start(dir).unwrap();
         let mode = |file| {
             let metadata = fs::metadata(dir.join(file)).unwrap();
             metadata.permissions().mode() & 0o777

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::files::{self, FileError};
 use crate::output::{start_page, token_page};
 use crate::platform::Platform;
 use identity::error_chain::error_chain;
@@ -45,6 +46,8 @@ pub enum Answer {
 pub enum ControlError {
     #[error("no server is running on {}; start one with `cargo run`", .0.display())]
     NotRunning(PathBuf),
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("{}: {source}", path.display())]
     Socket { path: PathBuf, source: io::Error },
     #[error("{0}")]
@@ -68,12 +71,7 @@ fn socket(dir: &Path) -> PathBuf {
 /// [`ControlError::Socket`], also when the path is longer than a socket's may be (107 bytes).
 pub fn bind(dir: &Path) -> Result<UnixListener, ControlError> {
     let path = socket(dir);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(ControlError::Socket { path, source: error });
-        }
-        _ => {}
-    }
+    files::remove(&path)?;
     let listen = || {
         let listener = UnixListener::bind(&path)?;
         // The directory may be open to others; nothing is answered before this.

@@ -29,6 +29,7 @@ pub mod control;
 pub mod dynamodb;
 pub mod embedded;
 pub mod entra;
+pub mod files;
 pub mod gateway;
 mod invoke;
 pub mod names;

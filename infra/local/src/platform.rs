@@ -230,9 +230,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_expired_is_gone_after_a_start() {
-        let dir = std::env::temp_dir().join(format!("platform-{}-expired", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        drop(open(&dir).await);
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        drop(open(dir).await);
         let database = EmbeddedDynamoDb::open(&dir.join("dynamodb.sqlite")).unwrap();
         let client = Client::from_conf(
             Config::builder()
@@ -247,12 +247,11 @@ mod tests {
             let item = client.put_item().table_name(embedded::TABLE).item("pk", text(key));
             item.item("expires_at", AttributeValue::N(expires_at.to_owned())).send().await.unwrap();
         }
-        drop(open(&dir).await);
+        drop(open(dir).await);
         for (key, is_there) in [("past", false), ("future", true)] {
             let item =
                 client.get_item().table_name(embedded::TABLE).key("pk", text(key)).send().await.unwrap();
             assert_eq!(item.item().is_some(), is_there, "{key}");
         }
-        fs::remove_dir_all(&dir).unwrap();
     }
 }

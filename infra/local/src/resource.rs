@@ -1,7 +1,5 @@
 //! What the local resource is. Made on the first start and kept: tokens name it, so it must not change.
 
-use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use identity::ids::ResourceId;
@@ -10,6 +8,8 @@ use identity::runtime::Random;
 use identity::settings::{Issuer, Location, Resource};
 use serde::{Deserialize, Serialize};
 use uuid::Builder;
+
+use crate::files::{self, FileError, Readers};
 
 /// The resource with the choices that were made for it.
 #[derive(Clone)]
@@ -29,8 +29,8 @@ pub struct Choices {
 /// The resource cannot be read, made or used as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ResourceError {
-    #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("{}: not a resource this program wrote; restore it, or remove the directory to start anew", .0.display())]
     Content(PathBuf),
     #[error("{}: the resource there was made with another {choice}; leave the option out, or use another --data-dir", path.display())]
@@ -59,18 +59,17 @@ pub fn open(
     random: &dyn Random,
 ) -> Result<LocalResource, ResourceError> {
     let path = dir.join("resource.json");
-    let document = match fs::read(&path) {
-        Ok(text) => {
+    let document = match files::read(&path)? {
+        Some(text) => {
             let kept = serde_json::from_slice(&text).map_err(|_| ResourceError::Content(path.clone()))?;
             unchanged(&path, &kept, choices)?;
             kept
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        None => {
             let made = make(https_port, choices, random);
-            write(&path, &made).map_err(|source| ResourceError::File { path: path.clone(), source })?;
+            files::replace_json(&path, &made, Readers::Owner)?;
             made
         }
-        Err(source) => return Err(ResourceError::File { path, source }),
     };
     parse(&document).ok_or(ResourceError::Content(path))
 }
@@ -113,13 +112,4 @@ fn parse(document: &Document) -> Option<LocalResource> {
         region: document.region.parse().ok()?,
     };
     Some(LocalResource { resource, algorithm: document.algorithm })
-}
-
-/// Written aside and renamed, so that a crash leaves the whole file or none.
-fn write(path: &Path, document: &Document) -> io::Result<()> {
-    let aside = path.with_extension("json.new");
-    let mut file = fs::File::create(&aside)?;
-    file.write_all(&serde_json::to_vec_pretty(document)?)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)
 }

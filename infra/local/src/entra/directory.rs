@@ -1,8 +1,5 @@
 //! Who is in the tenant. Made on the first start and kept in `entra.json`: clients are configured with it.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -15,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid};
 use zeroize::Zeroizing;
 
+use crate::files::{self, FileError, Readers};
+
 /// The domain of user names; `.test` never is a real one (RFC 6761).
 pub(super) const DOMAIN: &str = "local.test";
 
@@ -23,8 +22,8 @@ pub(super) const DOMAIN: &str = "local.test";
 pub enum OpenDirectoryError {
     #[error("{0}: not an https URL without a query")]
     BaseUrl(String),
-    #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("{}: not a directory this program wrote; restore it, or remove it to have a new one made", .0.display())]
     Content(PathBuf),
     #[error(transparent)]
@@ -77,16 +76,14 @@ pub(super) fn open(
     generate: impl Fn() -> Result<SigningKey, KeyMaterialError>,
 ) -> Result<(Directory, SigningKeys), OpenDirectoryError> {
     let path = dir.join("entra.json");
-    let file_error = |source| OpenDirectoryError::File { path: path.clone(), source };
-    let directory = match fs::read(&path).map(Zeroizing::new) {
+    let directory = match files::read(&path)? {
         // The decoder's own words are not used: they may quote the text.
-        Ok(text) => serde_json::from_slice(&text).map_err(|_| OpenDirectoryError::Content(path.clone()))?,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+        Some(text) => serde_json::from_slice(&text).map_err(|_| OpenDirectoryError::Content(path.clone()))?,
+        None => {
             let made = make(random, &SigningKeys::generate(1, generate)?)?;
-            write(&path, &made).map_err(file_error)?;
+            files::replace_json(&path, &made, Readers::Owner)?;
             made
         }
-        Err(source) => return Err(file_error(source)),
     };
     let keys = SigningKeys::parse(&Secret::new(directory.signing_keys.as_bytes().to_vec()));
     let keys = keys.map_err(|_| OpenDirectoryError::Content(path.clone()))?;
@@ -127,21 +124,6 @@ fn text<const N: usize>(random: &dyn Random) -> String {
     URL_SAFE_NO_PAD.encode(bytes::<N>(random))
 }
 
-/// Written aside and renamed, so that a crash leaves the whole file or none. Only the owner may read it.
-fn write(path: &Path, directory: &Directory) -> io::Result<()> {
-    let text = Zeroizing::new(serde_json::to_vec_pretty(directory)?);
-    let aside = path.with_extension("json.new");
-    // One that a crash left may have other permissions.
-    match fs::remove_file(&aside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)
-}
-
 /// A GUID as its usual text.
 mod guid {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
@@ -158,14 +140,17 @@ mod guid {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::super::tests::{BASE, open, scratch};
+    use tempfile::tempdir;
+
+    use super::super::tests::{BASE, open};
     use super::*;
 
     #[test]
     fn it_is_made_once_and_kept() {
-        let dir = scratch("kept");
+        let dir = tempdir().unwrap();
         let made = open(&dir, BASE, 1).unwrap();
         // Other randomness, and another port.
         let kept = open(&dir, "https://localhost:9443/entra", 2).unwrap();
@@ -179,24 +164,24 @@ mod tests {
         };
         assert!(secret(kept.env()) == secret(made.env()));
         assert_eq!(secret(made.env()).len(), 2);
-        assert!(secret(open(&scratch("others"), BASE, 2).unwrap().env()) != secret(made.env()));
+        assert!(secret(open(&tempdir().unwrap(), BASE, 2).unwrap().env()) != secret(made.env()));
     }
 
     #[test]
     fn the_file_is_for_its_owner_alone() {
-        let dir = scratch("mode");
+        let dir = tempdir().unwrap();
         // Left by a crash, by a program that knew no better.
-        fs::write(dir.join("entra.json.new"), "").unwrap();
+        fs::write(dir.path().join("entra.json.new"), "").unwrap();
         open(&dir, BASE, 1).unwrap();
-        let mode = fs::metadata(dir.join("entra.json")).unwrap().permissions().mode();
+        let mode = fs::metadata(dir.path().join("entra.json")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert!(!dir.join("entra.json.new").exists());
+        assert!(!dir.path().join("entra.json.new").exists());
     }
 
     #[test]
     fn an_unreadable_file_is_refused_kept_and_not_quoted() {
-        let dir = scratch("unreadable");
-        let path = dir.join("entra.json");
+        let dir = tempdir().unwrap();
+        let path = dir.path().join("entra.json");
         open(&dir, BASE, 1).unwrap();
         let good = fs::read_to_string(&path).unwrap();
         let mut no_key: serde_json::Value = serde_json::from_str(&good).unwrap();

@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn metadata_leads_to_the_endpoints_of_its_version() {
-        let stand_in = stand_in("metadata");
+        let stand_in = stand_in();
         let own = stand_in.tenant().to_string();
         for (version, prefix, oauth2, keys) in [
             (Version::One, "", "oauth2/token", "discovery/keys"),
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn published_keys_have_the_members_of_entra_and_no_private_ones() {
-        let stand_in = stand_in("keys");
+        let stand_in = stand_in();
         let issuer = format!("{BASE}/{}/v2.0", stand_in.tenant());
         for (version, authority, expected, issuer) in [
             (Version::One, RequestedTenant::Tenant, vec!["e", "kid", "kty", "n", "use"], None),

@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_service_principal_gets_tokens_at_both_endpoints_in_both_versions() {
-        let stand_in = stand_in("service");
+        let stand_in = stand_in();
         let principal = &stand_in.directory.service_principal;
         let (id, secret) = (principal.client_id.to_string(), principal.client_secret.as_str());
         let basic = STANDARD.encode(format!("{id}:{secret}"));
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_user_gets_what_was_asked_for() {
-        let stand_in = stand_in("user");
+        let stand_in = stand_in();
         let (app, user) = (stand_in.user_app_id().to_string(), &stand_in.directory.user);
         let grant = [
             ("grant_type", "password"),
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn refusals_have_the_codes_of_entra() {
-        let stand_in = stand_in("refused");
+        let stand_in = stand_in();
         let (principal, user) = (&stand_in.directory.service_principal, &stand_in.directory.user);
         let (id, secret) = (principal.client_id.to_string(), principal.client_secret.as_str());
         let (app, password) = (stand_in.user_app_id().to_string(), user.password.as_str());

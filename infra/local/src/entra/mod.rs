@@ -262,32 +262,24 @@ fn status(status: StatusCode) -> Response<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::PathBuf;
-
     use identity::keys::Algorithm;
     use identity::testing::{self, FrozenClock, SeededRandom};
     use serde_json::from_slice;
+    use tempfile::{TempDir, tempdir};
 
     use super::*;
 
     pub(super) const BASE: &str = "https://localhost:8443/entra";
 
-    /// An empty directory of this test's own.
-    pub(super) fn scratch(test: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("entra-{}-{test}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        path
-    }
-
-    pub(super) fn open(dir: &Path, base_url: &str, seed: u64) -> Result<EntraStandIn, OpenDirectoryError> {
+    pub(super) fn open(dir: &TempDir, base_url: &str, seed: u64) -> Result<EntraStandIn, OpenDirectoryError> {
         let (clock, random) = (FrozenClock::at_noon(), Arc::new(SeededRandom::new(seed)));
-        EntraStandIn::open(dir, base_url, clock, random, || Ok(testing::signing_key(Algorithm::Rs256, 0)))
+        EntraStandIn::open(dir.path(), base_url, clock, random, || {
+            Ok(testing::signing_key(Algorithm::Rs256, 0))
+        })
     }
 
-    pub(super) fn stand_in(test: &str) -> EntraStandIn {
-        open(&scratch(test), BASE, 1).unwrap()
+    pub(super) fn stand_in() -> EntraStandIn {
+        open(&tempdir().unwrap(), BASE, 1).unwrap()
     }
 
     fn get(stand_in: &EntraStandIn, target: &str) -> (u16, Value) {
@@ -297,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_base_url_is_an_https_url() {
-        let dir = scratch("base");
+        let dir = tempdir().unwrap();
         for base in
             ["", "localhost:8443/entra", "http://localhost/entra", "https://localhost/entra?a=b", "/entra"]
         {
@@ -308,7 +300,7 @@ mod tests {
 
     #[test]
     fn it_answers_under_its_base_and_for_its_tenant_at_the_root() {
-        let dir = scratch("answers");
+        let dir = tempdir().unwrap();
         let below = open(&dir, BASE, 1).unwrap();
         let at_root = open(&dir, "https://localhost:8443", 1).unwrap();
         let tenant = below.tenant();
@@ -330,7 +322,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_told_apart_from_who() {
-        let stand_in = stand_in("routes");
+        let stand_in = stand_in();
         let tenant = stand_in.tenant();
         assert_eq!(get(&stand_in, &format!("/entra/{tenant}/oauth2/v2.0/authorize")).0, 404);
         assert_eq!(get(&stand_in, "/entra/").0, 404);
@@ -345,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_document_is_what_a_get_of_its_url_answers() {
-        let stand_in = stand_in("document");
+        let stand_in = stand_in();
         let tenant = stand_in.tenant();
         for path in ["v2.0/.well-known/openid-configuration", "discovery/v2.0/keys", "discovery/keys"] {
             let document = stand_in.document(&format!("{BASE}/{tenant}/{path}")).unwrap();
@@ -365,7 +357,7 @@ mod tests {
 
     #[test]
     fn the_environment_names_each_variable_once_and_needs_no_quoting() {
-        let env = stand_in("env").env();
+        let env = stand_in().env();
         for (name, value) in &env {
             assert_eq!(env.iter().filter(|(other, _)| other == name).count(), 1, "{name}");
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@".contains(c);

@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn each_version_says_what_entra_says() {
-        let stand_in = stand_in("claims");
+        let stand_in = stand_in();
         let (tenant, user) = (stand_in.tenant().to_string(), &stand_in.directory.user);
         let (app, oid) = (stand_in.user_app_id().to_string(), user.object_id.to_string());
         let life = Life { not_before: 1, expires: 2 };
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_service_principal_has_no_permissions_and_no_name() {
-        let stand_in = stand_in("app");
+        let stand_in = stand_in();
         let principal = &stand_in.directory.service_principal;
         let access = Access::of_resource("https://communication.azure.com/").unwrap_or_else(|_| panic!());
         let client = Client { id: principal.client_id, confidential: true };
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn tokens_live_for_60_to_90_minutes_and_are_dated_back() {
-        let stand_in = stand_in("life");
+        let stand_in = stand_in();
         let now = NOON.unix_timestamp();
         let lives: Vec<i64> = (0..50)
             .map(|_| {

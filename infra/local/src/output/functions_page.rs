@@ -1,21 +1,21 @@
 //! What is told to function binaries that run as processes of their own, and to who starts them.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use identity::secrets::SecretName;
 
 use super::start_page;
 use crate::embedded;
+use crate::files::{self, FileError};
 use crate::platform::Platform;
 
 /// Writes `platform.env` into the state directory: what a deployment's template gives the functions.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_env(platform: &Platform, aws_endpoint: &str) -> io::Result<PathBuf> {
+pub fn write_env(platform: &Platform, aws_endpoint: &str) -> Result<PathBuf, FileError> {
     let path = platform.data_dir.join("platform.env");
-    start_page::write_private(&path, &env(platform, aws_endpoint))?;
+    files::replace_if_changed(&path, env(platform, aws_endpoint).as_bytes())?;
     Ok(path)
 }
 

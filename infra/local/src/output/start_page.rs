@@ -1,11 +1,11 @@
 //! What is printed at start, and the `env` file that shells read.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
+use crate::files::{self, FileError};
 use crate::platform::{ConnectionStrings, Platform};
 
 /// The variables of the `env` file that hold the connection strings.
@@ -16,8 +16,9 @@ pub(crate) const SECONDARY: &str = "COMMUNICATION_SERVICES_SECONDARY_CONNECTION_
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_env(platform: &Platform, connection_strings: &ConnectionStrings) -> io::Result<()> {
-    write_private(&path_of_env(&platform.data_dir), &env(platform, connection_strings))
+pub fn write_env(platform: &Platform, connection_strings: &ConnectionStrings) -> Result<(), FileError> {
+    let text = Zeroizing::new(env(platform, connection_strings));
+    files::replace_if_changed(&path_of_env(&platform.data_dir), text.as_bytes())
 }
 
 pub(crate) fn path_of_env(data_dir: &Path) -> PathBuf {
@@ -108,13 +109,4 @@ fn entra(platform: &Platform) -> String {
         entra.user_object_id(),
         entra.user_app_id(),
     )
-}
-
-/// Only the owner may read it: it holds the access keys. Replaced whole, so that no reader sees half.
-pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let aside = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    file.write_all(text.as_bytes())?;
-    fs::rename(&aside, path)
 }
