@@ -75,17 +75,6 @@ pub(crate) fn replace_json(path: &Path, value: &impl Serialize, readers: Readers
     replace(path, &text, readers)
 }
 
-/// As [`replace`] for the owner only. A private file that has this content already is not written, so a full disk
-/// does not prevent a start.
-pub(crate) fn replace_if_changed(path: &Path, content: &[u8]) -> Result<(), FileError> {
-    let is_private = fs::symlink_metadata(path)
-        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o777 == 0o600);
-    if is_private && read(path)?.is_some_and(|current| *current == content) {
-        return Ok(());
-    }
-    replace(path, content, Readers::Owner)
-}
-
 fn write_beside_and_rename(path: &Path, content: &[u8], readers: Readers) -> io::Result<()> {
     let path = &std::path::absolute(path)?;
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
@@ -123,7 +112,6 @@ mod tests {
             fs::write(&target, "untouched").unwrap();
             let _ = fs::remove_file(&path);
             symlink(&target, dir.path().join(planted)).unwrap();
-            replace_if_changed(&path, b"untouched").unwrap();
             replace(&path, b"secret", Readers::Owner).unwrap();
             assert_eq!(fs::read_to_string(&target).unwrap(), "untouched", "{planted}");
             assert_eq!(fs::read_to_string(&path).unwrap(), "secret", "{planted}");
@@ -155,25 +143,10 @@ mod tests {
         replace(&path, b"new", Readers::Everyone).unwrap();
         // The umask of the test may take the right from others.
         assert_eq!(mode(&path) & !0o044, 0o600);
-        replace_if_changed(&path, b"new").unwrap();
-        assert_eq!(mode(&path), 0o600, "unchanged content, but a wider mode");
     }
 
     #[test]
-    fn unchanged_content_is_not_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("env");
-        replace(&path, b"same", Readers::Owner).unwrap();
-        // A directory in the place of the new file makes each write fail.
-        fs::create_dir(dir.path().join("env.new")).unwrap();
-        replace_if_changed(&path, b"same").unwrap();
-        let refused = replace_if_changed(&path, b"other").unwrap_err().to_string();
-        assert!(refused.starts_with("cannot remove ") && refused.contains("env.new: "), "{refused}");
-        assert_eq!(fs::read(&path).unwrap(), b"same");
-    }
-
-    #[test]
-    fn failed_writes_leave_no_file_behind() {
+    fn failed_writes_name_the_file_and_leave_none_behind() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("env");
         fs::create_dir(&path).unwrap();

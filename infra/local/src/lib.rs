@@ -35,6 +35,7 @@ mod invoke;
 pub mod names;
 pub mod output;
 pub mod platform;
+pub mod ready;
 pub mod resource;
 pub mod schedule;
 mod sdk_response;

@@ -37,6 +37,8 @@ pub enum ResourceError {
     Differs { path: PathBuf, choice: &'static str },
 }
 
+pub(crate) const FILE: &str = "resource.json";
+
 /// The file's content.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,7 +60,7 @@ pub fn open(
     choices: &Choices,
     random: &dyn Random,
 ) -> Result<LocalResource, ResourceError> {
-    let path = dir.join("resource.json");
+    let path = dir.join(FILE);
     let document = match files::read(&path)? {
         Some(text) => {
             let kept = serde_json::from_slice(&text).map_err(|_| ResourceError::Content(path.clone()))?;

@@ -6,7 +6,7 @@ use identity::secrets::SecretName;
 
 use super::start_page;
 use crate::embedded;
-use crate::files::{self, FileError};
+use crate::files::{self, FileError, Readers};
 use crate::platform::Platform;
 
 /// Writes `platform.env` into the state directory: what a deployment's template gives the functions.
@@ -15,7 +15,7 @@ use crate::platform::Platform;
 /// When the file cannot be written.
 pub fn write_env(platform: &Platform, aws_endpoint: &str) -> Result<PathBuf, FileError> {
     let path = platform.data_dir.join("platform.env");
-    files::replace_if_changed(&path, env(platform, aws_endpoint).as_bytes())?;
+    files::replace(&path, env(platform, aws_endpoint).as_bytes(), Readers::Owner)?;
     Ok(path)
 }
 

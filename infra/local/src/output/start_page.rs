@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::files::{self, FileError};
+use crate::files::{self, FileError, Readers};
 use crate::platform::{ConnectionStrings, Platform};
 
 /// The variables of the `env` file that hold the connection strings.
@@ -18,7 +18,7 @@ pub(crate) const SECONDARY: &str = "COMMUNICATION_SERVICES_SECONDARY_CONNECTION_
 /// When the file cannot be written.
 pub fn write_env(platform: &Platform, connection_strings: &ConnectionStrings) -> Result<(), FileError> {
     let text = Zeroizing::new(env(platform, connection_strings));
-    files::replace_if_changed(&path_of_env(&platform.data_dir), text.as_bytes())
+    files::replace(&path_of_env(&platform.data_dir), text.as_bytes(), Readers::Owner)
 }
 
 pub(crate) fn path_of_env(data_dir: &Path) -> PathBuf {
