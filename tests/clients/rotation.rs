@@ -119,7 +119,7 @@ fn commands_list_keys_and_say_what_changed() {
     assert_eq!(same(&before, "primary"), same(&after, "primary"));
     assert_ne!(same(&before, "secondary"), same(&after, "secondary"));
     let rotated = said(&["rotate"]);
-    assert!(rotated.contains("dead"));
+    assert!(rotated.contains("revoked"));
     assert_ne!(same(&before, "primary"), same(&rotated, "primary"));
 }
 
