@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_writes_name_the_file_and_leave_none_behind() {
+    fn failed_writes_leave_no_new_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("env");
         fs::create_dir(&path).unwrap();

@@ -1,4 +1,4 @@
-//! The composition root of the local server: embedded services under the production adapters.
+//! The composition root of the local server: the production adapters over the embedded services.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -39,19 +39,20 @@ use crate::trust::{self, EntraOptions, TrustError};
 const SECRETS: &str = "secrets.json";
 const DATABASE: &str = "dynamodb.sqlite";
 
-/// How the local server is started.
+/// The options of the local server.
 pub struct Options {
+    /// The state directory.
     pub data_dir: PathBuf,
-    /// By which names clients may know the server.
+    /// The names and addresses of the server.
     pub names: ServerNames,
     pub https_port: u16,
     pub http_port: u16,
     pub algorithm: Option<Algorithm>,
     pub location: Option<Location>,
     pub region: Option<Location>,
-    /// Whom to trust in Entra besides the stand-in; with an authority, instead of it.
+    /// The accepted tokens of Entra.
     pub entra: EntraOptions,
-    /// Further route rules for the authorizer.
+    /// A file with further route rules for the authorizer.
     pub route_rules: Option<PathBuf>,
 }
 
@@ -61,19 +62,19 @@ pub struct Platform {
     pub adapters: Adapters,
     pub resource: LocalResource,
     pub tls: Arc<rustls::ServerConfig>,
-    /// Where state is kept, absolute.
+    /// The state directory, as an absolute path.
     pub data_dir: PathBuf,
-    /// The hosts clients may address, the public one first.
+    /// The accepted values of `Host`, the public one first.
     pub hosts: Hosts,
-    /// Of HTTPS.
+    /// The port of HTTPS.
     pub port: u16,
-    /// For who asks about a token on the terminal.
+    /// Verifies tokens for `token inspect`.
     pub verifier: Verifier,
     /// The function that replaces keys.
     pub rotate_keys: RotateKeys,
-    /// For the driver of scheduled rotations.
+    /// The secrets, for scheduled rotations.
     pub secrets: EmbeddedSecretsManager,
-    /// For processes of their own.
+    /// The embedded services for other processes.
     pub aws_endpoint: AwsEndpoint,
     endpoint: String,
     http_endpoint: String,
@@ -118,15 +119,15 @@ pub enum StartError {
 }
 
 impl Platform {
-    /// Opens the state directory, making on the first start whatever is not there.
+    /// Opens the state directory. The first start creates the state.
     ///
     /// # Errors
-    /// [`StartError`] with what is wrong and where.
+    /// [`StartError`].
     pub async fn open(options: Options, audit: Arc<dyn Audit>) -> Result<Self, StartError> {
         let data_dir = state_directory(&options.data_dir)?;
         let system = Arc::new(System::new());
         // This step comes first, because its lock keeps a second server out of the directory.
-        let secrets = EmbeddedSecretsManager::open(&data_dir.join(SECRETS), surroundings(&system))?;
+        let secrets = EmbeddedSecretsManager::open(&data_dir.join(SECRETS), environment(&system))?;
         ready::withdraw(&data_dir)?;
         check_for_lost_files(&data_dir)?;
         let database = EmbeddedDynamoDb::open(&data_dir.join(DATABASE))?;
@@ -171,13 +172,13 @@ impl Platform {
         })
     }
 
-    /// Where SDK clients connect.
+    /// The HTTPS endpoint, for SDK clients.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Where plain HTTP is served.
+    /// The HTTP endpoint.
     #[must_use]
     pub fn http_endpoint(&self) -> &str {
         &self.http_endpoint
@@ -198,14 +199,14 @@ impl Platform {
     }
 }
 
-/// What SDK clients are given. Secret: they hold the access keys.
+/// The connection strings for SDK clients. They are secret, because they hold the access keys.
 pub struct ConnectionStrings {
     pub primary: Zeroizing<String>,
     pub secondary: Zeroizing<String>,
 }
 
-/// Makes the directory, private to its owner, and returns its absolute path. One that is there keeps its
-/// mode: it is its owner's choice, and the files that hold secrets are private by themselves.
+/// Creates the directory, private to its owner, and returns its absolute path. An existing directory keeps its mode,
+/// which is its owner's choice. Each file that holds secrets is private by itself.
 fn state_directory(path: &Path) -> Result<PathBuf, StartError> {
     let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     let absolute = created.and_then(|()| path.canonicalize());
@@ -223,7 +224,7 @@ fn check_for_lost_files(data_dir: &Path) -> Result<(), StartError> {
     lost.map_or(Ok(()), |path| Err(StartError::Lost(path)))
 }
 
-fn surroundings(system: &Arc<System>) -> Environment {
+fn environment(system: &Arc<System>) -> Environment {
     let (clock, random) = (Arc::clone(system), Arc::clone(system));
     Environment {
         region: embedded::REGION.to_owned(),
@@ -264,7 +265,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_expired_is_gone_after_a_start() {
+    async fn expired_items_are_deleted_at_a_start() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         drop(open(dir).await);
@@ -311,7 +312,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn secrets_older_than_the_table_are_reported_with_a_next_step() {
+    async fn lost_secrets_are_reported_with_a_next_step() {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path()).await);
         fs::remove_file(dir.path().join(SECRETS)).unwrap();

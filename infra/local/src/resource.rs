@@ -1,4 +1,4 @@
-//! What the local resource is. Made on the first start and kept: tokens name it, so it must not change.
+//! The local resource, kept in `resource.json`. The first start creates it. Tokens name it, so it never changes.
 
 use std::path::{Path, PathBuf};
 
@@ -11,14 +11,14 @@ use uuid::Builder;
 
 use crate::files::{self, FileError, Readers};
 
-/// The resource with the choices that were made for it.
+/// The resource, with the signature algorithm of its tokens.
 #[derive(Clone)]
 pub struct LocalResource {
     pub resource: Resource,
     pub algorithm: Algorithm,
 }
 
-/// What may be chosen for a new resource.
+/// The choices for a new resource.
 #[derive(Default)]
 pub struct Choices {
     pub algorithm: Option<Algorithm>,
@@ -26,20 +26,26 @@ pub struct Choices {
     pub region: Option<Location>,
 }
 
-/// The resource cannot be read, made or used as asked.
+/// The resource cannot be read, created or used with the given choices.
 #[derive(Debug, thiserror::Error)]
 pub enum ResourceError {
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("{}: not a resource this program wrote; restore it, or remove the directory to start anew", .0.display())]
+    #[error(
+        "{} is not a resource of this program; restore the file, or remove its directory to start with a new resource",
+        .0.display()
+    )]
     Content(PathBuf),
-    #[error("{}: the resource there was made with another {choice}; leave the option out, or use another --data-dir", path.display())]
-    Differs { path: PathBuf, choice: &'static str },
+    #[error(
+        "{} has the {choice} {kept}, but --{choice} is {given}; leave out --{choice}, or choose another --data-dir",
+        path.display()
+    )]
+    Differs { path: PathBuf, choice: &'static str, kept: String, given: String },
 }
 
 pub(crate) const FILE: &str = "resource.json";
 
-/// The file's content.
+/// The content of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -50,7 +56,7 @@ struct Document {
     algorithm: Algorithm,
 }
 
-/// Reads `resource.json` in `dir`, or makes a resource that is issued under `https://localhost:<port>`.
+/// Reads `resource.json` in `dir`. A missing file is created, with the issuer `https://localhost:<port>`.
 ///
 /// # Errors
 /// [`ResourceError`].
@@ -64,11 +70,11 @@ pub fn open(
     let document = match files::read(&path)? {
         Some(text) => {
             let kept = serde_json::from_slice(&text).map_err(|_| ResourceError::Content(path.clone()))?;
-            unchanged(&path, &kept, choices)?;
+            check_choices(&path, &kept, choices)?;
             kept
         }
         None => {
-            let made = make(https_port, choices, random);
+            let made = create(https_port, choices, random);
             files::replace_json(&path, &made, Readers::Owner)?;
             made
         }
@@ -76,7 +82,7 @@ pub fn open(
     parse(&document).ok_or(ResourceError::Content(path))
 }
 
-fn make(https_port: u16, choices: &Choices, random: &dyn Random) -> Document {
+fn create(https_port: u16, choices: &Choices, random: &dyn Random) -> Document {
     let mut bytes = [0; 16];
     random.fill(&mut bytes);
     let chosen = |location: &Option<Location>, default: &str| {
@@ -91,16 +97,17 @@ fn make(https_port: u16, choices: &Choices, random: &dyn Random) -> Document {
     }
 }
 
-fn unchanged(path: &Path, kept: &Document, choices: &Choices) -> Result<(), ResourceError> {
-    let differs = |choice| Err(ResourceError::Differs { path: path.to_owned(), choice });
-    if choices.algorithm.is_some_and(|algorithm| algorithm != kept.algorithm) {
-        return differs("algorithm");
-    }
-    if choices.location.as_ref().is_some_and(|location| location.as_str() != kept.location) {
-        return differs("location");
-    }
-    if choices.region.as_ref().is_some_and(|region| region.as_str() != kept.region) {
-        return differs("region");
+fn check_choices(path: &Path, kept: &Document, choices: &Choices) -> Result<(), ResourceError> {
+    let choices = [
+        ("algorithm", kept.algorithm.as_str(), choices.algorithm.map(|algorithm| algorithm.as_str())),
+        ("location", &kept.location, choices.location.as_ref().map(Location::as_str)),
+        ("region", &kept.region, choices.region.as_ref().map(Location::as_str)),
+    ];
+    for (choice, kept, given) in choices {
+        if let Some(given) = given.filter(|given| *given != kept) {
+            let (path, kept, given) = (path.to_owned(), kept.to_owned(), given.to_owned());
+            return Err(ResourceError::Differs { path, choice, kept, given });
+        }
     }
     Ok(())
 }

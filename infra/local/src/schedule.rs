@@ -1,4 +1,4 @@
-//! Scheduled rotations, driven as Secrets Manager drives them: it starts a rotation with the id of a new version and
+//! Scheduled rotations, driven as Secrets Manager drives them. It starts a rotation with the id of a new version, and
 //! calls the function once for each of four steps. After a failed step it repeats the whole rotation with the same
 //! version id.
 

@@ -1,4 +1,5 @@
-//! Who is in the tenant. Made on the first start and kept in `entra.json`: clients are configured with it.
+//! The tenant: its user, clients and keys. The first start creates them and keeps them in `entra.json`, because clients
+//! are configured with them.
 
 use std::path::{Path, PathBuf};
 
@@ -14,35 +15,38 @@ use zeroize::Zeroizing;
 
 use crate::files::{self, FileError, Readers};
 
-/// The domain of user names; `.test` never is a real one (RFC 6761).
+/// The domain of user names. `.test` is never a real domain (RFC 6761 section 6.2).
 pub(super) const DOMAIN: &str = "local.test";
 
 /// The stand-in cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenDirectoryError {
-    #[error("{0}: not an https URL without a query")]
+    #[error("{0} is not an https URL without a query; choose another --host")]
     BaseUrl(String),
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("{}: not a directory this program wrote; restore it, or remove it to have a new one made", .0.display())]
+    #[error(
+        "{} is not a file of this program; restore it, or remove it to create a new tenant",
+        .0.display()
+    )]
     Content(PathBuf),
     #[error(transparent)]
     Key(#[from] KeyMaterialError),
 }
 
-/// The file's content.
+/// The content of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Directory {
     #[serde(with = "guid")]
     pub(super) tenant: Uuid,
     pub(super) user: User,
-    /// The client id of the app the user signs in with. A public client: it has no secret.
+    /// The client id of the application with which the user signs in. It is a public client, so it has no secret.
     #[serde(with = "guid")]
     pub(super) user_app: Uuid,
     pub(super) service_principal: ServicePrincipal,
-    /// Three, in the form in which the service keeps its own. All are published, as Entra publishes keys
-    /// before it uses them.
+    /// Three keys, in the format of the secret `signing-keys`. All are published, as Entra publishes keys before it
+    /// uses them.
     signing_keys: Zeroizing<String>,
 }
 
@@ -52,10 +56,10 @@ pub(super) struct User {
     #[serde(with = "guid")]
     pub(super) object_id: Uuid,
     pub(super) name: String,
-    /// The `sub` of the user's tokens; Entra makes one for each user and app.
+    /// The `sub` of the user's tokens. Entra has another one for each pair of user and application.
     pub(super) subject: String,
     pub(super) password: Zeroizing<String>,
-    /// The only one there is: it never expires.
+    /// The only refresh token. It never expires.
     pub(super) refresh_token: Zeroizing<String>,
 }
 
@@ -69,7 +73,7 @@ pub(super) struct ServicePrincipal {
     pub(super) client_secret: Zeroizing<String>,
 }
 
-/// Reads the file in `dir`, or makes it.
+/// Reads the file in `dir`, or creates it.
 pub(super) fn open(
     dir: &Path,
     random: &dyn Random,
@@ -77,10 +81,10 @@ pub(super) fn open(
 ) -> Result<(Directory, SigningKeys), OpenDirectoryError> {
     let path = dir.join("entra.json");
     let directory = match files::read(&path)? {
-        // The decoder's own words are not used: they may quote the text.
+        // The decoder's message is dropped, because it may quote the text.
         Some(text) => serde_json::from_slice(&text).map_err(|_| OpenDirectoryError::Content(path.clone()))?,
         None => {
-            let made = make(random, &SigningKeys::generate(1, generate)?)?;
+            let made = create(random, &SigningKeys::generate(1, generate)?)?;
             files::replace_json(&path, &made, Readers::Owner)?;
             made
         }
@@ -90,7 +94,7 @@ pub(super) fn open(
     Ok((directory, keys))
 }
 
-fn make(random: &dyn Random, keys: &SigningKeys) -> Result<Directory, KeyMaterialError> {
+fn create(random: &dyn Random, keys: &SigningKeys) -> Result<Directory, KeyMaterialError> {
     const UNWRITABLE: KeyMaterialError = KeyMaterialError::GENERATION;
     let signing_keys = str::from_utf8(keys.to_document().expose()).map_err(|_| UNWRITABLE)?.to_owned();
     let guid = || Builder::from_random_bytes(bytes(random)).into_uuid();
@@ -119,7 +123,7 @@ fn bytes<const N: usize>(random: &dyn Random) -> [u8; N] {
     bytes
 }
 
-/// In the alphabet that needs no escaping anywhere: URL, form, header, shell.
+/// Random text that needs no escaping in a URL, form, header or shell.
 fn text<const N: usize>(random: &dyn Random) -> String {
     URL_SAFE_NO_PAD.encode(bytes::<N>(random))
 }
@@ -149,10 +153,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_made_once_and_kept() {
+    fn the_tenant_is_created_once_and_kept() {
         let dir = tempdir().unwrap();
         let made = open(&dir, BASE, 1).unwrap();
-        // Other randomness, and another port.
+        // Another random source, and another port.
         let kept = open(&dir, "https://localhost:9443/entra", 2).unwrap();
         assert_eq!(kept.tenant(), made.tenant());
         assert_eq!(kept.user_object_id(), made.user_object_id());
@@ -168,9 +172,9 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_for_its_owner_alone() {
+    fn the_file_is_private() {
         let dir = tempdir().unwrap();
-        // Left by a crash, by a program that knew no better.
+        // A crash may leave such a file.
         fs::write(dir.path().join("entra.json.new"), "").unwrap();
         open(&dir, BASE, 1).unwrap();
         let mode = fs::metadata(dir.path().join("entra.json")).unwrap().permissions().mode();
@@ -179,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_file_is_refused_kept_and_not_quoted() {
+    fn malformed_files_are_refused_kept_and_not_quoted() {
         let dir = tempdir().unwrap();
         let path = dir.path().join("entra.json");
         open(&dir, BASE, 1).unwrap();

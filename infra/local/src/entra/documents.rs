@@ -1,4 +1,4 @@
-//! What anyone may read: metadata, published keys, user realms.
+//! The public documents: metadata, published keys, user realms.
 
 use identity::keys::Slot;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::tokens::Version;
 use super::{DOMAIN, EntraStandIn, RequestedTenant};
 
 impl RequestedTenant<'_> {
-    /// Entra names its template where a document is for every tenant.
+    /// The tenant in an issuer. Entra uses a placeholder in documents for every tenant.
     fn in_issuer(self, tenant: &str) -> &str {
         match self {
             RequestedTenant::Tenant => tenant,
@@ -27,7 +27,7 @@ impl EntraStandIn {
         }
     }
 
-    /// Who issues tokens of this version. Unlike in the cloud, on the authority's host in both.
+    /// The issuer of tokens of this version. Unlike in the cloud, both issuers are on the host of the authority.
     pub(super) fn issuer(&self, version: Version, tenant: &str) -> String {
         match version {
             Version::One => format!("{}/{tenant}/", self.base),
@@ -47,7 +47,7 @@ impl EntraStandIn {
         };
         json!({
             "issuer": self.issuer(version, authority.in_issuer(&tenant)),
-            // MSAL refuses metadata without it. Nothing is there.
+            // MSAL refuses metadata without this endpoint. It is not served.
             "authorization_endpoint": format!("{at}/{oauth2}/authorize"),
             "token_endpoint": format!("{at}/{oauth2}/token"),
             "jwks_uri": format!("{at}/{keys}"),
@@ -60,8 +60,8 @@ impl EntraStandIn {
         })
     }
 
-    /// The public halves, with the members of Entra: no `alg`, and only at the version 2.0 endpoint the
-    /// issuer each key may sign for.
+    /// The public keys with the members of Entra: no `alg`, and only at the version 2.0 endpoint the issuer that each
+    /// key may sign for.
     pub(super) fn key_set(&self, version: Version, authority: RequestedTenant<'_>) -> Value {
         let tenant = self.directory.tenant.to_string();
         let issuer = self.issuer(Version::Two, authority.in_issuer(&tenant));
@@ -79,7 +79,7 @@ impl EntraStandIn {
     }
 }
 
-/// Where a user's password is checked: here, or nobody knows.
+/// User realm discovery: `Managed` for the own domain, `Unknown` for any other domain.
 fn user_realm(user: &str) -> Value {
     let user = user.to_ascii_lowercase();
     let at = user.strip_suffix(DOMAIN).unwrap_or_default();
@@ -93,7 +93,7 @@ mod tests {
     use super::super::tests::{BASE, stand_in};
     use super::*;
 
-    /// Sorted: in which order a JSON library keeps them depends on how it was built.
+    /// The sorted names of the members. The order in a JSON value depends on the library's build features.
     fn members(value: &Value) -> Vec<&str> {
         let mut names: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
         names.sort_unstable();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn published_keys_have_the_members_of_entra_and_no_private_ones() {
+    fn published_keys_have_only_the_members_of_entra() {
         let stand_in = stand_in();
         let issuer = format!("{BASE}/{}/v2.0", stand_in.tenant());
         for (version, authority, expected, issuer) in [
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn users_of_the_domain_have_their_password_here() {
+    fn users_of_the_domain_are_managed() {
         for (user, account) in [
             ("user@local.test", "Managed"),
             ("User%40LOCAL.TEST", "Managed"),

@@ -1,4 +1,4 @@
-//! What is printed at start, and the `env` file that shells read.
+//! The page that is printed at start, and the `env` file for shells.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::platform::{ConnectionStrings, Platform};
 pub(crate) const PRIMARY: &str = "COMMUNICATION_SERVICES_CONNECTION_STRING";
 pub(crate) const SECONDARY: &str = "COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING";
 
-/// Writes `env` into the state directory: at start, and when an access key was replaced.
+/// Writes `env` into the state directory, at start and after an access key was replaced.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -40,7 +40,7 @@ fn env(platform: &Platform, ConnectionStrings { primary, secondary }: &Connectio
     lines(values.into_iter().chain(of_entra.iter().map(|(name, value)| (*name, value.as_str()))))
 }
 
-/// What a shell reads back as these values.
+/// Lines from which a shell reads these values.
 pub(crate) fn lines<'a>(values: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::new();
     for (name, value) in values {
@@ -50,7 +50,7 @@ pub(crate) fn lines<'a>(values: impl Iterator<Item = (&'a str, &'a str)>) -> Str
     text
 }
 
-/// The page to print.
+/// The text of the page.
 #[must_use]
 pub fn page(platform: &Platform, ConnectionStrings { primary, .. }: &ConnectionStrings) -> String {
     format!(
@@ -76,7 +76,7 @@ JavaScript (npm install @azure/communication-identity):
   const client = new CommunicationIdentityClient(process.env.COMMUNICATION_SERVICES_CONNECTION_STRING);
   client.createUserAndToken(["chat", "voip"]).then(console.log);
 
-{entra}Ctrl-C stops it; identities, keys and tokens are kept in {dir}.
+{entra}Ctrl-C stops the server. Identities, keys and tokens stay in {dir}.
 
 "#,
         endpoint = platform.endpoint(),
@@ -91,12 +91,12 @@ JavaScript (npm install @azure/communication-identity):
     )
 }
 
-/// Who is known to the stand-in for Entra; nothing if it is off. Passwords are in the env file only.
+/// The accounts of the stand-in for Entra, or an empty text when it is off. Passwords are only in the `env` file.
 fn entra(platform: &Platform) -> String {
     let Some(entra) = &platform.router.entra else { return String::new() };
     let of = |name: &str| {
         let env = entra.env();
-        env.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string()).unwrap_or_default()
+        env.iter().find(|(other, _)| *other == name).map(|(_, value)| value.to_string()).unwrap_or_default()
     };
     format!(
         "Microsoft Entra ID, a stand-in for development (secrets are in the env file):\n\n  \
