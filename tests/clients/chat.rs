@@ -15,7 +15,7 @@ const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
 async fn passes(test: &str, shape: Shape, suite: impl FnOnce(&Server) -> Command) {
     let state = state_directory(SCRATCH, test);
     let server = Server::start(&state, &["--algorithm", "ES256"]);
-    let chat = ChatApi::start(shape, &state, &server.http_address()).await;
+    let chat = ChatApi::start(shape, &state, server.ready.http_address()).await;
     let refused = if shape == Shape::Http { "403" } else { "401" };
     let mut suite = suite(&server);
     suite.env("CHAT_ENDPOINT", &chat.endpoint).env("CHAT_REFUSED_TOKEN_STATUS", refused);

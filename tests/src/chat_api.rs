@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use acs_identity::certificates;
-use acs_identity::names::Names;
+use acs_identity::names::ServerNames;
 use bytes::Bytes;
 use functions::system::System;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -57,7 +57,8 @@ impl ChatApi {
     pub async fn start(shape: Shape, state: &Path, authorizer: &str) -> Self {
         let answers = serde_json::from_str(include_str!("../clients/chat_answers.json")).unwrap();
         let gateway = Arc::new(Gateway { shape, authorizer: authorizer.to_owned(), answers });
-        let tls = certificates::server_config(state, &Names::default().certified(), System::new().now());
+        let tls =
+            certificates::server_config(state, &ServerNames::default().certified(), System::new().now());
         let mut tls = tls.unwrap();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(tls));
