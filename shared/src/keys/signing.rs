@@ -1,18 +1,14 @@
 //! Signing keys: private halves kept parsed for speed, public halves published as JSON Web Keys.
 
 use aws_lc_rs::digest;
-use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{
-    self, EcdsaKeyPair, KeyPair as _, ParsedPublicKey, RsaKeyPair, UnparsedPublicKey,
-};
+use aws_lc_rs::signature::{self, EcdsaKeyPair, KeyPair as _, ParsedPublicKey, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Algorithm, KeyId, KeyMaterialError, Slot};
+use crate::jose::{Jwk, JwkSet};
 use crate::secrets::Secret;
 
 /// One private signing key, parsed once.
@@ -66,6 +62,9 @@ struct KeyDocument {
     pkcs8: Zeroizing<String>,
 }
 
+/// The length of an RSA modulus, in bits.
+const RSA_BITS: usize = 2048;
+
 impl SigningKey {
     /// Parses a private key and proves that it signs what its public half verifies.
     ///
@@ -73,13 +72,12 @@ impl SigningKey {
     /// [`KeyMaterialError`] when the key is not PKCS#8 of this algorithm, is an RSA key of another size than
     /// 2048 bits, or fails the proof.
     pub fn from_pkcs8(algorithm: Algorithm, pkcs8: Secret) -> Result<Self, KeyMaterialError> {
-        let (pair, jwk) = match algorithm {
+        let (pair, mut jwk) = match algorithm {
             Algorithm::Rs256 => rsa(pkcs8.expose())?,
             Algorithm::Es256 => ecdsa(pkcs8.expose())?,
         };
         let id = thumbprint(&jwk)?;
-        let mut jwk = jwk;
-        jwk.common.key_id = Some(id.as_str().to_owned());
+        jwk.kid = Some(id.as_str().to_owned());
         let key = Self { id, algorithm, pair, pkcs8, jwk };
         key.prove()?;
         Ok(key)
@@ -220,29 +218,13 @@ impl VerifyingKey {
     pub fn from_jwk(jwk: &Jwk) -> Result<Self, KeyMaterialError> {
         const UNUSABLE: KeyMaterialError = KeyMaterialError("a published key is not a usable public key");
         let id = thumbprint(jwk)?;
-        if jwk.common.key_id.as_deref() != Some(id.as_str()) {
+        if jwk.kid.as_deref() != Some(id.as_str()) {
             return Err(KeyMaterialError("a published key's id is not its thumbprint"));
         }
-        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| UNUSABLE);
-        let (algorithm, key) = match &jwk.algorithm {
-            AlgorithmParameters::RSA(rsa) => {
-                let components = signature::RsaPublicKeyComponents { n: decode(&rsa.n)?, e: decode(&rsa.e)? };
-                if components.n.len() != KeySize::Rsa2048.len() {
-                    return Err(UNUSABLE);
-                }
-                let key = components.to_parsed_public_key(&signature::RSA_PKCS1_2048_8192_SHA256);
-                (Algorithm::Rs256, key.map_err(|_| UNUSABLE)?)
-            }
-            AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
-                let point = [vec![4], decode(&ec.x)?, decode(&ec.y)?].concat();
-                let key = UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point).parse();
-                (Algorithm::Es256, key.map_err(|_| UNUSABLE)?)
-            }
-            _ => return Err(UNUSABLE),
-        };
-        let signs = jwk.common.public_key_use == Some(PublicKeyUse::Signature)
-            && jwk.common.key_algorithm.is_some_and(|named| named.to_string() == algorithm.as_str());
-        if signs { Ok(Self { id, algorithm, key }) } else { Err(UNUSABLE) }
+        let (Some(_), Some(name)) = (&jwk.public_key_use, &jwk.alg) else { return Err(UNUSABLE) };
+        let algorithm = name.parse().map_err(|_| UNUSABLE)?;
+        let key = jwk.verifying_key(algorithm, RSA_BITS..=RSA_BITS).ok_or(UNUSABLE)?;
+        Ok(Self { id, algorithm, key })
     }
 
     /// Whether `signature` is this key's over exactly these bytes.
@@ -270,8 +252,8 @@ impl VerifyingKeys {
     /// # Errors
     /// [`KeyMaterialError`] when it is no key set, two keys have one id, or none is usable.
     pub fn from_jwks(document: &[u8]) -> Result<Self, KeyMaterialError> {
-        let set: JwkSet = serde_json::from_slice(document)
-            .map_err(|_| KeyMaterialError("the document is no JSON Web Key Set"))?;
+        let set = JwkSet::parse(document)
+            .map_err(|_| KeyMaterialError("the document is not a JSON Web Key Set"))?;
         let mut keys: Vec<VerifyingKey> = Vec::new();
         for key in set.keys.iter().filter_map(|jwk| VerifyingKey::from_jwk(jwk).ok()) {
             if keys.iter().any(|known| known.id() == key.id()) {
@@ -292,13 +274,13 @@ impl VerifyingKeys {
 fn rsa(pkcs8: &[u8]) -> Result<(Pair, Jwk), KeyMaterialError> {
     let pair =
         RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| KeyMaterialError("a signing key is not an RSA key"))?;
-    if pair.public_modulus_len() != KeySize::Rsa2048.len() {
+    if pair.public_modulus_len() * 8 != RSA_BITS {
         return Err(KeyMaterialError("an RSA signing key is not of 2048 bits"));
     }
     let public = pair.public_key();
     let n = URL_SAFE_NO_PAD.encode(public.modulus().big_endian_without_leading_zero());
     let e = URL_SAFE_NO_PAD.encode(public.exponent().big_endian_without_leading_zero());
-    let jwk = published(json!({"kty": "RSA", "use": "sig", "alg": "RS256", "n": n, "e": e}))?;
+    let jwk = Jwk { n: Some(n), e: Some(e), ..published("RSA", Algorithm::Rs256) };
     Ok((Pair::Rsa(pair), jwk))
 }
 
@@ -311,37 +293,41 @@ fn ecdsa(pkcs8: &[u8]) -> Result<(Pair, Jwk), KeyMaterialError> {
     };
     let (x, y) = point.split_at(point.len() / 2);
     let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-    let jwk = published(json!({"kty": "EC", "use": "sig", "alg": "ES256", "crv": "P-256", "x": x, "y": y}))?;
+    let crv = Some("P-256".to_owned());
+    let jwk = Jwk { crv, x: Some(x), y: Some(y), ..published("EC", Algorithm::Es256) };
     Ok((Pair::Ecdsa(pair), jwk))
 }
 
-fn published(jwk: serde_json::Value) -> Result<Jwk, KeyMaterialError> {
-    serde_json::from_value(jwk)
-        .map_err(|_| KeyMaterialError("a public key cannot be written as a JSON Web Key"))
+/// A public key without its id and its numbers.
+fn published(kty: &str, algorithm: Algorithm) -> Jwk {
+    Jwk {
+        public_key_use: Some("sig".to_owned()),
+        alg: Some(algorithm.as_str().to_owned()),
+        kty: kty.to_owned(),
+        ..Jwk::default()
+    }
 }
 
 fn thumbprint(jwk: &Jwk) -> Result<KeyId, KeyMaterialError> {
-    let thumbprint = jwk.thumbprint(ThumbprintHash::SHA256);
-    thumbprint.map_err(|_| KeyMaterialError("a key has no thumbprint"))?.try_into()
+    jwk.thumbprint().ok_or(KeyMaterialError("a key has no thumbprint"))?.try_into()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::testing;
 
     #[test]
-    fn the_thumbprint_is_that_of_rfc_7638() {
-        let jwk: Jwk = serde_json::from_value(json!({
-            "kty": "RSA", "e": "AQAB", "alg": "RS256", "kid": "2011-04-29",
-            "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPeb\
-                  WKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQ\
-                  MicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2Nc\
-                  Rwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
-        }))
-        .unwrap();
-        assert_eq!(thumbprint(&jwk).unwrap().as_str(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
-        assert!(VerifyingKey::from_jwk(&jwk).is_err(), "a kid that is no thumbprint is refused");
+    fn a_key_id_is_the_thumbprint() {
+        for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
+            let other = testing::signing_key(algorithm, 1).id().as_str().to_owned();
+            for kid in [None, Some(String::new()), Some("2011-04-29".to_owned()), Some(other)] {
+                let jwk = Jwk { kid, ..testing::signing_key(algorithm, 0).jwk().clone() };
+                assert!(VerifyingKey::from_jwk(&jwk).is_err(), "{:?}", jwk.kid);
+            }
+        }
     }
 
     #[test]
@@ -377,14 +363,24 @@ mod tests {
         for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
             let published = serde_json::to_value(testing::signing_key(algorithm, 0).jwk()).unwrap();
             let usable = |jwk: &serde_json::Value| {
-                VerifyingKey::from_jwk(&serde_json::from_value(jwk.clone()).unwrap()).is_ok()
+                let jwk = serde_json::from_value::<Jwk>(jwk.clone());
+                jwk.is_ok_and(|jwk| VerifyingKey::from_jwk(&jwk).is_ok())
             };
             assert!(usable(&published));
-            for (member, value) in
-                [("use", json!("enc")), ("use", json!(null)), ("alg", json!("PS256")), ("alg", json!(null))]
-            {
+            for (member, value) in [
+                ("use", Some(json!("enc"))),
+                ("use", Some(json!(null))),
+                ("use", None),
+                ("alg", Some(json!("PS256"))),
+                ("alg", Some(json!(null))),
+                ("alg", None),
+                ("key_ops", Some(json!(["encrypt"]))),
+                ("key_ops", Some(json!([]))),
+            ] {
                 let mut other = published.clone();
-                other[member] = value;
+                let members = other.as_object_mut().unwrap();
+                members.remove(member);
+                members.extend(value.map(|value| (member.to_owned(), value)));
                 assert!(!usable(&other), "{member} of {other}");
             }
         }

@@ -1,10 +1,11 @@
 //! Every claim of a token: name, order, type and meaning (docs/wire-contract.md#token-claims; decision
 //! record 0004).
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::authn::entra::EntraToken;
 use crate::ids::RawId;
+use crate::json::not_null;
 use crate::settings::Resource;
 use crate::store::Revision;
 use crate::token::scope::ScopeSet;
@@ -25,7 +26,7 @@ pub struct Claims {
     /// The region claim of the resource.
     pub rgn: String,
     /// The tenant's GUID, of a Teams user only: its presence tells clients that this is one.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub tid: Option<String>,
     /// The scopes, a comma list in request order.
     #[serde(rename = "acsScope")]
@@ -37,18 +38,18 @@ pub struct Claims {
     #[serde(
         rename = "resourceLocation",
         default,
-        deserialize_with = "present",
+        deserialize_with = "not_null",
         skip_serializing_if = "Option::is_none"
     )]
     pub resource_location: Option<String>,
     /// `iat` of the Entra token, of a Teams user only.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub aad_iat: Option<String>,
     /// `uti` of the Entra token, of a Teams user only.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub aad_uti: Option<String>,
     /// The Entra application, of a Teams user only.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub aad_appid: Option<String>,
     /// When the token was issued, seconds since the epoch.
     pub iat: i64,
@@ -136,9 +137,4 @@ impl Claims {
             && (is_teams || self.aad_uti.is_none())
             && self.resource_location.is_none() == is_teams
     }
-}
-
-/// A claim that may be missing, but is a text where it is there: never `null`.
-fn present<'de, D: Deserializer<'de>>(claim: D) -> Result<Option<String>, D::Error> {
-    String::deserialize(claim).map(Some)
 }

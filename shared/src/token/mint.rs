@@ -2,20 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::AccessToken;
 use super::claims::Claims;
+use super::header::{TokenHeader, TokenType};
+use crate::keys::KeyMaterialError;
 use crate::keys::signing::SigningKey;
-use crate::keys::{Algorithm, KeyMaterialError};
-
-#[derive(Serialize)]
-struct Header<'a> {
-    alg: Algorithm,
-    kid: &'a str,
-    typ: &'static str,
-}
 
 /// Signs the claims: a compact JWS (RFC 7515 section 3.1) over compact ASCII JSON.
 ///
@@ -23,7 +16,7 @@ struct Header<'a> {
 /// [`KeyMaterialError`] when signing fails.
 pub fn mint(claims: &Claims, key: &SigningKey) -> Result<AccessToken, KeyMaterialError> {
     const UNWRITABLE: KeyMaterialError = KeyMaterialError("a token cannot be written as JSON");
-    let header = Header { alg: key.algorithm(), kid: key.id().as_str(), typ: "JWT" };
+    let header = TokenHeader { alg: key.algorithm(), kid: key.id().clone(), typ: TokenType::Jwt };
     let header = serde_json::to_vec(&header).map_err(|_| UNWRITABLE)?;
     let payload = serde_json::to_vec(claims).map_err(|_| UNWRITABLE)?;
     let mut token = Zeroizing::new(String::with_capacity(1024));
@@ -43,6 +36,7 @@ mod tests {
 
     use super::*;
     use crate::ids::UserId;
+    use crate::keys::Algorithm;
     use crate::store::Revision;
     use crate::testing::{self, SeededRandom};
     use crate::token::claims::Grant;

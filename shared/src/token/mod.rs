@@ -1,6 +1,7 @@
 //! Access tokens: what is in them, how they are made, when they are good.
 
 pub mod claims;
+mod header;
 pub mod mint;
 pub mod scope;
 pub mod verify;

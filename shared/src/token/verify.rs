@@ -8,28 +8,25 @@
 //!   that set and not expired. Whether it was revoked cannot be known; a rotation shows when the set is
 //!   fetched again.
 //!
-//! A token is taken apart without trust ([`UnconfirmedToken::of`]), which needs no I/O; only [`UnconfirmedToken::confirm`] turns
-//! it into [`Verified`]. The JWT library judges nothing here: what libraries let through is why (decision
-//! record 0004).
+//! [`UnconfirmedToken::of`] decodes and checks a token without I/O. Only [`UnconfirmedToken::confirm`] turns it into
+//! [`Verified`]. No JWT library is used, because such libraries accept too much (decision record 0004).
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::de::IntoDeserializer as _;
-use serde::{Deserialize, Deserializer};
 use time::OffsetDateTime;
 
 use super::claims::Claims;
+use super::header::{TokenHeader, TokenType};
 use crate::ids::{RawId, ResourceId};
+use crate::jose::{JwsError, UnverifiedJws};
+use crate::keys::KeyMaterialError;
 use crate::keys::pointer::{PublishedCache, PublishedKeys};
 use crate::keys::signing::{VerifyingKey, VerifyingKeys};
-use crate::keys::{Algorithm, KeyId, KeyMaterialError};
 use crate::lifetime::{self, ISSUED_AT_LEEWAY, Lifetime};
 use crate::runtime::Clock;
 use crate::settings::{Issuer, Reader, Resource};
 use crate::store::{IdentityState, ReadRequest, Store, StoreError};
-use crate::token::scope::ScopeSet;
 
 /// Longest token looked at, in bytes. Ours have under 1,200.
 const MAX_LENGTH: usize = 4096;
@@ -41,23 +38,21 @@ pub struct Expected {
     pub audience: ResourceId,
 }
 
-/// A token that is active at this moment. Only a look at what is in force makes one.
+/// The content of an accepted token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Verified {
+pub struct TokenContent {
     pub identity: RawId,
-    pub scopes: ScopeSet,
     pub claims: Claims,
 }
 
-/// A token that is rightly signed and has not expired. It may have been revoked.
+/// A token that is active at this moment. Only a verification against the store makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OfflineVerified {
-    pub identity: RawId,
-    pub scopes: ScopeSet,
-    pub claims: Claims,
-}
+pub struct Verified(TokenContent);
+
+/// A token with a valid signature that has not expired. It may have been revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfflineVerified(TokenContent);
 
 /// Why a token is refused. For the operator's log only: callers get one uniform answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,35 +100,12 @@ pub enum VerifyError {
 /// A token that does not refute itself: its claims are those of a token of this resource at this moment. Not
 /// yet good: its key or its revision may not be in force.
 pub struct UnconfirmedToken<'a> {
-    unverified: Unverified<'a>,
+    unverified: UnverifiedToken<'a>,
     identity: RawId,
     signature_verified: bool,
 }
 
-/// A token's text taken apart, nothing of it trusted.
-struct Unverified<'a> {
-    header: Header,
-    signed: &'a [u8],
-    signature: Vec<u8>,
-    claims: Claims,
-}
-
-/// The closed header: any other member (`crit`, `jwk`, `jku`, `x5u`, `zip`, `b64`, ...) refuses the token.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    #[serde(deserialize_with = "named")]
-    alg: Algorithm,
-    kid: KeyId,
-    #[serde(deserialize_with = "named")]
-    typ: Typ,
-}
-
-#[derive(Deserialize)]
-enum Typ {
-    #[serde(rename = "JWT")]
-    Jwt,
-}
+type UnverifiedToken<'a> = UnverifiedJws<'a, TokenHeader, Claims>;
 
 /// Verifies tokens of one resource against the store. It reads no secret, and holds nothing that could.
 pub struct Verifier {
@@ -148,6 +120,32 @@ pub struct OfflineVerifier {
     expected: Expected,
     keys: VerifyingKeys,
     clock: Arc<dyn Clock>,
+}
+
+impl Deref for Verified {
+    type Target = TokenContent;
+
+    fn deref(&self) -> &TokenContent {
+        &self.0
+    }
+}
+
+impl Deref for OfflineVerified {
+    type Target = TokenContent;
+
+    fn deref(&self) -> &TokenContent {
+        &self.0
+    }
+}
+
+impl From<JwsError> for TokenError {
+    fn from(error: JwsError) -> Self {
+        match error {
+            JwsError::Structure => Self::Structure,
+            JwsError::Header => Self::Header,
+            JwsError::Claims => Self::Claims,
+        }
+    }
 }
 
 impl Expected {
@@ -199,12 +197,11 @@ impl OfflineVerifier {
     /// # Errors
     /// [`TokenError`]; [`TokenError::KeyNotInForce`] may mean that the key set is out of date.
     pub fn verify(&self, token: &str) -> Result<OfflineVerified, TokenError> {
-        let unverified = Unverified::parse(token)?;
+        let unverified = UnverifiedToken::parse(token, MAX_LENGTH)?;
         let key = self.keys.find(&unverified.header.kid).ok_or(TokenError::KeyNotInForce)?;
         unverified.check_signature(key)?;
         let identity = unverified.check_claims(&self.expected, self.clock.now())?;
-        let claims = unverified.claims;
-        Ok(OfflineVerified { identity, scopes: claims.scopes.clone(), claims })
+        Ok(OfflineVerified(TokenContent { identity, claims: unverified.claims }))
     }
 }
 
@@ -220,7 +217,7 @@ impl<'a> UnconfirmedToken<'a> {
         last_seen: Option<&PublishedKeys>,
         now: OffsetDateTime,
     ) -> Result<Self, TokenError> {
-        let unverified = Unverified::parse(token)?;
+        let unverified = UnverifiedToken::parse(token, MAX_LENGTH)?;
         let key = last_seen.and_then(|keys| keys.find(&unverified.header.kid));
         if let Some(key) = key {
             unverified.check_signature(key)?;
@@ -260,36 +257,15 @@ impl<'a> UnconfirmedToken<'a> {
         if lifetime::has_expired(claims.exp, now) {
             return Err(TokenError::Expired);
         }
-        Ok(Verified { identity: self.identity, scopes: claims.scopes.clone(), claims })
+        Ok(Verified(TokenContent { identity: self.identity, claims }))
     }
 }
 
-impl<'a> Unverified<'a> {
-    /// Takes the text apart: length, exactly three parts, closed header, closed claims.
-    fn parse(token: &'a str) -> Result<Self, TokenError> {
-        if token.len() > MAX_LENGTH {
-            return Err(TokenError::Structure);
-        }
-        let mut parts = token.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(TokenError::Structure);
-        };
-        let signed = token.as_bytes().get(..header.len() + 1 + payload.len()).ok_or(TokenError::Structure)?;
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Structure);
-        Ok(Self {
-            header: object(&decode(header)?).ok_or(TokenError::Header)?,
-            signed,
-            signature: decode(signature)?,
-            claims: object(&decode(payload)?).ok_or(TokenError::Claims)?,
-        })
-    }
-
+impl UnverifiedToken<'_> {
     /// The algorithm is the key's; a header that names another is refused.
     fn check_signature(&self, key: &VerifyingKey) -> Result<(), TokenError> {
-        let Header { alg, typ: Typ::Jwt, .. } = self.header;
-        if alg == key.algorithm() && key.verifies(self.signed, &self.signature) {
+        let TokenHeader { alg, typ: TokenType::Jwt, .. } = self.header;
+        if alg == key.algorithm() && key.verifies(self.signing_input, &self.signature) {
             Ok(())
         } else {
             Err(TokenError::Signature)
@@ -318,15 +294,4 @@ impl<'a> Unverified<'a> {
         let identity: RawId = claims.sub.parse().map_err(|_| TokenError::Claims)?;
         if claims.agree_on(&identity) { Ok(identity) } else { Err(TokenError::Claims) }
     }
-}
-
-/// Reads a struct from a JSON object. Serde alone would also take an array of the values in their order.
-fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
-    let is_object = json.trim_ascii_start().starts_with(b"{");
-    is_object.then(|| serde_json::from_slice(json).ok()).flatten()
-}
-
-/// Reads a variant from its name. Serde alone would also take `{"name":null}`.
-fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(json: D) -> Result<T, D::Error> {
-    T::deserialize(String::deserialize(json)?.into_deserializer())
 }

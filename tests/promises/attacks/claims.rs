@@ -398,7 +398,11 @@ async fn the_scopes_are_a_comma_list_of_known_names() {
         for (text, scopes) in sets {
             let verified =
                 forge.accept(text, &forge.claims(forge.claims.with("acsScope", json!(text)))).await;
-            assert_eq!(verified.scopes.iter().collect::<Vec<_>>(), scopes, "no more and no less than {text}");
+            assert_eq!(
+                verified.claims.scopes.iter().collect::<Vec<_>>(),
+                scopes,
+                "no more and no less than {text}"
+            );
         }
     }
 }
