@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use self::issuer_keys::IssuerKeys;
 pub use self::settings::{EntraAuthority, EntraSettings, Principal};
-use self::token::{Unverified, Version};
+use self::token::{UnverifiedEntraToken, Version};
 use crate::lifetime;
 use crate::runtime::Clock;
 
@@ -222,7 +222,7 @@ impl Entra {
     /// # Errors
     /// [`EntraError::Refused`] for a token that is not good; the other when that cannot be known.
     pub async fn verify(&self, token: &str, audience: Audience) -> Result<EntraToken, EntraError> {
-        let unverified = Unverified::parse(token)?;
+        let unverified = UnverifiedEntraToken::read(token)?;
         let origin = unverified.origin()?;
         let issuer = self.issuers.get(&origin).ok_or(EntraTokenError::TenantNotConfigured)?;
         let claimed = unverified.check(origin, audience, self.clock.now())?;

@@ -4,8 +4,6 @@
 //! that may be believed.
 
 use aws_lc_rs::signature::ParsedPublicKey;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -15,6 +13,7 @@ use uuid::Uuid;
 use super::documents::{WantedKey, is_kid};
 use super::{Audience, EntraToken, EntraTokenError, NOT_BEFORE_LEEWAY, TokenKind, names_tenant};
 use crate::ids::guid;
+use crate::jose::{JwsError, UnverifiedJws};
 use crate::lifetime;
 
 /// Longest token looked at, in bytes.
@@ -33,17 +32,12 @@ pub(super) enum Version {
     V2,
 }
 
-/// A token's text taken apart, nothing of it trusted.
-pub(super) struct Unverified<'a> {
-    kid: String,
-    signed: &'a [u8],
-    signature: Vec<u8>,
-    claims: Claims,
-}
+/// An Entra token that is decoded, but not verified.
+pub(super) type UnverifiedEntraToken<'a> = UnverifiedJws<'a, EntraHeader, EntraClaims>;
 
 /// Open: only these members mean anything here, and none of them may be there twice.
 #[derive(Deserialize)]
-struct Header {
+pub(super) struct EntraHeader {
     alg: Option<String>,
     kid: Option<String>,
     typ: Option<String>,
@@ -61,7 +55,7 @@ struct Header {
 
 /// Open, like [`Header`]. Times are whole seconds since the epoch.
 #[derive(Deserialize)]
-struct Claims {
+pub(super) struct EntraClaims {
     aud: String,
     exp: i64,
     iat: i64,
@@ -95,26 +89,22 @@ impl Version {
     }
 }
 
-impl<'a> Unverified<'a> {
-    /// Takes the text apart: length, exactly three parts, header, shape of the claims.
-    pub(super) fn parse(token: &'a str) -> Result<Self, EntraTokenError> {
-        if token.len() > MAX_LENGTH {
-            return Err(EntraTokenError::Structure);
+impl From<JwsError> for EntraTokenError {
+    fn from(error: JwsError) -> Self {
+        match error {
+            JwsError::Structure => Self::Structure,
+            JwsError::Header => Self::Header,
+            JwsError::Claims => Self::Claims,
         }
-        let mut parts = token.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(EntraTokenError::Structure);
-        };
-        let signed =
-            token.as_bytes().get(..header.len() + 1 + payload.len()).ok_or(EntraTokenError::Structure)?;
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| EntraTokenError::Structure);
-        let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(signature)?);
-        let header: Header = serde_json::from_slice(&header).map_err(|_| EntraTokenError::Header)?;
-        let kid = header.check()?;
-        let claims = serde_json::from_slice(&payload).map_err(|_| EntraTokenError::Claims)?;
-        Ok(Self { kid, signed, signature, claims })
+    }
+}
+
+impl<'a> UnverifiedEntraToken<'a> {
+    /// Decodes a token, and checks its header.
+    pub(super) fn read(token: &'a str) -> Result<Self, EntraTokenError> {
+        let unverified = Self::parse(token, MAX_LENGTH)?;
+        unverified.header.check()?;
+        Ok(unverified)
     }
 
     /// The tenant and the version, which decide whose keys are needed.
@@ -166,18 +156,18 @@ impl<'a> Unverified<'a> {
 
     /// What names the key that is to verify it.
     pub(super) fn wanted_key(&self) -> WantedKey<'_> {
-        WantedKey { issuer: &self.claims.iss, kid: &self.kid }
+        WantedKey { issuer: &self.claims.iss, kid: self.header.kid.as_deref().unwrap_or_default() }
     }
 
     /// Whether this key made the signature.
     pub(super) fn is_signed_by(&self, key: &ParsedPublicKey) -> bool {
-        key.verify_sig(self.signed, &self.signature).is_ok()
+        key.verify_sig(self.signing_input, &self.signature).is_ok()
     }
 }
 
-impl Header {
-    /// The key's id, in a header that can be one of an access token.
-    fn check(self) -> Result<String, EntraTokenError> {
+impl EntraHeader {
+    /// Whether the header can be the header of an access token.
+    fn check(&self) -> Result<(), EntraTokenError> {
         if self.nonce {
             return Err(EntraTokenError::GraphToken);
         }
@@ -185,14 +175,15 @@ impl Header {
             return Err(EntraTokenError::Algorithm);
         }
         let good_typ = matches!(self.typ.as_deref(), None | Some("JWT" | "at+jwt"));
-        if self.b64 || self.crit || self.enc || self.zip || !good_typ {
+        let good_kid = self.kid.as_deref().is_some_and(is_kid);
+        if self.b64 || self.crit || self.enc || self.zip || !good_typ || !good_kid {
             return Err(EntraTokenError::Header);
         }
-        self.kid.filter(|kid| is_kid(kid)).ok_or(EntraTokenError::Header)
+        Ok(())
     }
 }
 
-impl Claims {
+impl EntraClaims {
     /// For whom it was issued. An id token is none at all: it has no permissions, or the marks of a sign-in,
     /// or is addressed to the very client it was given to.
     fn kind(&self) -> Result<TokenKind, EntraTokenError> {
@@ -264,12 +255,16 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error>
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::json;
 
     use super::super::fake::{
         APP, OBJECT, TEAMS, TENANT, TestService, claims, header, sign, sign_text, with,
     };
     use super::*;
+    use crate::jose::malformed_tokens;
+    use crate::json::malformed;
     use crate::testing::NOON;
 
     /// Every one of them is refused for this reason, without a fetch.
@@ -299,30 +294,13 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_compact_token_is_refused() {
         let good = with_claims("2.0", &[]);
-        let (signed, signature) = good.rsplit_once('.').unwrap();
-        let (header, payload) = signed.split_once('.').unwrap();
-        let texts = [
-            String::new(),
-            "..".to_owned(),
-            signed.to_owned(),
-            format!("{good}."),
-            format!("{good}.{signature}"),
-            format!(".{good}"),
-            format!("{good}="),
-            format!("{good}\n"),
-            format!(" {good}"),
-            format!("{header}=.{payload}.{signature}"),
-            format!("{header}.{payload}.{}", signature.replace(['-', '_'], "+")),
-            format!("{header}.{payload}\u{0}.{signature}"),
-            format!("{header}.{}.{signature}", "A".repeat(MAX_LENGTH)),
-            with_claims("2.0", &[("name", json!("x".repeat(MAX_LENGTH)))]),
-        ];
+        let (header, rest) = good.split_once('.').unwrap();
+        let mut texts = malformed_tokens(&good);
+        texts.push(format!("{header}.{}{rest}", "A".repeat(MAX_LENGTH)));
+        texts.push(with_claims("2.0", &[("name", json!("x".repeat(MAX_LENGTH)))]));
         for text in texts {
             let fault = TestService::new().fault(&text).await;
-            assert!(
-                matches!(fault, Some(EntraTokenError::Structure | EntraTokenError::Header)),
-                "{text}: {fault:?}"
-            );
+            assert_eq!(fault, Some(EntraTokenError::Structure), "{text}");
         }
     }
 
@@ -353,7 +331,15 @@ mod tests {
         };
         tokens
             .extend(["alg", "kid", "typ"].map(|name| sign_text(0, &twice(name), &claims("2.0").to_string())));
-        tokens.extend(["", "[]", "null", "{}x"].map(|text| sign_text(0, text, &claims("2.0").to_string())));
+        let good = header(0);
+        let array = json!([good["alg"], good["kid"], good["typ"]]).to_string();
+        let is_object =
+            |text: &String| serde_json::from_str::<Value>(text).is_ok_and(|json| json.is_object());
+        let (objects, others): (Vec<_>, Vec<_>) =
+            malformed(&good.to_string(), &array).into_iter().partition(is_object);
+        let with_text = |text: String| sign_text(0, &text, &claims("2.0").to_string());
+        tokens.extend(others.into_iter().map(with_text));
+        refused(objects.into_iter().map(with_text), EntraTokenError::Algorithm).await;
         refused(tokens, EntraTokenError::Header).await;
         for changes in
             [("typ", json!(null)), ("typ", json!("at+jwt")), ("jku", json!("https://evil.example"))]
@@ -393,10 +379,13 @@ mod tests {
             tokens.extend(values.into_iter().map(|value| with_claims("2.0", &[(name, value)])));
         }
         let big = good.to_string().replace(&good["exp"].to_string(), "99999999999999999999");
-        tokens.extend(
-            [big.as_str(), "[]", "null", "7", "{}", ""]
-                .map(|text| sign_text(0, &header(0).to_string(), text)),
-        );
+        let array = [
+            "aud", "exp", "iat", "iss", "nbf", "tid", "ver", "appid", "azp", "groups", "idtyp", "oid",
+            "roles", "scp", "uti",
+        ];
+        let array = Value::from_iter(array.map(|name| good[name].clone()));
+        let texts = malformed(&good.to_string(), &array.to_string()).into_iter().chain([big]);
+        tokens.extend(texts.map(|text| sign_text(0, &header(0).to_string(), &text)));
         refused(tokens, EntraTokenError::Claims).await;
     }
 
