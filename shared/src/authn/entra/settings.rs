@@ -75,8 +75,7 @@ impl EntraSettings {
         if settings.is_consistent() {
             return Some(settings);
         }
-        // AuditContext the fault: the value is there and cannot be read as this.
-        reader.optional::<Unacceptable>(PRINCIPALS, PRINCIPALS_FORM);
+        reader.fault(PRINCIPALS, PRINCIPALS_FORM);
         None
     }
 
@@ -92,17 +91,6 @@ fn optional<T: FromStr + Default>(reader: &mut Reader<'_>, name: &str, form: &st
     match reader.optional::<String>(name, form) {
         None => Some(T::default()),
         Some(_) => reader.optional(name, form),
-    }
-}
-
-/// What no value is.
-struct Unacceptable;
-
-impl FromStr for Unacceptable {
-    type Err = ();
-
-    fn from_str(_: &str) -> Result<Self, ()> {
-        Err(())
     }
 }
 
