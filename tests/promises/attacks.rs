@@ -5,7 +5,6 @@ mod claims;
 mod ecdsa;
 mod forge;
 mod header;
-mod raw_rsa;
 mod rsa;
 mod signature;
 mod text;
