@@ -1,5 +1,5 @@
-//! What an issuer's two documents must be: the metadata, which names the issuer and where its keys are,
-//! and the keys (OpenID Connect Discovery 1.0 section 4, RFC 7517).
+//! The two documents of an issuer (OpenID Connect Discovery 1.0 section 4, RFC 7517). The metadata names the issuer and
+//! the URL of its keys. The key set contains the keys.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -15,14 +15,14 @@ use crate::jose::{Jwk, JwkSet};
 use crate::json::object;
 use crate::keys::Algorithm;
 
-/// Why an issuer's keys could not be refreshed.
+/// The reason why a refresh of an issuer's keys failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum IssuerError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    #[error("the metadata names an issuer that does not name the tenant")]
+    #[error("the issuer in the metadata does not name the tenant")]
     Issuer,
-    #[error("the metadata says that the keys are somewhere else than at the authority")]
+    #[error("the URL of the keys in the metadata is not at the authority")]
     KeysElsewhere,
     #[error("not a key set")]
     Keys,
@@ -30,15 +30,15 @@ pub(super) enum IssuerError {
     KidTwice,
     #[error("not a metadata document")]
     Metadata,
-    #[error("the key set has no key that can be used")]
+    #[error("the key set has no usable key")]
     NoKey,
     #[error("the key set has too many keys")]
     TooManyKeys,
-    #[error("the last refresh was not finished")]
+    #[error("the last refresh did not finish")]
     Unfinished,
 }
 
-/// What is used of the metadata.
+/// The members of the metadata that are used.
 #[derive(Deserialize)]
 pub(super) struct Metadata {
     issuer: String,
@@ -51,14 +51,14 @@ pub(super) struct KeySet {
     keys: HashMap<String, Result<Arc<ParsedPublicKey>, EntraTokenError>>,
 }
 
-/// What a token names its key by.
+/// The key that a token names: its issuer, and its key id there.
 #[derive(Clone, Copy)]
-pub(super) struct WantedKey<'a> {
+pub(super) struct KeyReference<'a> {
     pub(super) issuer: &'a str,
     pub(super) kid: &'a str,
 }
 
-/// Most keys in a document. Entra publishes under ten.
+/// The largest number of keys in a document. Entra publishes fewer than ten.
 const MAX_KEYS: usize = 100;
 
 /// The permitted lengths of an RSA modulus, in bits.
@@ -67,11 +67,11 @@ const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 /// Longest key id, in bytes.
 pub(super) const MAX_KID: usize = 128;
 
-/// What stands for the tenant in an issuer that is not of one tenant.
+/// The placeholder for the tenant in the issuer of a document for many tenants.
 const TENANT_TEMPLATE: &str = "{tenantid}";
 
 impl Metadata {
-    /// Reads the document of a tenant at an authority.
+    /// Reads the metadata of a tenant at an authority.
     pub(super) fn parse(
         document: &[u8],
         authority: &EntraAuthority,
@@ -86,15 +86,15 @@ impl Metadata {
         }
     }
 
-    /// Where the keys are.
+    /// The URL of the keys.
     pub(super) fn keys_url(&self) -> &str {
         &self.jwks_uri
     }
 }
 
 impl KeySet {
-    /// Reads the keys of the issuer that the metadata names. A key that cannot be used does not spoil the
-    /// others, but a document that contradicts itself is refused.
+    /// Reads the keys of the issuer that the metadata names. An unusable key does not affect the other keys. A document
+    /// that contradicts itself is refused.
     pub(super) fn parse(document: &[u8], metadata: Metadata, tenant: Uuid) -> Result<Self, IssuerError> {
         let set = JwkSet::parse(document).map_err(|_| IssuerError::Keys)?;
         if set.keys.len() > MAX_KEYS {
@@ -114,12 +114,12 @@ impl KeySet {
         Ok(Self { issuer: metadata.issuer, keys })
     }
 
-    /// The key that a token of this issuer names.
-    pub(super) fn find(&self, wanted: WantedKey<'_>) -> Result<Arc<ParsedPublicKey>, EntraTokenError> {
-        if wanted.issuer != self.issuer {
+    /// The key with this reference.
+    pub(super) fn find(&self, key: KeyReference<'_>) -> Result<Arc<ParsedPublicKey>, EntraTokenError> {
+        if key.issuer != self.issuer {
             return Err(EntraTokenError::Issuer);
         }
-        self.keys.get(wanted.kid).cloned().unwrap_or(Err(EntraTokenError::KeyUnknown))
+        self.keys.get(key.kid).cloned().unwrap_or(Err(EntraTokenError::KeyUnknown))
     }
 }
 
@@ -133,12 +133,12 @@ fn usable_key(jwk: &Jwk, tenant: Uuid) -> Result<Arc<ParsedPublicKey>, EntraToke
     key.map(Arc::new).ok_or(EntraTokenError::KeyUnusable)
 }
 
-/// Whether a text can name a key.
+/// Whether a text can be a key id.
 pub(super) fn is_kid(text: &str) -> bool {
     (1..=MAX_KID).contains(&text.len())
 }
 
-/// An issuer's URL for a tenant: filled in where it is a template. Nothing if it is another tenant's.
+/// The URL of an issuer, with the tenant in place of the placeholder. `None` if the URL names another tenant.
 fn of_tenant(issuer: &str, tenant: Uuid) -> Option<String> {
     let issuer = issuer.replace(TENANT_TEMPLATE, &tenant.hyphenated().to_string());
     Some(issuer).filter(|issuer| names_tenant(issuer, tenant))
@@ -169,14 +169,14 @@ mod tests {
         read_keys(&json!({"keys": keys}).to_string())
     }
 
-    /// What is said of a key beside a good one.
+    /// The result for a key in a set with one more, usable key.
     fn checked(jwk: &Value) -> Result<(), EntraTokenError> {
         let set = keys(&[with(jwk, &[("kid", json!("checked"))]), key(0)]).unwrap();
-        set.find(WantedKey { issuer: &issuer(TENANT, "2.0"), kid: "checked" }).map(drop)
+        set.find(KeyReference { issuer: &issuer(TENANT, "2.0"), kid: "checked" }).map(drop)
     }
 
     #[test]
-    fn metadata_of_the_tenant_is_read() {
+    fn metadata_of_the_tenant_is_accepted() {
         for version in ["1.0", "2.0"] {
             let read = read_metadata(&metadata(TENANT, version).to_string()).unwrap();
             assert_eq!(read.issuer, issuer(TENANT, version));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_cannot_be_used_does_not_spoil_the_others() {
+    fn an_unusable_key_does_not_affect_the_other_keys() {
         let n = |bytes: Vec<u8>| json!(URL_SAFE_NO_PAD.encode(bytes));
         let of_bits = |bits: usize| {
             let mut bytes = vec![0xff; bits.div_ceil(8)];
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_issuer_signs_for_nobody_here() {
+    fn a_key_of_another_issuer_is_refused() {
         for bound in [
             format!("https://login.microsoftonline.com/{CONSUMERS}/v2.0"),
             issuer(OTHER_TENANT, "2.0"),
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_set_that_makes_no_sense_is_refused() {
+    fn a_contradictory_key_set_is_refused() {
         let many = |count: usize| -> Vec<Value> {
             (0..count).map(|n| with(&key(0), &[("kid", json!(n.to_string()))])).collect()
         };
@@ -310,7 +310,7 @@ mod tests {
         let nameless = with(&key(0), &[("kid", json!(null))]);
         let long = with(&key(0), &[("kid", json!("k".repeat(129)))]);
         let foreign = with(&key(1), &[("kid", key(0)["kid"].clone()), ("use", json!("enc"))]);
-        for (set, fault) in [
+        for (set, error) in [
             (many(101), IssuerError::TooManyKeys),
             (vec![], IssuerError::NoKey),
             (vec![weak], IssuerError::NoKey),
@@ -322,7 +322,7 @@ mod tests {
             (vec![with(&key(0), &[("key_ops", json!("verify"))])], IssuerError::Keys),
             (vec![with(&key(0), &[("alg", json!(["RS256"]))])], IssuerError::Keys),
         ] {
-            assert_eq!(keys(&set).err(), Some(fault));
+            assert_eq!(keys(&set).err(), Some(error));
         }
         let documents = malformed(&json!({"keys": [key(0)]}).to_string(), &json!([[key(0)]]).to_string());
         let twice = [r#"{"keys":{}}"#, r#"{"keys":[],"keys":[]}"#].map(str::to_owned);
