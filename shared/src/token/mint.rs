@@ -1,4 +1,4 @@
-//! Minting: claims and a signing key make an access token. The only signer of tokens.
+//! Minting of access tokens from claims and a signing key. No other code signs tokens.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_written_as_clients_know_it() {
+    fn a_token_has_the_documented_text() {
         let claims = claims(1, &[1, 0], 1_709_294_400, 1);
         let token = mint(&claims, &testing::signing_key(Algorithm::Rs256, 0)).unwrap();
         let parts: Vec<_> = token.expose().split('.').collect();
@@ -87,7 +87,7 @@ mod tests {
         // Python and Java decode the payload with the standard alphabet
         // (docs/wire-contract.md#token-readers).
         #[test]
-        fn a_payload_reads_the_same_in_both_base64_alphabets(
+        fn both_base64_alphabets_decode_the_payload(
             seed: u64,
             picks in prop::collection::vec(0_usize..5, 1..6),
             issued_at in 0_i64..4_102_444_800,
