@@ -1,4 +1,4 @@
-//! An RSA signature is one number, padded in exactly one way.
+//! RSA signatures: one number, with exactly one padding.
 
 use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512};
 use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
@@ -32,7 +32,7 @@ async fn other_rsa_schemes_of_the_same_key_are_refused() {
         pair.sign_digest(encoding, &digest, &mut signature).unwrap();
         forge.signed_with(signature)
     };
-    assert_eq!(sign(&schemes::RSA_PKCS1_SHA256, &SHA256), forge.token, "this is how it is signed");
+    assert_eq!(sign(&schemes::RSA_PKCS1_SHA256, &SHA256), forge.token, "the scheme of the valid token");
     let rows = [
         ("PS256", sign(&schemes::RSA_PSS_SHA256, &SHA256)),
         ("PS384", sign(&schemes::RSA_PSS_SHA384, &SHA384)),
@@ -51,15 +51,15 @@ async fn rsa_padding_is_exact() {
     let forge = Forge::new(Algorithm::Rs256).await;
     let key = private_key(&forge);
     let hash = digest::digest(&SHA256, forge.signed().as_bytes()).as_ref().to_vec();
-    let good = padded("0001", 202, &["00", DIGEST_INFO], &hash, &[]);
-    assert_eq!(forge.signed_with(sign_unpadded(&key, &good)), forge.token, "this is how it is padded");
+    let valid = padded("0001", 202, &["00", DIGEST_INFO], &hash, &[]);
+    assert_eq!(forge.signed_with(sign_unpadded(&key, &valid)), forge.token, "the padding of the valid token");
 
     let info = |info: &str| {
         let filling = 256 - 3 - info.len() / 2 - hash.len();
         padded("0001", filling, &["00", info], &hash, &[])
     };
     let flip = |index: usize| {
-        let mut block = good.clone();
+        let mut block = valid.clone();
         block[index] ^= 1;
         block
     };
@@ -102,7 +102,7 @@ async fn rsa_padding_is_exact() {
     forge.refuse(TokenError::Signature, rows).await;
 }
 
-/// A block: its type, so many bytes `ff`, then the rest.
+/// A block: its type, `filling` bytes `ff`, and the rest.
 fn padded(kind: &str, filling: usize, middle: &[&str], hash: &[u8], tail: &[u8]) -> Vec<u8> {
     let head = unhex(kind).into_iter().chain(std::iter::repeat_n(0xff, filling));
     let middle = middle.iter().flat_map(|part| unhex(part));
@@ -110,7 +110,7 @@ fn padded(kind: &str, filling: usize, middle: &[&str], hash: &[u8], tail: &[u8])
 }
 
 #[tokio::test]
-async fn an_rsa_signature_has_one_spelling() {
+async fn an_rsa_signature_has_one_encoding() {
     let forge = Forge::new(Algorithm::Rs256).await;
     let key = private_key(&forge);
     let signature = forge.signature();
