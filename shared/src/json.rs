@@ -1,4 +1,4 @@
-//! Reading JSON texts that come from outside: objects are objects, and a member is absent or has its type.
+//! The reader of JSON objects from outside.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -40,14 +40,14 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Resu
     serde_json::from_slice(json).map(|Object(value)| value)
 }
 
-/// A member that may be absent. `null` is not accepted in its place: for `deserialize_with`.
+/// Reads a member that may be absent but not `null`. For `deserialize_with`.
 pub(crate) fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     member: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(member).map(Some)
 }
 
-/// Texts that no reader of `object` may accept. `array` is its values in the order of the fields that are read.
+/// Texts that are not the object `object`. `array` has the values of `object` in the order of the fields.
 #[cfg(test)]
 pub(crate) fn malformed(object: &str, array: &str) -> Vec<String> {
     let mut texts =

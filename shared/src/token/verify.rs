@@ -71,7 +71,7 @@ pub enum TokenError {
     Issuer,
     #[error("the signing key is not in force")]
     KeyNotInForce,
-    #[error("the token is valid for more than 24 hours, or for no time")]
+    #[error("the validity of the token is not between 1 second and 24 hours")]
     Lifetime,
     #[error("the token's revision is not the stored one: it was revoked")]
     Revoked,
