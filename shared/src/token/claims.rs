@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::authn::entra::EntraToken;
 use crate::ids::RawId;
 use crate::json::not_null;
-use crate::settings::Resource;
+use crate::settings::{Location, Resource};
 use crate::store::Revision;
 use crate::token::scope::ScopeSet;
 
@@ -115,7 +115,7 @@ impl Claims {
         }
     }
 
-    /// Whether the claims agree with one another, as [`Self::of`] writes them for this identity.
+    /// Whether the claims have their form and agree with one another, as [`Self::of`] writes them for this identity.
     #[must_use]
     pub fn agree_on(&self, identity: &RawId) -> bool {
         let is_teams = matches!(identity, RawId::TeamsUser { .. });
@@ -126,7 +126,11 @@ impl Claims {
         };
         let belongs =
             is_teams || identity.resource().is_some_and(|owner| owner.to_string() == self.resource_id);
+        let is_location = |text: &str| text.parse::<Location>().is_ok();
         csi && belongs
+            && is_location(&self.rgn)
+            && self.resource_location.as_deref().is_none_or(is_location)
+            && !self.jti.is_empty()
             && identity.to_string() == self.sub
             && identity.skype_id() == self.skypeid
             && self.scp == scp_of(identity)

@@ -328,6 +328,30 @@ async fn the_claims_agree_with_one_another() {
 }
 
 #[tokio::test]
+async fn region_location_and_token_id_have_their_form() {
+    for forge in Forge::both().await {
+        let long = "a".repeat(41);
+        let names = || {
+            quoted([
+                "",
+                " ",
+                "UnitedStates",
+                "united states",
+                "united_states",
+                "amer\0",
+                "\u{e4}mer",
+                "amer,emea",
+                &long,
+            ])
+        };
+        let mut rows = forge.claim_rows("rgn", names());
+        rows.extend(forge.claim_rows("resourceLocation", names()));
+        rows.extend(forge.claim_rows("jti", quoted([""])));
+        forge.refuse(TokenError::Claims, rows).await;
+    }
+}
+
+#[tokio::test]
 async fn tokens_of_another_deployment_are_refused() {
     for forge in Forge::both().await {
         let theirs = |issuer: &str| {
