@@ -4,6 +4,7 @@
 
 mod chat;
 mod gateway;
+mod languages;
 mod local_server;
 mod rotation;
 mod suites;
