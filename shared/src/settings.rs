@@ -88,9 +88,14 @@ impl<'a> Reader<'a> {
     pub fn optional<T: FromStr>(&mut self, name: &str, form: &str) -> Option<T> {
         let value = (self.lookup)(name)?.trim().parse().ok();
         if value.is_none() {
-            self.faults.push(format!("{name} must be {form}"));
+            self.fault(name, form);
         }
         value
+    }
+
+    /// Reports that a value is not of this form.
+    pub fn fault(&mut self, name: &str, form: &str) {
+        self.faults.push(format!("{name} must be {form}"));
     }
 
     /// The settings, if no value has a fault.

@@ -6,18 +6,16 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, IgnoredAny, MapAccess, Unexpected, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::api::error::{Error, Field};
 use crate::api::version::ApiVersion;
 use crate::ids::guid;
+use crate::json::{self, Object};
 use crate::lifetime::Lifetime;
 use crate::store::assignments::{BookName, PrincipalType};
 use crate::token::scope::{ScopeError, ScopeSet};
@@ -256,36 +254,7 @@ fn object<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Erro
     if text.trim_matches([' ', '\t', '\r', '\n']).is_empty() {
         return Ok(T::default());
     }
-    let read = serde_json::from_str(text).map(|Object(members)| members);
-    read.map_err(|fault| Error::BodyMalformed(fault.to_string()))
-}
-
-/// Accepts objects only. Serde would also accept an array and read the members by position.
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ObjectVisitor(PhantomData))
-    }
-}
-
-struct ObjectVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-    type Value = Object<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(members)).map(Object)
-    }
-
-    /// The message does not repeat the string, because it may be long.
-    fn visit_str<E: de::Error>(self, _: &str) -> Result<Object<T>, E> {
-        Err(E::invalid_type(Unexpected::Other("string"), &self))
-    }
+    json::object(body).map_err(|fault| Error::BodyMalformed(fault.to_string()))
 }
 
 fn names(field: Field, member: Option<Value>) -> Result<Option<Vec<String>>, Error> {

@@ -176,10 +176,10 @@ impl<'a> IntrospectionBody<'a> {
         Self {
             active: true,
             token_type: "Bearer",
-            scope: token.scopes.names().join(" "),
+            scope: token.claims.scopes.names().join(" "),
             claims: &token.claims,
-            capabilities: Capability::names(&token.scopes, Permit::Granted),
-            capabilities_by_room_role: Capability::names(&token.scopes, Permit::ByRoomRole),
+            capabilities: Capability::names(&token.claims.scopes, Permit::Granted),
+            capabilities_by_room_role: Capability::names(&token.claims.scopes, Permit::ByRoomRole),
         }
     }
 }

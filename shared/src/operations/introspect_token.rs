@@ -26,7 +26,7 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
     match verified {
         Ok(token) => {
             audit.identity(&token.identity);
-            audit.scopes(&token.scopes);
+            audit.scopes(&token.claims.scopes);
             Ok(Reply::Introspected(Some(Box::new(token))))
         }
         Err(cause) => {
