@@ -3,16 +3,16 @@
 //! A token reaches [`UnverifiedJws`] only if it has exactly three parts of canonical base64url and both JSON parts are
 //! objects. The types of header and claims decide whether further members are accepted.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
     UnparsedPublicKey,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::ThumbprintHash;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -170,17 +170,11 @@ impl Jwk {
 
     /// The SHA-256 thumbprint (RFC 7638), base64url. `None` for a key that is neither RSA nor EC.
     pub(crate) fn thumbprint(&self) -> Option<String> {
-        let members = match self.kty.as_str() {
-            "RSA" => vec![("e", &self.e), ("n", &self.n)],
-            "EC" => vec![("crv", &self.crv), ("x", &self.x), ("y", &self.y)],
-            _ => return None,
-        };
-        let mut required = BTreeMap::from([("kty", self.kty.as_str())]);
-        for (name, value) in members {
-            required.insert(name, value.as_deref()?);
+        if !matches!(self.kty.as_str(), "RSA" | "EC") {
+            return None;
         }
-        let text = serde_json::to_vec(&required).ok()?;
-        Some(URL_SAFE_NO_PAD.encode(digest(&SHA256, &text)))
+        let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(serde_json::to_value(self).ok()?).ok()?;
+        jwk.thumbprint(ThumbprintHash::SHA256).ok()
     }
 }
 
