@@ -174,7 +174,7 @@ async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn Error>> {
     let (platform, connection_strings) = open(data_dir, start, ports).await?;
     print(&start_page::page(&platform, &connection_strings))?;
     let endpoints = [("https", platform.endpoint()), ("http", platform.http_endpoint())];
-    let ready = ReadySignal::send(&platform, &endpoints)?;
+    let ready = ReadySignal::send(&platform.data_dir, platform.resource.resource.id, &endpoints)?;
     let stop = async {
         stop.requested().await;
         drop(ready);
@@ -197,7 +197,8 @@ async fn serve_aws(
     let tls = certificates::write_server(&platform.data_dir, &names, platform.adapters.system.now())?;
     let env = functions_page::write_env(&platform, &aws_endpoint)?;
     print(&functions_page::page(&platform, &aws_endpoint, &env, &tls))?;
-    let ready = ReadySignal::send(&platform, &[("aws", &aws_endpoint)])?;
+    let ready =
+        ReadySignal::send(&platform.data_dir, platform.resource.resource.id, &[("aws", &aws_endpoint)])?;
     tokio::select! {
         () = platform.aws_endpoint.clone().serve(listener) => {}
         () = stop.requested() => {}

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use identity::ids::ResourceId;
 use serde::Serialize;
 
 use crate::files::{self, FileError, Readers};
-use crate::platform::Platform;
 
 /// The content of the file.
 #[derive(Serialize)]
@@ -32,14 +32,18 @@ impl ReadySignal {
     ///
     /// # Errors
     /// [`FileError`] when the file cannot be written.
-    pub fn send(platform: &Platform, endpoints: &[(&str, &str)]) -> Result<Self, FileError> {
+    pub fn send(
+        data_dir: &Path,
+        resource_id: ResourceId,
+        endpoints: &[(&str, &str)],
+    ) -> Result<Self, FileError> {
         let document = Document {
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
             endpoints: endpoints.iter().copied().collect(),
-            resource_id: platform.resource.resource.id.to_string(),
+            resource_id: resource_id.to_string(),
         };
-        let path = path(&platform.data_dir);
+        let path = path(data_dir);
         files::replace_json(&path, &document, Readers::Everyone)?;
         Ok(Self { path })
     }
