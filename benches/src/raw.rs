@@ -1,4 +1,4 @@
-//! The floors of cryptography: the library alone, with parsed keys.
+//! The floors of cryptography: only the library, with parsed keys.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
@@ -11,7 +11,7 @@ use identity::keys::Algorithm;
 use identity::keys::signing::SigningKeys;
 use serde_json::Value;
 
-/// A key pair as the library has it.
+/// A key pair as the library holds it.
 pub struct RawKey {
     pair: Pair,
     public: ParsedPublicKey,
@@ -24,7 +24,7 @@ enum Pair {
 }
 
 impl RawKey {
-    /// The very key of the slot `primary`.
+    /// The key of the slot `primary`.
     pub fn of(keys: &SigningKeys, algorithm: Algorithm) -> Self {
         let document: Value = serde_json::from_slice(keys.to_document().expose()).unwrap();
         let pkcs8 = document.pointer("/primary/pkcs8").and_then(Value::as_str).unwrap();
