@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::measure::{median, millis, quantile};
 use crate::report::{Section, Table, at_most, figure};
 
-const REQUESTS: usize = 1_000;
+const REQUESTS: usize = 500;
 
 const FAULTS: [(&str, Fault); 5] = [
     ("throttled", Fault::Throttle),

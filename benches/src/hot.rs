@@ -116,7 +116,7 @@ fn count_for_a_turn(operation: &mut Operation<'_>) -> u32 {
     count.max(16)
 }
 
-/// A resource in memory with one identity and one token, and its key as the cryptographic library holds it.
+/// A resource in memory with one identity and one token, and a key of the cryptographic library.
 struct Resource {
     algorithm: Algorithm,
     service: Service,
@@ -159,7 +159,7 @@ impl Resource {
             verifier: Verifier::new(expected, store, system.clone()),
             access_key: fixture.primary.clone(),
             access_keys: AccessKeys::parse(&access_keys).unwrap(),
-            raw: RawKey::of(&signing_keys, algorithm),
+            raw: RawKey::generate(algorithm),
             signing_keys,
             claims,
             token,

@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use benches::store_call::StoreCall;
-use functions::system;
 use identity::keys::Algorithm;
-use identity::keys::signing::SigningKeys;
 use tokio::runtime::Runtime;
 
 use crate::measure::{median, own_cpu_of};
@@ -126,11 +124,7 @@ struct Floors {
 
 impl Floors {
     fn new(store_call: StoreCall) -> Self {
-        let keys = [Algorithm::Es256, Algorithm::Rs256].map(|algorithm| {
-            let keys = SigningKeys::generate(1, || system::generate(algorithm)).unwrap();
-            RawKey::of(&keys, algorithm)
-        });
-        Self { store_call, keys }
+        Self { store_call, keys: [Algorithm::Es256, Algorithm::Rs256].map(RawKey::generate) }
     }
 
     fn measure(&self, runtime: &Runtime) -> Floor {

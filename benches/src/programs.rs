@@ -18,7 +18,7 @@ use identity::runtime::Clock as _;
 
 use crate::measure::{CpuClock, memory, spawn_on_other_core};
 
-/// Builds with the release profile. One package at a time, for what is built together shares its features.
+/// Builds with the release profile. Call this for one package at a time, because packages in one build share features.
 pub fn build(arguments: &[&str]) {
     let mut cargo = Command::new("cargo");
     let built = cargo.args(["build", "--quiet", "--release"]).args(arguments).status();
@@ -68,7 +68,7 @@ impl Server {
         Self::start(&mut Command::new(program("echo")))
     }
 
-    /// The floor of a server that asks the store: about an identity in the state of a local server that has ended.
+    /// The floor of a server with one read of the store. It reads an identity in the state of a local server that has ended.
     pub fn store_echo(state: &Path, identity: &str) -> Self {
         Self::start(Command::new(program("store-echo")).arg(state).arg(identity))
     }
