@@ -45,7 +45,7 @@ async fn measured(name: &str, fault: Fault, times: usize) -> [String; 6] {
         durations.push(millis(begun.elapsed()));
         refused += usize::from(reply.status != 200);
     }
-    let target = format!("refused {}", at_most(refused as f64, 0.0));
+    let target = at_most(refused as f64, 0.0);
     let (p50, p99) = (figure(median(&durations)), figure(quantile(&durations, 0.99)));
     [name.to_owned(), times.to_string(), p50, p99, refused.to_string(), target]
 }
