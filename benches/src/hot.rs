@@ -17,14 +17,13 @@ use e2e::signer::{Call, sign};
 use e2e::test_service::{Ports, TestService};
 use functions::system::System;
 use identity::api::body::TokenRequest;
+use identity::api::functions::Function;
 use identity::api::pipeline::{Body, Request};
 use identity::api::reply::{Reply, ResponseContext};
-use identity::api::routes::Function;
 use identity::api::service::Service;
 use identity::api::version::ApiVersion;
 use identity::audit::{Audit, AuditEvent, KeyEvent};
 use identity::authn::hmac::{HmacInput, SignedRequest};
-use identity::host::Authority;
 use identity::ids::RawId;
 use identity::keys::access::AccessKeys;
 use identity::keys::cache::KeyCache;
@@ -219,14 +218,12 @@ impl Resource {
     fn render(&self) -> Pair<'_> {
         let verified = at_once(self.verifier.verify(&self.token)).unwrap();
         let reply = Reply::Introspected(Some(Box::new(verified)));
-        let host: Authority = HOST.parse().unwrap();
         let ours = move || {
             let context = ResponseContext {
                 versions: None,
                 client_request_id: None,
                 request_id: "0123456789abcdefghijkl",
                 latency: Duration::from_millis(1),
-                host: &host,
             };
             context.into_response(Ok(&reply))
         };

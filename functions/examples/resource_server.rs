@@ -69,7 +69,9 @@ impl TokenCheck {
         let Ok(Scheme::Bearer(token)) = Scheme::of(headers) else { return Err(StatusCode::UNAUTHORIZED) };
         match self {
             Self::Online(verifier) => match verifier.verify(token).await {
-                Ok(active) => Ok(User { identity: active.identity, scopes: active.scopes }),
+                Ok(active) => {
+                    Ok(User { identity: active.identity.clone(), scopes: active.claims.scopes.clone() })
+                }
                 Err(VerifyError::Refused(_)) => Err(StatusCode::UNAUTHORIZED),
                 // The state cannot be read, so there is no decision.
                 Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),
@@ -77,7 +79,9 @@ impl TokenCheck {
             Self::Offline(keys) => match keys.read().await {
                 keys if !keys.is_fresh() => Err(StatusCode::SERVICE_UNAVAILABLE),
                 keys => match keys.verifier.verify(token) {
-                    Ok(offline) => Ok(User { identity: offline.identity, scopes: offline.scopes }),
+                    Ok(offline) => {
+                        Ok(User { identity: offline.identity.clone(), scopes: offline.claims.scopes.clone() })
+                    }
                     Err(_) => Err(StatusCode::UNAUTHORIZED),
                 },
             },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use identity::api::routes::Function;
+use identity::api::functions::Function;
 use identity::api::service::Service;
 use identity::audit::Audit;
 use identity::authn::entra::Entra;

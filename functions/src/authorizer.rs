@@ -246,10 +246,10 @@ impl From<AuthorizeError> for AuthorizerError {
 
 impl Context {
     fn of(token: &Verified) -> Self {
-        let by_room_role = Capability::names(&token.scopes, Permit::ByRoomRole);
+        let by_room_role = Capability::names(&token.claims.scopes, Permit::ByRoomRole);
         Self {
             identity: token.identity.to_string(),
-            scopes: token.scopes.names().join(" "),
+            scopes: token.claims.scopes.names().join(" "),
             resource_id: token.claims.resource_id.clone(),
             expires_at: token.claims.exp.to_string(),
             capabilities_by_room_role: by_room_role.join(" "),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::HttpClientError;
-use identity::api::routes::Function;
+use identity::api::functions::Function;
 use identity::api::service::Service;
 use identity::authn::entra::{Entra, EntraSettings};
 use identity::authorization::route_rules::{RouteRules, RuleErrors};

@@ -85,7 +85,7 @@ fn outbound(response: Response<Bytes>) -> ApiGatewayV2httpResponse {
 mod tests {
     use std::sync::Arc;
 
-    use identity::api::routes::Function;
+    use identity::api::functions::Function;
     use identity::authn::date;
     use identity::authn::hmac::{HmacInput, SignedRequest};
     use identity::keys::cache::KeyCache;

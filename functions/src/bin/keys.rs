@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use identity::api::routes::Function;
+use identity::api::functions::Function;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {

@@ -1,4 +1,5 @@
-//! The production adapters over the embedded services, and what a deployment's template would have made.
+//! The production adapters over the embedded services, with the table and the secrets that a deployment's template
+//! creates.
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -15,21 +16,21 @@ use identity::error_chain::error_chain;
 
 pub(crate) const TABLE: &str = "communication-identity";
 
-/// The region the clients are told; the embedded services have none.
+/// The region in the clients' configuration. The embedded services ignore it.
 pub(crate) const REGION: &str = "us-east-1";
 
-/// The table or the secrets could not be made.
+/// The table or the secrets cannot be created.
 #[derive(Debug, thiserror::Error)]
-#[error("making {what}: {cause}")]
+#[error("cannot create {what}: {cause}")]
 pub struct PrepareError {
     what: &'static str,
     cause: String,
 }
 
-/// The production adapters, their clients' HTTP replaced by the embedded services.
+/// The production adapters, whose clients send their requests to the embedded services.
 ///
 /// # Errors
-/// [`PrepareError`] when the table or the secrets cannot be made.
+/// [`PrepareError`] when the table or the secrets cannot be created.
 pub async fn adapters(
     database: impl HttpClient + 'static,
     secrets: impl HttpClient + 'static,
@@ -50,7 +51,7 @@ pub async fn adapters(
     Ok(Adapters::new(database, || secrets, names))
 }
 
-/// Makes the table a deployment's template makes.
+/// Creates the table of a deployment's template.
 async fn prepare_table(client: &aws_sdk_dynamodb::Client) -> Result<(), PrepareError> {
     let fault = |cause: String| PrepareError { what: "the table", cause };
     if client.describe_table().table_name(TABLE).send().await.is_ok() {
@@ -79,7 +80,7 @@ async fn prepare_table(client: &aws_sdk_dynamodb::Client) -> Result<(), PrepareE
     Ok(())
 }
 
-/// Makes the two secrets, empty, as a deployment's template does.
+/// Creates the two secrets of a deployment's template, without values.
 async fn prepare_secrets(client: &aws_sdk_secretsmanager::Client) -> Result<(), PrepareError> {
     for secret in [SecretName::AccessKeys, SecretName::SigningKeys] {
         match client.create_secret().name(secret.as_str()).send().await {
