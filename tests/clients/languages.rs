@@ -196,7 +196,7 @@ for endpoint in os.environ["COMMUNICATION_SERVICES_ENDPOINT"], os.environ["HTTP_
     CommunicationIdentityClient(endpoint, key).create_user()
 "#;
     let mut server = Server::start(&state_directory(SCRATCH, "old-python-endpoints"), &[]);
-    let http = format!("http://{}", server.http_address());
+    let http = format!("http://{}", server.ready.http_address());
     server.env.insert("HTTP_ENDPOINT".to_owned(), http);
     for version in OLD_PYTHON {
         assert_eq!(in_old_python(&server, version, CREATE), Ok(String::new()), "{version}");
