@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use identity::api::routes::Function;
+use identity::api::functions::Function;
 use identity::api::service::Service;
 use identity::audit::Audit;
 use identity::authn::entra::Entra;
@@ -23,9 +23,9 @@ pub struct StateNames {
     pub table: String,
     /// The name of the assignments table. Empty in a function that reads no assignment.
     pub assignments_table: String,
-    /// Name or ARN of the secret `access-keys`. Empty in a function that checks no caller.
+    /// Name or ARN of the secret `access-keys`. Empty in a function that authenticates no caller.
     pub access_keys: String,
-    /// Name or ARN of the secret `signing-keys`. Empty in a function that does not mint.
+    /// Name or ARN of the secret `signing-keys`. Empty in a function that mints no token.
     pub signing_keys: String,
 }
 
@@ -37,7 +37,7 @@ pub struct Adapters {
 }
 
 impl Adapters {
-    /// The adapters over these clients, for tables and secrets with these names.
+    /// The adapters over these clients. The closure makes the client of Secrets Manager for the first secret.
     #[must_use]
     pub fn new(
         dynamodb: aws_sdk_dynamodb::Client,
@@ -71,7 +71,7 @@ impl Adapters {
         }
     }
 
-    /// What verifies tokens against the table; the secrets have no part in it.
+    /// The verifier of tokens against the table. It reads no secret.
     #[must_use]
     pub fn verifier(&self, expected: Expected) -> Verifier {
         Verifier::new(expected, self.table.clone(), self.system.clone())

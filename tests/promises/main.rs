@@ -1,5 +1,5 @@
-//! Tests of the promises that docs/promises.md defines, and of the number of calls that each operation
-//! makes. Everything runs in one process over the real adapters.
+//! Tests of the promises in docs/promises.md, and of the number of calls that each operation makes. Each test runs in
+//! one process, over the in-memory ports or over the adapters with embedded services.
 
 mod adapters;
 mod assignments;
@@ -16,4 +16,5 @@ mod history;
 mod introspection;
 mod published_keys;
 mod quiet;
+mod retries;
 mod state_machine;

@@ -1,4 +1,5 @@
-//! The production adapters over the embedded services, with the tables and secrets that a deployment's template makes.
+//! The production adapters over the embedded services, with the tables and the secrets that a deployment's template
+//! creates.
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -8,7 +9,7 @@ use aws_sdk_dynamodb::types::{
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
 use aws_smithy_runtime_api::client::http::{HttpClient, SharedHttpClient};
 use functions::adapters::{Adapters, StateNames};
-use functions::aws::sdk_config;
+use functions::aws::{self, sdk_config};
 use identity::secrets::SecretName;
 
 use identity::error_chain::error_chain;
@@ -16,21 +17,21 @@ use identity::error_chain::error_chain;
 pub(crate) const TABLE: &str = "communication-identity";
 pub(crate) const ASSIGNMENTS_TABLE: &str = "communication-identity-assignments";
 
-/// The region in the clients' configuration. The embedded services have none.
+/// The region in the clients' configuration. The embedded services ignore it.
 pub(crate) const REGION: &str = "us-east-1";
 
-/// A table or a secret could not be made.
+/// A table or a secret cannot be created.
 #[derive(Debug, thiserror::Error)]
-#[error("making {what}: {cause}")]
+#[error("cannot create {what}: {cause}")]
 pub struct PrepareError {
     what: &'static str,
     cause: String,
 }
 
-/// The production adapters. The embedded services replace the HTTP of their clients.
+/// The production adapters, whose clients send their requests to the embedded services.
 ///
 /// # Errors
-/// [`PrepareError`] if a table or a secret cannot be made.
+/// [`PrepareError`] when a table or a secret cannot be created.
 pub async fn adapters(
     database: impl HttpClient + 'static,
     secrets: impl HttpClient + 'static,
@@ -38,8 +39,8 @@ pub async fn adapters(
     let credentials =
         || SharedCredentialsProvider::new(Credentials::new("local", "local", None, None, "local"));
     let config = |http| sdk_config(http, REGION.to_owned(), credentials(), None);
-    let database = aws_sdk_dynamodb::Client::new(&config(SharedHttpClient::new(database)));
-    let secrets = aws_sdk_secretsmanager::Client::new(&config(SharedHttpClient::new(secrets)));
+    let database = aws::dynamodb(&config(SharedHttpClient::new(database)));
+    let secrets = aws::secrets_manager(&config(SharedHttpClient::new(secrets)));
     prepare_table(&database, TABLE, &["pk"]).await?;
     prepare_table(&database, ASSIGNMENTS_TABLE, &["pk", "sk"]).await?;
     prepare_secrets(&secrets).await?;
@@ -53,7 +54,7 @@ pub async fn adapters(
     Ok(Adapters::new(database, || secrets, names))
 }
 
-/// Makes a table as a deployment's template does, if it is not there. The first key is the partition key, and the
+/// Creates a table of a deployment's template, if it does not exist. The first key is the partition key, and the
 /// second one the sort key.
 async fn prepare_table(
     client: &aws_sdk_dynamodb::Client,
@@ -85,7 +86,7 @@ async fn prepare_table(
     Ok(())
 }
 
-/// Makes the two secrets without a value, as a deployment's template does.
+/// Creates the two secrets of a deployment's template, without values.
 async fn prepare_secrets(client: &aws_sdk_secretsmanager::Client) -> Result<(), PrepareError> {
     for secret in [SecretName::AccessKeys, SecretName::SigningKeys] {
         match client.create_secret().name(secret.as_str()).send().await {
