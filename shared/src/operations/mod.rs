@@ -1,4 +1,4 @@
-//! The operations, one file each, and what they share.
+//! The operations, one file each, and their common parts.
 
 mod assignments;
 mod create_identity;
@@ -40,7 +40,7 @@ pub(crate) struct OperationContext<'a> {
     /// Holds the query parameters.
     pub(crate) target: &'a Target,
     pub(crate) body: &'a [u8],
-    /// Nothing where the route has no versions.
+    /// `None` if the route has no versions.
     pub(crate) version: Option<ApiVersion>,
 }
 
@@ -78,24 +78,24 @@ pub(crate) async fn run(
     }
 }
 
-/// What a token is to be.
+/// The content of a token to mint.
 struct TokenSpec<'a> {
     scopes: &'a ScopeSet,
     /// Seconds since the epoch.
     issued_at: i64,
     /// Seconds since the epoch.
     expires_at: i64,
-    /// The Entra token it is given for, of a Teams user.
+    /// The Entra token that a Teams user exchanges.
     teams: Option<&'a EntraToken>,
 }
 
 impl OperationContext<'_> {
-    /// The api version, of a route that has versions.
+    /// The API version of a route that has versions.
     fn version(&self) -> Result<ApiVersion, Error> {
         self.version.ok_or(Error::Internal("a route without versions"))
     }
 
-    /// The identity the path names, if its form is one this resource can have.
+    /// The identity in the path, if it is one that this resource can have.
     fn identity(&self, audit: &mut AuditContext) -> Result<RawId, Error> {
         let id: RawId = self.parameters.get(ID).parse().map_err(|_| Error::IdentityMalformed)?;
         audit.identity(&id);
@@ -113,7 +113,7 @@ impl OperationContext<'_> {
         Ok(id)
     }
 
-    /// When a token of this lifetime, issued now, is issued and ends: seconds since the epoch.
+    /// The times of issue and of expiry of a token with this lifetime, in seconds since the epoch.
     fn times_of(&self, lifetime: Lifetime) -> (i64, i64) {
         let issued_at = self.service.clock.now().unix_timestamp();
         (issued_at, issued_at + lifetime.as_seconds())
@@ -148,8 +148,8 @@ impl OperationContext<'_> {
         Ok(TokenBody::new(token, expires_on))
     }
 
-    /// The revision of an identity that comes from Entra; its record is made on its first exchange, so that
-    /// revoking works for it as for any other.
+    /// The revision of an Entra identity. The first exchange makes its record, so that revocation works as for any
+    /// other identity.
     async fn revision_of(&self, state: &RequestState, identity: &RawId) -> Result<Revision, Error> {
         let service = self.service;
         let mut state = state.identity;
@@ -170,7 +170,7 @@ impl OperationContext<'_> {
         Err(Error::Internal("an identity appeared and vanished"))
     }
 
-    /// The token of the end user who is calling.
+    /// The Entra token of the calling end user.
     fn entra_user(&self) -> Result<&EntraToken, Error> {
         match self.caller {
             Caller::EntraUser(token) => Ok(token),
