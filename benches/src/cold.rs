@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use benches::store_call::TABLE;
+use benches::store_call::{ASSIGNMENTS_TABLE, TABLE};
 use e2e::test_service::{Embedded, HOST};
 use identity::secrets::SecretName;
 use identity::testing::settings;
@@ -87,7 +87,7 @@ impl Drop for Started {
     }
 }
 
-fn environment(aws: SocketAddr, api: &RuntimeApi) -> [(&'static str, String); 18] {
+fn environment(aws: SocketAddr, api: &RuntimeApi) -> [(&'static str, String); 19] {
     let resource = settings().resource;
     [
         ("AWS_LAMBDA_RUNTIME_API", api.address.to_string()),
@@ -106,6 +106,7 @@ fn environment(aws: SocketAddr, api: &RuntimeApi) -> [(&'static str, String); 18
         ("ISSUER", resource.issuer.as_str().to_owned()),
         ("ACCEPTED_HOSTS", HOST.to_owned()),
         ("TABLE_NAME", TABLE.to_owned()),
+        ("ASSIGNMENTS_TABLE_NAME", ASSIGNMENTS_TABLE.to_owned()),
         ("ACCESS_KEYS_SECRET", SecretName::AccessKeys.as_str().to_owned()),
         ("SIGNING_KEYS_SECRET", SecretName::SigningKeys.as_str().to_owned()),
     ]

@@ -14,6 +14,7 @@ use functions::aws::{dynamodb, sdk_config};
 
 /// The name of the local server's table.
 pub const TABLE: &str = "communication-identity";
+pub const ASSIGNMENTS_TABLE: &str = "communication-identity-assignments";
 
 /// The call, ready to be sent.
 pub struct StoreCall {

@@ -16,11 +16,13 @@ use crate::aws::secrets_manager::SecretsManager;
 use crate::aws::table::Table;
 use crate::system::System;
 
-/// The names of a deployment's table and secrets.
+/// The names of a deployment's tables and secrets.
 #[derive(Clone)]
 pub struct StateNames {
-    /// The table's name.
+    /// The name of the state table.
     pub table: String,
+    /// The name of the assignments table. Empty in a function that reads no assignment.
+    pub assignments_table: String,
     /// Name or ARN of the secret `access-keys`. Empty in a function that authenticates no caller.
     pub access_keys: String,
     /// Name or ARN of the secret `signing-keys`. Empty in a function that mints no token.
@@ -43,7 +45,7 @@ impl Adapters {
         names: StateNames,
     ) -> Self {
         let system = Arc::new(System::new());
-        let table = Table::new(dynamodb, names.table, system.clone());
+        let table = Table::new(dynamodb, names.table, names.assignments_table, system.clone());
         let secrets = SecretsManager::new(Box::new(secrets_manager), names.access_keys, names.signing_keys);
         Self { system, table: Arc::new(table), secrets: Arc::new(secrets) }
     }

@@ -44,7 +44,7 @@ pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdErro
     let settings = Settings::read(&mut reader);
     let path_form = reader.optional("GATEWAY_PATH", "decoded or wire").unwrap_or(PathForm::Decoded);
     let entra = EntraSettings::read(&mut reader);
-    let adapters = AdapterSettings::read(&mut reader, &secrets);
+    let adapters = AdapterSettings::read(&mut reader, &secrets, functions.contains(&Function::TeamsExchange));
     let (settings, (entra, adapters)) = reader.finish(settings.zip(entra.zip(adapters)))?;
     let adapters = adapters.connect()?;
     let entra = Entra::new(entra, Arc::new(HttpsFetch::new()), adapters.system.clone());
@@ -73,7 +73,7 @@ async fn warm(service: Arc<Service>) {
 pub async fn serve_rotation() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let mut reader = Reader::new(&environment);
     let algorithm = reader.optional("SIGNING_ALGORITHM", "RS256 or ES256").unwrap_or(Algorithm::Rs256);
-    let adapters = AdapterSettings::read(&mut reader, &SecretName::ALL);
+    let adapters = AdapterSettings::read(&mut reader, &SecretName::ALL, false);
     let adapters = reader.finish(adapters)?.connect()?;
     let rotate_keys = &RotateKeys::new(&adapters, algorithm, Arc::new(JsonLines));
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
@@ -99,7 +99,7 @@ pub fn expected() -> Result<Expected, SettingsErrors> {
 pub fn verifier() -> Result<Verifier, Box<dyn StdError + Send + Sync>> {
     let mut reader = Reader::new(&environment);
     let expected = Expected::read(&mut reader);
-    let adapters = AdapterSettings::read(&mut reader, &[]);
+    let adapters = AdapterSettings::read(&mut reader, &[], false);
     let (expected, adapters) = reader.finish(expected.zip(adapters))?;
     Ok(adapters.connect()?.verifier(expected))
 }
@@ -113,7 +113,7 @@ pub async fn serve_authorizer() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let expected = Expected::read(&mut reader);
     let own_rules: Option<PathBuf> = reader.optional("ROUTE_RULES_FILE", "a path");
     let own_rules = own_rules.filter(|path| !path.as_os_str().is_empty());
-    let adapters = AdapterSettings::read(&mut reader, &[]);
+    let adapters = AdapterSettings::read(&mut reader, &[], false);
     let (expected, adapters) = reader.finish(expected.zip(adapters))?;
     let rules = route_rules(own_rules.as_deref())?;
     let authorizer = &adapters.connect()?.authorizer(expected, rules, Arc::new(JsonLines));
@@ -148,7 +148,7 @@ pub enum RulesError {
     Rules(#[from] RuleErrors),
 }
 
-/// The settings of the adapters. A function reads the names of its own secrets only.
+/// The settings of the adapters. A function reads the names of its own secrets and tables only.
 struct AdapterSettings {
     region: String,
     endpoint: Option<String>,
@@ -156,9 +156,14 @@ struct AdapterSettings {
 }
 
 impl AdapterSettings {
-    fn read(reader: &mut Reader<'_>, secrets: &[SecretName]) -> Option<Self> {
+    fn read(reader: &mut Reader<'_>, secrets: &[SecretName], uses_assignments: bool) -> Option<Self> {
         let region = reader.required("AWS_REGION", "an AWS Region");
         let table = reader.required("TABLE_NAME", "the table's name");
+        let assignments_table = if uses_assignments {
+            reader.required("ASSIGNMENTS_TABLE_NAME", "the table's name")
+        } else {
+            Some(String::new())
+        };
         let mut secret = |secret, name| {
             let is_read = secrets.contains(&secret);
             if is_read { reader.required(name, "a secret's name or ARN") } else { Some(String::new()) }
@@ -166,7 +171,12 @@ impl AdapterSettings {
         let access_keys = secret(SecretName::AccessKeys, "ACCESS_KEYS_SECRET");
         let signing_keys = secret(SecretName::SigningKeys, "SIGNING_KEYS_SECRET");
         let endpoint = reader.optional("AWS_ENDPOINT_URL", "a URL");
-        let names = StateNames { table: table?, access_keys: access_keys?, signing_keys: signing_keys? };
+        let names = StateNames {
+            table: table?,
+            assignments_table: assignments_table?,
+            access_keys: access_keys?,
+            signing_keys: signing_keys?,
+        };
         Some(Self { region: region?, endpoint, names })
     }
 

@@ -2,6 +2,7 @@
 //! one process, over the in-memory ports or over the adapters with embedded services.
 
 mod adapters;
+mod assignments;
 mod attacks;
 mod calls;
 mod capabilities;

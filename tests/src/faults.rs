@@ -11,6 +11,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
 use identity::runtime::Random as _;
 use identity::testing::SeededRandom;
 
@@ -71,6 +72,15 @@ struct State {
     random: SeededRandom,
     calls: HashMap<String, usize>,
     late: Vec<HttpRequest>,
+    /// Set while DynamoDB calls are measured.
+    units: Option<Units>,
+}
+
+/// The DynamoDB capacity that calls have consumed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Units {
+    pub read: f64,
+    pub write: f64,
 }
 
 impl std::fmt::Debug for FaultyClient {
@@ -85,7 +95,8 @@ impl FaultyClient {
     #[must_use]
     pub fn over(inner: impl HttpConnector + 'static, seed: u64) -> Self {
         let random = SeededRandom::new(seed);
-        let state = State { plan: Box::new(|_| None), random, calls: HashMap::new(), late: Vec::new() };
+        let state =
+            State { plan: Box::new(|_| None), random, calls: HashMap::new(), late: Vec::new(), units: None };
         Self { inner: SharedHttpConnector::new(inner), state: Arc::new(Mutex::new(state)) }
     }
 
@@ -112,6 +123,28 @@ impl FaultyClient {
         self.state().calls.get(operation).copied().unwrap_or(0)
     }
 
+    /// Measures the capacity of all calls from now on.
+    pub fn measure(&self) {
+        self.state().units = Some(Units::default());
+    }
+
+    /// The capacity that calls have consumed since the last [`Self::measure`].
+    #[must_use]
+    pub fn units(&self) -> Units {
+        self.state().units.unwrap_or_default()
+    }
+
+    /// Makes a DynamoDB call of its own, without faults and uncounted.
+    ///
+    /// # Panics
+    /// When the answer is not JSON.
+    pub async fn dynamodb(&self, operation: &str, body: &serde_json::Value) -> serde_json::Value {
+        let mut request = HttpRequest::new(body.to_string().into());
+        request.headers_mut().insert("x-amz-target", format!("DynamoDB_20120810.{operation}"));
+        let answer = self.inner.call(request).await.unwrap();
+        serde_json::from_slice(answer.body().bytes().unwrap_or_default()).unwrap()
+    }
+
     /// Delivers the delayed calls, as a network may do long after the timeout of the caller.
     pub async fn deliver_late(&self) {
         let late = std::mem::take(&mut self.state().late);
@@ -133,10 +166,19 @@ impl FaultyClient {
         }
     }
 
-    async fn forward(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    async fn forward(&self, mut request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let is_measured = self.state().units.is_some();
+        if is_measured {
+            *request.body_mut() = with_capacity(&request);
+        }
         self.yield_to_others().await;
         let answer = self.inner.call(request).await;
         self.yield_to_others().await;
+        if let Ok(answer) = &answer
+            && let Some(units) = &mut self.state().units
+        {
+            units.add(answer);
+        }
         answer
     }
 
@@ -184,6 +226,29 @@ impl HttpClient for FaultyClient {
     fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
         SharedHttpConnector::new(self.clone())
     }
+}
+
+impl Units {
+    /// Adds the capacity of one answer. The unit of a batch or a query is a read.
+    fn add(&mut self, answer: &HttpResponse) {
+        let answer: serde_json::Value =
+            serde_json::from_slice(answer.body().bytes().unwrap_or_default()).unwrap_or_default();
+        let is_read = answer.get("Responses").or(answer.get("Items")).is_some();
+        let consumed = answer.get("ConsumedCapacity").cloned().unwrap_or_default();
+        let tables = consumed.as_array().cloned().unwrap_or_else(|| vec![consumed]);
+        let units: f64 = tables.iter().filter_map(|table| table.get("CapacityUnits")?.as_f64()).sum();
+        *(if is_read { &mut self.read } else { &mut self.write }) += units;
+    }
+}
+
+/// The body with the request to report the consumed capacity.
+fn with_capacity(request: &HttpRequest) -> SdkBody {
+    let body = request.body().bytes().unwrap_or_default();
+    let mut body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    if let Some(members) = body.as_object_mut() {
+        members.insert("ReturnConsumedCapacity".to_owned(), "TOTAL".into());
+    }
+    body.to_string().into()
 }
 
 fn broken() -> ConnectorError {

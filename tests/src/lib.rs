@@ -3,6 +3,7 @@
 //! | Module | Content |
 //! |---|---|
 //! | [`test_service`] | a whole resource in one process |
+//! | [`entra_issuer`] | an Entra issuer, and a service that trusts it |
 //! | [`faults`] | an HTTP client for the AWS SDK that fails, loses answers and delivers late, by plan |
 //! | [`signer`] | a second signer of requests, written from the specification |
 //! | [`router`] | a simulated API Gateway that calls the authorizer |
@@ -10,6 +11,7 @@
 //! | [`server`] | the local server as a process |
 
 pub mod chat_api;
+pub mod entra_issuer;
 pub mod faults;
 pub mod router;
 pub mod server;

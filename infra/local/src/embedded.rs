@@ -1,4 +1,4 @@
-//! The production adapters over the embedded services, with the table and the secrets that a deployment's template
+//! The production adapters over the embedded services, with the tables and the secrets that a deployment's template
 //! creates.
 
 use aws_credential_types::Credentials;
@@ -15,11 +15,12 @@ use identity::secrets::SecretName;
 use identity::error_chain::error_chain;
 
 pub(crate) const TABLE: &str = "communication-identity";
+pub(crate) const ASSIGNMENTS_TABLE: &str = "communication-identity-assignments";
 
 /// The region in the clients' configuration. The embedded services ignore it.
 pub(crate) const REGION: &str = "us-east-1";
 
-/// The table or the secrets cannot be created.
+/// A table or a secret cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot create {what}: {cause}")]
 pub struct PrepareError {
@@ -30,7 +31,7 @@ pub struct PrepareError {
 /// The production adapters, whose clients send their requests to the embedded services.
 ///
 /// # Errors
-/// [`PrepareError`] when the table or the secrets cannot be created.
+/// [`PrepareError`] when a table or a secret cannot be created.
 pub async fn adapters(
     database: impl HttpClient + 'static,
     secrets: impl HttpClient + 'static,
@@ -40,39 +41,44 @@ pub async fn adapters(
     let config = |http| sdk_config(http, REGION.to_owned(), credentials(), None);
     let database = aws::dynamodb(&config(SharedHttpClient::new(database)));
     let secrets = aws::secrets_manager(&config(SharedHttpClient::new(secrets)));
-    prepare_table(&database).await?;
+    prepare_table(&database, TABLE, &["pk"]).await?;
+    prepare_table(&database, ASSIGNMENTS_TABLE, &["pk", "sk"]).await?;
     prepare_secrets(&secrets).await?;
     let name = |secret: SecretName| secret.as_str().to_owned();
     let names = StateNames {
         table: TABLE.to_owned(),
+        assignments_table: ASSIGNMENTS_TABLE.to_owned(),
         access_keys: name(SecretName::AccessKeys),
         signing_keys: name(SecretName::SigningKeys),
     };
     Ok(Adapters::new(database, || secrets, names))
 }
 
-/// Creates the table of a deployment's template.
-async fn prepare_table(client: &aws_sdk_dynamodb::Client) -> Result<(), PrepareError> {
-    let fault = |cause: String| PrepareError { what: "the table", cause };
-    if client.describe_table().table_name(TABLE).send().await.is_ok() {
+/// Creates a table of a deployment's template, if it does not exist. The first key is the partition key, and the second
+/// one the sort key.
+async fn prepare_table(
+    client: &aws_sdk_dynamodb::Client,
+    table: &str,
+    keys: &[&str],
+) -> Result<(), PrepareError> {
+    let fault = |cause: String| PrepareError { what: "the tables", cause };
+    if client.describe_table().table_name(table).send().await.is_ok() {
         return Ok(());
     }
-    let attribute =
-        AttributeDefinition::builder().attribute_name("pk").attribute_type(ScalarAttributeType::S);
-    let key = KeySchemaElement::builder().attribute_name("pk").key_type(KeyType::Hash);
+    let mut create = client.create_table().table_name(table).billing_mode(BillingMode::PayPerRequest);
+    for (name, key_type) in keys.iter().zip([KeyType::Hash, KeyType::Range]) {
+        let attribute =
+            AttributeDefinition::builder().attribute_name(*name).attribute_type(ScalarAttributeType::S);
+        let key = KeySchemaElement::builder().attribute_name(*name).key_type(key_type);
+        create = create
+            .attribute_definitions(attribute.build().map_err(|error| fault(error_chain(&error)))?)
+            .key_schema(key.build().map_err(|error| fault(error_chain(&error)))?);
+    }
+    create.send().await.map_err(|error| fault(error_chain(&error)))?;
     let ttl = TimeToLiveSpecification::builder().attribute_name("expires_at").enabled(true);
     client
-        .create_table()
-        .table_name(TABLE)
-        .billing_mode(BillingMode::PayPerRequest)
-        .attribute_definitions(attribute.build().map_err(|error| fault(error_chain(&error)))?)
-        .key_schema(key.build().map_err(|error| fault(error_chain(&error)))?)
-        .send()
-        .await
-        .map_err(|error| fault(error_chain(&error)))?;
-    client
         .update_time_to_live()
-        .table_name(TABLE)
+        .table_name(table)
         .time_to_live_specification(ttl.build().map_err(|error| fault(error_chain(&error)))?)
         .send()
         .await

@@ -100,8 +100,14 @@ impl Service {
         }
         let RouteMatch { route, parameters } = found?;
         let version = route.version(&request.target, self.settings.hosts.public())?;
-        let context =
-            OperationContext { service: self, caller: &caller, parameters: &parameters, body, version };
+        let context = OperationContext {
+            service: self,
+            caller: &caller,
+            parameters: &parameters,
+            target: &request.target,
+            body,
+            version,
+        };
         operations::run(route.operation, &context, audit).await
     }
 

@@ -80,10 +80,14 @@ struct InactiveBody {
     active: bool,
 }
 
-/// `{"value":[...]}`
+/// `{"value":[...],"nextLink"?}`
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AssignmentsBody {
     pub value: Vec<Assignment>,
+    /// The URL of the next page. The last page has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_link: Option<String>,
 }
 
 /// `{"identity":{"id"},"accessToken":{...}?}`

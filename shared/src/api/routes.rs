@@ -61,6 +61,10 @@ pub const ID: &str = "{id}";
 pub const TENANT: &str = "{tenantId}";
 /// The part of a path for an Entra object's GUID.
 pub const OBJECT: &str = "{objectId}";
+/// The query parameter that says where a page of a list begins.
+pub const CONTINUATION_TOKEN: &str = "continuationToken";
+/// The query parameter that bounds a page of a list. The name is the one of the Azure REST guidelines.
+pub const MAX_PAGE_SIZE_PARAMETER: &str = "maxpagesize";
 
 /// The table.
 pub const ROUTES: &[Route] = &[

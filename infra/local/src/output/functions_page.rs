@@ -31,6 +31,7 @@ fn env(platform: &Platform, aws_endpoint: &str) -> String {
         // The endpoint does not check signatures, but the SDK needs a key to make one.
         ("AWS_SECRET_ACCESS_KEY", "local".to_owned()),
         ("TABLE_NAME", embedded::TABLE.to_owned()),
+        ("ASSIGNMENTS_TABLE_NAME", embedded::ASSIGNMENTS_TABLE.to_owned()),
         ("ACCESS_KEYS_SECRET", SecretName::AccessKeys.as_str().to_owned()),
         ("SIGNING_KEYS_SECRET", SecretName::SigningKeys.as_str().to_owned()),
         ("RESOURCE_ID", resource.id.to_string()),
