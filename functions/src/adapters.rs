@@ -16,14 +16,14 @@ use crate::aws::secrets_manager::SecretsManager;
 use crate::aws::table::Table;
 use crate::system::System;
 
-/// What a deployment's table and secrets are called.
+/// The names of a deployment's table and secrets.
 #[derive(Clone)]
 pub struct StateNames {
     /// The table's name.
     pub table: String,
-    /// Name or ARN of the secret `access-keys`; empty where no caller is decision.
+    /// Name or ARN of the secret `access-keys`. Empty in a function that authenticates no caller.
     pub access_keys: String,
-    /// Name or ARN of the secret `signing-keys`; empty where nothing is minted.
+    /// Name or ARN of the secret `signing-keys`. Empty in a function that mints no token.
     pub signing_keys: String,
 }
 
@@ -35,7 +35,7 @@ pub struct Adapters {
 }
 
 impl Adapters {
-    /// The adapters over these clients, for a table and secrets of these names.
+    /// The adapters over these clients. The closure makes the client of Secrets Manager for the first secret.
     #[must_use]
     pub fn new(
         dynamodb: aws_sdk_dynamodb::Client,
@@ -69,7 +69,7 @@ impl Adapters {
         }
     }
 
-    /// What verifies tokens against the table; the secrets have no part in it.
+    /// The verifier of tokens against the table. It reads no secret.
     #[must_use]
     pub fn verifier(&self, expected: Expected) -> Verifier {
         Verifier::new(expected, self.table.clone(), self.system.clone())

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::{
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
 use aws_smithy_runtime_api::client::http::{HttpClient, SharedHttpClient};
 use functions::adapters::{Adapters, StateNames};
-use functions::aws::sdk_config;
+use functions::aws::{self, sdk_config};
 use identity::secrets::SecretName;
 
 use identity::error_chain::error_chain;
@@ -38,8 +38,8 @@ pub async fn adapters(
     let credentials =
         || SharedCredentialsProvider::new(Credentials::new("local", "local", None, None, "local"));
     let config = |http| sdk_config(http, REGION.to_owned(), credentials(), None);
-    let database = aws_sdk_dynamodb::Client::new(&config(SharedHttpClient::new(database)));
-    let secrets = aws_sdk_secretsmanager::Client::new(&config(SharedHttpClient::new(secrets)));
+    let database = aws::dynamodb(&config(SharedHttpClient::new(database)));
+    let secrets = aws::secrets_manager(&config(SharedHttpClient::new(secrets)));
     prepare_table(&database).await?;
     prepare_secrets(&secrets).await?;
     let name = |secret: SecretName| secret.as_str().to_owned();

@@ -9,7 +9,7 @@
 //!   again.
 //!
 //! [`UnconfirmedToken::of`] decodes and checks a token without I/O. Only [`UnconfirmedToken::confirm`] turns it into
-//! [`Verified`]. No JWT library is used, because such libraries accept too much (decision record 0004).
+//! [`Verified`]. No JWT library decodes or verifies a token, because such libraries accept too much (decision record 0004).
 
 use std::ops::Deref;
 use std::sync::Arc;
