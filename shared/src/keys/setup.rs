@@ -4,7 +4,7 @@ use super::KeyMaterialError;
 use super::access::AccessKeys;
 use super::cache::KeyLoadError;
 use super::pointer::{Pointer, Published};
-use super::rotation::{Cause, RotationError, Rotator, Strays, Trigger};
+use super::rotation::{Cause, OrphanedPending, RotationError, Rotator, Trigger};
 use super::signing::SigningKeys;
 use crate::secrets::Secret;
 use crate::secrets::VersionId;
@@ -24,7 +24,7 @@ impl Rotator<'_> {
         if self.ports.pointers.pointer().await?.is_none() {
             self.write_first_pointer().await?;
         }
-        self.align(CAUSE, Strays::Left).await
+        self.synchronize(CAUSE, OrphanedPending::Keep).await
     }
 
     async fn write_first_pointer(&self) -> Result<(), RotationError> {
