@@ -59,33 +59,33 @@ enum Variant {
     /// Verifications use a pointer read once.
     CachedVerifier,
     /// A flip that was not answered counts as a conflict: undo the promotion, delete the version.
-    EraseOnLostFlip,
+    EraseOnLostPublish,
     /// Two copies of the pointer are read and one is written.
     FewerCopies,
     /// The pointer is flipped before the version is stored.
-    FlipFirst,
+    PublishFirst,
     /// The flip goes wherever the labels say, be it back.
-    FlipBack,
+    PublishBack,
     /// staging labels that are not where they were seen are left alone.
     IgnoreRefusal,
     /// PENDING stays on what a crash left behind.
-    KeepStray,
+    KeepOrphan,
     /// No flip at the start.
-    NoHeal,
+    NoRepair,
     /// That, and no label for the version in force.
-    NoHealNoLabel,
+    NoRepairNoLabel,
     /// finishSecret promotes its token without asking whether it is PENDING.
     PromoteUnasked,
     /// After a crash a rotator goes on where it was, for a new call.
     Resume,
     /// The settling looks at the labels once more, without refreshing at the pointer.
-    SettleBlindly,
+    CleanBlindly,
     /// staging labels are put right before the flip.
-    SettleFirst,
+    CleanFirst,
     /// createSecret stores a value for its token whenever there is none.
     StoreUnasked,
     /// The pointer is written without a condition.
-    UnconditionalFlip,
+    UnconditionalPublish,
 }
 
 /// Who takes part, and what the network does.
@@ -101,7 +101,7 @@ enum Setting {
     TwoLate,
     /// An operator and a scheduled rotation.
     Scheduled,
-    /// One operator, to whom the labels may be shown as they were at any earlier time.
+    /// One operator, to whom the labels may be reported as they were at any earlier time.
     Lagging,
 }
 
@@ -121,7 +121,7 @@ struct State {
     /// A write on its way.
     mail: Option<Write>,
     /// Something crashed, and no rotation begun since has returned success.
-    unsettled: bool,
+    disordered: bool,
     /// staging labels as they were.
     old: [Version; 4],
     /// The value with which the pointer first named the token.
@@ -208,8 +208,8 @@ impl State {
     }
 
     /// Something is left for the next rotation to put in order.
-    fn unsettle(&mut self) {
-        self.unsettled = true;
+    fn disorder(&mut self) {
+        self.disordered = true;
         for r in &mut self.rotators {
             r.covers = false;
         }
@@ -220,7 +220,7 @@ impl State {
         let World { labels, left, pointer } = &mut self.world;
         labels.iter_mut().chain([left, pointer]).for_each(&mut *visit);
         for r in &mut self.rotators {
-            for version in [&mut r.named, &mut r.in_force, &mut r.previous, &mut r.stray, &mut r.mine] {
+            for version in [&mut r.named, &mut r.in_force, &mut r.previous, &mut r.orphan, &mut r.mine] {
                 visit(version);
             }
         }
@@ -295,7 +295,7 @@ impl Protocol {
     /// Each value carries a number, one more than the value it was made to replace; the flip goes up only.
     /// staging labels that are always up to date never ask for anything else.
     fn goes_back(&self, to: Version, pointer: Version) -> bool {
-        self.is_lagging() && !self.is(Variant::FlipBack) && to < pointer
+        self.is_lagging() && !self.is(Variant::PublishBack) && to < pointer
     }
 
     /// Whether a version asked for may be there yet: only in question when it bears no label.
@@ -317,7 +317,7 @@ impl Protocol {
             } else {
                 r.end(Step::Idle);
             }
-            after.unsettle();
+            after.disorder();
             found.push((Action::of(i, "crash"), after.stepped()));
         }
     }
@@ -329,8 +329,8 @@ impl Protocol {
         let mut after = State { mail: None, ..*s };
         found.push((Action::by("network", "drop the write"), after));
         if after.write(write, false) {
-            after.issuer.calm &= !s.running() && !s.unsettled;
-            after.unsettle();
+            after.issuer.calm &= !s.running() && !s.disordered;
+            after.disorder();
             found.push((Action::by("network", "deliver the write"), after));
         }
     }
@@ -393,7 +393,7 @@ impl Model for Protocol {
     fn initial(&self) -> State {
         let first = Version(1);
         let mut labels = [first, Version::NONE, Version::NONE, first];
-        if self.is(Variant::NoHealNoLabel) {
+        if self.is(Variant::NoRepairNoLabel) {
             labels[IN_FORCE] = Version::NONE;
         }
         State {
@@ -401,7 +401,7 @@ impl Model for Protocol {
             rotators: [Rotator::default(); 2],
             issuer: Issuer::default(),
             mail: None,
-            unsettled: false,
+            disordered: false,
             old: if self.is_lagging() { labels } else { [Version::NONE; 4] },
             first: Version::NONE,
             aside: if self.is(Variant::FewerCopies) { first } else { Version::NONE },
@@ -435,13 +435,13 @@ impl Model for Protocol {
         }
         for r in &mut s.rotators {
             r.after_token &= s.issuer.has_token() && !s.issuer.dead;
-            r.covers &= s.unsettled;
+            r.covers &= s.disordered;
         }
         if self.setting == Setting::Scheduled || self.is_lagging() {
             return s.renamed(self.is_lagging());
         }
         // Two operators are alike.
-        let rank = |r: &Rotator| (r.step, r.flip, r.fresh, r.after_token, r.covers);
+        let rank = |r: &Rotator| (r.step, r.publish, r.fresh, r.after_token, r.covers);
         let order = rank(&s.rotators[0]).cmp(&rank(&s.rotators[1]));
         let [one, two] = s.rotators;
         let swapped = State { rotators: [two, one], ..s };
@@ -461,7 +461,7 @@ impl Model for Protocol {
             (KEYED, s.world.labelled(pointer) != Some(pointer)),
             (DEAD, s.issuer.has_token() && s.issuer.dead && may_accept),
             (ALIVE, s.issuer.has_token() && s.issuer.calm && may_refuse),
-            (ONE_LIVE, !s.running() && !s.unsettled && labelled.any(|it| it != pointer)),
+            (ONE_LIVE, !s.running() && !s.disordered && labelled.any(|it| it != pointer)),
             (STABLE, pointer.is_token() && pointer != s.first),
         ];
         let mut broken =
@@ -469,7 +469,7 @@ impl Model for Protocol {
         broken.next().map(|(promise, _)| promise)
     }
 
-    fn shows(&self, s: &State) -> u8 {
+    fn reports(&self, s: &State) -> u8 {
         let [a, b] = s.rotators.map(|r| r.step == Step::Done);
         u8::from(a && b) | (u8::from(s.issuer.mint == Mint::Refused) << 1)
     }
@@ -514,19 +514,19 @@ fn holds(variant: Variant, setting: Setting, watched: &'static [&'static str], l
 #[test]
 fn two_operators_keep_every_promise() {
     let found = holds(Variant::Real, Setting::Two, PROMISES, 100_000);
-    assert_eq!(found.shown, 0b11, "two successes, and a mint refused when keys changed three times");
+    assert_eq!(found.reported, 0b11, "two successes, and a mint refused when keys changed three times");
 }
 
 #[test]
 fn two_operators_can_both_succeed_without_a_crash() {
     let found = holds(Variant::Real, Setting::TwoCalm, PROMISES, 25_000);
-    assert_eq!(found.shown & 1, 1);
+    assert_eq!(found.reported & 1, 1);
 }
 
 #[test]
 fn a_scheduled_rotation_beside_an_operator_keeps_every_promise() {
     let found = holds(Variant::Real, Setting::Scheduled, PROMISES, 400_000);
-    assert_eq!(found.shown & 1, 1);
+    assert_eq!(found.reported & 1, 1);
 }
 
 #[test]
@@ -536,7 +536,7 @@ fn writes_that_arrive_late_break_no_promise() {
 
 /// staging labels may then be left in disorder, but keys and tokens are what matters.
 #[test]
-fn labels_shown_late_harm_neither_keys_nor_tokens() {
+fn labels_reported_late_harm_neither_keys_nor_tokens() {
     holds(Variant::Real, Setting::Lagging, &[KEYED, DEAD, ALIVE], 20_000);
 }
 
@@ -547,20 +547,20 @@ fn each_wrong_variant_is_caught() {
     let wrong: &[(Variant, Setting, &[&str])] = &[
         (Variant::CachedIssuer, Two, &[ALIVE]),
         (Variant::CachedVerifier, Two, &[DEAD]),
-        (Variant::EraseOnLostFlip, Two, &[KEYED]),
+        (Variant::EraseOnLostPublish, Two, &[KEYED]),
         (Variant::FewerCopies, Two, &[DEAD]),
-        (Variant::FlipBack, Lagging, &[DEAD]),
-        (Variant::FlipFirst, Two, &[KEYED]),
+        (Variant::PublishBack, Lagging, &[DEAD]),
+        (Variant::PublishFirst, Two, &[KEYED]),
         (Variant::IgnoreRefusal, Scheduled, &[ONE_LIVE]),
-        (Variant::KeepStray, Scheduled, &[ONE_LIVE]),
-        (Variant::NoHeal, Two, &[KEYED]),
-        (Variant::NoHealNoLabel, Two, &[KEYED]),
+        (Variant::KeepOrphan, Scheduled, &[ONE_LIVE]),
+        (Variant::NoRepair, Two, &[KEYED]),
+        (Variant::NoRepairNoLabel, Two, &[KEYED]),
         (Variant::PromoteUnasked, Scheduled, &[DEAD]),
         (Variant::Resume, Two, &[DEAD]),
-        (Variant::SettleBlindly, Two, &[KEYED]),
-        (Variant::SettleFirst, Two, &[KEYED]),
+        (Variant::CleanBlindly, Two, &[KEYED]),
+        (Variant::CleanFirst, Two, &[KEYED]),
         (Variant::StoreUnasked, Scheduled, &[STABLE]),
-        (Variant::UnconditionalFlip, Two, &[DEAD]),
+        (Variant::UnconditionalPublish, Two, &[DEAD]),
     ];
     for (variant, setting, promise) in wrong {
         let found = run(*variant, *setting, promise);
