@@ -1,4 +1,5 @@
 //! Exhaustive models: every interleaving of a small world, searched breadth first.
 
+mod regeneration;
 mod rotation;
 mod search;

@@ -1,32 +1,37 @@
-//! Rotating the signing keys: every interleaving of rotators, one issuer and any verification, with a
-//! crash allowed anywhere, any number of rotations one after another, and any answer lost.
+//! Rotation of the signing keys: every interleaving of two rotators, one issuer and any verification. A rotator may
+//! crash anywhere, rotations follow one another without limit, and any answer may be lost.
 //!
-//! One rotation is these steps ([`rotator`]); every read and every write in them is an action of its own:
+//! One rotation has these steps ([`rotator`]). Every read and every write in them is an action of its own:
 //!
-//! 1. `flip`: read the pointer, then the labels; if the pointer names another version than CURRENT, read
-//!    CURRENT's value and, if it is a newer one, write the pointer on the condition that it is still the one
-//!    read. Again on any failure. At the start this heals a pointer that lags.
-//! 2. `settle`: by the labels that the flip read, not by a later reading, move IN_FORCE to the version the
-//!    pointer names, and take PREVIOUS off any other. On any failure `flip` again.
-//! 3. `store` a new version as PENDING.
-//! 4. `test`: read it back.
-//! 5. `promote`: move CURRENT to it, from the version that was CURRENT in 1. If that fails, the labels
-//!    tell whether it is done; if not, give way.
-//! 6. `flip` to the new version, or give way to a newer one.
-//! 7. `settle`.
+//! 1. `publish`: reads the pointer, then the labels. If the pointer names another version than CURRENT, reads the value
+//!    of CURRENT. If that version is newer, writes the pointer, on the condition that the pointer has not changed.
+//!    Repeats after any failure. At the start, this step repairs a pointer that lags behind.
+//! 2. `clean labels`: moves IN_FORCE to the version that the pointer names and takes PREVIOUS off any other version. It
+//!    uses the labels that `publish` has read, not later ones. After any failure `publish` runs again.
+//! 3. `store`: stores a new version as PENDING.
+//! 4. `test`: reads the new version back.
+//! 5. `promote`: moves CURRENT to the new version, from the version that was CURRENT in step 1. If the move fails, the
+//!    labels decide whether it is done. If it is not done, the rotator gives way.
+//! 6. `publish`: publishes the new version, or a newer one that has replaced it.
+//! 7. `clean labels`.
 //!
-//! A scheduled rotation has a fixed token for its version and is tried again, with the same token, any
-//! number of times. createSecret is `flip`, `settle` and, if the token is PENDING, `store` unless it has a
-//! value. testSecret is `test`. finishSecret is `flip`, then `promote` and `flip` if the token is PENDING
-//! or nothing more if it is CURRENT, then `settle`, which here takes PENDING off any other version too: a
-//! token that was CURRENT already has stored nothing and so has not displaced what a crash left behind. A
-//! token that is neither PENDING nor CURRENT has had its day.
+//! A scheduled rotation has a fixed token as its version id. It is tried again, with the same token, any number of times:
 //!
-//! A verification is one strongly consistent read. So each state answers for every verification that
-//! starts there, and none needs to be modelled. One token is watched at a time; when nobody remembers its
-//! key any more it cannot come back, and the next one may be issued.
+//! * createSecret is `publish`, `clean labels` and, if the token is PENDING and has no value, `store`.
+//! * testSecret is `test`.
+//! * finishSecret is `publish`. If the token is PENDING, `promote` and `publish` follow, unless its value was made from
+//!   a version that is not CURRENT any more: such a token is withdrawn. Then `clean labels` follows. Here it also takes
+//!   PENDING off any other version, because a token that was already CURRENT has stored no version, so it has not
+//!   displaced the version that a crash left.
+//! * A token that is neither PENDING nor CURRENT was overtaken.
 //!
-//! The constants `KEYED`, `DEAD` and `ALIVE` stand for K, S1 and S2 of docs/promises.md#promises.
+//! A verification is one strongly consistent read. So each state decides every verification that starts in it, and the
+//! model needs no verifier. One token of a user is watched at a time. When no part of the state holds its key any more,
+//! the key cannot come back, and the next token may be issued.
+//!
+//! The constants `KEYED`, `REVOKED` and `ACCEPTED` stand for K, S1 and S2 of docs/promises.md#promises.
+//!
+//! `regeneration.rs` has the model of two secrets.
 
 mod rotator;
 mod world;
@@ -36,76 +41,84 @@ use std::fmt;
 
 use crate::search::{Found, Model, explore};
 use rotator::{Rotator, Step};
-use world::{IN_FORCE, Version, World, Write};
+use world::{CURRENT, IN_FORCE, Version, World, Write};
 
-/// The pointer names a version that bears a label, so its key can be read.
+/// The pointer names a version that holds a label, so its key can be read.
 const KEYED: &str = "K";
-/// A token whose issue returned before a rotation was invoked is refused once that has returned.
-const DEAD: &str = "S1";
+/// A token whose issue returned before a rotation was invoked is refused after that rotation has returned.
+const REVOKED: &str = "S1";
 /// A token is accepted as long as no rotation has run since its issue was invoked.
-const ALIVE: &str = "S2";
-/// While no rotation runs, and none that crashed awaits the next one, exactly one version is labelled.
+const ACCEPTED: &str = "S2";
+/// A rotation that reported a conflict has made no version current.
+const HONEST: &str = "honest";
+/// A version becomes current only if it was made from the version that it replaces. Otherwise its sequence number is not
+/// higher, and no pointer can name it.
+const UPWARD: &str = "upward";
+/// While no rotation runs, and no crashed one waits for the next, exactly one version holds a label.
 const ONE_LIVE: &str = "one live";
-/// The pointer never names one version id with two values: loaded keys are kept by version id.
+/// The pointer never names one version id with two values, because loaded keys are cached by version id.
 const STABLE: &str = "stable";
-const PROMISES: &[&str] = &[KEYED, DEAD, ALIVE, ONE_LIVE, STABLE];
+const PROMISES: &[&str] = &[KEYED, REVOKED, ACCEPTED, HONEST, UPWARD, ONE_LIVE, STABLE];
 
 /// The protocol, or one way to get it wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Variant {
     Real,
-    /// The issuer signs with the key in its memory, whatever the pointer names.
+    /// The issuer signs with the key in its memory, whichever version the pointer names.
     CachedIssuer,
-    /// Verifications use a pointer read once.
+    /// Verifications use a pointer that was read once.
     CachedVerifier,
-    /// A flip that was not answered counts as a conflict: undo the promotion, delete the version.
+    /// A publication without an answer counts as a conflict: undo the promotion, delete the version.
     EraseOnLostPublish,
     /// Two copies of the pointer are read and one is written.
     FewerCopies,
-    /// The pointer is flipped before the version is stored.
+    /// The pointer is published before the version is stored.
     PublishFirst,
-    /// The flip goes wherever the labels say, be it back.
+    /// The pointer follows the labels, even back to an older version.
     PublishBack,
-    /// staging labels that are not where they were seen are left alone.
+    /// A label that is not where it was seen stays where it is.
     IgnoreRefusal,
-    /// PENDING stays on what a crash left behind.
+    /// PENDING stays on the version that a crash left.
     KeepOrphan,
-    /// No flip at the start.
+    /// No publication at the start.
     NoRepair,
-    /// That, and no label for the version in force.
+    /// No publication at the start, and no label for the version in force.
     NoRepairNoLabel,
-    /// finishSecret promotes its token without asking whether it is PENDING.
+    /// A rotation succeeds only if the pointer names its own version, not a later one.
+    OwnVersionOnly,
+    /// finishSecret promotes a token whose value was made from an older version.
+    PromoteOvertaken,
+    /// finishSecret promotes its token without a check that the token is PENDING.
     PromoteUnasked,
-    /// After a crash a rotator goes on where it was, for a new call.
+    /// After a crash a rotator continues where it was, for a new call.
     Resume,
-    /// The settling looks at the labels once more, without refreshing at the pointer.
+    /// Cleaning reads the labels once more, without another read of the pointer.
     CleanBlindly,
-    /// staging labels are put right before the flip.
+    /// Labels are cleaned before the publication.
     CleanFirst,
-    /// createSecret stores a value for its token whenever there is none.
+    /// createSecret stores a value for its token whenever the token has no value.
     StoreUnasked,
     /// The pointer is written without a condition.
     UnconditionalPublish,
 }
 
-/// Who takes part, and what the network does.
+/// The participants, and the behaviour of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Setting {
     /// Two operators.
     Two,
-    /// As before, and nobody crashes.
+    /// Two operators, without crashes.
     TwoCalm,
-    /// As [`Setting::Two`]; and one write at a time, unanswered, may be on its way for as long as it
-    /// likes: of the pointer, of a value, or of CURRENT. To keep this small, versions without a label
-    /// are deleted at once.
+    /// Two operators. One unanswered write at a time may be under way without limit: a write of the pointer, of a value,
+    /// or of CURRENT. To keep the search small, versions without a label are deleted at once.
     TwoLate,
     /// An operator and a scheduled rotation.
     Scheduled,
-    /// One operator, to whom the labels may be reported as they were at any earlier time.
+    /// One operator. The labels may be reported as they were at any earlier time.
     Lagging,
 }
 
-/// What is searched.
+/// One search.
 struct Protocol {
     variant: Variant,
     setting: Setting,
@@ -118,15 +131,19 @@ struct State {
     world: World,
     rotators: [Rotator; 2],
     issuer: Issuer,
-    /// A write on its way.
+    /// A write that is under way.
     mail: Option<Write>,
-    /// Something crashed, and no rotation begun since has returned success.
+    /// A rotator has crashed, and no rotation that began later has returned success.
     disordered: bool,
-    /// staging labels as they were.
+    /// A conflict was reported by a rotation whose version had become current.
+    lied: bool,
+    /// The value of the token was made from a version that is not CURRENT any more.
+    token_overtaken: bool,
+    /// The labels at an earlier time.
     old: [Version; 4],
     /// The value with which the pointer first named the token.
     first: Version,
-    /// What a broken variant goes by besides the pointer: a pointer or key in memory, a second copy.
+    /// The state of a broken variant besides the pointer: a pointer or key in memory, a second copy.
     aside: Version,
 }
 
@@ -193,6 +210,12 @@ impl State {
 
     fn write(&mut self, write: Write, kept: bool) -> bool {
         let accepted = self.world.write(write, kept);
+        if accepted
+            && let Write::StagingLabel { label, to, .. } = write
+            && usize::from(label) == CURRENT
+        {
+            self.made_current(to);
+        }
         if accepted && let Write::Pointer { .. } = write {
             for r in &mut self.rotators {
                 r.fresh = false;
@@ -207,7 +230,23 @@ impl State {
         accepted
     }
 
-    /// Something is left for the next rotation to put in order.
+    fn made_current(&mut self, version: Version) {
+        for r in &mut self.rotators {
+            r.promoted |= r.running() && r.mine.is(version);
+            r.base_moved = r.scheduled() && r.running() && r.publish == rotator::Publish::First;
+        }
+        self.token_overtaken |= !version.is_token();
+    }
+
+    /// Rotator `i` gives way. It reports a conflict, unless the answer to its promotion was lost: then it reports that
+    /// its effect is unclear.
+    fn conflict(&mut self, i: usize) {
+        let r = &mut self.rotators[i];
+        self.lied |= r.promoted && !r.unanswered;
+        r.end(Step::Idle);
+    }
+
+    /// The next rotation has something to clean up.
     fn disorder(&mut self) {
         self.disordered = true;
         for r in &mut self.rotators {
@@ -402,6 +441,8 @@ impl Model for Protocol {
             issuer: Issuer::default(),
             mail: None,
             disordered: false,
+            lied: false,
+            token_overtaken: false,
             old: if self.is_lagging() { labels } else { [Version::NONE; 4] },
             first: Version::NONE,
             aside: if self.is(Variant::FewerCopies) { first } else { Version::NONE },
@@ -433,6 +474,8 @@ impl Model for Protocol {
                 s.issuer = Issuer::default();
             }
         }
+        let World { labels, left, .. } = &s.world;
+        s.token_overtaken &= labels.iter().chain([left]).any(|it| *it > Version::TOKEN);
         for r in &mut s.rotators {
             r.after_token &= s.issuer.has_token() && !s.issuer.dead;
             r.covers &= s.disordered;
@@ -459,8 +502,10 @@ impl Model for Protocol {
             s.world.labels.into_iter().filter(|it| *it != Version::NONE && *it != Version::TOKEN);
         let broken = [
             (KEYED, s.world.labelled(pointer) != Some(pointer)),
-            (DEAD, s.issuer.has_token() && s.issuer.dead && may_accept),
-            (ALIVE, s.issuer.has_token() && s.issuer.calm && may_refuse),
+            (REVOKED, s.issuer.has_token() && s.issuer.dead && may_accept),
+            (ACCEPTED, s.issuer.has_token() && s.issuer.calm && may_refuse),
+            (HONEST, s.lied),
+            (UPWARD, s.token_overtaken && s.world.labels[CURRENT].is_token()),
             (ONE_LIVE, !s.running() && !s.disordered && labelled.any(|it| it != pointer)),
             (STABLE, pointer.is_token() && pointer != s.first),
         ];
@@ -537,7 +582,7 @@ fn writes_that_arrive_late_break_no_promise() {
 /// staging labels may then be left in disorder, but keys and tokens are what matters.
 #[test]
 fn labels_reported_late_harm_neither_keys_nor_tokens() {
-    holds(Variant::Real, Setting::Lagging, &[KEYED, DEAD, ALIVE], 20_000);
+    holds(Variant::Real, Setting::Lagging, &[KEYED, REVOKED, ACCEPTED, HONEST], 20_000);
 }
 
 /// The model bites: each way to get it wrong breaks the promise named.
@@ -545,22 +590,24 @@ fn labels_reported_late_harm_neither_keys_nor_tokens() {
 fn each_wrong_variant_is_caught() {
     use Setting::{Lagging, Scheduled, Two};
     let wrong: &[(Variant, Setting, &[&str])] = &[
-        (Variant::CachedIssuer, Two, &[ALIVE]),
-        (Variant::CachedVerifier, Two, &[DEAD]),
+        (Variant::CachedIssuer, Two, &[ACCEPTED]),
+        (Variant::CachedVerifier, Two, &[REVOKED]),
         (Variant::EraseOnLostPublish, Two, &[KEYED]),
-        (Variant::FewerCopies, Two, &[DEAD]),
-        (Variant::PublishBack, Lagging, &[DEAD]),
+        (Variant::FewerCopies, Two, &[REVOKED]),
+        (Variant::PublishBack, Lagging, &[REVOKED]),
         (Variant::PublishFirst, Two, &[KEYED]),
         (Variant::IgnoreRefusal, Scheduled, &[ONE_LIVE]),
         (Variant::KeepOrphan, Scheduled, &[ONE_LIVE]),
         (Variant::NoRepair, Two, &[KEYED]),
         (Variant::NoRepairNoLabel, Two, &[KEYED]),
-        (Variant::PromoteUnasked, Scheduled, &[DEAD]),
-        (Variant::Resume, Two, &[DEAD]),
+        (Variant::OwnVersionOnly, Two, &[HONEST]),
+        (Variant::PromoteOvertaken, Scheduled, &[UPWARD]),
+        (Variant::PromoteUnasked, Scheduled, &[REVOKED]),
+        (Variant::Resume, Two, &[REVOKED]),
         (Variant::CleanBlindly, Two, &[KEYED]),
         (Variant::CleanFirst, Two, &[KEYED]),
         (Variant::StoreUnasked, Scheduled, &[STABLE]),
-        (Variant::UnconditionalPublish, Two, &[DEAD]),
+        (Variant::UnconditionalPublish, Two, &[REVOKED]),
     ];
     for (variant, setting, promise) in wrong {
         let found = run(*variant, *setting, promise);

@@ -65,6 +65,12 @@ pub(super) struct Rotator {
     pub(super) after_token: bool,
     /// Nothing has crashed since this run began.
     pub(super) covers: bool,
+    /// Its version was made current in this run.
+    pub(super) promoted: bool,
+    /// The answer to its promotion was lost, so a later refusal does not mean that it was not done.
+    pub(super) unanswered: bool,
+    /// CURRENT has moved since this scheduled rotation read the version that it replaces.
+    pub(super) base_moved: bool,
     /// Crashed with its memory intact, as only a broken variant does.
     pub(super) down: bool,
 }
@@ -89,9 +95,9 @@ impl Rotator {
 
     /// Begins (again) with the flip `flip`, all it has read forgotten.
     pub(super) fn again(&mut self, publish: Publish) {
-        let Self { mine, after_token, covers, .. } = *self;
+        let Self { mine, after_token, covers, promoted, .. } = *self;
         let step = Step::PublishReadPointer;
-        *self = Self { step, publish, mine, after_token, covers, ..Self::default() };
+        *self = Self { step, publish, mine, after_token, covers, promoted, ..Self::default() };
     }
 
     /// Ends; a scheduled rotation keeps its token for the next attempt.
@@ -191,7 +197,7 @@ impl Protocol {
             }
             Step::Test => {
                 match seen.value(r.mine, kept) {
-                    None => r.end(Step::Idle),
+                    None => after.conflict(i),
                     Some(_) if r.scheduled() => r.again(Publish::Finish),
                     Some(_) => r.step = Step::Promote,
                 }
@@ -203,7 +209,7 @@ impl Protocol {
                 } else if seen.labels[PENDING].is(r.mine) {
                     r.step = Step::Withdraw;
                 } else {
-                    r.end(Step::Idle);
+                    after.conflict(i);
                 }
                 "promote: read labels"
             }
@@ -223,6 +229,7 @@ impl Protocol {
         let current = seen.labels[CURRENT];
         let there = r.named.is(current);
         r.named = current;
+        r.base_moved = false;
         if self.skips_repair() && r.publish == Publish::First {
             r.step = Step::Store;
             return;
@@ -248,11 +255,17 @@ impl Protocol {
         let r = &mut s.rotators[i];
         r.fresh = r.fresh && self.is(Variant::PublishFirst);
         match r.publish {
-            Publish::Last if !r.named.is(r.mine) => return r.end(Step::Idle),
+            Publish::Last if !r.named.is(r.mine) && self.is(Variant::OwnVersionOnly) => return s.conflict(i),
+            // The labels are reported late: they are not yet those of the own promotion.
+            Publish::Last if self.is_lagging() && r.named < r.mine => return r.again(Publish::Last),
             Publish::Finish if r.named.is(r.mine) => r.publish = Publish::Last,
             // The token is neither CURRENT nor waiting: superseded, or given up. Promoting it now would
             // bring back a key that was in force before.
             Publish::Finish if !r.pending && !self.is(Variant::PromoteUnasked) => return r.end(Step::Idle),
+            Publish::Finish if s.token_overtaken && !self.is(Variant::PromoteOvertaken) => {
+                r.step = Step::Withdraw;
+                return;
+            }
             Publish::Finish => {
                 (r.in_force, r.previous, r.pending) = Default::default();
                 r.step = Step::Promote;
@@ -329,6 +342,9 @@ impl Protocol {
         for kept in self.fates(&s.world, write.asks_for()) {
             let mut done = *s;
             if done.write(write, *kept) {
+                if r.step == Step::Store && r.scheduled() {
+                    done.token_overtaken = r.base_moved;
+                }
                 answer(done, Reply::Accepted, "");
                 answer(done, Reply::Lost, ", done but not answered");
             } else {
@@ -378,10 +394,11 @@ impl Protocol {
             (Step::Promote, Reply::Accepted) => r.again(Publish::Last),
             (Step::Promote, _) => {
                 r.named = Version::NONE;
+                r.unanswered = reply == Reply::Lost;
                 r.step = Step::PromoteRead;
             }
             (_, Reply::Lost) => r.step = Step::PromoteRead,
-            (..) => r.end(Step::Idle),
+            (..) => s.conflict(i),
         }
     }
 
