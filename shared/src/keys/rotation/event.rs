@@ -7,7 +7,7 @@ use super::{RotationError, Rotator};
 use crate::audit::{KeyEvent, Outcome};
 use crate::error_chain::error_chain;
 
-/// Who had keys replaced.
+/// The origin of a replacement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
     Deployment,
@@ -15,7 +15,7 @@ pub enum Trigger {
     Schedule,
 }
 
-/// What is being done to keys, as logs name it, and at whose instance.
+/// The operation on keys, as logs name it, and its origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::keys) struct Cause {
     pub operation: &'static str,

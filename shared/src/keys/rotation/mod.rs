@@ -9,9 +9,12 @@
 //! | `clean_labels` | moves the staging labels after the pointer, so that exactly the versions in force are kept |
 //! | `store` | writes the new versions as pending versions; the pointer does not name them |
 //! | `test` | reads the new versions back and proves the keys |
-//! | `promote` | makes the new versions current, if the current versions are still those of the first `publish` |
+//! | `promote` | makes a new version current, if the version that it was made from still is |
 //! | `publish` | makes the pointer name the new versions: the old keys are refused at once, everywhere |
 //! | `clean_labels` | takes the last labels off the old versions |
+//!
+//! A regeneration promotes the access keys first and the signing keys second. The first promotion decides whether the
+//! replacement happens. If another replacement overtakes the signing keys, they are made again.
 //!
 //! Each `clean_labels` uses the labels that its `publish` has read. If another replacement has moved them since, both
 //! steps are repeated. After a crash at any point the pointer names keys that can be read, and the next replacement
@@ -34,26 +37,30 @@ use crate::store::{PointerWriter, StoreError};
 pub(in crate::keys) use event::Cause;
 pub use event::Trigger;
 pub(in crate::keys) use publish::OrphanedPending;
+pub(in crate::keys) use steps::overtaken;
 
-/// What is replaced.
+/// The keys to replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A fresh signing key in every slot: every token dies.
+    /// A new signing key in every slot. Every token is revoked.
     RotateSigningKeys,
-    /// A fresh access key and the signing key of its slot: the tokens minted through it die.
+    /// A new access key and the signing key of its slot. The tokens that were requested with the old access key are
+    /// revoked.
     RegenerateAccessKey(AccessSlot),
 }
 
-/// Keys were not replaced, or it is unclear whether they were. Repeating is always safe: an operator's
-/// repetition starts afresh.
+/// Keys were not replaced, or the effect is unclear. A repetition is always safe, and it makes new keys.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
-    /// Somebody else is replacing keys; theirs stands.
-    #[error("another rotation came in between")]
+    /// Another replacement came first. None of the versions of this one is or was current.
+    #[error("another replacement came first; this one changed no key")]
     Conflict,
-    /// A step of a scheduled rotation for a version that is neither pending nor current.
-    #[error("the version is not pending: another rotation took its place")]
+    /// A step of a scheduled rotation for a version that another replacement has overtaken.
+    #[error("the version is not pending: another replacement has overtaken it")]
     NotPending,
+    /// Other replacements overtook this one, or Secrets Manager reported its labels late.
+    #[error("the effect is unclear ({0}); repeat the call")]
+    Unclear(&'static str),
     #[error(transparent)]
     Key(#[from] KeyLoadError),
     #[error(transparent)]
@@ -72,7 +79,7 @@ impl From<KeyMaterialError> for RotationError {
     }
 }
 
-/// Where keys are replaced.
+/// The ports through which keys are replaced.
 #[derive(Clone, Copy)]
 pub struct KeyPorts<'a> {
     pub pointers: &'a dyn PointerWriter,

@@ -1,7 +1,6 @@
-//! Publishing the pointer, and cleaning the labels after it.
+//! Publishing the pointer, and cleaning the staging labels after it.
 
 use super::{Cause, RotationError, Rotator};
-use crate::keys::KeyMaterialError;
 use crate::keys::access::AccessKeys;
 use crate::keys::cache::KeyLoadError;
 use crate::keys::pointer::{Pointer, Published};
@@ -9,34 +8,66 @@ use crate::keys::signing::SigningKeys;
 use crate::secrets::{MoveOutcome, SecretName, SecretStoreError, StagingLabel, StagingLabels};
 use crate::store::{PointerWriteOutcome, StoreError};
 
-/// The pointer, and the labels that were read after it and before anything was moved.
+/// The pointer, and the labels that were read after it and before any label was moved.
 struct Observation {
     pointer: Pointer,
     access_keys: StagingLabels,
     signing_keys: StagingLabels,
 }
 
-/// What is done with a version that somebody else left pending.
+/// The treatment of a pending version that another replacement has left.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::keys) enum OrphanedPending {
     Keep,
     Remove,
 }
 
-/// How often labels are settled again when others move them.
+/// Sequence numbers of documents that were made current.
+#[derive(Clone, Copy)]
+pub(super) struct Promoted {
+    pub(super) access_keys: u64,
+    pub(super) signing_keys: u64,
+}
+
+/// Limit for publishing and cleaning again while other replacements move the labels.
 const SYNCHRONIZE_ATTEMPTS: usize = 8;
 
-/// How often a flip looks again when the pointer or the current versions move under it.
+/// Limit for reading again while the pointer or the current versions change.
 const PUBLISH_ATTEMPTS: usize = 8;
 
+const CONTENTION: RotationError = RotationError::Unclear("the pointer and the labels kept changing");
+const LATE_LABELS: RotationError =
+    RotationError::Unclear("the labels are not yet those of the last replacement");
+
 impl Rotator<'_> {
-    /// `flip`, then `settle` by the labels that the flip has seen; both again if others moved meanwhile.
+    /// Publishes versions that were made current. A later replacement may have overtaken them. Then the pointer names
+    /// its versions, which were made from these.
+    ///
+    /// # Errors
+    /// [`RotationError::Unclear`] while the labels are reported late: the pointer would stay behind.
+    pub(super) async fn publish_promoted(
+        &self,
+        cause: Cause,
+        orphans: OrphanedPending,
+        promoted: Promoted,
+    ) -> Result<Pointer, RotationError> {
+        for _ in 0..SYNCHRONIZE_ATTEMPTS {
+            let pointer = self.synchronize(cause, orphans).await?;
+            if promoted.is_published_by(&pointer) {
+                return Ok(pointer);
+            }
+        }
+        Err(LATE_LABELS)
+    }
+
+    /// `publish`, then `clean_labels` with the labels that `publish` has read. Both are repeated if another replacement
+    /// has moved the labels since.
     pub(in crate::keys) async fn synchronize(
         &self,
         cause: Cause,
         orphans: OrphanedPending,
     ) -> Result<Pointer, RotationError> {
-        let mut last = RotationError::Conflict;
+        let mut last = CONTENTION;
         for _ in 0..SYNCHRONIZE_ATTEMPTS {
             let observed = self.noted(cause, "publish", self.publish().await)?;
             match self.noted(cause, "clean_labels", self.clean_labels(&observed, orphans).await) {
@@ -48,18 +79,17 @@ impl Rotator<'_> {
         Err(last)
     }
 
-    /// Has the pointer name the current version of each secret. A lost answer is recognised by reading
-    /// again: then the pointer names them already. The pointer only ever moves to a document with a higher
-    /// sequence number: labels that are shown late could otherwise lead it back to dead keys.
+    /// Makes the pointer name the current version of each secret. After a lost answer, the next read shows whether the
+    /// pointer names them already.
     async fn publish(&self) -> Result<Observation, RotationError> {
-        let mut last = RotationError::Conflict;
+        let mut last = CONTENTION;
         for _ in 0..PUBLISH_ATTEMPTS {
             let pointer = self.ports.pointers.pointer().await?.ok_or(StoreError::NotSetUp)?;
             let access_keys = self.ports.secret_store.labels(SecretName::AccessKeys).await?;
             let signing_keys = self.ports.secret_store.labels(SecretName::SigningKeys).await?;
             let next = match self.next(&pointer, &access_keys, &signing_keys).await {
                 Ok(next) => next,
-                // Replaced since it was read as current.
+                // Another replacement has replaced the version since the labels were read.
                 Err(RotationError::Key(KeyLoadError::SecretStore(SecretStoreError::NoSuchVersion))) => {
                     continue;
                 }
@@ -77,15 +107,14 @@ impl Rotator<'_> {
         Err(last)
     }
 
-    /// The pointer that names the current versions; nothing if this one does.
+    /// The pointer that names the current versions, or `None` if `pointer` names them already. The sequence numbers
+    /// only go up. Otherwise labels that are reported late could bring revoked keys back.
     async fn next(
         &self,
         pointer: &Pointer,
         access_keys: &StagingLabels,
         signing_keys: &StagingLabels,
     ) -> Result<Option<Pointer>, RotationError> {
-        const LATE: KeyMaterialError =
-            KeyMaterialError("the labels are not yet those of the last replacement");
         let secret_store = self.ports.secret_store;
         let access_keys =
             access_keys.version_with(StagingLabel::Current).ok_or(SecretStoreError::NoSuchVersion)?;
@@ -98,7 +127,7 @@ impl Rotator<'_> {
         if pointer.access_keys != *access_keys {
             let keys = AccessKeys::parse(&secret_store.read(SecretName::AccessKeys, access_keys).await?)?;
             if keys.sequence() <= pointer.access_keys_sequence {
-                return Err(LATE.into());
+                return Err(LATE_LABELS);
             }
             next.access_keys = access_keys.clone();
             next.access_keys_sequence = keys.sequence();
@@ -106,7 +135,7 @@ impl Rotator<'_> {
         if pointer.signing_keys != *signing_keys {
             let keys = SigningKeys::parse(&secret_store.read(SecretName::SigningKeys, signing_keys).await?)?;
             if keys.sequence() <= pointer.signing_keys_sequence {
-                return Err(LATE.into());
+                return Err(LATE_LABELS);
             }
             next.signing_keys = signing_keys.clone();
             next.signing_keys_sequence = keys.sequence();
@@ -116,9 +145,10 @@ impl Rotator<'_> {
         Ok(Some(next))
     }
 
-    /// Moves the labels after the pointer: `IN_FORCE` to what it names, `AWSPREVIOUS` off what it does not.
-    /// By the labels the flip saw, never by newer ones: those may be after another replacement, and this
-    /// pointer would take the labels off the versions then in force.
+    /// Moves the labels after the pointer: `IN_FORCE` to the version that it names, `AWSPREVIOUS` off any other.
+    ///
+    /// Uses the labels that `publish` has read, never later ones. Later labels may belong to another replacement, and
+    /// this pointer would take the labels off the versions that are in force by then.
     async fn clean_labels(
         &self,
         observed: &Observation,
@@ -147,5 +177,11 @@ impl Rotator<'_> {
             }
         }
         Ok(outcome)
+    }
+}
+
+impl Promoted {
+    fn is_published_by(self, pointer: &Pointer) -> bool {
+        pointer.access_keys_sequence >= self.access_keys && pointer.signing_keys_sequence >= self.signing_keys
     }
 }
