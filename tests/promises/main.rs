@@ -15,4 +15,5 @@ mod history;
 mod introspection;
 mod published_keys;
 mod quiet;
+mod replacements_at_once;
 mod state_machine;
