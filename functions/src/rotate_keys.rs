@@ -231,8 +231,8 @@ impl RotateKeys {
             .map(|entry| {
                 json!({
                     "slot": entry.slot.as_str(),
-                    "keyId": entry.jwk.common.key_id,
-                    "algorithm": entry.jwk.common.key_algorithm.map(|algorithm| algorithm.to_string()),
+                    "keyId": entry.jwk.kid,
+                    "algorithm": entry.jwk.alg,
                     "publishedAt": rfc3339(entry.published_at),
                 })
             })

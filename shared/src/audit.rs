@@ -1,29 +1,31 @@
-//! The audit line: one for every request, of allow-listed fields only.
+//! The audit line: one for every request, with allow-listed fields only.
 //!
-//! The fields of [`AuditEvent`] and [`KeyEvent`] are the list. None of them can hold a key, a signature, a token or a
-//! body: they are parsed identifiers, closed names, numbers, and texts from the error catalogue.
+//! The fields of [`AuditEvent`] and [`KeyEvent`] are the list. No field can hold a key, a signature, a token or a
+//! body. Each is a parsed identifier, a closed name, a number or a text of the error catalogue.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use std::time::Duration;
+
 use serde::Serialize;
+use time::format_description::well_known::Rfc3339;
 
-use crate::api::error::Error;
+use crate::api::error::ErrorRow;
 use crate::api::routes::{Operation, Route};
-use crate::ids::RawId;
+use crate::api::version::ApiVersion;
+use crate::ids::{RawId, request_id};
 use crate::keys::Slot;
-use crate::runtime::Random;
+use crate::runtime::{Clock, Random};
 use crate::token::scope::ScopeSet;
 use crate::token::verify::TokenError;
 
-/// One decision.
+/// The audit line of a request.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEvent {
-    /// When the request arrived, RFC 3339, UTC.
+    /// The arrival of the request, RFC 3339, UTC.
     pub time: String,
-    /// Ours; `MS-CV` of the reply begins with it.
+    /// The id that this service gave the request. `MS-CV` of the reply begins with it.
     pub request_id: String,
-    /// The client's, if it looks like one: at most 36 letters, digits and hyphens.
+    /// The client's id, if it has at most 36 letters, digits and hyphens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_request_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,21 +34,21 @@ pub struct AuditEvent {
     pub status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'static str>,
-    /// Why, from a closed list of texts; never told to the caller. Also why a token is not good that was asked
-    /// about.
+    /// The cause, from a closed list of texts. Not sent to the caller. For introspection: why the token is
+    /// inactive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<&'static str>,
-    /// What the route asked about stands for; of an authorizer's decision.
+    /// Authorizer only: the capability that the requested route needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capability: Option<&'static str>,
     /// The slot of the caller's key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<&'static str>,
-    /// From arrival to reply, microseconds.
+    /// The time from arrival to reply, in microseconds.
     pub latency_us: u64,
 }
 
@@ -54,42 +56,83 @@ pub struct AuditEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// Done, durably.
+    /// The request succeeded, and its change is durable.
     Success,
-    /// The caller's request was refused; nothing changed.
+    /// The request was refused and changed no state.
     Refused,
-    /// The service could not do it; a write may or may not have happened.
+    /// The service failed. A write may or may not have happened.
     Failed,
 }
 
-/// One step of replacing keys, or its end (`done`).
+/// The audit line of one step of a key replacement. The last step is `done`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyEvent {
-    /// When the step ended, RFC 3339, UTC.
+    /// The end of the step, RFC 3339, UTC.
     pub time: String,
     pub operation: &'static str,
     /// `operator`, `schedule` or `deployment`.
     pub trigger: &'static str,
     pub step: &'static str,
     pub outcome: Outcome,
-    /// Why the step failed or was refused.
+    /// The cause of a failed or refused step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// Takes audit lines.
+/// A sink for audit lines.
 pub trait Audit: Send + Sync {
     /// Writes the line of a request.
     fn request(&self, event: &AuditEvent);
 
-    /// Writes the line of a step of replacing keys.
+    /// Writes the line of one step of a key replacement.
     fn keys(&self, event: &KeyEvent);
 }
 
-/// What a request tells about itself while it is worked on.
+/// The arrival of a request: the first facts of its audit line, and the start of its latency.
+pub(crate) struct Arrival {
+    /// RFC 3339, UTC.
+    time: String,
+    uptime: Duration,
+    pub(crate) request_id: String,
+}
+
+impl Arrival {
+    /// A request that arrives now. It receives a new id.
+    pub(crate) fn now(clock: &dyn Clock, random: &dyn Random) -> Self {
+        let time = clock.now().format(&Rfc3339).unwrap_or_default();
+        Self { time, uptime: clock.uptime(), request_id: request_id(random) }
+    }
+
+    /// The time since the arrival.
+    pub(crate) fn latency(&self, clock: &dyn Clock) -> Duration {
+        clock.uptime().saturating_sub(self.uptime)
+    }
+
+    /// The audit line of the request, with the facts that every request has.
+    pub(crate) fn event(self, latency: Duration, outcome: Outcome, status: u16) -> AuditEvent {
+        AuditEvent {
+            time: self.time,
+            request_id: self.request_id,
+            client_request_id: None,
+            operation: None,
+            outcome,
+            status,
+            error: None,
+            reason: None,
+            identity: None,
+            scopes: Vec::new(),
+            capability: None,
+            slot: None,
+            latency_us: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// The facts for the audit line that the pipeline and the operation collect.
 #[derive(Default)]
 pub struct AuditContext {
+    client_request_id: Option<String>,
     route: Option<&'static Route>,
     identity: Option<String>,
     scopes: Vec<&'static str>,
@@ -98,12 +141,16 @@ pub struct AuditContext {
 }
 
 impl AuditContext {
-    pub(crate) fn routed(&mut self, route: &'static Route) {
+    pub(crate) fn new(client_request_id: Option<String>) -> Self {
+        Self { client_request_id, ..Self::default() }
+    }
+
+    pub(crate) fn route(&mut self, route: &'static Route) {
         self.route = Some(route);
     }
 
-    pub(crate) fn route(&self) -> Option<&'static Route> {
-        self.route
+    pub(crate) fn versions(&self) -> Option<&'static [ApiVersion]> {
+        self.route.map(|route| route.versions)
     }
 
     pub(crate) fn identity(&mut self, identity: &RawId) {
@@ -118,63 +165,36 @@ impl AuditContext {
         self.slot = Some(slot);
     }
 
-    /// The token asked about is not good.
-    pub(crate) fn inactive(&mut self, fault: TokenError) {
-        self.inactive = Some(fault);
-    }
-}
-
-/// A fresh id for a request: 22 base64 characters.
-pub(crate) fn request_id(random: &dyn Random) -> String {
-    let mut bytes = [0; 16];
-    random.fill(&mut bytes);
-    STANDARD_NO_PAD.encode(bytes)
-}
-
-impl AuditEvent {
-    /// A request as it arrived, not yet decided.
-    pub(crate) fn arrived(time: String, request_id: String, client_request_id: Option<String>) -> Self {
-        Self {
-            time,
-            request_id,
-            client_request_id,
-            operation: None,
-            outcome: Outcome::Failed,
-            status: 0,
-            error: None,
-            reason: None,
-            identity: None,
-            scopes: Vec::new(),
-            capability: None,
-            slot: None,
-            latency_us: 0,
-        }
+    /// The introspected token is inactive.
+    pub(crate) fn inactive(&mut self, cause: TokenError) {
+        self.inactive = Some(cause);
     }
 
-    /// The same request, decided.
-    pub(crate) fn decided(
+    /// The audit line of a request with this outcome.
+    pub(crate) fn event(
         self,
-        notes: AuditContext,
+        arrival: Arrival,
+        latency: Duration,
         status: u16,
-        error: Option<&Error>,
-        latency_us: u64,
-    ) -> Self {
+        error: Option<&ErrorRow>,
+    ) -> AuditEvent {
         let outcome = match error {
             None => Outcome::Success,
-            Some(error) if error.status().is_server_error() => Outcome::Failed,
+            Some(error) if error.status.is_server_error() => Outcome::Failed,
             Some(_) => Outcome::Refused,
         };
-        Self {
-            operation: notes.route.map(|route| Operation::as_str(route.operation)),
-            outcome,
-            status,
-            error: error.map(Error::code),
-            reason: error.map_or_else(|| notes.inactive.map(|fault| fault.to_string()), Error::cause),
-            identity: notes.identity,
-            scopes: notes.scopes,
-            slot: notes.slot.map(Slot::as_str),
-            latency_us,
-            ..self
+        AuditEvent {
+            client_request_id: self.client_request_id,
+            operation: self.route.map(|route| Operation::as_str(route.operation)),
+            error: error.map(|error| error.code),
+            reason: match error {
+                None => self.inactive.map(|cause| cause.to_string()),
+                Some(error) => error.cause.clone(),
+            },
+            identity: self.identity,
+            scopes: self.scopes,
+            slot: self.slot.map(Slot::as_str),
+            ..arrival.event(latency, outcome, status)
         }
     }
 }

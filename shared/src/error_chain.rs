@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-/// An error and its causes in one line, separated by `: `. A cause that a message quotes already is not repeated.
+/// An error and its causes in one line, separated by `: `. A cause that a message already contains is not repeated.
 #[must_use]
 pub fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -25,18 +25,18 @@ mod tests {
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
-    enum Fault {
+    enum SampleError {
         #[error("the file cannot be read")]
         Silent(#[source] io::Error),
         #[error("the state: {0}")]
-        Quoting(#[source] Box<Fault>),
+        Quoting(#[source] Box<SampleError>),
     }
 
     #[test]
-    fn every_cause_is_named_once() {
-        let silent = Fault::Silent(io::Error::other("the disk is gone"));
+    fn every_cause_appears_once() {
+        let silent = SampleError::Silent(io::Error::other("the disk is gone"));
         assert_eq!(error_chain(&silent), "the file cannot be read: the disk is gone");
-        let quoting = Fault::Quoting(Box::new(silent));
+        let quoting = SampleError::Quoting(Box::new(silent));
         assert_eq!(error_chain(&quoting), "the state: the file cannot be read: the disk is gone");
     }
 }

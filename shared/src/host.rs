@@ -1,35 +1,35 @@
-//! Hosts, and the ways SDKs spell them when they sign (docs/wire-contract.md#host-value).
+//! Hosts, and the forms in which SDKs sign them (docs/wire-contract.md#host-value).
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// A host name with the port clients address, if it is not the scheme's own.
+/// A host name with the port that clients address. The port is absent if the scheme implies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
     name: String,
     port: Option<u16>,
 }
 
-/// The text is no `host` or `host:port`.
+/// The text is not `host` or `host:port`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("neither host nor host:port")]
-pub struct MalformedAuthority;
+pub struct MalformedAuthorityError;
 
-/// The port SDKs spell out when a connection string does, although the scheme implies it.
+/// The port that the scheme implies. SDKs send it if the connection string contains it.
 const HTTPS_PORT: u16 = 443;
 
 impl Authority {
     /// A host at a port.
     ///
     /// # Errors
-    /// [`MalformedAuthority`] when the name is none.
-    pub fn new(name: &str, port: u16) -> Result<Self, MalformedAuthority> {
+    /// [`MalformedAuthorityError`] if the name is not a host name.
+    pub fn new(name: &str, port: u16) -> Result<Self, MalformedAuthorityError> {
         Ok(Self { name: parse_name(name)?, port: Some(port) })
     }
 
-    /// The host and, if not implied, the port, as the SDKs write them into `Host`: plain; without the port
-    /// (Java); with the port twice (JavaScript before communication-common 2.4.2).
+    /// The values of `Host` that SDKs send for this authority: the plain value, the value without the port (Java), and
+    /// the value with the port twice (JavaScript before communication-common 2.4.2).
     fn received(&self) -> [String; 3] {
         let name = &self.name;
         let port = self.port.unwrap_or(HTTPS_PORT);
@@ -38,7 +38,8 @@ impl Authority {
         if self.port.is_some() { [with, without, doubled] } else { [without, with, doubled] }
     }
 
-    /// The same as they sign them, likeliest first: the Python SDK with the slash that its endpoint ends with.
+    /// The values that SDKs sign for this authority, most likely first. The Python SDK keeps the final slash of its
+    /// endpoint.
     fn signed(&self) -> Vec<String> {
         let [plain, other, doubled] = self.received();
         let slashed = [format!("{plain}/"), format!("{other}/")];
@@ -56,13 +57,13 @@ impl fmt::Display for Authority {
 }
 
 impl FromStr for Authority {
-    type Err = MalformedAuthority;
+    type Err = MalformedAuthorityError;
 
-    fn from_str(text: &str) -> Result<Self, MalformedAuthority> {
+    fn from_str(text: &str) -> Result<Self, MalformedAuthorityError> {
         match text.rsplit_once(':') {
             Some((name, port)) if !port.ends_with(']') => {
                 let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-                let port = port.parse().ok().filter(|_| digits).ok_or(MalformedAuthority)?;
+                let port = port.parse().ok().filter(|_| digits).ok_or(MalformedAuthorityError)?;
                 Self::new(name, port)
             }
             _ => Ok(Self { name: parse_name(text)?, port: None }),
@@ -70,14 +71,14 @@ impl FromStr for Authority {
     }
 }
 
-fn parse_name(text: &str) -> Result<String, MalformedAuthority> {
+fn parse_name(text: &str) -> Result<String, MalformedAuthorityError> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let closed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
     let is_name = match bare {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => (1..=253).contains(&text.len()) && text.bytes().all(closed),
     };
-    if is_name { Ok(text.to_ascii_lowercase()) } else { Err(MalformedAuthority) }
+    if is_name { Ok(text.to_ascii_lowercase()) } else { Err(MalformedAuthorityError) }
 }
 
 /// The hosts accepted in `Host` and in signatures. Never empty.
@@ -85,69 +86,70 @@ fn parse_name(text: &str) -> Result<String, MalformedAuthority> {
 pub struct Hosts {
     public: Authority,
     others: Vec<Authority>,
-    /// By each `Host` that is accepted, what may be signed then: made once, for every request needs it.
+    /// The candidates by value of `Host`. The list is built once, because every request needs it.
     candidates: Vec<(String, Arc<[String]>)>,
 }
 
 impl Hosts {
-    /// A public host and the others that may stand in for it.
+    /// The public host, and the other hosts that clients may address.
     #[must_use]
     pub fn new(public: Authority, others: Vec<Authority>) -> Self {
         let mut hosts = Self { public, others, candidates: Vec::new() };
         let received: Vec<String> = hosts.iter().flat_map(Authority::received).collect();
         for received in received {
             if hosts.candidates(&received).is_none() {
-                let signed = hosts.signed_with(&received);
-                hosts.candidates.push((received, signed));
+                let candidates = hosts.candidates_for(&received);
+                hosts.candidates.push((received, candidates));
             }
         }
         hosts
     }
 
-    /// The host clients are told.
+    /// The host in published addresses.
     #[must_use]
     pub fn public(&self) -> &Authority {
         &self.public
     }
 
-    /// Every accepted host, the public one first.
+    /// Every accepted host. The public host comes first.
     pub fn iter(&self) -> impl Iterator<Item = &Authority> {
         std::iter::once(&self.public).chain(&self.others)
     }
 
-    /// The hosts a signature may have been computed over, given the `Host` a request arrived with: every
-    /// spelling of the accepted hosts that `Host` is itself a spelling of, and, if none of them has the public
-    /// host's name, of the public host (a proxy in front may have rewritten `Host`). Nothing when `Host` is not
-    /// an accepted host. Every candidate still needs the key.
+    /// The candidates for the signed host of a request with this `Host`. `None` if `Host` is not an accepted host.
+    ///
+    /// The candidates are all forms of the accepted hosts that `Host` can be a form of. A proxy in front may have
+    /// rewritten `Host`. So the forms of the public host are added if no such host has its name. A candidate alone
+    /// proves nothing, because the signature still needs the key.
     #[must_use]
     pub fn candidates(&self, received: &str) -> Option<&Arc<[String]>> {
         let named = self.candidates.iter().find(|(known, _)| known.eq_ignore_ascii_case(received));
-        named.map(|(_, signed)| signed)
+        named.map(|(_, candidates)| candidates)
     }
 
-    fn signed_with(&self, received: &str) -> Arc<[String]> {
-        let is_meant = |host: &&Authority| host.received().iter().any(|one| one == received);
-        let mut meant: Vec<&Authority> = self.iter().filter(is_meant).collect();
-        if meant.iter().all(|host| host.name != self.public.name) {
-            meant.push(&self.public);
+    fn candidates_for(&self, received: &str) -> Arc<[String]> {
+        let is_addressed = |host: &&Authority| host.received().iter().any(|form| form == received);
+        let mut addressed: Vec<&Authority> = self.iter().filter(is_addressed).collect();
+        if addressed.iter().all(|host| host.name != self.public.name) {
+            addressed.push(&self.public);
         }
-        let mut signed: Vec<String> = Vec::new();
-        for spelling in meant.into_iter().flat_map(Authority::signed) {
-            if !signed.contains(&spelling) {
-                signed.push(spelling);
+        let mut candidates: Vec<String> = Vec::new();
+        for candidate in addressed.into_iter().flat_map(Authority::signed) {
+            if !candidates.contains(&candidate) {
+                candidates.push(candidate);
             }
         }
-        signed.into()
+        candidates.into()
     }
 }
 
 impl FromStr for Hosts {
-    type Err = MalformedAuthority;
+    type Err = MalformedAuthorityError;
 
-    /// A comma list, the public host first.
-    fn from_str(text: &str) -> Result<Self, MalformedAuthority> {
+    /// Parses a comma list. The public host comes first.
+    fn from_str(text: &str) -> Result<Self, MalformedAuthorityError> {
         let mut hosts = text.split(',').map(|host| host.trim().parse::<Authority>());
-        let public = hosts.next().ok_or(MalformedAuthority)??;
+        let public = hosts.next().ok_or(MalformedAuthorityError)??;
         Ok(Self::new(public, hosts.collect::<Result<_, _>>()?))
     }
 }
@@ -161,30 +163,30 @@ mod tests {
     }
 
     #[test]
-    fn authorities_parse_and_print() {
+    fn authorities_parse_and_print_unchanged() {
         for text in ["localhost:8443", "identity.example.com", "127.0.0.1:8080", "[::1]:8443", "[::1]"] {
             assert_eq!(text.parse::<Authority>().unwrap().to_string(), text);
         }
         for text in
             ["", ":1", "a:", "a:b", "a:99999", "a:+1", "a b", "a/", "a@b", "ä", "::1", "a:1:1", "[x]:1"]
         {
-            assert_eq!(text.parse::<Authority>(), Err(MalformedAuthority), "{text}");
+            assert_eq!(text.parse::<Authority>(), Err(MalformedAuthorityError), "{text}");
         }
     }
 
     #[test]
-    fn each_sdk_spelling_of_the_received_host_is_a_candidate() {
+    fn every_sdk_form_of_the_host_is_a_candidate() {
         let hosts = hosts("localhost:8443,127.0.0.1:8443");
         for received in ["localhost:8443", "localhost", "localhost:8443:8443", "LocalHost:8443"] {
             let candidates = hosts.candidates(received).unwrap();
-            let spellings =
+            let forms =
                 ["localhost:8443", "localhost", "localhost:8443:8443", "localhost:8443/", "localhost/"];
-            assert_eq!(**candidates, spellings.map(str::to_owned), "{received}");
+            assert_eq!(**candidates, forms.map(str::to_owned), "{received}");
         }
     }
 
     #[test]
-    fn a_host_that_is_not_accepted_has_no_candidate() {
+    fn unknown_hosts_have_no_candidates() {
         let hosts = hosts("localhost:8443");
         for received in
             ["", "localhost:8444", "localhost.", "localhost:8443:8444", "evil", "localhost:8443@evil"]
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_behind_a_proxy_admits_the_public_host() {
+    fn hosts_behind_a_proxy_admit_the_public_host() {
         let hosts = hosts("identity.example.com,abc.example.net");
         let candidates = hosts.candidates("abc.example.net").unwrap();
         assert!(candidates.contains(&"identity.example.com".to_owned()));
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_public_host_at_another_port_is_another_host() {
+    fn ports_of_the_public_host_are_distinct() {
         let hosts = hosts("localhost:8443,localhost:8080");
         assert!(!hosts.candidates("localhost:8080").unwrap().iter().any(|host| host.contains("8443")));
         assert!(hosts.candidates("localhost").unwrap().iter().any(|host| host.contains("8443")));

@@ -1,11 +1,13 @@
-//! Identifiers: the raw ids that clients send, and the ones this service mints.
+//! Identifiers: the raw ids that clients send, and the ids that this service mints.
 //!
-//! The grammar is docs/wire-contract.md#identifiers. Every form parses into a closed type and is written
-//! back in one canonical spelling (lower-case GUIDs), so that one identity has one key in the table.
+//! The grammar is docs/wire-contract.md#identifiers. Every form parses into a closed type and has one canonical form
+//! with lower-case GUIDs, so that one identity has one key in the table.
 
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use time::OffsetDateTime;
 use time::macros::datetime;
 use uuid::Uuid;
@@ -16,7 +18,7 @@ use crate::runtime::Random;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ResourceId(Uuid);
 
-/// The cloud an identifier belongs to: its prefix differs.
+/// The cloud of an identifier. Each cloud has its own prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cloud {
     Dod,
@@ -32,7 +34,7 @@ pub struct UserId {
     user: Uuid,
 }
 
-/// Any raw id the wire knows.
+/// Any raw id of the wire contract.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RawId {
     /// `8:acs:<resource>_wf_<tenant>_<object>`: an Entra user of a resource.
@@ -53,19 +55,19 @@ pub enum RawId {
     User(UserId),
 }
 
-/// The text is none of the raw-id forms.
+/// The text has none of the forms of a raw id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a communication identifier")]
-pub struct MalformedId;
+pub struct MalformedIdError;
 
-/// Longest raw id, in bytes; the longest real form has 123.
+/// Longest raw id, in bytes. The longest real form has 123.
 const MAX_LENGTH: usize = 160;
 
-/// Real user GUIDs count milliseconds from here (docs/wire-contract.md#identifiers).
+/// The start of the count of milliseconds in real user GUIDs (docs/wire-contract.md#identifiers).
 const USER_EPOCH: OffsetDateTime = datetime!(2020-01-01 08:00 UTC);
 
 impl ResourceId {
-    /// What a setting must be.
+    /// The form of a setting, for messages.
     pub const FORM: &str = "a GUID";
 
     /// The resource with this GUID.
@@ -82,16 +84,16 @@ impl fmt::Display for ResourceId {
 }
 
 impl FromStr for ResourceId {
-    type Err = MalformedId;
+    type Err = MalformedIdError;
 
-    fn from_str(text: &str) -> Result<Self, MalformedId> {
+    fn from_str(text: &str) -> Result<Self, MalformedIdError> {
         guid(text).map(Self)
     }
 }
 
 impl UserId {
-    /// Mints the id of a new user: the first 64 bits count milliseconds since 2020-01-01T08:00Z, as in
-    /// real ids, so ids sort by creation; the other 64 bits are random, so no two hosts can collide.
+    /// Mints the id of a new user. The first 64 bits count milliseconds since 2020-01-01T08:00Z, as in real ids, so
+    /// ids sort by creation. The other 64 bits are random, so ids of different hosts do not collide.
     #[must_use]
     pub fn mint(resource: ResourceId, now: OffsetDateTime, random: &dyn Random) -> Self {
         let milliseconds = (now - USER_EPOCH).whole_milliseconds().max(0);
@@ -116,7 +118,7 @@ impl From<UserId> for RawId {
 }
 
 impl RawId {
-    /// The resource an id belongs to, when its form names one in the public cloud.
+    /// The resource of the id. `None` if its form names no resource, or one outside the public cloud.
     #[must_use]
     pub fn resource(&self) -> Option<ResourceId> {
         match self {
@@ -136,11 +138,11 @@ impl RawId {
 }
 
 impl FromStr for RawId {
-    type Err = MalformedId;
+    type Err = MalformedIdError;
 
-    fn from_str(text: &str) -> Result<Self, MalformedId> {
+    fn from_str(text: &str) -> Result<Self, MalformedIdError> {
         if text.len() > MAX_LENGTH {
-            return Err(MalformedId);
+            return Err(MalformedIdError);
         }
         if let Some(number) = text.strip_prefix("4:") {
             return phone(number);
@@ -158,7 +160,7 @@ impl FromStr for RawId {
             (Some("28"), Some(cloud), Some(id)) => {
                 Ok(Self::TeamsApp { cloud: Cloud::from_teams(cloud)?, app: guid(id)? })
             }
-            _ => Err(MalformedId),
+            _ => Err(MalformedIdError),
         }
     }
 }
@@ -199,19 +201,19 @@ impl Cloud {
         }
     }
 
-    fn from_teams(prefix: &str) -> Result<Self, MalformedId> {
+    fn from_teams(prefix: &str) -> Result<Self, MalformedIdError> {
         match prefix {
             "dod" => Ok(Self::Dod),
             "gcch" => Ok(Self::GccHigh),
             "orgid" => Ok(Self::Public),
-            _ => Err(MalformedId),
+            _ => Err(MalformedIdError),
         }
     }
 }
 
-/// The part after `8:acs:`. Clients count its pieces between underscores: two make a user, three a Teams
-/// extension user; `wf` marks an Entra user.
-fn acs(cloud: Cloud, rest: &str) -> Result<RawId, MalformedId> {
+/// Parses the part after `8:acs:`. Its number of pieces between underscores gives the kind. Two pieces are a user,
+/// and three are a Teams extension user. The piece `wf` marks an Entra user.
+fn acs(cloud: Cloud, rest: &str) -> Result<RawId, MalformedIdError> {
     let pieces: Vec<&str> = rest.split('_').collect();
     match *pieces.as_slice() {
         [resource, user] => Ok(RawId::User(UserId { cloud, resource: resource.parse()?, user: guid(user)? })),
@@ -227,29 +229,41 @@ fn acs(cloud: Cloud, rest: &str) -> Result<RawId, MalformedId> {
             tenant: guid(tenant)?,
             object: guid(object)?,
         }),
-        _ => Err(MalformedId),
+        _ => Err(MalformedIdError),
     }
 }
 
-fn phone(number: &str) -> Result<RawId, MalformedId> {
+fn phone(number: &str) -> Result<RawId, MalformedIdError> {
     let digits = number.strip_prefix('+').unwrap_or(number);
     let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    if is_number || number == "anonymous" { Ok(RawId::Phone(number.to_owned())) } else { Err(MalformedId) }
+    if is_number || number == "anonymous" {
+        Ok(RawId::Phone(number.to_owned()))
+    } else {
+        Err(MalformedIdError)
+    }
 }
 
-fn opaque(id: &str) -> Result<String, MalformedId> {
+fn opaque(id: &str) -> Result<String, MalformedIdError> {
     let closed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    if !id.is_empty() && id.bytes().all(closed) { Ok(id.to_owned()) } else { Err(MalformedId) }
+    if !id.is_empty() && id.bytes().all(closed) { Ok(id.to_owned()) } else { Err(MalformedIdError) }
 }
 
-/// A GUID in the hyphenated form only; upper-case digits are accepted and written back in lower case.
-pub(crate) fn guid(text: &str) -> Result<Uuid, MalformedId> {
-    if text.len() == 36 { Uuid::try_parse(text).map_err(|_| MalformedId) } else { Err(MalformedId) }
+/// Parses a GUID in the hyphenated form only. Upper-case digits are accepted. The output has lower case.
+pub(crate) fn guid(text: &str) -> Result<Uuid, MalformedIdError> {
+    if text.len() == 36 { Uuid::try_parse(text).map_err(|_| MalformedIdError) } else { Err(MalformedIdError) }
+}
+
+/// A new id for a request: 16 random bytes in 22 base64 characters.
+pub(crate) fn request_id(random: &dyn Random) -> String {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes);
+    STANDARD_NO_PAD.encode(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proptest::string::string_regex;
 
     use super::*;
     use crate::testing::SeededRandom;
@@ -292,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn every_vector_parses_to_its_kind() {
+    fn vectors_parse_to_their_kinds() {
         let rows: Vec<Row> = serde_json::from_str(include_str!("../../tests/vectors/ids.json")).unwrap();
         assert!(rows.len() > 20);
         for row in rows {
@@ -304,13 +318,13 @@ mod tests {
                     }
                     assert_eq!(id.to_string().parse(), Ok(id));
                 }
-                Err(MalformedId) => assert_eq!(row.kind, "malformed", "{:?}", row.text),
+                Err(MalformedIdError) => assert_eq!(row.kind, "malformed", "{:?}", row.text),
             }
         }
     }
 
     #[test]
-    fn a_minted_id_counts_milliseconds_as_real_ids_do() {
+    fn minted_ids_count_milliseconds() {
         let resource: ResourceId = RESOURCE.parse().unwrap();
         let at = datetime!(2024-08-12 22:11:01.9 UTC);
         let text = UserId::mint(resource, at, &SeededRandom::new(7)).to_string();
@@ -320,18 +334,42 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_before_the_epoch_still_mints() {
+    fn clock_before_the_epoch_mints_valid_ids() {
         let resource: ResourceId = RESOURCE.parse().unwrap();
         let id = UserId::mint(resource, datetime!(1999-01-01 00:00 UTC), &SeededRandom::new(1));
         assert!(id.to_string().parse::<RawId>().is_ok());
     }
 
+    fn valid_id() -> impl Strategy<Value = String> {
+        const GUID: &str = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}";
+        let forms = [
+            format!("8:(acs|gcch-acs|dod-acs):{GUID}_(wf_{GUID}_|{GUID}_)?{GUID}"),
+            format!("(8|28):(orgid|gcch|dod):{GUID}"),
+            "8:(spool|teamsvisitor):[0-9a-zA-Z_-]{1,40}".to_owned(),
+            r"4:(\+?[0-9]{1,15}|anonymous)".to_owned(),
+        ];
+        prop::sample::select(forms.to_vec()).prop_flat_map(|form| string_regex(&form).unwrap())
+    }
+
     proptest! {
         #[test]
-        fn parsing_never_panics_and_round_trips(text in ".{0,90}") {
-            if let Ok(id) = text.parse::<RawId>() {
-                prop_assert_eq!(id.to_string().to_ascii_lowercase(), text.to_ascii_lowercase());
-            }
+        fn valid_ids_round_trip_in_lower_case(text in valid_id()) {
+            let id: RawId = text.parse().unwrap();
+            prop_assert_eq!(id.to_string().to_ascii_lowercase(), text.to_ascii_lowercase());
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+        }
+
+        #[test]
+        fn foreign_characters_make_ids_malformed(text in valid_id(), at: usize, other in "[^0-9a-zA-Z:_+-]") {
+            let mut text = text;
+            text.insert_str(at % (text.len() + 1), &other);
+            prop_assert_eq!(text.parse::<RawId>(), Err(MalformedIdError), "{}", text);
+        }
+
+        #[test]
+        fn random_texts_parse_only_with_a_known_prefix(text in ".{0,90}") {
+            let has_prefix = ["4:", "8:", "28:"].iter().any(|prefix| text.starts_with(prefix));
+            prop_assert!(has_prefix || text.parse::<RawId>().is_err(), "{}", text);
         }
 
         #[test]

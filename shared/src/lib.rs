@@ -1,24 +1,22 @@
-//! The core of the communication identity service: everything that decides.
+//! The core of the communication identity service. It makes every decision.
 //!
-//! It knows no AWS, no socket, no clock, no randomness and no environment; all of them are handed in.
-//! The file `docs/wire-contract.md` describes the requests and replies of ACS clients, with the evidence for
-//! each fact. Comments cite its headings. The modules in reading order:
+//! The core uses no AWS, network, clock, randomness or environment of its own. Its host hands them in.
+//! `docs/wire-contract.md` describes the requests and replies of ACS clients, with the evidence for each fact. Comments
+//! cite its headings. The modules in reading order:
 //!
-//! | module | owns |
+//! | Module | Content |
 //! |---|---|
-//! | [`service`] | the pipeline of a request, and the session an operation runs in |
-//! | [`routes`], [`api_version`] | which operations exist, where, in which versions |
-//! | [`operations`] | one file for each operation |
-//! | [`authn`] | who calls: the signing rule, hosts, dates, targets, Entra tokens |
-//! | [`token`] | claims, minting, verification |
-//! | [`capability`], [`route_rules`], [`authorizer`] | what a token permits, and whether a request to a resource server is allowed |
-//! | [`keys`] | access keys, signing keys, the pointer, the key key cache, setting up |
-//! | [`assignments`] | which Entra principals may have tokens |
-//! | [`ids`], [`scope`], [`lifetime`], [`limits`] | the words and numbers of the domain |
-//! | [`body`], [`reply`], [`error`] | the wire: what comes in, what goes out, what is refused |
-//! | [`store`], [`secret store`] | the ports: identities and pointer, secrets |
-//! | [`audit`] | the line written for every decision |
-//! | [`context`], [`settings`], [`secret`] | what is handed in, what is configured, what is never shown |
+//! | [`api`] | the pipeline of a request, routes, functions, versions, bodies, replies, errors, limits |
+//! | [`authn`] | access-key signatures, dates, targets, schemes, Entra tokens |
+//! | [`operations`] | one file for each operation, and the state of a request |
+//! | [`store`], [`secrets`] | the two ports, each with the contract of its implementations |
+//! | [`keys`] | access keys, signing keys, the pointer, the key cache, first keys, rotation |
+//! | [`token`] | scopes, claims, minting, verification |
+//! | [`authorization`] | capabilities of scopes, route rules, the authorizer of a resource server |
+//! | [`audit`] | the audit lines |
+//! | [`ids`], [`host`], [`lifetime`], `jose` | identifiers, host names, durations, JOSE parsing |
+//! | [`settings`], [`runtime`], [`error_chain`] | settings, clock and randomness, the text of an error with its causes |
+//! | `memory`, `testing` | the in-memory ports, the test support; only with the feature `testing` |
 
 pub mod api;
 pub mod audit;
@@ -27,6 +25,8 @@ pub mod authorization;
 pub mod error_chain;
 pub mod host;
 pub mod ids;
+pub mod jose;
+mod json;
 pub mod keys;
 pub mod lifetime;
 #[cfg(any(test, feature = "testing"))]

@@ -1,70 +1,69 @@
-//! Durations: how long a token lives, how far a clock may be off, how long anything is kept.
+//! Durations: the lifetime of a token, the tolerance for clocks, and the age limits of state.
 //!
-//! They are all here because they depend on one another; the assertions at the end hold them together.
+//! All durations are in one file because they depend on one another. The assertions at the end check the dependencies.
 
 use std::str::FromStr;
 
 use time::{Duration, OffsetDateTime};
 
-/// How long a token lives: 60 to 1440 minutes (docs/wire-contract.md#lifecycle).
+/// The lifetime of a token: 60 to 1440 minutes (docs/wire-contract.md#lifecycle).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime(u16);
 
-/// The minutes asked for lie outside 60..=1440.
+/// The requested minutes are outside 60..=1440.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} minutes are outside 60..=1440")]
-pub struct LifetimeOutOfRange(pub i64);
+pub struct LifetimeOutOfRangeError(pub i64);
 
-/// Largest difference between a signed request's date and our clock, in minutes: 1 to 15, and 5 unless a
-/// deployment says otherwise (docs/wire-contract.md#clock-and-replay).
+/// The largest difference between the date of a signed request and the service's clock: 1 to 15 minutes. The default
+/// is 5 (docs/wire-contract.md#clock-and-replay).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DateWindow(u8);
 
-/// How far ahead of the verifier's clock a token's `iat` may lie. Issuer and verifier are different
-/// machines: without this a token could be refused in the instant after it was issued. It does not
-/// lengthen any life: `exp` is judged without leeway.
-pub const ISSUED_AT_LEEWAY: Duration = Duration::seconds(5);
+/// The largest lead of a token's `iat` over the verifier's clock. Issuer and verifier are different machines, and
+/// their clocks differ. Revocation compares revisions and never times, so the leeway weakens nothing. It does not extend
+/// the validity of a token, because `exp` has no leeway.
+pub const ISSUED_AT_LEEWAY: Duration = Duration::minutes(5);
 
-/// How long a deleted identity's record stays, so that a late duplicate of its creation meets it.
-/// Longer than any token the identity can have been given.
+/// The age at which the record of a deleted identity expires. Until then, a late duplicate of its creation finds the
+/// record. It is longer than the lifetime of any token of the identity.
 pub const TOMBSTONE: Duration = Duration::hours(48);
 
-/// How long a request may take in all. Below the 5 seconds a function has, so that a caller is told to try
-/// again instead of meeting a gateway's timeout, and the audit line is written.
+/// The longest duration of a request. It is below the 5 seconds of a function. So the caller gets a 503 with
+/// `Retry-After` instead of a gateway's timeout, and the audit line is written.
 pub const REQUEST_DEADLINE: std::time::Duration = std::time::Duration::from_secs(4);
 
-/// How long failed signatures cause no further look at the pointer after one that found nothing new.
+/// The time without a refresh of the access keys after a refresh that found no change.
 pub const KEY_REFRESH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// How long anyone may keep the published key set, in seconds: `max-age` of its reply. An offline verifier
-/// that keeps to it knows of replaced keys that much later.
+/// `max-age` of the published key set, in seconds. An offline verifier may accept replaced keys for this time.
 pub const KEY_SET_MAX_AGE: u32 = 60;
 
-/// How long an instance answers with the key set it read last: whoever asks is anyone.
+/// How long a key set is reused. The endpoint needs no authentication, so this caps reads of the store.
 pub const KEY_SET_REUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Lifetime {
-    /// Shortest life, in minutes.
+    /// Shortest lifetime, in minutes.
     pub const MIN: u16 = 60;
-    /// Longest life, in minutes.
+    /// Longest lifetime, in minutes.
     pub const MAX: u16 = 1440;
 
-    /// A life of so many minutes.
+    /// A lifetime of this number of minutes.
     ///
     /// # Errors
-    /// [`LifetimeOutOfRange`] outside 60..=1440.
-    pub fn from_minutes(minutes: i64) -> Result<Self, LifetimeOutOfRange> {
+    /// [`LifetimeOutOfRangeError`] outside 60..=1440.
+    pub fn from_minutes(minutes: i64) -> Result<Self, LifetimeOutOfRangeError> {
         u16::try_from(minutes)
             .ok()
             .filter(|minutes| (Self::MIN..=Self::MAX).contains(minutes))
             .map(Self)
-            .ok_or(LifetimeOutOfRange(minutes))
+            .ok_or(LifetimeOutOfRangeError(minutes))
     }
 
-    /// The longest life any token of ours has, in seconds.
+    /// Longest lifetime of a token of this service, in seconds.
     pub const MAX_SECONDS: i64 = Self::MAX as i64 * 60;
 
-    /// The life in seconds.
+    /// The lifetime in seconds.
     #[must_use]
     pub fn as_seconds(self) -> i64 {
         i64::from(self.0) * 60
@@ -78,7 +77,7 @@ impl DateWindow {
         self.0
     }
 
-    /// Whether a date is within the window around now, edges included.
+    /// Whether a date differs from now by at most the window.
     #[must_use]
     pub fn admits(self, date: OffsetDateTime, now: OffsetDateTime) -> bool {
         (now - date).abs() <= Duration::minutes(self.0.into())
@@ -105,8 +104,8 @@ impl Default for Lifetime {
     }
 }
 
-/// Whether a token with this `exp` (seconds since the epoch) has ended. RFC 7519 section 4.1.4: a token
-/// is not accepted on or after its expiry.
+/// Whether a token with this `exp` (seconds since the epoch) has expired. A token is not accepted on or after its expiry
+/// (RFC 7519 section 4.1.4).
 #[must_use]
 pub fn has_expired(exp: i64, now: OffsetDateTime) -> bool {
     now.unix_timestamp() >= exp
@@ -120,18 +119,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bounds_are_inclusive() {
+    fn bounds_of_the_interval_are_valid() {
         for minutes in [60, 61, 1439, 1440] {
             assert_eq!(Lifetime::from_minutes(minutes).map(Lifetime::as_seconds), Ok(minutes * 60));
         }
         for minutes in [i64::MIN, -60, 0, 59, 1441, 65_596, i64::MAX] {
-            assert_eq!(Lifetime::from_minutes(minutes), Err(LifetimeOutOfRange(minutes)));
+            assert_eq!(Lifetime::from_minutes(minutes), Err(LifetimeOutOfRangeError(minutes)));
         }
         assert_eq!(Lifetime::default().as_seconds(), 86_400);
     }
 
     #[test]
-    fn a_token_ends_at_its_expiry_not_after() {
+    fn tokens_expire_at_their_exp() {
         let at = OffsetDateTime::from_unix_timestamp(1_000).unwrap();
         assert!(!has_expired(1_001, at));
         assert!(has_expired(1_000, at));

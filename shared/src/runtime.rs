@@ -1,4 +1,4 @@
-//! What the core may not reach for itself and is handed instead: time and chance.
+//! Time and randomness, which the host hands to the core.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -8,16 +8,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
-/// The time.
+/// The time, and a timer.
 #[async_trait]
 pub trait Clock: Send + Sync {
     /// The wall clock, UTC.
     fn now(&self) -> OffsetDateTime;
 
-    /// Time since some fixed moment; never steps back, unlike the wall clock.
+    /// The time since a fixed moment. It never steps back, unlike the wall clock.
     fn uptime(&self) -> Duration;
 
-    /// Ready after so much time.
+    /// Waits for this time.
     async fn sleep(&self, duration: Duration);
 }
 
@@ -27,7 +27,7 @@ pub trait Random: Send + Sync {
     fn fill(&self, bytes: &mut [u8]);
 }
 
-/// The outcome of `work`, unless the deadline comes first; then `work` is dropped where it stands.
+/// The outcome of `work`. `None` if the deadline comes first. `work` is then dropped unfinished.
 pub(crate) async fn timeout<T>(
     deadline: impl Future<Output = ()>,
     work: impl Future<Output = T>,

@@ -1,5 +1,7 @@
-//! Settings: one deployment is one resource. They are parsed from a lookup function, so that the
-//! environment stays at the composition root, and every fault is reported at once.
+//! Settings of a deployment, which is one resource.
+//!
+//! A lookup function supplies the values, so that only the composition root reads the environment. All faults are
+//! reported at once.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,17 +10,17 @@ use crate::host::Hosts;
 use crate::ids::ResourceId;
 use crate::lifetime::DateWindow;
 
-/// What a deployment is.
+/// The settings of a deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub resource: Resource,
-    /// The hosts that clients may address, the public one first.
+    /// The hosts that clients may address. The public host comes first.
     pub hosts: Hosts,
-    /// How far the date of a signed request may be off.
+    /// The largest difference between the date of a signed request and the clock.
     pub date_window: DateWindow,
 }
 
-/// The resource that tokens speak of.
+/// The resource of the tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
     /// `resourceId` and `aud` of its tokens.
@@ -35,26 +37,25 @@ pub struct Resource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location(String);
 
-/// An issuer: an `https` URL without query or fragment, of characters that two SDKs can decode in a token
-/// (docs/wire-contract.md#token-readers).
+/// An issuer: an `https` URL without query or fragment. Two SDKs decode tokens with the standard base64 alphabet, so its
+/// characters are restricted (docs/wire-contract.md#token-readers).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer(String);
 
-/// All that is wrong with the settings, one line each.
+/// Every fault of the settings, one per line.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct SettingsErrors(Vec<String>);
 
-/// Reads settings from named values and gathers what is wrong.
+/// A reader of named values that collects their faults.
 pub struct Reader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     faults: Vec<String>,
 }
 
 impl Settings {
-    /// Reads `RESOURCE_ID`, `RESOURCE_LOCATION`, `RESOURCE_REGION`, `ISSUER`, `ACCEPTED_HOSTS` (a comma list,
-    /// the public host first) and, if it is there, `REQUEST_DATE_WINDOW_MINUTES`. Nothing when the reader
-    /// has met a fault.
+    /// Reads `RESOURCE_ID`, `RESOURCE_LOCATION`, `RESOURCE_REGION`, `ISSUER`, `ACCEPTED_HOSTS` (a comma list, with the
+    /// public host first) and the optional `REQUEST_DATE_WINDOW_MINUTES`. `None` if a value is missing or malformed.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let id = reader.required("RESOURCE_ID", ResourceId::FORM);
         let location = reader.required("RESOURCE_LOCATION", "a name like unitedstates");
@@ -74,7 +75,7 @@ impl<'a> Reader<'a> {
         Self { lookup, faults: Vec::new() }
     }
 
-    /// A value that must be there and of this form.
+    /// A value that must be present and have this form.
     pub fn required<T: FromStr>(&mut self, name: &str, form: &str) -> Option<T> {
         let value = self.optional(name, form);
         if value.is_none() && (self.lookup)(name).is_none() {
@@ -83,19 +84,24 @@ impl<'a> Reader<'a> {
         value
     }
 
-    /// A value that may be missing, but not malformed.
+    /// A value that may be missing, but must have this form if it is present.
     pub fn optional<T: FromStr>(&mut self, name: &str, form: &str) -> Option<T> {
         let value = (self.lookup)(name)?.trim().parse().ok();
         if value.is_none() {
-            self.faults.push(format!("{name} must be {form}"));
+            self.fault(name, form);
         }
         value
     }
 
-    /// What was read, or everything that is wrong with it.
+    /// Reports that a value is not of this form.
+    pub fn fault(&mut self, name: &str, form: &str) {
+        self.faults.push(format!("{name} must be {form}"));
+    }
+
+    /// The settings, if no value has a fault.
     ///
     /// # Errors
-    /// [`SettingsErrors`].
+    /// [`SettingsErrors`] with all faults.
     pub fn finish<T>(self, read: Option<T>) -> Result<T, SettingsErrors> {
         read.filter(|_| self.faults.is_empty()).ok_or(SettingsErrors(self.faults))
     }
@@ -137,7 +143,7 @@ impl Location {
 }
 
 impl Issuer {
-    /// What a setting must be.
+    /// The form of a setting, for messages.
     pub const FORM: &str = "an https URL without query or fragment";
 
     /// The claim's text.
@@ -165,7 +171,7 @@ mod tests {
         reader.finish(settings)
     }
 
-    const GOOD: [(&str, &str); 5] = [
+    const VALID: [(&str, &str); 5] = [
         ("RESOURCE_ID", "1b5cc06b-f352-4571-b1e6-d9b259b7c776"),
         ("RESOURCE_LOCATION", "unitedstates"),
         ("RESOURCE_REGION", "amer"),
@@ -174,8 +180,8 @@ mod tests {
     ];
 
     #[test]
-    fn good_settings_are_read() {
-        let settings = read(&GOOD).unwrap();
+    fn valid_settings_are_read() {
+        let settings = read(&VALID).unwrap();
         assert_eq!(settings.hosts.public().to_string(), "identity.example.com");
         assert_eq!(settings.hosts.iter().count(), 2);
         assert_eq!(settings.resource.location.as_str(), "unitedstates");
@@ -192,16 +198,16 @@ mod tests {
         ])
         .unwrap_err()
         .to_string();
-        for name in GOOD.map(|(name, _)| name) {
-            assert!(faults.contains(name), "{name} is not named in {faults}");
+        for name in VALID.map(|(name, _)| name) {
+            assert!(faults.contains(name), "{name} is missing in {faults}");
         }
         assert!(faults.contains("RESOURCE_LOCATION is missing"));
         assert!(faults.contains("REQUEST_DATE_WINDOW_MINUTES"));
-        assert_eq!(faults.lines().count(), 6, "each once: {faults}");
+        assert_eq!(faults.lines().count(), 6, "each fault has one line: {faults}");
     }
 
     #[test]
-    fn an_issuer_that_some_sdk_cannot_decode_is_refused() {
+    fn issuers_that_sdks_cannot_decode_are_refused() {
         for text in
             ["http://a", "https://", "https:///a", "https://a?b", "https://a#b", "https://a~b", "https://ä"]
         {

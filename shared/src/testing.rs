@@ -1,4 +1,4 @@
-//! What tests hand in: a clock that stands still, seeded randomness, keys made once, captured audit.
+//! Test support: a frozen clock, seeded randomness, shared keys and captured audit lines.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -21,27 +21,27 @@ use crate::runtime::{Clock, Random};
 use crate::secrets::Secret;
 use crate::settings::{Reader, Settings};
 
-/// Where a [`FrozenClock`] starts; the date of docs/wire-contract.md#worked-examples.
+/// The start of a [`FrozenClock`]. It is the date of docs/wire-contract.md#worked-examples.
 pub const NOON: OffsetDateTime = datetime!(2024-03-01 12:00 UTC);
 
-/// A clock that moves only when told to.
+/// A clock that moves only by [`FrozenClock::advance`].
 pub struct FrozenClock {
     milliseconds: AtomicI64,
 }
 
-/// Random bytes that are the same for the same seed. Not secure, and not meant to be.
+/// Random bytes that depend only on the seed. They are not secure.
 pub struct SeededRandom {
     state: AtomicU64,
 }
 
-/// Keeps every audit line, as JSON text.
+/// A sink that keeps every audit line as JSON text.
 #[derive(Default)]
 pub struct CapturedAudit {
     lines: Mutex<Vec<String>>,
 }
 
 impl FrozenClock {
-    /// A clock that shows [`NOON`].
+    /// A clock at [`NOON`].
     #[must_use]
     pub fn at_noon() -> Arc<Self> {
         Arc::new(Self { milliseconds: AtomicI64::new(0) })
@@ -63,14 +63,14 @@ impl Clock for FrozenClock {
         Duration::from_millis(self.milliseconds.load(Ordering::SeqCst).unsigned_abs())
     }
 
-    /// Of the runtime's time, which tests pause.
+    /// Uses the time of the Tokio runtime, which tests can pause.
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
     }
 }
 
 impl SeededRandom {
-    /// The stream of a seed.
+    /// The stream of bytes for a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { state: AtomicU64::new(seed) }
@@ -102,7 +102,7 @@ impl CapturedAudit {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line.unwrap_or_default());
     }
 
-    /// The lines so far.
+    /// All lines until now.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -122,7 +122,7 @@ impl Audit for CapturedAudit {
 /// Settings of a test resource behind `localhost:8443`.
 ///
 /// # Panics
-/// Never: the values are constant and good.
+/// Never, because the values are constant and valid.
 #[must_use]
 pub fn settings() -> Settings {
     let value = |name: &str| match name {
@@ -141,7 +141,7 @@ pub fn settings() -> Settings {
     }
 }
 
-/// A world in which nobody comes from Entra.
+/// Entra settings that accept no tenant.
 #[must_use]
 pub fn no_entra() -> Entra {
     let mut reader = Reader::new(&|_: &str| None);
@@ -157,34 +157,34 @@ struct NoFetch;
 #[async_trait]
 impl Fetch for NoFetch {
     async fn get(&self, _url: &str) -> Result<Vec<u8>, FetchError> {
-        unreachable!("there is nobody to ask")
+        unreachable!("no tenant is configured, so no document is fetched")
     }
 }
 
-/// A request, signed or badly signed, as `tests/vectors/hmac.json` keeps it.
+/// A request with a valid or an invalid signature, as in `tests/vectors/hmac.json`.
 #[derive(Deserialize)]
 pub struct SignedVector {
     pub name: String,
-    /// The time of its arrival, as an HTTP date.
+    /// The time of arrival, as an HTTP date.
     pub now: String,
     pub method: String,
-    /// The request target as on the wire.
+    /// The request target, as on the wire.
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: String,
-    /// For [`access_keys`].
+    /// The document for [`access_keys`].
     pub access_keys: serde_json::Value,
-    /// The hosts that are accepted.
+    /// The accepted hosts.
     pub hosts: Vec<String>,
-    /// `accept:` and the slot, or why it is refused.
+    /// `accept:` and the slot, or the cause of the refusal.
     pub verdict: String,
 }
 
 impl SignedVector {
-    /// All of them.
+    /// All vectors of the file.
     ///
     /// # Panics
-    /// When the file is not as described.
+    /// If the file is malformed.
     #[must_use]
     pub fn all() -> Vec<Self> {
         match serde_json::from_str(include_str!("../../tests/vectors/hmac.json")) {
@@ -194,10 +194,10 @@ impl SignedVector {
     }
 }
 
-/// Access keys as test vectors write them: `{"primary":"<base64>","secondary":"<base64>"}`.
+/// Access keys from a document of the test vectors: `{"primary":"<base64>","secondary":"<base64>"}`.
 ///
 /// # Panics
-/// When they are none.
+/// If the document is malformed.
 #[must_use]
 pub fn access_keys(vector: &serde_json::Value) -> AccessKeys {
     let mut document = vector.clone();
@@ -210,10 +210,10 @@ pub fn access_keys(vector: &serde_json::Value) -> AccessKeys {
     }
 }
 
-/// How many keys of each algorithm are made once and kept.
+/// The number of shared keys of each algorithm.
 const KEYS: usize = 9;
 
-/// One of the test run's keys. The first nine are the same for the same index; later ones are always new.
+/// A signing key. An index below [`KEYS`] always gives the same key in one test run. Any other index gives a new key.
 #[must_use]
 pub fn signing_key(algorithm: Algorithm, index: usize) -> SigningKey {
     static RSA: [OnceLock<Secret>; KEYS] = [const { OnceLock::new() }; KEYS];
@@ -229,7 +229,7 @@ pub fn signing_key(algorithm: Algorithm, index: usize) -> SigningKey {
     }
 }
 
-/// Three keys from `index` on.
+/// One key for each slot, with the indexes from `index` on.
 #[must_use]
 pub fn signing_keys(algorithm: Algorithm, index: usize) -> SigningKeys {
     let mut next = index;
@@ -243,14 +243,14 @@ pub fn signing_keys(algorithm: Algorithm, index: usize) -> SigningKeys {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "test keys are made once a run, not handed in")]
+#[expect(clippy::disallowed_methods, reason = "test keys are generated once per run and not handed in")]
 fn rsa_pkcs8() -> Secret {
     let pair = RsaKeyPair::generate(KeySize::Rsa2048);
     let der = pair.and_then(|pair| AsDer::<Pkcs8V1Der<'_>>::as_der(&pair));
     der.map_or_else(|_| unreachable!("key generation works"), |der| Secret::new(der.as_ref().to_vec()))
 }
 
-#[expect(clippy::disallowed_methods, reason = "test keys are made once a run, not handed in")]
+#[expect(clippy::disallowed_methods, reason = "test keys are generated once per run and not handed in")]
 fn ecdsa_pkcs8() -> Secret {
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING);
     let der = pair.and_then(|pair| pair.to_pkcs8v1());

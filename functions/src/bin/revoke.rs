@@ -1,8 +1,8 @@
-//! Revokes access tokens. Its routes are in the route table, nowhere else.
+//! Revokes access tokens. Only the route table names its routes.
 
 use std::error::Error;
 
-use identity::api::routes::Function;
+use identity::api::functions::Function;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {

@@ -36,7 +36,7 @@ use serde_json::json;
 pub use self::state_file::OpenError;
 use self::state_file::StateFile;
 use self::versions::{Secret, Secrets, no_secret};
-use crate::reply;
+use crate::sdk_response;
 
 const TARGET_PREFIX: &str = "secretsmanager.";
 const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
@@ -242,7 +242,7 @@ impl HttpConnector for EmbeddedSecretsManager {
                 (status, body.to_string())
             }
         };
-        reply::ready(status, CONTENT_TYPE, body)
+        sdk_response::ready(status, CONTENT_TYPE, body)
     }
 }
 

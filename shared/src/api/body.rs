@@ -1,17 +1,15 @@
-//! Request bodies: JSON objects whose members are validated one by one, so that a fault names its member.
+//! Request bodies: JSON objects whose members are validated one by one, so that an error names its member.
 //!
-//! Two layers, as in the recorded service (docs/wire-contract.md#validation-order). Binding checks that the
-//! body is a JSON object, that each member has its type, and that required members are present. Rules about
-//! values come later. A member that is `null` counts as missing. Members that a version does not have are
-//! ignored.
+//! Validation has two layers, as in the recorded service (docs/wire-contract.md#validation-order). Binding checks that
+//! the body is a JSON object, that each member has its type, and that required members are present. Rules about values
+//! come later. A member that is `null` counts as missing. Members that a version does not have are ignored.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, IgnoredAny, MapAccess, Unexpected, Visitor};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use uuid::Uuid;
@@ -19,11 +17,12 @@ use uuid::Uuid;
 use crate::api::error::{Error, Field};
 use crate::api::version::ApiVersion;
 use crate::ids::guid;
+use crate::json::{self, Object};
 use crate::lifetime::Lifetime;
-use crate::store::assignments::{BookName, PrincipalType};
+use crate::store::assignments::{AssignmentKind, MAX_CHANGES, MAX_CLIENT_IDS, PrincipalType};
 use crate::token::scope::{ScopeError, ScopeSet};
 
-/// What a body asks to be put into a token, bound but not yet validated.
+/// The requested scopes and lifetime of a token, bound but not yet validated.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TokenRequest {
     scopes: Option<Vec<String>>,
@@ -45,7 +44,7 @@ struct IssueMembers {
 }
 
 impl TokenRequest {
-    /// Binds the body of a creation; all of it is optional.
+    /// Binds the body of a creation. Every member is optional.
     ///
     /// # Errors
     /// [`Error::BodyMalformed`] or [`Error::FieldType`].
@@ -57,7 +56,7 @@ impl TokenRequest {
         })
     }
 
-    /// Binds the body of an issue; `scopes` is required.
+    /// Binds the body of an issue. The member `scopes` is required.
     ///
     /// # Errors
     /// [`Error::BodyMalformed`], [`Error::FieldType`] or [`Error::FieldRequired`].
@@ -71,7 +70,7 @@ impl TokenRequest {
         Ok(Self { scopes, minutes })
     }
 
-    /// The token to mint: scopes and lifetime.
+    /// The scopes and the lifetime of the token to mint.
     ///
     /// # Errors
     /// [`Error::Scopes`] or [`Error::ExpiresInMinutesOutOfRange`].
@@ -80,8 +79,8 @@ impl TokenRequest {
         Ok((ScopeSet::parse(names)?, self.lifetime()?))
     }
 
-    /// The token to mint, if one is asked for: no scopes at all ask for none. A lifetime is validated even
-    /// when there is no token it could apply to.
+    /// The scopes and the lifetime of the token to mint. `None` if no scope is requested. A lifetime is validated even
+    /// without scopes.
     ///
     /// # Errors
     /// [`Error::Scopes`] or [`Error::ExpiresInMinutesOutOfRange`].
@@ -98,11 +97,11 @@ impl TokenRequest {
         let Some(minutes) = self.minutes else {
             return Ok(Lifetime::default());
         };
-        Lifetime::from_minutes(minutes.into()).map_err(|fault| Error::ExpiresInMinutesOutOfRange(fault.0))
+        Lifetime::from_minutes(minutes.into()).map_err(|error| Error::ExpiresInMinutesOutOfRange(error.0))
     }
 }
 
-/// The body of a Teams user's exchange, its members not yet validated: that happens between other checks.
+/// The body of a Teams user's exchange. Its members are validated between other checks of the operation.
 pub struct TeamsUserExchange {
     token: Option<Value>,
     app_id: Option<Value>,
@@ -130,7 +129,7 @@ impl TeamsUserExchange {
     /// The Entra token.
     ///
     /// # Errors
-    /// [`Error::TokenRequired`] when it is missing; [`Error::FieldType`].
+    /// [`Error::TokenRequired`] or [`Error::FieldType`].
     pub fn token(&self) -> Result<&str, Error> {
         match &self.token {
             None | Some(Value::Null) => Err(Error::TokenRequired),
@@ -139,7 +138,7 @@ impl TeamsUserExchange {
         }
     }
 
-    /// The application and the user the token must be of. Both must be there before either is validated.
+    /// The application and the user that the token must have. Both must be present before one of them is validated.
     ///
     /// # Errors
     /// [`Error::FieldRequired`], [`Error::FieldType`] or [`Error::FieldFormat`].
@@ -151,11 +150,11 @@ impl TeamsUserExchange {
     }
 }
 
-/// The token of an introspection request, a form: `token=...` (RFC 7662 section 2.1). `token_type_hint` and
-/// members it does not know are ignored.
+/// The token of an introspection request. The body is a form with `token=...` (RFC 7662 section 2.1). All other members
+/// are ignored, and so is `token_type_hint`.
 ///
 /// # Errors
-/// [`Error::FieldRequired`] when there is no token, [`Error::BodyMalformed`] when there are several.
+/// [`Error::FieldRequired`] without a token. [`Error::BodyMalformed`] with several tokens.
 pub fn introspected_token(body: &[u8]) -> Result<Cow<'_, str>, Error> {
     let mut tokens = form_urlencoded::parse(body).filter(|(name, _)| name == "token").map(|(_, token)| token);
     match (tokens.next(), tokens.next()) {
@@ -166,7 +165,7 @@ pub fn introspected_token(body: &[u8]) -> Result<Cow<'_, str>, Error> {
     }
 }
 
-/// The body of an assignment, validated for one book. Members a book does not know are ignored.
+/// The body of an assignment, validated for its kind. Members of the other kind are ignored.
 pub struct AssignmentRequest {
     pub tenant: Option<Uuid>,
     pub principal_type: PrincipalType,
@@ -182,53 +181,66 @@ struct AssignmentMembers {
 }
 
 impl AssignmentRequest {
-    /// Binds and judges the body.
+    /// Binds and validates the body.
     ///
     /// # Errors
     /// [`Error::BodyMalformed`], or the error of the first member that is wrong.
-    pub fn bind(body: &[u8], book: BookName) -> Result<Self, Error> {
-        Self::validate(object(body)?, book)
+    pub fn bind(body: &[u8], kind: AssignmentKind) -> Result<Self, Error> {
+        Self::validate(object(body)?, kind)
     }
 
-    /// Binds and judges a map from object ids to assignments; `null` takes one out.
+    /// Binds and validates a map from object ids to assignments; `null` removes an assignment.
     ///
     /// # Errors
-    /// As [`Self::bind`].
-    pub fn bind_many(body: &[u8], book: BookName) -> Result<Vec<(Uuid, Option<Self>)>, Error> {
-        let members: HashMap<String, Option<Object<AssignmentMembers>>> = object(body)?;
-        let validated = members.into_iter().map(|(object, members)| {
+    /// As [`Self::bind`], and [`Error::BodyMalformed`] if there are more than [`MAX_CHANGES`] or an id is there twice.
+    pub fn bind_many(body: &[u8], kind: AssignmentKind) -> Result<BTreeMap<Uuid, Option<Self>>, Error> {
+        let Members(members) = object::<Members<Option<Object<AssignmentMembers>>>>(body)?;
+        if members.len() > MAX_CHANGES {
+            let fault =
+                format!("it has {} assignments, and at most {MAX_CHANGES} are allowed", members.len());
+            return Err(Error::BodyMalformed(fault));
+        }
+        let mut changes = BTreeMap::new();
+        for (object, members) in members {
             let object = guid(&object).map_err(|_| Error::FieldFormat(Field::ObjectId))?;
-            Ok((object, members.map(|Object(members)| Self::validate(members, book)).transpose()?))
-        });
-        validated.collect()
+            let change = members.map(|Object(members)| Self::validate(members, kind)).transpose()?;
+            if changes.insert(object, change).is_some() {
+                return Err(Error::BodyMalformed(format!("the object id {object} is there twice")));
+            }
+        }
+        Ok(changes)
     }
 
-    fn validate(members: AssignmentMembers, book: BookName) -> Result<Self, Error> {
-        let kinds = match book {
-            BookName::Entra => "user, group or tenant",
-            BookName::TeamsExtension => "user, resourceAccount or teamsResourceAccount",
+    fn validate(members: AssignmentMembers, kind: AssignmentKind) -> Result<Self, Error> {
+        let principals = match kind {
+            AssignmentKind::Entra => "user, group or tenant",
+            AssignmentKind::TeamsExtension => "user, resourceAccount or teamsResourceAccount",
         };
         let name = required_text(Field::PrincipalType, members.principal_type.as_ref())?;
-        let principal_type = PrincipalType::from_name(name).filter(|kind| book.admits(*kind));
-        let principal_type = principal_type.ok_or(Error::FieldValue(Field::PrincipalType, kinds))?;
+        let principal_type = PrincipalType::from_name(name).filter(|principal| kind.allows(*principal));
+        let principal_type = principal_type.ok_or(Error::FieldValue(Field::PrincipalType, principals))?;
         let client_ids = names(Field::ClientIds, members.client_ids)?;
         let client = |text: String| guid(&text).map_err(|_| Error::FieldFormat(Field::ClientIds));
-        let client_ids = client_ids.map(|ids| ids.into_iter().map(client).collect()).transpose()?;
-        let tenant = match book {
-            BookName::TeamsExtension => None,
-            BookName::Entra => {
+        let client_ids: Option<Vec<_>> =
+            client_ids.map(|ids| ids.into_iter().map(client).collect()).transpose()?;
+        if client_ids.as_ref().is_some_and(|ids| ids.len() > MAX_CLIENT_IDS) {
+            return Err(Error::FieldValue(Field::ClientIds, "a list of at most 64 GUIDs"));
+        }
+        let tenant = match kind {
+            AssignmentKind::TeamsExtension => None,
+            AssignmentKind::Entra => {
                 let text = required_text(Field::TenantId, members.tenant_id.as_ref())?;
                 Some(guid(text).map_err(|_| Error::FieldFormat(Field::TenantId))?)
             }
         };
-        if book == BookName::Entra && client_ids.is_none() {
+        if kind == AssignmentKind::Entra && client_ids.is_none() {
             return Err(Error::FieldRequired(Field::ClientIds));
         }
         Ok(Self { tenant, principal_type, client_ids })
     }
 }
 
-/// Checks that a body is a JSON object whose members nobody asks for.
+/// Checks that a body is a JSON object. Its members are ignored.
 ///
 /// # Errors
 /// [`Error::BodyMalformed`].
@@ -238,7 +250,7 @@ pub fn bind_empty(body: &[u8]) -> Result<(), Error> {
 
 const A_STRING: &str = "a string";
 
-/// A member that must be there, and not empty.
+/// A string member that must be present and not empty.
 fn required_text(field: Field, member: Option<&Value>) -> Result<&str, Error> {
     match member {
         None | Some(Value::Null) => Err(Error::FieldRequired(field)),
@@ -248,7 +260,7 @@ fn required_text(field: Field, member: Option<&Value>) -> Result<&str, Error> {
     }
 }
 
-/// Reads a body as a JSON object; an empty body is an empty one.
+/// Reads a body as a JSON object. An empty body counts as an empty object.
 fn object<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Error> {
     let text = std::str::from_utf8(body).map_err(|fault| {
         let line = body.iter().take(fault.valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
@@ -257,35 +269,34 @@ fn object<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Erro
     if text.trim_matches([' ', '\t', '\r', '\n']).is_empty() {
         return Ok(T::default());
     }
-    let read = serde_json::from_str(text).map(|Object(members)| members);
-    read.map_err(|fault| Error::BodyMalformed(fault.to_string()))
+    json::object(body).map_err(|fault| Error::BodyMalformed(fault.to_string()))
 }
 
-/// The members of a JSON object, and of nothing else: those of a list would be read too, one by one.
-struct Object<T>(T);
+/// The members of an object in their order. A member can be there twice.
+#[derive(Default)]
+struct Members<T>(Vec<(String, T)>);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ObjectVisitor(PhantomData))
+        deserializer.deserialize_map(MembersVisitor(PhantomData))
     }
 }
 
-struct ObjectVisitor<T>(PhantomData<T>);
+struct MembersVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-    type Value = Object<T>;
+impl<'de, T: Deserialize<'de>> Visitor<'de> for MembersVisitor<T> {
+    type Value = Members<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(members)).map(Object)
-    }
-
-    /// A text may be long, and is not repeated.
-    fn visit_str<E: de::Error>(self, _: &str) -> Result<Object<T>, E> {
-        Err(E::invalid_type(Unexpected::Other("string"), &self))
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<T>, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = map.next_entry()? {
+            members.push(member);
+        }
+        Ok(Members(members))
     }
 }
 
@@ -307,7 +318,7 @@ fn names(field: Field, member: Option<Value>) -> Result<Option<Vec<String>>, Err
 fn minutes(member: Option<Value>, version: ApiVersion) -> Result<Option<i32>, Error> {
     match member {
         None | Some(Value::Null) => Ok(None),
-        Some(_) if !version.knows_lifetime() => Ok(None),
+        Some(_) if !version.has_lifetime() => Ok(None),
         Some(value) => {
             let minutes = value.as_i64().and_then(|minutes| i32::try_from(minutes).ok());
             minutes.map(Some).ok_or(Error::FieldType(Field::ExpiresInMinutes, "a 32-bit integer"))
@@ -318,18 +329,54 @@ fn minutes(member: Option<Value>, version: ApiVersion) -> Result<Option<i32>, Er
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
 
+    fn random_bytes() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(any::<u8>(), 0..200)
+    }
+
+    /// JSON texts, most of them objects with the members of a token request.
+    fn json_bytes() -> impl Strategy<Value = Vec<u8>> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            "[a-z.]{0,10}".prop_map(Value::from),
+        ];
+        let value = prop_oneof![leaf.clone(), prop::collection::vec(leaf, 0..4).prop_map(Value::from)];
+        let name = prop::sample::select(vec!["scopes", "expiresInMinutes", "other"]);
+        let object = prop::collection::hash_map(name.prop_map(str::to_owned), value.clone(), 0..4);
+        let object = object.prop_map(|members| Value::Object(members.into_iter().collect()));
+        prop_oneof![4 => object, 1 => value].prop_map(|value| value.to_string().into_bytes())
+    }
+
     proptest! {
         #[test]
-        fn no_body_panics(body in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = TokenRequest::bind_create(&body, ApiVersion::V2023_10_01);
-            let _ = TokenRequest::bind_issue(&body, ApiVersion::V2021_03_07);
+        fn bodies_bind_only_as_objects_with_typed_members(body in prop_oneof![random_bytes(), json_bytes()]) {
+            let is_blank = body.iter().all(|byte| b" \t\r\n".contains(byte));
+            let members = serde_json::from_slice::<HashMap<String, Value>>(&body).ok();
+            let members = members.or_else(|| is_blank.then(HashMap::new));
+            let member = |name| members.as_ref().and_then(|members| members.get(name)).unwrap_or(&Value::Null);
+            let scopes = member("scopes").as_array();
+            let are_strings = scopes.is_none_or(|scopes| scopes.iter().all(Value::is_string));
+
+            let issue = TokenRequest::bind_issue(&body, ApiVersion::V2021_03_07);
+            prop_assert_eq!(issue.is_ok(), scopes.is_some() && are_strings);
+            prop_assert_eq!(matches!(issue, Err(Error::BodyMalformed(_))), members.is_none());
+            let requires_scopes = matches!(issue, Err(Error::FieldRequired(Field::Scopes)));
+            prop_assert_eq!(requires_scopes, members.is_some() && member("scopes").is_null());
+
+            let minutes = member("expiresInMinutes");
+            let is_32_bit = minutes.as_i64().is_some_and(|minutes| i32::try_from(minutes).is_ok());
+            let create = TokenRequest::bind_create(&body, ApiVersion::V2023_10_01);
+            prop_assert_eq!(create.is_ok(), members.is_some() && (minutes.is_null() || is_32_bit));
         }
 
         #[test]
-        fn every_integer_is_judged_as_the_interval_says(minutes: i32) {
+        fn lifetimes_are_valid_inside_the_interval(minutes: i32) {
             let body = format!(r#"{{"scopes":["chat"],"expiresInMinutes":{minutes}}}"#);
             let request = TokenRequest::bind_issue(body.as_bytes(), ApiVersion::V2022_10_01).unwrap();
             prop_assert_eq!(request.validate().is_ok(), (60..=1440).contains(&minutes));
@@ -337,12 +384,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_malformed_at_any_depth() {
+    fn non_objects_are_malformed_at_any_depth() {
         const GUID: &str = "1b5cc06b-f352-4571-b1e6-d9b259b7c776";
         let long = format!("{:?}", "x".repeat(1_000));
         for none in [&format!(r#"["{GUID}","user",[]]"#), &long, "7", "true", "[]"] {
             for body in [none.to_owned(), format!(r#"{{"{GUID}":{none}}}"#)] {
-                let refused = AssignmentRequest::bind_many(body.as_bytes(), BookName::Entra).err();
+                let refused = AssignmentRequest::bind_many(body.as_bytes(), AssignmentKind::Entra).err();
                 let Some(Error::BodyMalformed(fault)) = refused else { panic!("{body}: {refused:?}") };
                 assert!(fault.contains("expected a JSON object") && fault.len() < 100, "{fault}");
             }
@@ -350,7 +397,40 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_malformed_not_fatal() {
+    fn assignments_are_bounded() {
+        let guids = |count: u128| (0..count).map(|n| Uuid::from_u128(n).to_string()).collect::<Vec<_>>();
+        let bound = |kind, clients| {
+            let tenant = Uuid::from_u128(1);
+            let body = json!({"principalType": "user", "tenantId": tenant, "clientIds": guids(clients)});
+            AssignmentRequest::bind(body.to_string().as_bytes(), kind).map(|request| request.client_ids)
+        };
+        for kind in [AssignmentKind::Entra, AssignmentKind::TeamsExtension] {
+            assert_eq!(bound(kind, 64).unwrap().unwrap().len(), MAX_CLIENT_IDS);
+            let refused = bound(kind, 65).unwrap_err().row();
+            assert_eq!(refused.message, "ClientIds must be a list of at most 64 GUIDs.");
+            assert_eq!(refused.target.as_deref(), Some("clientIds"));
+        }
+        let bulk = |count| {
+            let body = guids(count).iter().map(|id| format!("\"{id}\":null")).collect::<Vec<_>>().join(",");
+            AssignmentRequest::bind_many(format!("{{{body}}}").as_bytes(), AssignmentKind::Entra)
+        };
+        assert_eq!(bulk(100).ok().unwrap().len(), MAX_CHANGES);
+        let refused = bulk(101).err().unwrap().row().message;
+        assert!(refused.contains("101 assignments") && refused.contains("at most 100"), "{refused}");
+    }
+
+    #[test]
+    fn object_id_given_twice_is_malformed() {
+        let id = "1b5cc06b-f352-4571-b1e6-d9b259b7c776";
+        for again in [id.to_owned(), id.to_uppercase()] {
+            let body = format!(r#"{{"{id}":null,"{again}":null}}"#);
+            let refused = AssignmentRequest::bind_many(body.as_bytes(), AssignmentKind::Entra).err();
+            assert!(matches!(refused, Some(Error::BodyMalformed(fault)) if fault.contains(id)));
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_malformed() {
         let body = format!("{{\"scopes\":{}", "[".repeat(30_000));
         let refused = TokenRequest::bind_issue(body.as_bytes(), ApiVersion::V2023_10_01);
         assert!(matches!(refused, Err(Error::BodyMalformed(_))));

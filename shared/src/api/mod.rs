@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod error;
+pub mod functions;
 pub mod limits;
 pub mod pipeline;
 pub mod reply;

@@ -1,17 +1,20 @@
-//! Replies: bodies and headers as the recorded service writes them (docs/wire-contract.md#schemas,
-//! docs/wire-contract.md#error-catalogue and docs/wire-contract.md#response-headers).
+//! Replies: their bodies and headers, as in the recorded service.
+//!
+//! The sources are docs/wire-contract.md#schemas, docs/wire-contract.md#error-catalogue and
+//! docs/wire-contract.md#response-headers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
-use crate::api::error::Error;
+use crate::api::error::ErrorRow;
 use crate::api::version::{self, ApiVersion};
 use crate::authorization::capability::{Capability, Permit};
 use crate::host::Authority;
@@ -24,29 +27,30 @@ use crate::token::AccessToken;
 use crate::token::claims::Claims;
 use crate::token::verify::Verified;
 
-/// What an operation answers.
+/// The result of a successful operation.
 pub enum Reply {
     /// 204.
     Done,
     /// 201.
     Created(CreatedBody),
-    /// 200: one assignment, or 201 when it is new.
+    /// 200 with one assignment, or 201 if it is new.
     Assignment { body: Assignment, is_new: bool },
     /// 200.
     Assignments(AssignmentsBody),
-    /// 200, public.
+    /// 200. The document is public.
     Discovery(DiscoveryBody),
-    /// 200: what a creation answers, for an identity that comes from Entra.
+    /// 200, with the body of a creation, for an identity that comes from Entra.
     Exchanged(CreatedBody),
-    /// 200: what the token says and permits; nothing of a token that is not good.
+    /// 200, with the claims and capabilities of an active token. `None` for any other token.
     Introspected(Option<Box<Verified>>),
     /// 200.
     Issued(TokenBody),
-    /// 200, public: the JSON Web Key Set.
+    /// 200, with the JSON Web Key Set, which is public.
     KeySet(Arc<PublishedKeys>),
 }
 
-/// What OpenID Connect Discovery says, as far as there is any: there is no authorization or token endpoint.
+/// The discovery document (OpenID Connect Discovery 1.0 section 3). This service has no authorization or token
+/// endpoint, so their members are absent.
 #[derive(Serialize)]
 pub struct DiscoveryBody {
     issuer: String,
@@ -57,7 +61,7 @@ pub struct DiscoveryBody {
     subject_types_supported: [&'static str; 1],
 }
 
-/// What RFC 7662 section 2.2 answers for a token that is good, with the token's own claims.
+/// The introspection of an active token, with its claims (RFC 7662 section 2.2).
 #[derive(Serialize)]
 struct IntrospectionBody<'a> {
     active: bool,
@@ -70,16 +74,20 @@ struct IntrospectionBody<'a> {
     capabilities_by_room_role: Vec<&'static str>,
 }
 
-/// What it answers for any other.
+/// The introspection of any other token.
 #[derive(Serialize)]
 struct InactiveBody {
     active: bool,
 }
 
-/// `{"value":[...]}`
+/// `{"value":[...],"nextLink"?}`
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AssignmentsBody {
     pub value: Vec<Assignment>,
+    /// The URL of the next page. The last page has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_link: Option<String>,
 }
 
 /// `{"identity":{"id"},"accessToken":{...}?}`
@@ -112,23 +120,21 @@ struct ErrorBody<'a> {
 
 #[derive(Serialize)]
 struct ErrorDetail<'a> {
-    code: &'static str,
+    code: &'a str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<&'static str>,
+    target: Option<&'a str>,
 }
 
-/// What is written on every reply, whatever the request came to.
+/// The facts of a request that its response repeats, for every outcome.
 pub struct ResponseContext<'a> {
-    /// Of the route, once it is known.
+    /// The versions of the route. `None` if the request has no route.
     pub versions: Option<&'static [ApiVersion]>,
-    /// The client's `x-ms-client-request-id`, echoed verbatim.
+    /// The client's `x-ms-client-request-id`, which the response echoes unchanged.
     pub client_request_id: Option<&'a HeaderValue>,
-    /// Ours: 22 base64 characters.
+    /// The id that this service gave the request: 22 base64 characters.
     pub request_id: &'a str,
-    pub latency: std::time::Duration,
-    /// The public host, for messages that name it.
-    pub host: &'a Authority,
+    pub latency: Duration,
 }
 
 const API_SUPPORTED_VERSIONS: HeaderName = HeaderName::from_static("api-supported-versions");
@@ -138,14 +144,14 @@ const REQUEST_CONTEXT: HeaderName = HeaderName::from_static("request-context");
 const STRICT_TRANSPORT_SECURITY: HeaderName = HeaderName::from_static("strict-transport-security");
 const X_PROCESSING_TIME: HeaderName = HeaderName::from_static("x-processing-time");
 
-/// Room for a token and what is around it, in bytes, so that writing it moves it only once.
+/// Initial capacity of a body, in bytes. A reply with a token fits, so its buffer does not grow.
 const USUAL_BODY: usize = 960;
 
-/// How many headers a reply may have beside its body's.
+/// The number of headers that a reply may have in addition to those of its body.
 const FURTHER_HEADERS: usize = 6;
 
-/// `expiresOn`: ISO 8601 with a numeric offset, never `Z`. Whole seconds, for it says exactly when the
-/// token's `exp` is.
+/// `expiresOn`: ISO 8601 with a numeric offset, never `Z`. It has whole seconds, because it equals the token's
+/// `exp`.
 const EXPIRES_ON: &[BorrowedFormatItem<'_>] =
     format_description!(version = 2, "[year]-[month]-[day]T[hour]:[minute]:[second]+00:00");
 
@@ -156,7 +162,7 @@ impl CreatedBody {
 }
 
 impl DiscoveryBody {
-    /// The document of this issuer, served under this host. A caller's headers have no part in it.
+    /// The document of this issuer, served under this host. It does not depend on the headers of the request.
     pub(crate) fn new(issuer: &Issuer, host: &Authority, keys: &PublishedKeys) -> Self {
         Self {
             issuer: issuer.to_string(),
@@ -174,17 +180,17 @@ impl<'a> IntrospectionBody<'a> {
         Self {
             active: true,
             token_type: "Bearer",
-            scope: token.scopes.names().join(" "),
+            scope: token.claims.scopes.names().join(" "),
             claims: &token.claims,
-            capabilities: Capability::names(&token.scopes, Permit::Granted),
-            capabilities_by_room_role: Capability::names(&token.scopes, Permit::ByRoomRole),
+            capabilities: Capability::names(&token.claims.scopes, Permit::Granted),
+            capabilities_by_room_role: Capability::names(&token.claims.scopes, Permit::ByRoomRole),
         }
     }
 }
 
 impl TokenBody {
     pub(crate) fn new(token: AccessToken, expires_on: OffsetDateTime) -> Self {
-        // The format has only components every date has.
+        // Formatting cannot fail, because every date has the components of the format.
         Self { token, expires_on: expires_on.format(EXPIRES_ON).unwrap_or_default() }
     }
 }
@@ -196,7 +202,7 @@ fn expose<S: serde::Serializer>(token: &AccessToken, serializer: S) -> Result<S:
 impl ResponseContext<'_> {
     /// The HTTP response for an outcome.
     #[must_use]
-    pub fn into_response(&self, outcome: Result<&Reply, &Error>) -> Response<Bytes> {
+    pub fn into_response(&self, outcome: Result<&Reply, &ErrorRow>) -> Response<Bytes> {
         let mut response = match outcome {
             Ok(Reply::Done) => bare(StatusCode::NO_CONTENT),
             Ok(Reply::Created(body)) => success(StatusCode::CREATED, body),
@@ -208,9 +214,9 @@ impl ResponseContext<'_> {
             Ok(Reply::Introspected(token)) => introspected(token.as_deref()),
             Ok(Reply::Issued(body)) => success(StatusCode::OK, body),
             Ok(Reply::KeySet(keys)) => published(keys.jwks()),
-            Err(error) => self.refusal(error),
+            Err(error) => refusal(error),
         };
-        let reports_versions = outcome.err().is_none_or(Error::reports_versions);
+        let reports_versions = outcome.err().is_none_or(|error| error.reports_versions);
         let headers = response.headers_mut();
         headers.reserve(FURTHER_HEADERS);
         headers.insert(
@@ -238,28 +244,21 @@ impl ResponseContext<'_> {
         }
         response
     }
+}
 
-    fn refusal(&self, error: &Error) -> Response<Bytes> {
-        let message = error.message(self.host);
-        let detail = ErrorDetail { code: error.code(), message: &message, target: error.target() };
-        let mut response = json(error.status(), "application/json", &ErrorBody { error: detail });
-        if let Some(seconds) = error.retry_after() {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if let Error::MethodNotAllowed(allowed) = error
-            && let Ok(allowed) = HeaderValue::from_str(allowed)
-        {
-            response.headers_mut().insert(ALLOW, allowed);
-        }
-        response
-    }
+fn refusal(error: &ErrorRow) -> Response<Bytes> {
+    let ErrorRow { code, message, target, .. } = error;
+    let body = ErrorBody { error: ErrorDetail { code, message, target: target.as_deref() } };
+    let mut response = json(error.status, "application/json", &body);
+    response.headers_mut().extend(error.header.clone());
+    response
 }
 
 fn success(status: StatusCode, body: &impl Serialize) -> Response<Bytes> {
     json(status, "application/json; charset=utf-8", body)
 }
 
-/// For anyone, and to be kept for a while.
+/// A public document, which clients and proxies may cache.
 fn published(body: &impl Serialize) -> Response<Bytes> {
     let mut response = success(StatusCode::OK, body);
     let age = HeaderValue::try_from(format!("public, max-age={KEY_SET_MAX_AGE}"));
@@ -267,7 +266,7 @@ fn published(body: &impl Serialize) -> Response<Bytes> {
     response
 }
 
-/// For this moment only.
+/// An introspection, which must not be cached because a token can be revoked at any time.
 fn introspected(token: Option<&Verified>) -> Response<Bytes> {
     let mut response = match token {
         Some(token) => success(StatusCode::OK, &IntrospectionBody::of(token)),
@@ -279,7 +278,7 @@ fn introspected(token: Option<&Verified>) -> Response<Bytes> {
 
 fn json(status: StatusCode, content_type: &'static str, body: &impl Serialize) -> Response<Bytes> {
     let mut written = Vec::with_capacity(USUAL_BODY);
-    // Plain structs of strings: writing them as JSON cannot fail.
+    // Serialization cannot fail, because the bodies are plain structs of strings.
     let _ = serde_json::to_writer(&mut written, body);
     let mut response = Response::new(written.into());
     *response.status_mut() = status;

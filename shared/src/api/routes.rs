@@ -1,14 +1,15 @@
-//! The route table: every operation, where it is served and by which function. Nothing else spells a path.
+//! The route table: the method, path, function, callers and versions of every operation.
 
 use http::Method;
 
 use crate::api::error::Error;
+use crate::api::functions::Function;
 use crate::api::version::ApiVersion;
 use crate::authn::entra::Audience;
 use crate::authn::target::Target;
-use crate::secrets::SecretName;
+use crate::host::Authority;
 
-/// What can be asked for.
+/// An operation of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     CreateIdentity,
@@ -31,193 +32,160 @@ pub enum Operation {
     UpdateEntraAssignments,
 }
 
-/// The function that serves an operation: one binary, one role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Function {
-    Introspect,
-    Keys,
-    Revoke,
-    TeamsExchange,
-    Token,
-    User,
-}
-
-/// Who may call a route.
+/// The callers that may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Callers {
-    /// Anyone: what is answered is public.
+    /// Anyone, because the reply is public.
     Anyone,
     /// An end user with an Entra token for this audience, and no access key (docs/wire-contract.md#callers).
     EntraUser(Audience),
-    /// A service: an access key, or an Entra principal that is allowed.
+    /// A service: it has an access key, or is an allowed Entra principal.
     Service,
 }
 
 /// One row of the table.
 pub struct Route {
+    pub method: Method,
+    /// A part in braces matches any one segment.
+    pub path: &'static str,
     pub operation: Operation,
     pub function: Function,
-    pub method: Method,
-    /// Segments between slashes; one in braces stands for any one segment.
-    pub path: &'static [&'static str],
     pub callers: Callers,
-    /// The api versions that have it; none for a route that is not part of the versioned contract.
+    /// The API versions that have the route. Empty if the route is not part of the versioned contract.
     pub versions: &'static [ApiVersion],
 }
 
-/// The segment that stands for an identity's raw id.
+/// The part of a path for an identity's raw id.
 pub const ID: &str = "{id}";
-/// The segment that stands for an Entra tenant's GUID.
+/// The part of a path for an Entra tenant's GUID.
 pub const TENANT: &str = "{tenantId}";
-/// The segment that stands for an Entra object's GUID.
+/// The part of a path for an Entra object's GUID.
 pub const OBJECT: &str = "{objectId}";
+/// The query parameter that says where a page of a list begins.
+pub const CONTINUATION_TOKEN: &str = "continuationToken";
+/// The query parameter that bounds a page of a list. The name is the one of the Azure REST guidelines.
+pub const MAX_PAGE_SIZE_PARAMETER: &str = "maxpagesize";
 
 /// The table.
 pub const ROUTES: &[Route] = &[
-    service(Operation::CreateIdentity, Function::User, Method::POST, &["identities"]),
-    service(Operation::DeleteIdentity, Function::User, Method::DELETE, &["identities", ID]),
+    service(Method::POST, "/identities", Operation::CreateIdentity, Function::User),
+    service(Method::DELETE, "/identities/{id}", Operation::DeleteIdentity, Function::User),
+    service(Method::POST, "/identities/{id}/:issueAccessToken", Operation::IssueAccessToken, Function::Token),
     service(
-        Operation::IssueAccessToken,
-        Function::Token,
         Method::POST,
-        &["identities", ID, ":issueAccessToken"],
-    ),
-    service(
+        "/identities/{id}/:revokeAccessTokens",
         Operation::RevokeAccessTokens,
         Function::Revoke,
-        Method::POST,
-        &["identities", ID, ":revokeAccessTokens"],
     ),
     Route {
+        method: Method::POST,
+        path: "/teamsUser/:exchangeAccessToken",
         operation: Operation::ExchangeTeamsUserToken,
         function: Function::TeamsExchange,
-        method: Method::POST,
-        path: &["teamsUser", ":exchangeAccessToken"],
         callers: Callers::Service,
         versions: ApiVersion::TEAMS_USER,
     },
-    extension(
+    teams_extension(
+        Method::POST,
+        "/access/teamsExtension/:exchangeAccessToken",
         Operation::ExchangeTeamsExtensionToken,
         Callers::EntraUser(Audience::Teams),
-        Method::POST,
-        &["access", "teamsExtension", ":exchangeAccessToken"],
     ),
-    extension(
+    teams_extension(
+        Method::GET,
+        "/access/teamsExtension/tenants/{tenantId}/assignments/{objectId}",
         Operation::GetTeamsExtensionAssignment,
         Callers::Service,
-        Method::GET,
-        &["access", "teamsExtension", "tenants", TENANT, "assignments", OBJECT],
     ),
-    extension(
+    teams_extension(
+        Method::PUT,
+        "/access/teamsExtension/tenants/{tenantId}/assignments/{objectId}",
         Operation::PutTeamsExtensionAssignment,
         Callers::Service,
-        Method::PUT,
-        &["access", "teamsExtension", "tenants", TENANT, "assignments", OBJECT],
     ),
-    extension(
+    teams_extension(
+        Method::DELETE,
+        "/access/teamsExtension/tenants/{tenantId}/assignments/{objectId}",
         Operation::DeleteTeamsExtensionAssignment,
         Callers::Service,
-        Method::DELETE,
-        &["access", "teamsExtension", "tenants", TENANT, "assignments", OBJECT],
     ),
     entra(
+        Method::POST,
+        "/access/entra/:exchangeAccessToken",
         Operation::ExchangeEntraToken,
         Callers::EntraUser(Audience::Clients),
-        Method::POST,
-        &["access", "entra", ":exchangeAccessToken"],
     ),
+    entra(Method::GET, "/access/entra/assignments", Operation::ListEntraAssignments, Callers::Service),
+    entra(Method::PATCH, "/access/entra/assignments", Operation::UpdateEntraAssignments, Callers::Service),
     entra(
-        Operation::ListEntraAssignments,
-        Callers::Service,
         Method::GET,
-        &["access", "entra", "assignments"],
-    ),
-    entra(
-        Operation::UpdateEntraAssignments,
-        Callers::Service,
-        Method::PATCH,
-        &["access", "entra", "assignments"],
-    ),
-    entra(
+        "/access/entra/assignments/{objectId}",
         Operation::GetEntraAssignment,
         Callers::Service,
-        Method::GET,
-        &["access", "entra", "assignments", OBJECT],
     ),
     entra(
+        Method::PUT,
+        "/access/entra/assignments/{objectId}",
         Operation::PutEntraAssignment,
         Callers::Service,
-        Method::PUT,
-        &["access", "entra", "assignments", OBJECT],
     ),
     entra(
+        Method::DELETE,
+        "/access/entra/assignments/{objectId}",
         Operation::DeleteEntraAssignment,
         Callers::Service,
-        Method::DELETE,
-        &["access", "entra", "assignments", OBJECT],
     ),
     Route {
+        method: Method::POST,
+        path: "/introspect",
         operation: Operation::IntrospectToken,
         function: Function::Introspect,
-        method: Method::POST,
-        path: &["introspect"],
         callers: Callers::Service,
         versions: &[],
     },
-    document(Operation::GetKeySet, &[".well-known", "jwks.json"]),
-    document(Operation::GetDiscoveryDocument, &[".well-known", "openid-configuration"]),
+    document("/.well-known/jwks.json", Operation::GetKeySet),
+    document("/.well-known/openid-configuration", Operation::GetDiscoveryDocument),
 ];
 
-const fn service(
-    operation: Operation,
-    function: Function,
+const fn service(method: Method, path: &'static str, operation: Operation, function: Function) -> Route {
+    Route { method, path, operation, function, callers: Callers::Service, versions: ApiVersion::STABLE }
+}
+
+const fn teams_extension(
     method: Method,
-    path: &'static [&'static str],
-) -> Route {
-    Route { operation, function, method, path, callers: Callers::Service, versions: ApiVersion::STABLE }
-}
-
-const fn document(operation: Operation, path: &'static [&'static str]) -> Route {
-    let (function, method, callers) = (Function::Keys, Method::GET, Callers::Anyone);
-    Route { operation, function, method, path, callers, versions: &[] }
-}
-
-const fn extension(
+    path: &'static str,
     operation: Operation,
     callers: Callers,
-    method: Method,
-    path: &'static [&'static str],
 ) -> Route {
     let function = Function::TeamsExchange;
-    Route { operation, function, method, path, callers, versions: ApiVersion::TEAMS_EXTENSION }
+    Route { method, path, operation, function, callers, versions: ApiVersion::TEAMS_EXTENSION }
 }
 
-const fn entra(
-    operation: Operation,
-    callers: Callers,
-    method: Method,
-    path: &'static [&'static str],
-) -> Route {
+const fn entra(method: Method, path: &'static str, operation: Operation, callers: Callers) -> Route {
     let function = Function::TeamsExchange;
-    Route { operation, function, method, path, callers, versions: ApiVersion::ENTRA_USERS }
+    Route { method, path, operation, function, callers, versions: ApiVersion::ENTRA_USERS }
 }
 
-/// A request's place in the table.
-#[derive(Clone)]
-pub struct Matched {
+const fn document(path: &'static str, operation: Operation) -> Route {
+    let (method, function, callers) = (Method::GET, Function::Keys, Callers::Anyone);
+    Route { method, path, operation, function, callers, versions: &[] }
+}
+
+/// The route of a request, with the parameters in its path.
+pub struct RouteMatch {
     pub route: &'static Route,
     pub parameters: Parameters,
 }
 
-/// The decoded segments a route's braces stand for.
+/// The decoded segments that match the parts in braces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameters(Vec<(&'static str, String)>);
 
 impl Parameters {
-    /// The segment that stands for `name`; empty where the route has none.
+    /// The segment that matches `part`, for example [`ID`]. Empty if the route does not have this part.
     #[must_use]
-    pub fn get(&self, name: &str) -> &str {
-        self.0.iter().find(|(known, _)| *known == name).map_or("", |(_, segment)| segment)
+    pub fn get(&self, part: &str) -> &str {
+        self.0.iter().find(|(known, _)| *known == part).map_or("", |(_, segment)| segment)
     }
 }
 
@@ -248,54 +216,27 @@ impl Operation {
     }
 }
 
-impl Function {
-    /// Every function that serves routes.
-    pub const ALL: &'static [Self] =
-        &[Self::User, Self::Token, Self::Revoke, Self::TeamsExchange, Self::Introspect, Self::Keys];
-
-    /// The secrets the function reads, and no other: who mints signs, who is called by services judges their
-    /// signatures, who publishes needs neither.
-    #[must_use]
-    pub fn secrets(self) -> &'static [SecretName] {
-        match self {
-            Self::TeamsExchange | Self::Token | Self::User => {
-                &[SecretName::AccessKeys, SecretName::SigningKeys]
-            }
-            Self::Introspect | Self::Revoke => &[SecretName::AccessKeys],
-            Self::Keys => &[],
-        }
-    }
-
-    /// The name of the function's binary.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Introspect => "introspect",
-            Self::Keys => "keys",
-            Self::Revoke => "revoke",
-            Self::TeamsExchange => "teams-exchange",
-            Self::Token => "token",
-            Self::User => "user",
-        }
-    }
-}
-
 impl Route {
+    fn parts(&self) -> impl Iterator<Item = &'static str> {
+        self.path.split('/').skip(1)
+    }
+
     fn matches(&self, segments: &[String]) -> bool {
-        let fits = |(pattern, segment): (&&str, &String)| stands_for_any(pattern) || *pattern == segment;
-        self.path.len() == segments.len() && self.path.iter().zip(segments).all(fits)
+        let mut parts = self.parts();
+        let fits = |segment| parts.next().is_some_and(|part| is_parameter(part) || part == segment);
+        segments.iter().all(fits) && parts.next().is_none()
     }
 
-    fn parameters_in(&self, segments: Vec<String>) -> Parameters {
-        let named = self.path.iter().copied().zip(segments).filter(|(pattern, _)| stands_for_any(pattern));
-        Parameters(named.collect())
+    fn parameters(&self, segments: Vec<String>) -> Parameters {
+        Parameters(self.parts().zip(segments).filter(|(part, _)| is_parameter(part)).collect())
     }
 
-    /// The version a target names, of those this route has; nothing where it has none.
+    /// The version that a target names. `None` if the route has no versions. `host` is the public host, for the
+    /// message of an error.
     ///
     /// # Errors
-    /// When none is named, more than one, or one this route does not have.
-    pub fn version(&self, target: &Target) -> Result<Option<ApiVersion>, Error> {
+    /// [`Error::ApiVersionUnspecified`], [`Error::ApiVersionAmbiguous`] or [`Error::ApiVersionUnsupported`].
+    pub fn version(&self, target: &Target, host: &Authority) -> Result<Option<ApiVersion>, Error> {
         if self.versions.is_empty() {
             return Ok(None);
         }
@@ -307,25 +248,26 @@ impl Route {
             _ => return Err(Error::ApiVersionAmbiguous(named.join(", "))),
         };
         let known = self.versions.iter().copied().find(|version| version.as_str() == name);
-        let unsupported =
-            || Error::ApiVersionUnsupported { path: target.path().to_owned(), version: name.to_owned() };
-        known.map(Some).ok_or_else(unsupported)
+        known.map(Some).ok_or_else(|| Error::ApiVersionUnsupported {
+            uri: format!("https://{host}{}", target.path()),
+            version: name.to_owned(),
+        })
     }
 }
 
-fn stands_for_any(pattern: &str) -> bool {
-    pattern.starts_with('{')
+fn is_parameter(part: &str) -> bool {
+    part.starts_with('{')
 }
 
 /// The route of a request.
 ///
 /// # Errors
-/// [`Error::RouteNotFound`], or [`Error::MethodNotAllowed`] with the methods the path does have.
-pub fn find(method: &Method, target: &Target) -> Result<Matched, Error> {
+/// [`Error::RouteNotFound`], or [`Error::MethodNotAllowed`] with the methods that the path has.
+pub fn find(method: &Method, target: &Target) -> Result<RouteMatch, Error> {
     let segments = target.segments().map_err(|_| Error::RouteNotFound)?;
     let on_path = || ROUTES.iter().filter(|route| route.matches(&segments));
     if let Some(route) = on_path().find(|route| route.method == method) {
-        return Ok(Matched { route, parameters: route.parameters_in(segments) });
+        return Ok(RouteMatch { route, parameters: route.parameters(segments) });
     }
     let allowed: Vec<&str> = on_path().map(|route| route.method.as_str()).collect();
     if allowed.is_empty() {
@@ -343,6 +285,10 @@ mod tests {
 
     use super::*;
 
+    fn host() -> Authority {
+        "localhost:8443".parse().unwrap()
+    }
+
     fn operation(method: &Method, target: &str) -> Option<(Operation, String)> {
         find(method, &Target::from_wire(target))
             .ok()
@@ -350,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn each_operation_is_found_in_both_spellings() {
+    fn identifiers_match_in_every_encoding() {
         for id in ["8%3Aacs%3Aa_b", "8:acs:a_b", "8%3aacs%3aa_b"] {
             let found = |method, suffix: &str| operation(method, &format!("/identities/{id}{suffix}"));
             let id = "8:acs:a_b".to_owned();
@@ -367,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_the_table_is_not_found() {
+    fn unknown_paths_are_not_found() {
         for target in [
             "/",
             "",
@@ -387,9 +333,8 @@ mod tests {
         assert!(matches!(refused, Some(Error::MethodNotAllowed(allowed)) if allowed == "DELETE"));
     }
 
-    /// The document is read by whoever cannot read this file: tools, the template's tests, and people.
     #[test]
-    fn the_document_is_the_table() {
+    fn openapi_document_lists_every_route() {
         let document: Value = serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap();
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
         let mut documented = BTreeMap::new();
@@ -423,15 +368,15 @@ mod tests {
                 "version parameters": if versions.is_empty() { json!([]) } else { json!([versions]) },
                 "versions": versions,
             });
-            (format!("{} /{}", route.method, route.path.join("/")), row)
+            (format!("{} {}", route.method, route.path), row)
         });
-        assert_eq!(documented, table.collect(), "docs/openapi.json must describe the table");
+        assert_eq!(documented, table.collect(), "docs/openapi.json must list the routes of this table");
     }
 
-    /// So that `cargo lambda watch` finds the functions as a gateway does.
+    /// `cargo lambda watch` reads the router from the manifest.
     #[test]
-    fn the_development_router_is_the_table() {
-        let mut paths: Vec<&[&str]> = ROUTES.iter().map(|route| route.path).collect();
+    fn development_router_lists_every_route() {
+        let mut paths: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
         paths.dedup();
         let mut table = "[workspace.metadata.lambda.watch.router]\n".to_owned();
         for path in paths {
@@ -442,32 +387,33 @@ mod tests {
                     format!(r#"{{ method = "{}", function = "{}" }}"#, route.method, route.function.as_str())
                 })
                 .collect();
-            table += &format!("\"/{}\" = [{}]\n", path.join("/"), methods.join(", "));
+            table += &format!("\"{path}\" = [{}]\n", methods.join(", "));
         }
         let manifest = include_str!("../../../Cargo.toml");
-        assert!(manifest.contains(&format!("{table}\n")), "Cargo.toml must hold this table:\n{table}");
+        assert!(manifest.contains(&format!("{table}\n")), "Cargo.toml must contain this table:\n{table}");
     }
 
     #[test]
-    fn what_is_not_of_the_versioned_contract_has_no_version() {
+    fn published_documents_have_no_version() {
         for target in ["/.well-known/jwks.json", "/.well-known/openid-configuration?api-version=1"] {
             let target = Target::from_wire(target);
             let found = find(&Method::GET, &target).unwrap();
             assert_eq!(found.route.callers, Callers::Anyone);
-            assert_eq!(found.route.version(&target).unwrap(), None);
+            assert_eq!(found.route.version(&target, &host()).unwrap(), None);
         }
     }
 
     #[test]
-    fn an_encoded_slash_stays_inside_its_segment() {
+    fn encoded_slash_does_not_split_a_segment() {
         let found = operation(&Method::POST, "/identities/a%2F:issueAccessToken/:revokeAccessTokens");
         assert_eq!(found, Some((Operation::RevokeAccessTokens, "a/:issueAccessToken".to_owned())));
     }
 
     #[test]
-    fn a_version_is_required_known_and_named_once() {
+    fn version_is_required_known_and_unique() {
         let route = &ROUTES[0];
-        let version = |query: &str| route.version(&Target::from_wire(&format!("/identities{query}")));
+        let version =
+            |query: &str| route.version(&Target::from_wire(&format!("/identities{query}")), &host());
         for known in ApiVersion::STABLE {
             assert_eq!(version(&format!("?api-version={known}")).unwrap(), Some(*known));
         }

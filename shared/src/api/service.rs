@@ -1,8 +1,8 @@
-//! The service: the ports and settings that every request is answered with.
+//! The service: its settings, its ports and its caches.
 
 use std::sync::Arc;
 
-use crate::api::routes::Function;
+use crate::api::functions::Function;
 use crate::audit::Audit;
 use crate::authn::entra::Entra;
 use crate::keys::cache::KeyCache;
@@ -10,7 +10,7 @@ use crate::runtime::{Clock, Random};
 use crate::settings::Settings;
 use crate::store::Store;
 
-/// The service. [`Service::handle`] answers a request.
+/// The service. [`Service::handle`] in the pipeline answers a request.
 pub struct Service {
     pub settings: Settings,
     pub store: Arc<dyn Store>,
@@ -19,6 +19,6 @@ pub struct Service {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub audit: Arc<dyn Audit>,
-    /// The functions whose routes are served here: one in a Lambda binary, all in the local server.
+    /// The functions whose routes are served: one in a Lambda binary, all in the local server.
     pub functions: &'static [Function],
 }

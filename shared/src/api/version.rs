@@ -1,8 +1,8 @@
-//! Api versions: which exist, and what a request may name (docs/wire-contract.md#versions).
+//! The API versions, and the versions of each group of routes (docs/wire-contract.md#versions).
 
 use std::fmt;
 
-/// A released version of the data plane, oldest first.
+/// A released version of the data plane. The oldest comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ApiVersion {
     V2021_03_07,
@@ -11,7 +11,7 @@ pub enum ApiVersion {
     V2022_10_01,
     /// Adds the scopes `chat.join`, `chat.join.limited` and `voip.join` to the documented list.
     V2023_10_01,
-    /// The only preview served, and only on the routes it brought.
+    /// The only preview that is served, and only on the routes that it added.
     V2025_03_02Preview,
     V2025_06_30,
     V2026_07_22,
@@ -19,7 +19,7 @@ pub enum ApiVersion {
 }
 
 impl ApiVersion {
-    /// Every stable version, ascending.
+    /// Every stable version, in ascending order.
     pub const STABLE: &'static [Self] = &[
         Self::V2021_03_07,
         Self::V2022_06_01,
@@ -30,7 +30,7 @@ impl ApiVersion {
         Self::V2026_09_23,
     ];
 
-    /// The versions that know the exchange of a Teams user's token in its present shape.
+    /// The versions with the exchange of a Teams user's token in its present form.
     pub const TEAMS_USER: &'static [Self] = &[
         Self::V2022_06_01,
         Self::V2022_10_01,
@@ -41,11 +41,11 @@ impl ApiVersion {
         Self::V2026_09_23,
     ];
 
-    /// The versions that know Teams phone extensibility.
+    /// The versions with Teams phone extensibility.
     pub const TEAMS_EXTENSION: &'static [Self] =
         &[Self::V2025_03_02Preview, Self::V2025_06_30, Self::V2026_07_22, Self::V2026_09_23];
 
-    /// The version that knows Entra users of a resource.
+    /// The version with Entra users of a resource.
     pub const ENTRA_USERS: &'static [Self] = &[Self::V2025_03_02Preview];
 
     /// The version's name on the wire.
@@ -63,9 +63,9 @@ impl ApiVersion {
         }
     }
 
-    /// Whether requests of this version know `expiresInMinutes`; earlier ones ignore the member.
+    /// Whether this version has `expiresInMinutes`. Earlier versions ignore the member.
     #[must_use]
-    pub fn knows_lifetime(self) -> bool {
+    pub fn has_lifetime(self) -> bool {
         self >= Self::V2022_10_01
     }
 }
@@ -76,7 +76,7 @@ impl fmt::Display for ApiVersion {
     }
 }
 
-/// The value of `api-supported-versions` for a route: ascending, comma and space between.
+/// The value of `api-supported-versions` for a route: the versions in ascending order, separated by `, `.
 #[must_use]
 pub fn supported(versions: &[ApiVersion]) -> String {
     versions.iter().map(|version| version.as_str()).collect::<Vec<_>>().join(", ")
@@ -87,12 +87,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_ascend_as_their_names_do() {
+    fn versions_and_their_names_ascend() {
         for versions in [ApiVersion::STABLE, ApiVersion::TEAMS_USER, ApiVersion::TEAMS_EXTENSION] {
             assert!(versions.is_sorted());
             assert!(versions.iter().map(|version| version.as_str()).is_sorted());
         }
-        assert!(!ApiVersion::V2022_06_01.knows_lifetime());
-        assert!(ApiVersion::V2022_10_01.knows_lifetime());
+        assert!(!ApiVersion::V2022_06_01.has_lifetime());
+        assert!(ApiVersion::V2022_10_01.has_lifetime());
     }
 }

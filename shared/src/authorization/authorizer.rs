@@ -1,23 +1,25 @@
-//! The authorizer: whether a request to a resource server is allowed, by the token it carries and the
-//! capability its route needs. What a gateway is answered is its host's business.
+//! The authorizer decides whether a request to a resource server is allowed.
+//!
+//! The token of the request must permit the capability that the route needs. The host translates the decision into
+//! the reply for its gateway.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, Method};
-use time::format_description::well_known::Rfc3339;
 
-use crate::audit::{Audit, AuditEvent, Outcome, request_id};
+use crate::audit::{Arrival, Audit, AuditEvent, Outcome};
 use crate::authn::target::Target;
 use crate::authn::{Denial, Scheme};
 use crate::authorization::capability::{Capability, Permit};
-use crate::authorization::route_rules::{AmbiguousPath, RequestPath, RouteRules};
+use crate::authorization::route_rules::{AmbiguousPathError, RequestPath, RouteRules};
 use crate::error_chain::error_chain;
 use crate::lifetime::REQUEST_DEADLINE;
 use crate::runtime::{Clock, Random, timeout};
 use crate::token::verify::{TokenError, Verified, Verifier, VerifyError};
 
-/// What decides for a resource server.
+/// The authorizer of a resource server.
 pub struct Authorizer {
     pub verifier: Verifier,
     pub rules: RouteRules,
@@ -33,57 +35,50 @@ pub struct AuthorizeRequest {
     pub headers: HeaderMap,
 }
 
-/// A request with a good token, decision by its route.
+/// The decision about a request with an active token.
 #[derive(Debug)]
 pub struct Decision {
     pub token: Verified,
-    /// What the route needs; nothing if no rule names it.
+    /// The capability that the route needs. `None` if no rule matches the route.
     pub capability: Option<Capability>,
     pub permit: Permit,
 }
 
-/// A request without a good token.
+/// The request has no active token, or its state is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorizeError {
-    /// The token is missing or not good. The caller is not audit_event why.
+    /// The token is missing or not active. The reply does not contain the cause.
     #[error("{0}")]
     Unauthorized(CredentialError),
-    /// What decides could not be read: refuse, and never guess.
-    #[error("what decides could not be read")]
+    /// The state of the token could not be read, so the request fails closed.
+    #[error("the state of the token could not be read")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
 }
 
-/// Why a request has no good token. For the operator's log.
+/// The cause of [`AuthorizeError::Unauthorized`], for the operator's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
     #[error("{0}")]
     Header(Denial),
     #[error("{0}")]
     Token(TokenError),
-    #[error("there is a token in the query (RFC 6750 section 2.3), where logs would keep it")]
+    #[error("the query contains a token (RFC 6750 section 2.3), which access logs would store")]
     TokenInQuery,
 }
 
 impl Authorizer {
-    /// Judges one request; with exactly one audit line.
+    /// Decides about one request, and writes exactly one audit line.
     ///
     /// # Errors
-    /// [`AuthorizeError`] without a good token.
+    /// [`AuthorizeError`] if the request has no active token, or if the state of the token cannot be read.
     pub async fn authorize(&self, request: &AuthorizeRequest) -> Result<Decision, AuthorizeError> {
-        let arrived = self.clock.uptime();
-        let time = self.clock.now().format(&Rfc3339).unwrap_or_default();
-        let event = AuditEvent::arrived(time, request_id(self.random.as_ref()), None);
+        let arrival = Arrival::now(self.clock.as_ref(), self.random.as_ref());
         let verified = timeout(self.clock.sleep(REQUEST_DEADLINE), self.verify(request)).await;
         let verified =
             verified.unwrap_or_else(|| Err(AuthorizeError::Unavailable("deadline exceeded".into())));
         let decision = verified.map(|token| self.permit(request, token));
-        let latency = self.clock.uptime().saturating_sub(arrived);
-        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        self.audit.request(&AuditEvent {
-            operation: Some("authorize"),
-            latency_us,
-            ..audit_event(event, &decision)
-        });
+        let latency = arrival.latency(self.clock.as_ref());
+        self.audit.request(&audit_event(arrival, latency, &decision));
         decision
     }
 
@@ -106,53 +101,50 @@ impl Authorizer {
     fn permit(&self, request: &AuthorizeRequest, token: Verified) -> Decision {
         let capability =
             path_of(&request.target).ok().and_then(|path| self.rules.find(&request.method, &path));
-        let permit = capability.map_or(Permit::Refused, |capability| capability.permit(&token.scopes));
+        let permit = capability.map_or(Permit::Refused, |capability| capability.permit(&token.claims.scopes));
         Decision { token, capability, permit }
     }
 }
 
-/// The path, exactly: what a request to this service may do to it, as to write two slashes first, is not known
-/// of a resource server.
-fn path_of(target: &Target) -> Result<RequestPath, AmbiguousPath> {
-    let rest = target.path().strip_prefix('/').ok_or(AmbiguousPath)?;
+/// The path, under stricter rules than for this service's own paths. A leading `//` is refused, because a resource
+/// server may read it differently.
+fn path_of(target: &Target) -> Result<RequestPath, AmbiguousPathError> {
+    let rest = target.path().strip_prefix('/').ok_or(AmbiguousPathError)?;
     if rest.starts_with('/') {
-        return Err(AmbiguousPath);
+        return Err(AmbiguousPathError);
     }
-    RequestPath::of(target.segments().map_err(|_| AmbiguousPath)?)
+    RequestPath::of(target.segments().map_err(|_| AmbiguousPathError)?)
 }
 
-fn audit_event(event: AuditEvent, decision: &Result<Decision, AuthorizeError>) -> AuditEvent {
-    match decision {
-        Ok(Decision { token, capability, permit }) => {
-            let refused = *permit == Permit::Refused;
+fn audit_event(
+    arrival: Arrival,
+    latency: Duration,
+    decision: &Result<Decision, AuthorizeError>,
+) -> AuditEvent {
+    let (outcome, status, error, reason) = match decision {
+        Ok(Decision { permit: Permit::Refused, capability, .. }) => {
             let reason = match capability {
-                None => "no rule names the route",
-                Some(_) => "the scopes do not permit it",
+                None => "no rule matches the route",
+                Some(_) => "the scopes do not permit the capability",
             };
-            AuditEvent {
-                outcome: if refused { Outcome::Refused } else { Outcome::Success },
-                status: if refused { 403 } else { 200 },
-                error: refused.then_some("Forbidden"),
-                reason: refused.then(|| reason.to_owned()),
-                identity: Some(token.identity.to_string()),
-                scopes: token.scopes.names(),
-                capability: capability.map(Capability::as_str),
-                ..event
-            }
+            (Outcome::Refused, 403, Some("Forbidden"), Some(reason.to_owned()))
         }
-        Err(AuthorizeError::Unauthorized(error)) => AuditEvent {
-            outcome: Outcome::Refused,
-            status: 401,
-            error: Some("Unauthorized"),
-            reason: Some(error.to_string()),
-            ..event
-        },
-        Err(AuthorizeError::Unavailable(error)) => AuditEvent {
-            outcome: Outcome::Failed,
-            status: 503,
-            error: Some("ServiceUnavailable"),
-            reason: Some(error_chain(error.as_ref())),
-            ..event
-        },
+        Ok(_) => (Outcome::Success, 200, None, None),
+        Err(AuthorizeError::Unauthorized(cause)) => {
+            (Outcome::Refused, 401, Some("Unauthorized"), Some(cause.to_string()))
+        }
+        Err(AuthorizeError::Unavailable(cause)) => {
+            (Outcome::Failed, 503, Some("ServiceUnavailable"), Some(error_chain(cause.as_ref())))
+        }
+    };
+    let decision = decision.as_ref().ok();
+    AuditEvent {
+        operation: Some("authorize"),
+        error,
+        reason,
+        identity: decision.map(|decision| decision.token.identity.to_string()),
+        scopes: decision.map(|decision| decision.token.claims.scopes.names()).unwrap_or_default(),
+        capability: decision.and_then(|decision| decision.capability).map(Capability::as_str),
+        ..arrival.event(latency, outcome, status)
     }
 }

@@ -1,15 +1,14 @@
-//! What each scope permits: the capability matrix, and nothing else that grants anything
-//! (docs/wire-contract.md#scopes; the ACS identity model's two tables).
+//! The capability matrix: the capabilities that each scope permits.
 //!
-//! A token with several scopes permits what any of them permits. What is not in the table has no name here,
-//! and so cannot be permitted.
+//! Its source is the two tables of the ACS identity model (docs/wire-contract.md#scopes). A token with several
+//! scopes has the capabilities of each of them. A capability outside the matrix has no name, so no token has it.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::token::scope::{Scope, ScopeSet};
 
-/// Something a client may want to do in a chat or a call.
+/// One action of a client in a chat or a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Capability {
     ChatCreateThread,
@@ -22,39 +21,39 @@ pub enum Capability {
     ChatListReadReceipts,
     ChatSendReadReceipt,
     ChatSendMessage,
-    /// One message, or the list of them.
+    /// Get one message, or list the messages.
     ChatGetMessage,
-    /// One's own; whose it is the resource server knows.
+    /// Only the caller's own message. The resource server checks the ownership.
     ChatUpdateMessage,
-    /// One's own; whose it is the resource server knows.
+    /// Only the caller's own message. The resource server checks the ownership.
     ChatDeleteMessage,
     ChatSendTypingNotification,
     ChatListParticipants,
     VoipStartCall,
-    /// In a room one was invited to; who was, the resource server knows.
+    /// Only in a room that the caller was invited to. The resource server checks the invitation.
     VoipStartRoomCall,
     VoipJoinCall,
-    /// In a room one was invited to; who was, the resource server knows.
+    /// Only in a room that the caller was invited to. The resource server checks the invitation.
     VoipJoinRoomCall,
-    /// Every other operation in a call: mute, share the screen, and so on.
+    /// Any other operation in a call, for example mute or share the screen.
     VoipActInCall,
-    /// The same in a room's call.
+    /// Any other operation in the call of a room.
     VoipActInRoomCall,
 }
 
-/// What a token's scopes say of a capability.
+/// The answer of a token's scopes about a capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Permit {
     Refused,
-    /// The user's role in the room decides; the resource server knows it.
+    /// The user's role in the room decides. The resource server checks the role.
     ByRoomRole,
     Granted,
 }
 
-/// Not the name of a capability.
+/// The text is not the name of a capability.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown capability")]
-pub struct UnknownCapability;
+pub struct UnknownCapabilityError;
 
 const N: Permit = Permit::Refused;
 const R: Permit = Permit::ByRoomRole;
@@ -104,13 +103,13 @@ impl Capability {
         self.row().map_or("", |(_, name, _)| name)
     }
 
-    /// What these scopes say of it.
+    /// The highest permit that any of these scopes gives.
     #[must_use]
     pub fn permit(self, scopes: &ScopeSet) -> Permit {
         scopes.iter().map(|scope| self.permit_of(scope)).max().unwrap_or(Permit::Refused)
     }
 
-    /// The names of all capabilities that these scopes permit in this way.
+    /// The names of the capabilities for which these scopes give exactly this permit.
     #[must_use]
     pub fn names(scopes: &ScopeSet, permit: Permit) -> Vec<&'static str> {
         Self::all().filter(|capability| capability.permit(scopes) == permit).map(Self::as_str).collect()
@@ -128,11 +127,11 @@ impl Capability {
 }
 
 impl FromStr for Capability {
-    type Err = UnknownCapability;
+    type Err = UnknownCapabilityError;
 
-    fn from_str(name: &str) -> Result<Self, UnknownCapability> {
+    fn from_str(name: &str) -> Result<Self, UnknownCapabilityError> {
         let row = MATRIX.iter().find(|(_, known, _)| *known == name);
-        row.map(|(capability, ..)| *capability).ok_or(UnknownCapability)
+        row.map(|(capability, ..)| *capability).ok_or(UnknownCapabilityError)
     }
 }
 
@@ -150,9 +149,9 @@ mod tests {
         Capability::names(&ScopeSet::of(scopes).unwrap(), permit)
     }
 
-    /// The identity model's tables, counted by hand: 15 and 6 rows.
+    /// The tables of the identity model have 15 and 6 rows. The counts are made by hand.
     #[test]
-    fn each_scope_permits_what_the_identity_model_says() {
+    fn single_scopes_permit_the_identity_model() {
         let granted = |scope| permitted(&[scope], Permit::Granted).len();
         let by_role = |scope| permitted(&[scope], Permit::ByRoomRole);
         assert_eq!(COLUMNS.map(granted), [15, 12, 10, 5, 4]);
@@ -169,18 +168,45 @@ mod tests {
         assert!(permitted(&[Scope::VoipJoin], Permit::Refused).contains(&"voip.start_call"));
     }
 
+    /// Written by hand from the tables of the identity model.
     #[test]
-    fn several_scopes_permit_what_any_of_them_permits() {
-        let both = ScopeSet::of(&[Scope::ChatJoinLimited, Scope::VoipJoin]).unwrap();
-        for capability in Capability::all() {
-            let either = both.iter().map(|scope| capability.permit_of(scope)).max().unwrap();
-            assert_eq!(capability.permit(&both), either, "{capability}");
+    fn several_scopes_permit_the_union() {
+        const CHAT: &str = "chat.create_thread chat.update_thread chat.delete_thread chat.add_participant \
+            chat.remove_participant chat.list_threads chat.get_thread chat.list_read_receipts \
+            chat.send_read_receipt chat.send_message chat.get_message chat.update_message chat.delete_message \
+            chat.send_typing_notification chat.list_participants";
+        const ROOM: &str = "voip.act_in_room_call";
+        let rows: [(&[Scope], &str, &str); 4] = [
+            (&[Scope::ChatJoinLimited, Scope::Chat], CHAT, ""),
+            (
+                &[Scope::ChatJoinLimited, Scope::ChatJoin],
+                "chat.add_participant chat.remove_participant chat.list_threads chat.get_thread \
+                 chat.list_read_receipts chat.send_read_receipt chat.send_message chat.get_message \
+                 chat.update_message chat.delete_message chat.send_typing_notification chat.list_participants",
+                "",
+            ),
+            (
+                &[Scope::ChatJoinLimited, Scope::VoipJoin],
+                "chat.list_threads chat.get_thread chat.list_read_receipts chat.send_read_receipt \
+                 chat.send_message chat.get_message chat.update_message chat.delete_message \
+                 chat.send_typing_notification chat.list_participants voip.start_room_call voip.join_call \
+                 voip.join_room_call voip.act_in_call",
+                ROOM,
+            ),
+            (
+                &[Scope::VoipJoin, Scope::Voip],
+                "voip.start_call voip.start_room_call voip.join_call voip.join_room_call voip.act_in_call",
+                ROOM,
+            ),
+        ];
+        for (scopes, granted, by_room_role) in rows {
+            assert_eq!(permitted(scopes, Permit::Granted).join(" "), granted, "{scopes:?}");
+            assert_eq!(permitted(scopes, Permit::ByRoomRole).join(" "), by_room_role, "{scopes:?}");
         }
-        assert_eq!(permitted(&[Scope::ChatJoinLimited, Scope::Chat], Permit::Granted).len(), 15);
     }
 
     #[test]
-    fn the_names_are_those_of_the_openapi_document() {
+    fn openapi_document_lists_every_name() {
         let document: serde_json::Value =
             serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap();
         let names: Vec<_> = Capability::all().map(Capability::as_str).collect();
@@ -188,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_closed_and_their_own() {
+    fn names_are_unique_and_closed() {
         let mut names: Vec<_> = Capability::all().map(Capability::as_str).collect();
         for name in &names {
             assert_eq!(name.parse::<Capability>().unwrap().as_str(), *name);
@@ -197,7 +223,7 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), 21);
         for unknown in ["", "chat", "chat.create", "Chat.create_thread", "chat.create_thread ", "voip.*"] {
-            assert_eq!(unknown.parse::<Capability>(), Err(UnknownCapability), "{unknown}");
+            assert_eq!(unknown.parse::<Capability>(), Err(UnknownCapabilityError), "{unknown}");
         }
     }
 }

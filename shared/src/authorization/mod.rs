@@ -1,5 +1,5 @@
-//! Authorization at resource servers: the capability of each scope, the capability that each route needs, and the
-//! decision about one request.
+//! Authorization at resource servers: the capabilities of each scope, the capability that each route needs, and the
+//! decision about a request.
 
 pub mod authorizer;
 pub mod capability;

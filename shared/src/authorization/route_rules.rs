@@ -1,6 +1,6 @@
-//! Route rules: which capability a request to a resource server needs.
+//! Route rules: the capability that a request to a resource server needs.
 //!
-//! They are text, one rule a line, so that people can read them:
+//! The rules are text with one rule per line, so that people can read them:
 //!
 //! ```text
 //! # METHOD  path                            capability
@@ -8,7 +8,7 @@
 //! GET       /chat/threads/{threadId}        chat.get_thread
 //! ```
 //!
-//! A segment in braces stands for any one segment. What no rule names is refused.
+//! A segment in braces matches any one segment. A request that no rule matches is refused.
 
 use std::fmt;
 
@@ -16,8 +16,12 @@ use http::Method;
 
 use crate::authorization::capability::Capability;
 
-/// The rules of the chat API, as text.
+/// The rules of the chat API.
 const CHAT_ROUTES: &str = include_str!("chat_routes.txt");
+
+/// The methods that a rule may have. `ANY` is not among them, because it would match no request.
+const METHODS: [Method; 7] =
+    [Method::DELETE, Method::GET, Method::HEAD, Method::OPTIONS, Method::PATCH, Method::POST, Method::PUT];
 
 /// The rules of a resource server.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +34,7 @@ struct Rule {
     capability: Capability,
 }
 
-/// A part of a rule's path.
+/// A segment of a rule's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
     /// Exactly this text.
@@ -39,33 +43,33 @@ enum Segment {
     Any,
 }
 
-/// All that is wrong with a text of rules, one line each.
+/// Every fault of a text of rules, one per line.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct RuleErrors(Vec<String>);
 
-/// The path of a request, its segments decoded: one that can be read in one way only.
+/// The decoded segments of a request's path, which every server reads in the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestPath(Vec<String>);
 
-/// A path that different servers may read differently.
+/// Different servers may read the path differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the path can be read in several ways")]
-pub struct AmbiguousPath;
+#[error("different servers may read the path differently")]
+pub struct AmbiguousPathError;
 
 impl RouteRules {
     /// The rules of the chat API.
     ///
     /// # Errors
-    /// [`RuleErrors`]: never, as a test shows.
+    /// [`RuleErrors`], but a test shows that the built-in rules have no fault.
     pub fn chat() -> Result<Self, RuleErrors> {
         Self::default().and("chat_routes.txt", CHAT_ROUTES)
     }
 
-    /// These rules, and those of a text. `source` names the text in faults.
+    /// Adds the rules of a text. `source` is the text's name in errors.
     ///
     /// # Errors
-    /// [`RuleErrors`]: a line that is no rule, or names a route that is already taken.
+    /// [`RuleErrors`] if a line is not a rule, or if its route has a rule already.
     pub fn and(mut self, source: &str, text: &str) -> Result<Self, RuleErrors> {
         let mut faults = Vec::new();
         for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim())) {
@@ -84,8 +88,8 @@ impl RouteRules {
         if faults.is_empty() { Ok(self) } else { Err(RuleErrors(faults)) }
     }
 
-    /// What this request needs; nothing if no rule names it. Of several rules the one that names more of the
-    /// path decides.
+    /// The capability that a request needs. `None` if no rule matches it. If several rules match, the rule with the
+    /// earlier literal segment applies.
     #[must_use]
     pub fn find(&self, method: &Method, path: &RequestPath) -> Option<Capability> {
         let fits = self.0.iter().filter(|rule| rule.method == *method && rule.fits(path));
@@ -95,19 +99,28 @@ impl RouteRules {
 }
 
 impl Rule {
-    fn parse(line: &str) -> Result<Self, &'static str> {
+    fn parse(line: &str) -> Result<Self, String> {
         let words: Vec<_> = line.split_whitespace().collect();
         let [method, path, capability] = *words.as_slice() else {
-            return Err("a rule is a method, a path and a capability");
+            return Err("a rule must be a method, a path and a capability".to_owned());
         };
-        if !method.bytes().all(|b| b.is_ascii_uppercase()) {
-            return Err("the method is not written in capital letters");
-        }
-        let method = method.parse().map_err(|_| "the method is none")?;
-        let capability = capability.parse().map_err(|_| "there is no such capability")?;
-        let path = path.strip_prefix('/').ok_or("the path does not begin with a slash")?;
-        let path = path.split('/').map(Segment::parse).collect::<Option<_>>();
-        Ok(Self { method, path: path.ok_or("the path has a segment that no request can have")?, capability })
+        let Some(method) = METHODS.into_iter().find(|known| known.as_str() == method) else {
+            let known = METHODS.each_ref().map(Method::as_str).join(", ");
+            return Err(format!("{method} is not a method; use one of {known}"));
+        };
+        let Ok(capability) = capability.parse() else {
+            return Err(format!(
+                "{capability} is not a capability; docs/openapi.json lists the capabilities"
+            ));
+        };
+        let Some(segments) = path.strip_prefix('/') else {
+            return Err(format!("{path} is not a path; begin it with a slash"));
+        };
+        Ok(Self {
+            method,
+            path: segments.split('/').map(Segment::parse).collect::<Result<_, _>>()?,
+            capability,
+        })
     }
 
     fn fits(&self, path: &RequestPath) -> bool {
@@ -118,7 +131,7 @@ impl Rule {
         self.method == other.method && self.path == other.path
     }
 
-    /// Whether this rule decides where both fit: its path is literal where the other's first is not.
+    /// Whether this rule applies if both rules match: it has the earlier literal segment.
     fn prevails_over(&self, other: &Self) -> bool {
         let literals = |rule: &Self| rule.path.iter().map(|part| *part != Segment::Any).collect::<Vec<_>>();
         self.path.len() == other.path.len() && literals(self) > literals(other)
@@ -136,11 +149,16 @@ impl fmt::Display for Rule {
 }
 
 impl Segment {
-    fn parse(text: &str) -> Option<Self> {
-        match text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
-            Some(name) => (!name.is_empty() && !name.contains(['{', '}'])).then_some(Self::Any),
-            None => (is_plain(text) && !text.contains(['{', '}'])).then(|| Self::Literal(text.to_owned())),
+    fn parse(text: &str) -> Result<Self, String> {
+        let parameter = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+        let is_valid = match parameter {
+            Some(name) => !name.is_empty() && !name.contains(['{', '}']),
+            None => is_plain(text) && !text.contains(['{', '}']),
+        };
+        if !is_valid {
+            return Err(format!("{text:?} is not a segment of a path; use plain text or a name in braces"));
         }
+        Ok(if parameter.is_some() { Self::Any } else { Self::Literal(text.to_owned()) })
     }
 
     fn fits(&self, text: &str) -> bool {
@@ -152,16 +170,21 @@ impl Segment {
 }
 
 impl RequestPath {
-    /// The path of these decoded segments.
+    /// The path with these decoded segments.
     ///
     /// # Errors
-    /// [`AmbiguousPath`] for what one server may decode, cut or normalise and another not.
-    pub fn of(segments: Vec<String>) -> Result<Self, AmbiguousPath> {
-        if segments.iter().all(|segment| is_plain(segment)) { Ok(Self(segments)) } else { Err(AmbiguousPath) }
+    /// [`AmbiguousPathError`] if some servers decode, cut or normalise a segment and others do not.
+    pub fn of(segments: Vec<String>) -> Result<Self, AmbiguousPathError> {
+        if segments.iter().all(|segment| is_plain(segment)) {
+            Ok(Self(segments))
+        } else {
+            Err(AmbiguousPathError)
+        }
     }
 }
 
-/// Whether a segment means the same to every server, and nothing more to one that reads policies.
+/// Whether every server reads the segment in the same way. A star or a dollar sign would be a pattern in a gateway's
+/// policy.
 fn is_plain(segment: &str) -> bool {
     let is_odd = |c: char| c.is_control() || matches!(c, '/' | '\\' | '%' | '?' | '#' | ';' | '*' | '$');
     !matches!(segment, "" | "." | "..") && !segment.contains(is_odd)
@@ -187,16 +210,16 @@ mod tests {
     }
 
     #[test]
-    fn a_request_needs_what_its_rule_says() {
+    fn requests_need_the_capability_of_their_rule() {
         assert_eq!(find(&Method::GET, "/threads/19:a@thread.v2"), Some("chat.get_thread"));
         assert_eq!(find(&Method::PATCH, "/threads/a"), Some("chat.update_thread"));
         assert_eq!(find(&Method::POST, "/threads/a/members/:add"), Some("chat.add_participant"));
-        assert_eq!(find(&Method::GET, "/threads/settings"), Some("chat.list_threads"), "the literal one");
+        assert_eq!(find(&Method::GET, "/threads/settings"), Some("chat.list_threads"), "the literal path");
         assert_eq!(find(&Method::GET, "/other/settings"), Some("chat.get_message"));
     }
 
     #[test]
-    fn what_no_rule_names_needs_what_nobody_has() {
+    fn unmatched_paths_are_denied() {
         for path in ["/", "/threads", "/threads/", "/threads/a/b", "/Threads/a", "//threads/a", "/threads/a/"]
         {
             assert_eq!(find(&Method::GET, path), None, "{path}");
@@ -206,31 +229,44 @@ mod tests {
     }
 
     #[test]
-    fn a_path_with_two_readings_is_no_path() {
+    fn ambiguous_paths_are_refused() {
         for segment in
             ["", ".", "..", "a/b", "a\\b", "a%2fb", "a;b", "a?b", "a#b", "a\nb", "a\0", "*", "${a}"]
         {
             let path = RequestPath::of(vec!["threads".to_owned(), segment.to_owned()]);
-            assert_eq!(path, Err(AmbiguousPath), "{segment:?}");
+            assert_eq!(path, Err(AmbiguousPathError), "{segment:?}");
         }
     }
 
     #[test]
-    fn every_fault_is_reported_at_once_with_its_line() {
-        let faults = RouteRules::default()
-            .and(
-                "rules.txt",
-                "GET /a\nget /a chat.get_thread\nGET a chat.get_thread\nGET /a chat.fly\n\
-                  GET /a/{} chat.get_thread\nGET /a/* chat.get_thread\nGET /{x} chat.get_thread\n\
-                  GET /{y} chat.send_message\n",
-            )
-            .unwrap_err()
-            .to_string();
-        let lines: Vec<_> = faults.lines().collect();
-        assert_eq!(lines.len(), 7, "{faults}");
-        for (line, number) in lines.iter().zip([1, 2, 3, 4, 5, 6, 8]) {
-            assert!(line.starts_with(&format!("rules.txt, line {number}: ")), "{line}");
+    fn every_fault_is_reported_with_its_line() {
+        let text = "GET /a\nget /a chat.get_thread\nGET a chat.get_thread\nGET /a chat.fly\n\
+             GET /a/{} chat.get_thread\nGET /a/* chat.get_thread\nGET /{x} chat.get_thread\n\
+             GET /{y} chat.send_message\nANY /b chat.get_thread\nFETCH /b chat.get_thread\n";
+        let errors = RouteRules::default().and("rules.txt", text).unwrap_err().to_string();
+        let methods = "is not a method; use one of DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+        let segment = "is not a segment of a path; use plain text or a name in braces";
+        let expected = [
+            "rules.txt, line 1: a rule must be a method, a path and a capability".to_owned(),
+            format!("rules.txt, line 2: get {methods}"),
+            "rules.txt, line 3: a is not a path; begin it with a slash".to_owned(),
+            "rules.txt, line 4: chat.fly is not a capability; docs/openapi.json lists the capabilities"
+                .to_owned(),
+            format!("rules.txt, line 5: \"{{}}\" {segment}"),
+            format!("rules.txt, line 6: \"*\" {segment}"),
+            "rules.txt, line 8: GET /{} has a rule already".to_owned(),
+            format!("rules.txt, line 9: ANY {methods}"),
+            format!("rules.txt, line 10: FETCH {methods}"),
+        ];
+        assert_eq!(errors.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn every_standard_method_is_accepted() {
+        for method in METHODS {
+            let rules = RouteRules::default().and("rules", &format!("{method} /a chat.get_thread")).unwrap();
+            let path = RequestPath::of(vec!["a".to_owned()]).unwrap();
+            assert_eq!(rules.find(&method, &path), Some(Capability::ChatGetThread), "{method}");
         }
-        assert!(lines[6].ends_with("GET /{} has a rule already"), "{}", lines[6]);
     }
 }

@@ -6,11 +6,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jsonwebtoken::jwk::{Jwk, JwkSet};
 use serde::{Deserialize, Serialize};
 
 use super::signing::{SigningKeys, VerifyingKey};
 use super::{KeyId, KeyMaterialError, Slot};
+use crate::jose::{Jwk, JwkSet};
 use crate::secrets::VersionId;
 
 /// What the pointer record says.
@@ -81,7 +81,7 @@ impl Published {
         let known = previous.entries()?;
         let entries = Slot::ALL.map(|slot| {
             let jwk = keys.of(slot).jwk();
-            let same = known.iter().find(|entry| entry.jwk.common.key_id == jwk.common.key_id);
+            let same = known.iter().find(|entry| entry.jwk.kid == jwk.kid);
             let published_at = same.map_or(published_at, |entry| entry.published_at);
             PublishedKey { slot, published_at, jwk: jwk.clone() }
         });

@@ -1,4 +1,4 @@
-//! `POST /identities`: a new identity and, when asked for, its first token.
+//! `POST /identities`: creates an identity and, on request, its first token.
 
 use super::state::Purpose;
 use super::{OperationContext, TokenSpec};
@@ -9,7 +9,7 @@ use crate::audit::AuditContext;
 use crate::ids::{RawId, UserId};
 use crate::store::{CreateOutcome, CreationId, ReadRequest, Revision};
 
-/// One write, after everything that could refuse the request: a bad token request leaves no identity.
+/// The only write comes last, so that a refused token request leaves no identity.
 pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
     let service = context.service;
     let token = TokenRequest::bind_create(context.body, context.version()?)?.validate_optional()?;

@@ -1,4 +1,4 @@
-//! `DELETE /identities/{id}`: the end of an identity and of every token it has.
+//! `DELETE /identities/{id}`: deletes an identity and revokes all its tokens.
 
 use super::OperationContext;
 use super::state::Purpose;
@@ -9,7 +9,7 @@ use crate::ids::RawId;
 use crate::lifetime::TOMBSTONE;
 use crate::store::{IdentityState, ReadRequest};
 
-/// Idempotent: what does not exist is already deleted, and tells nobody whether it ever existed.
+/// Idempotent. The reply is the same for an identity that never existed, so it does not reveal which ids existed.
 pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
     let service = context.service;
     let identity = context.identity(audit)?;
@@ -17,9 +17,9 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
     audit.slot(state.slot);
     let IdentityState::Live(revision) = state.identity else { return Ok(Reply::Done) };
     match identity {
-        // An id of ours is never used again.
+        // The id of a user is never reused.
         RawId::User(_) => service.store.delete(&identity, service.clock.now() + TOMBSTONE).await?,
-        // One that comes from Entra may be exchanged again: its tokens die, its record goes on counting.
+        // An identity from Entra can be exchanged again. So its tokens are revoked, and its record keeps the revision.
         _ => {
             service.store.revoke(&identity, revision).await?;
         }

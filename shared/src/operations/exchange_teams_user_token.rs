@@ -1,4 +1,4 @@
-//! `POST /teamsUser/:exchangeAccessToken`: a Teams user's Entra token for one of ours.
+//! `POST /teamsUser/:exchangeAccessToken`: exchanges a Teams user's Entra token for a token of this service.
 
 use super::state::Purpose;
 use super::{OperationContext, TokenSpec, under};
@@ -11,11 +11,11 @@ use crate::ids::{Cloud, RawId};
 use crate::store::ReadRequest;
 use crate::token::scope::{Scope, ScopeSet};
 
-/// The delegated permissions of which one is needed (docs/wire-contract.md#teams-exchange).
+/// The delegated permissions. The Entra token needs one of them (docs/wire-contract.md#teams-exchange).
 const PERMISSIONS: [&str; 2] = ["Teams.ManageCalls", "Teams.ManageChats"];
 
-/// The order of the checks is the recorded one: token present, token good, members there, members well
-/// formed, members agreeing with the token (docs/wire-contract.md#validation-order).
+/// The checks have the recorded order: the token is present, the token is valid, the members are present, the members
+/// are well formed, the members equal the claims (docs/wire-contract.md#validation-order).
 pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
     let service = context.service;
     let exchange = TeamsUserExchange::bind(context.body)?;
@@ -41,7 +41,7 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
 
 async fn verified(context: &OperationContext<'_>, token: &str) -> Result<EntraToken, Error> {
     let token = context.service.entra.verify(token, Audience::Teams).await.map_err(|error| match error {
-        EntraError::Refused(fault) => Error::InvalidAccessToken(fault),
+        EntraError::Refused(cause) => Error::InvalidAccessToken(cause),
         error => error.into(),
     })?;
     token.require_one_of(&PERMISSIONS).map_err(Error::InvalidAccessToken)?;

@@ -1,5 +1,4 @@
-//! `POST /introspect` (RFC 7662): whether a token is good now, and what it permits. For services, who sign the
-//! request as any other.
+//! `POST /introspect` (RFC 7662): tells a service whether a token is active, and which capabilities it has.
 
 use super::OperationContext;
 use super::state::Purpose;
@@ -10,8 +9,8 @@ use crate::audit::AuditContext;
 use crate::store::ReadRequest;
 use crate::token::verify::{Expected, UnconfirmedToken};
 
-/// One read, which judges the caller and the token. A token that is not good is told from a good one, and not
-/// why (RFC 7662 section 2.2); why is in the audit line.
+/// One read confirms both the caller and the token. The reply for an inactive token does not contain the cause
+/// (RFC 7662 section 2.2). The audit line does.
 pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
     let service = context.service;
     let token = body::introspected_token(context.body)?;
@@ -19,7 +18,7 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
     let expected = Expected::from(&service.settings.resource);
     let unconfirmed = UnconfirmedToken::of(&token, &expected, last_seen.as_deref(), service.clock.now());
     let identity = unconfirmed.as_ref().ok().map(UnconfirmedToken::identity);
-    let state = context.read_state(ReadRequest { identity, book: None }, Purpose::Other).await?;
+    let state = context.read_state(ReadRequest { identity, assignments: &[] }, Purpose::Other).await?;
     audit.slot(state.slot);
     let published = service.key_cache.published().of(&state.pointer)?;
     let verified = unconfirmed
@@ -27,11 +26,11 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
     match verified {
         Ok(token) => {
             audit.identity(&token.identity);
-            audit.scopes(&token.scopes);
+            audit.scopes(&token.claims.scopes);
             Ok(Reply::Introspected(Some(Box::new(token))))
         }
-        Err(fault) => {
-            audit.inactive(fault);
+        Err(cause) => {
+            audit.inactive(cause);
             Ok(Reply::Introspected(None))
         }
     }

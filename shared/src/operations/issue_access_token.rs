@@ -1,4 +1,4 @@
-//! `POST /identities/{id}/:issueAccessToken`: a token for an identity that exists.
+//! `POST /identities/{id}/:issueAccessToken`: issues a token for an existing identity.
 
 use super::state::Purpose;
 use super::{OperationContext, TokenSpec};
@@ -9,12 +9,12 @@ use crate::audit::AuditContext;
 use crate::ids::RawId;
 use crate::store::{IdentityState, ReadRequest};
 
-/// One read, no write: the token carries the revision that was read.
+/// One read and no write. The token carries the revision from the read.
 pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
     let bound = TokenRequest::bind_issue(context.body, context.version()?)?;
     let identity = context.identity(audit)?;
     if matches!(identity, RawId::TeamsUser { .. }) {
-        // A Teams user's token is only given for an Entra token.
+        // A Teams user gets a token only in exchange for an Entra token.
         return Err(Error::IdentityNotFound);
     }
     let (scopes, lifetime) = bound.validate()?;

@@ -23,9 +23,10 @@ use crate::api::version::ApiVersion;
 use crate::audit::AuditContext;
 use crate::authn::Caller;
 use crate::authn::entra::{EntraToken, EntraTokenError};
+use crate::authn::target::Target;
 use crate::ids::RawId;
 use crate::lifetime::Lifetime;
-use crate::store::assignments::BookName;
+use crate::store::assignments::AssignmentKind;
 use crate::store::{CreateOutcome, CreationId, IdentityState, ReadRequest, Revision};
 use crate::token::claims::{Claims, Grant};
 use crate::token::mint::mint;
@@ -36,6 +37,8 @@ pub(crate) struct OperationContext<'a> {
     pub(crate) service: &'a Service,
     pub(crate) caller: &'a Caller,
     pub(crate) parameters: &'a Parameters,
+    /// Holds the query parameters.
+    pub(crate) target: &'a Target,
     pub(crate) body: &'a [u8],
     /// Nothing where the route has no versions.
     pub(crate) version: Option<ApiVersion>,
@@ -49,23 +52,27 @@ pub(crate) async fn run(
 ) -> Result<Reply, Error> {
     match operation {
         Operation::CreateIdentity => create_identity::run(context, audit).await,
-        Operation::DeleteEntraAssignment => assignments::delete(context, BookName::Entra).await,
+        Operation::DeleteEntraAssignment => assignments::delete(context, AssignmentKind::Entra).await,
         Operation::DeleteIdentity => delete_identity::run(context, audit).await,
         Operation::DeleteTeamsExtensionAssignment => {
-            assignments::delete(context, BookName::TeamsExtension).await
+            assignments::delete(context, AssignmentKind::TeamsExtension).await
         }
         Operation::ExchangeEntraToken => exchange_entra_token::run(context, audit).await,
         Operation::ExchangeTeamsExtensionToken => exchange_teams_extension_token::run(context, audit).await,
         Operation::ExchangeTeamsUserToken => exchange_teams_user_token::run(context, audit).await,
         Operation::GetDiscoveryDocument => published_documents::discovery(context).await,
-        Operation::GetEntraAssignment => assignments::get(context, BookName::Entra).await,
+        Operation::GetEntraAssignment => assignments::get(context, AssignmentKind::Entra).await,
         Operation::GetKeySet => published_documents::key_set(context).await,
-        Operation::GetTeamsExtensionAssignment => assignments::get(context, BookName::TeamsExtension).await,
+        Operation::GetTeamsExtensionAssignment => {
+            assignments::get(context, AssignmentKind::TeamsExtension).await
+        }
         Operation::IntrospectToken => introspect_token::run(context, audit).await,
         Operation::IssueAccessToken => issue_access_token::run(context, audit).await,
         Operation::ListEntraAssignments => assignments::list(context).await,
-        Operation::PutEntraAssignment => assignments::put(context, BookName::Entra).await,
-        Operation::PutTeamsExtensionAssignment => assignments::put(context, BookName::TeamsExtension).await,
+        Operation::PutEntraAssignment => assignments::put(context, AssignmentKind::Entra).await,
+        Operation::PutTeamsExtensionAssignment => {
+            assignments::put(context, AssignmentKind::TeamsExtension).await
+        }
         Operation::RevokeAccessTokens => revoke_access_tokens::run(context, audit).await,
         Operation::UpdateEntraAssignments => assignments::update(context).await,
     }

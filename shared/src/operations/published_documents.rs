@@ -1,6 +1,8 @@
 //! `GET /.well-known/jwks.json` (RFC 7517) and `GET /.well-known/openid-configuration` (OpenID Connect Discovery
-//! section 4): what anyone needs to verify a token offline. Both come from the pointer record and the
-//! settings alone: no secret is read, and nothing of the request is repeated.
+//! section 4): the public documents for the offline verification of tokens.
+//!
+//! Both come only from the pointer record and the settings. No secret is read, and the reply repeats no part of the
+//! request.
 
 use std::sync::Arc;
 
@@ -11,19 +13,19 @@ use crate::keys::pointer::PublishedKeys;
 use crate::lifetime::KEY_SET_REUSE;
 use crate::store::ReadRequest;
 
-/// The public keys accepted now.
+/// The public keys that are accepted now.
 pub(super) async fn key_set(context: &OperationContext<'_>) -> Result<Reply, Error> {
     Ok(Reply::KeySet(published(context).await?))
 }
 
-/// Who issues, where the keys are, and which algorithms they have.
+/// The issuer, the address of the key set, and the algorithms of the keys.
 pub(super) async fn discovery(context: &OperationContext<'_>) -> Result<Reply, Error> {
     let keys = published(context).await?;
     let settings = &context.service.settings;
     Ok(Reply::Discovery(DiscoveryBody::new(&settings.resource.issuer, settings.hosts.public(), &keys)))
 }
 
-/// Anyone may ask, as often as they like: the pointer is read for it at most once in [`KEY_SET_REUSE`].
+/// The routes need no authentication, so the pointer is read at most once per [`KEY_SET_REUSE`].
 async fn published(context: &OperationContext<'_>) -> Result<Arc<PublishedKeys>, Error> {
     let service = context.service;
     let (cache, uptime) = (service.key_cache.published(), service.clock.uptime());

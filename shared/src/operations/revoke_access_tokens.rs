@@ -1,4 +1,4 @@
-//! `POST /identities/{id}/:revokeAccessTokens`: every token issued so far dies, at once.
+//! `POST /identities/{id}/:revokeAccessTokens`: revokes every token issued so far, immediately.
 
 use super::OperationContext;
 use super::state::Purpose;
@@ -7,7 +7,7 @@ use crate::api::reply::Reply;
 use crate::audit::AuditContext;
 use crate::store::{IdentityState, ReadRequest, Revocation};
 
-/// One read, one conditional write. A body, if any, is not looked at.
+/// One read and one conditional write. The body is ignored.
 pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
     let identity = context.identity(audit)?;
     let state = context.read_state(ReadRequest::identity(&identity), Purpose::Other).await?;

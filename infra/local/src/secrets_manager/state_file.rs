@@ -1,13 +1,14 @@
 //! The file the secrets are kept in: one JSON document, replaced whole.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::versions::Secrets;
+use crate::files::{self, Readers};
 
 const FORMAT: u32 = 1;
 
@@ -79,17 +80,7 @@ impl StateFile {
     pub(super) fn save(&self, secrets: &Secrets) -> io::Result<()> {
         let document = Document { format: FORMAT, secrets };
         let text = Zeroizing::new(serde_json::to_vec_pretty(&document)?);
-        let beside = self.path.with_added_extension("new");
-        // One that a crash left may have other permissions.
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = private().create_new(true).open(&beside)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&beside, &self.path)?;
-        sync_directory(&self.path)
+        files::replace(&self.path, &text, Readers::Owner).map_err(io::Error::other)
     }
 }
 
@@ -111,19 +102,6 @@ fn private() -> OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
-}
-
-/// Makes a rename in the directory of `path` durable.
-#[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| *parent != Path::new(""));
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-/// Elsewhere a directory cannot be synced, and the file system orders renames itself.
-#[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 #[cfg(test)]

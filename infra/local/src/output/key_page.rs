@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::start_page;
+use super::start_page;
 
 /// The signing keys of a state that `rotate-keys` answered with, one a line, without secrets.
 #[must_use]
