@@ -229,9 +229,9 @@ impl Model for Protocol {
 
 #[test]
 fn last_successful_change_of_an_assignment_stays() {
-    let Found { states, shown, broken } = explore(&Protocol(Variant::Real));
+    let Found { states, reported, broken } = explore(&Protocol(Variant::Real));
     assert_eq!(broken, None, "{states} states");
-    assert_eq!(shown, 0b111, "{states} states");
+    assert_eq!(reported, 0b111, "{states} states");
     assert!(states > 1_000, "{states} states");
 }
 

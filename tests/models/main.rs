@@ -1,9 +1,6 @@
 //! Exhaustive models: every interleaving of a small world, searched breadth first.
 
-<<<<<<< HEAD
-mod regeneration;
-=======
 mod assignments;
->>>>>>> main
+mod regeneration;
 mod rotation;
 mod search;
