@@ -1,4 +1,4 @@
-//! The search: visits every state that a model can reach, nearest first, and shows a shortest way to
+//! The search: visits every state that a model can reach, nearest first, and reports a shortest way to
 //! one that breaks a promise.
 
 use std::collections::HashMap;
@@ -22,16 +22,16 @@ pub(crate) trait Model {
     /// The promise that is broken in this state, if one is.
     fn broken(&self, state: &Self::State) -> Option<&'static str>;
 
-    /// Bits for what this state shows to be possible; a search collects them.
-    fn shows(&self, state: &Self::State) -> u8;
+    /// Bits for what this state reports to be possible; a search collects them.
+    fn reports(&self, state: &Self::State) -> u8;
 }
 
 /// What a search found.
 pub(crate) struct Found {
     /// How many states it came to.
     pub(crate) states: usize,
-    /// All bits shown by the states visited.
-    pub(crate) shown: u8,
+    /// All bits reported by the states visited.
+    pub(crate) reported: u8,
     /// The first broken promise and a shortest way there, a line for each action.
     pub(crate) broken: Option<(&'static str, Vec<String>)>,
 }
@@ -43,14 +43,14 @@ pub(crate) fn explore<M: Model>(model: &M) -> Found {
     let mut states = vec![(initial, 0_u32)];
     let mut known = HashMap::<M::State, (), BuildHasherDefault<ByteHasher>>::default();
     known.insert(initial, ());
-    let mut shown = 0;
+    let mut reported = 0;
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(&(state, _)) = states.get(at) {
-        shown |= model.shows(&state);
+        reported |= model.reports(&state);
         if let Some(promise) = model.broken(&state) {
             let broken = Some((promise, way(model, &states, at)));
-            return Found { states: states.len(), shown, broken };
+            return Found { states: states.len(), reported, broken };
         }
         model.actions(&state, &mut found);
         let from = u32::try_from(at).expect("fewer than 2^32 states");
@@ -63,7 +63,7 @@ pub(crate) fn explore<M: Model>(model: &M) -> Found {
         }
         at += 1;
     }
-    Found { states: states.len(), shown, broken: None }
+    Found { states: states.len(), reported, broken: None }
 }
 
 /// The way to a state, walked once more from the start with nothing renamed, so that it reads as one story.
