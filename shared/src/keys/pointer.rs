@@ -54,7 +54,8 @@ pub struct PublishedKeys {
     set: JwkSet,
 }
 
-/// A cache of the parsed public keys, valid while the pointer publishes the same keys. Filling the cache reads no secret.
+/// A cache of the parsed public keys. They are valid while the pointer publishes the same keys. The cache reads no
+/// secret.
 #[derive(Default)]
 pub struct PublishedCache(Mutex<Kept>);
 
