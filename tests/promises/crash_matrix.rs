@@ -1,5 +1,5 @@
-//! Replacements of keys that fail at every call of every step, in three ways: the process crashes, the call and all later
-//! calls fail, or the call fails once. Then the service restarts, mints tokens, and replaces keys again. Every time the
+//! Replacements of keys that fail at every call of every step, in three ways: the process crashes, the call and all
+//! later calls fail, or the call fails once. Then the service restarts, mints tokens, and replaces keys again. Every time the
 //! promises (docs/promises.md) are checked for all tokens that were minted.
 
 use std::sync::Arc;

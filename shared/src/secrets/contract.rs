@@ -15,11 +15,11 @@ const SECRET: SecretName = SecretName::SigningKeys;
 /// Panics when the secret store breaks the contract.
 pub async fn holds(secret_store: &dyn SecretStoreWriter) {
     assert_eq!(secret_store.labels(SECRET).await.unwrap().version_with(StagingLabel::Current), None);
-    assert!(gone(secret_store, 1).await);
+    assert!(is_missing(secret_store, 1).await);
     versions_are_written_once(secret_store).await;
     moving_the_current_label_moves_two_others(secret_store).await;
     labels_move_only_from_their_holder(secret_store).await;
-    a_version_without_label_is_gone(secret_store).await;
+    version_without_label_is_deleted(secret_store).await;
     assert_eq!(
         secret_store.labels(SecretName::AccessKeys).await.unwrap().version_with(StagingLabel::Current),
         None
@@ -68,7 +68,7 @@ async fn labels_move_only_from_their_holder(secret_store: &dyn SecretStoreWriter
     assert_eq!(holder(secret_store, StagingLabel::InForce).await, Some(version(2)));
 }
 
-async fn a_version_without_label_is_gone(secret_store: &dyn SecretStoreWriter) {
+async fn version_without_label_is_deleted(secret_store: &dyn SecretStoreWriter) {
     assert_eq!(read(secret_store, 1).await, "one", "AWSPREVIOUS keeps the version");
     assert_eq!(move_label(secret_store, StagingLabel::Previous, Some(1), None).await, MoveOutcome::Moved);
     assert_eq!(
@@ -76,10 +76,10 @@ async fn a_version_without_label_is_gone(secret_store: &dyn SecretStoreWriter) {
         MoveOutcome::Moved,
         "the label is removed already"
     );
-    assert!(gone(secret_store, 1).await);
+    assert!(is_missing(secret_store, 1).await);
     store(secret_store, 3, "three", StagingLabel::Pending).await;
     store(secret_store, 4, "four", StagingLabel::Pending).await;
-    assert!(gone(secret_store, 3).await, "the next pending version takes the label");
+    assert!(is_missing(secret_store, 3).await, "the next pending version takes the label");
     for (from, to) in [(2, 4), (4, 5)] {
         if to == 5 {
             store(secret_store, 5, "five", StagingLabel::Pending).await;
@@ -118,6 +118,6 @@ async fn read(secret_store: &dyn SecretStoreWriter, n: u32) -> String {
     String::from_utf8(secret_store.read(SECRET, &version(n)).await.unwrap().expose().to_vec()).unwrap()
 }
 
-async fn gone(secret_store: &dyn SecretStoreWriter, n: u32) -> bool {
+async fn is_missing(secret_store: &dyn SecretStoreWriter, n: u32) -> bool {
     matches!(secret_store.read(SECRET, &version(n)).await, Err(SecretStoreError::NoSuchVersion))
 }
