@@ -1,6 +1,6 @@
 //! Replacements of keys that fail at every call of every step, in three ways: the process crashes, the call and all
-//! later calls fail, or the call fails once. Then the service restarts, mints tokens, and replaces keys again. Every time the
-//! promises (docs/promises.md) are checked for all tokens that were minted.
+//! later calls fail, or the call fails once. Then the service restarts, mints tokens, and replaces keys again. Every
+//! time the promises (docs/promises.md) are checked for all tokens that were minted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -193,11 +193,7 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
     let before = matrix.active().await;
     for ((slot, _), active) in matrix.tokens.iter().zip(&before) {
         if matches!(outcome, Some(Ok(()))) {
-            assert_eq!(
-                *active,
-                !run.replaces(*slot),
-                "S1, or a token of another slot: {slot:?} after success"
-            );
+            assert_eq!(*active, !run.replaces(*slot), "S1, or another slot: {slot:?} after success");
         } else if !run.replaces(*slot) {
             assert!(active, "a token of a slot that is not replaced stays active: {slot:?}");
         }

@@ -463,18 +463,10 @@ mod tests {
             ("promotion", Move("AWSCURRENT", "v1", "v2"), "v1=one(PREVIOUS), v2=two(CURRENT KEEP)"),
             ("stays", Move("AWSCURRENT", "v1", "v1"), start),
             ("stays, no holder named", Move("AWSCURRENT", "", "v1"), start),
-            (
-                "custom label moves and its version is deleted",
-                Move("KEEP", "v2", "v1"),
-                "v1=one(CURRENT KEEP)",
-            ),
-            ("custom label is removed and its version is deleted", Move("KEEP", "v2", ""), "v1=one(CURRENT)"),
-            ("custom label is added", Move("MORE", "", "v2"), "v1=one(CURRENT), v2=two(KEEP MORE)"),
-            (
-                "AWSPREVIOUS is attached by hand",
-                Move("AWSPREVIOUS", "", "v2"),
-                "v1=one(CURRENT), v2=two(PREVIOUS KEEP)",
-            ),
+            ("custom moves, version is deleted", Move("KEEP", "v2", "v1"), "v1=one(CURRENT KEEP)"),
+            ("custom removed, version is deleted", Move("KEEP", "v2", ""), "v1=one(CURRENT)"),
+            ("custom added", Move("MORE", "", "v2"), "v1=one(CURRENT), v2=two(KEEP MORE)"),
+            ("previous added", Move("AWSPREVIOUS", "", "v2"), "v1=one(CURRENT), v2=two(PREVIOUS KEEP)"),
         ];
         for (row, call, left) in moved {
             let [create, put] = made();
