@@ -62,7 +62,9 @@ impl RotateKeysError {
             Self::OtherSecret => "OtherSecret",
             Self::Rotation(RotationError::Conflict) => "Conflict",
             Self::Rotation(RotationError::NotPending) => "NotPending",
-            Self::Rotation(RotationError::Key(_) | RotationError::Store(_)) => "Unavailable",
+            Self::Rotation(RotationError::Unclear(_) | RotationError::Key(_) | RotationError::Store(_)) => {
+                "Unavailable"
+            }
         }
     }
 }

@@ -218,7 +218,7 @@ impl Model for Protocol {
     }
 
     /// Shows that the world has late writes after successes, and records that expire.
-    fn shows(&self, state: &State) -> u8 {
+    fn reports(&self, state: &State) -> u8 {
         let is = |at: usize, phase, sent| state.calls[at].phase == phase && state.calls[at].sent == sent;
         let late_assignment = is(0, Phase::Unclear, true) && is(2, Phase::Succeeded, false);
         let late_removal = is(2, Phase::Unclear, true) && is(0, Phase::Succeeded, false);
@@ -229,9 +229,9 @@ impl Model for Protocol {
 
 #[test]
 fn last_successful_change_of_an_assignment_stays() {
-    let Found { states, shown, broken } = explore(&Protocol(Variant::Real));
+    let Found { states, reported, broken } = explore(&Protocol(Variant::Real));
     assert_eq!(broken, None, "{states} states");
-    assert_eq!(shown, 0b111, "{states} states");
+    assert_eq!(reported, 0b111, "{states} states");
     assert!(states > 1_000, "{states} states");
 }
 

@@ -192,7 +192,8 @@ async fn run(seed: u64) -> History {
     std::mem::take(&mut *run.history.lock().await)
 }
 
-#[tokio::test]
+/// The clock is paused, so that a slow machine causes no timeout.
+#[tokio::test(start_paused = true)]
 async fn concurrent_histories_keep_both_promises() {
     let (mut operations, mut refusals, mut acceptances) = (0, 0, 0);
     for seed in 0..10 {
@@ -203,7 +204,8 @@ async fn concurrent_histories_keep_both_promises() {
         refusals += refused;
         acceptances += accepted;
     }
-    assert!(operations > 10_000, "{operations} operations");
+    println!("{operations} operations, {refusals} refusals, {acceptances} acceptances");
+    assert!(operations > 10_000);
     assert!(
         refusals > 500 && acceptances > 500,
         "S1 required {refusals} refusals and S2 {acceptances} acceptances"

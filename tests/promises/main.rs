@@ -16,5 +16,6 @@ mod history;
 mod introspection;
 mod published_keys;
 mod quiet;
+mod replacements_at_once;
 mod retries;
 mod state_machine;
