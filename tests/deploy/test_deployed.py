@@ -1,5 +1,7 @@
 """Tests the deployed service with the real functions, as clients, operators and other APIs use it."""
 
+import json
+import urllib.parse
 import uuid
 
 import pytest
@@ -40,6 +42,33 @@ def test_token_is_active_until_revoked(service):
     assert service.introspect(fresh) == {"active": False}
     with pytest.raises(ResourceNotFoundError):
         client.get_token(user, ["chat"])
+
+
+def test_assignments_are_listed_page_by_page(service):
+    version = "api-version=2025-03-02-preview"
+    body = {"principalType": "user", "tenantId": str(uuid.uuid4()), "clientIds": [str(uuid.uuid4())]}
+    objects = sorted(str(uuid.uuid4()) for _ in range(3))
+
+    def call(method, target, content=None):
+        text = b"" if content is None else json.dumps(content).encode()
+        return service.raw().call(method, target, text)
+
+    for _ in range(2):
+        assigned = call("PATCH", f"/access/entra/assignments?{version}", dict.fromkeys(objects, body))
+        assert (assigned.status, [one["objectId"] for one in assigned.json["value"]]) == (200, objects)
+    assert call("PUT", f"/access/entra/assignments/{objects[0]}?{version}", body).status == 200
+    listed, target = [], f"/access/entra/assignments?{version}&maxPageSize=1"
+    while target:
+        page = call("GET", target).json
+        listed += [one["objectId"] for one in page["value"]]
+        link = urllib.parse.urlsplit(page.get("nextLink", ""))
+        assert link.netloc in ("", service.stack.front.host)
+        target = link.path and f"{link.path}?{link.query}"
+    assert listed == objects
+    for one in objects:
+        assert call("DELETE", f"/access/entra/assignments/{one}?{version}").status == 204
+        assert call("GET", f"/access/entra/assignments/{one}?{version}").status == 404
+    assert call("GET", f"/access/entra/assignments?{version}").json == {"value": []}
 
 
 def test_wrong_access_key_is_refused(service):
