@@ -1,12 +1,12 @@
-//! The search: visits every state that a model can reach, nearest first, and reports a shortest way to
-//! one that breaks a promise.
+//! The search: visits every state that a model can reach, nearest first, and reports a shortest way to a state that
+//! breaks a promise.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt::{Debug, Display};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-/// What can be searched.
+/// A model that can be searched.
 pub(crate) trait Model {
     type State: Copy + Eq + Hash + Debug;
     type Action: Display;
@@ -16,21 +16,21 @@ pub(crate) trait Model {
     /// Appends every action possible in a state, with the state it leads to.
     fn actions(&self, state: &Self::State, found: &mut Vec<(Self::Action, Self::State)>);
 
-    /// The one state that stands for all that differ from it in names only.
+    /// The one state that stands for all states that differ from it in names only.
     fn canonical(&self, state: Self::State) -> Self::State;
 
-    /// The promise that is broken in this state, if one is.
+    /// The promise that this state breaks, if any.
     fn broken(&self, state: &Self::State) -> Option<&'static str>;
 
-    /// Bits for what this state reports to be possible; a search collects them.
+    /// Bits for the outcomes that this state proves possible. A search collects them.
     fn reports(&self, state: &Self::State) -> u8;
 }
 
-/// What a search found.
+/// The result of a search.
 pub(crate) struct Found {
-    /// How many states it came to.
+    /// The number of states.
     pub(crate) states: usize,
-    /// All bits reported by the states visited.
+    /// All bits that the visited states reported.
     pub(crate) reported: u8,
     /// The first broken promise and a shortest way there, a line for each action.
     pub(crate) broken: Option<(&'static str, Vec<String>)>,
@@ -66,7 +66,7 @@ pub(crate) fn explore<M: Model>(model: &M) -> Found {
     Found { states: states.len(), reported, broken: None }
 }
 
-/// The way to a state, walked once more from the start with nothing renamed, so that it reads as one story.
+/// The way to a state, repeated from the start without renaming, so that names stay the same along the way.
 fn way<M: Model>(model: &M, states: &[(M::State, u32)], mut at: usize) -> Vec<String> {
     let mut stations = Vec::new();
     while at != 0 {
@@ -86,7 +86,7 @@ fn way<M: Model>(model: &M, states: &[(M::State, u32)], mut at: usize) -> Vec<St
     lines
 }
 
-/// Hashes small states made of bytes: quick even where nothing is optimised.
+/// Hashes small states made of bytes. It is fast even without optimisation.
 #[derive(Default)]
 struct ByteHasher(u64);
 
