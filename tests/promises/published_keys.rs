@@ -1,4 +1,4 @@
-//! The key set and the discovery document: public, complete at every moment, and never more than public.
+//! The key set and the discovery document are public, complete at every moment, and hold no private data.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use identity::api::pipeline::{Body, Request};
 use identity::api::service::Service;
 use identity::authn::target::Target;
 use identity::keys::AccessSlot;
+use identity::keys::cache::KeyCache;
 use identity::keys::rotation::Change;
 use identity::keys::signing::VerifyingKeys;
 use identity::keys::{Algorithm, Slot};
@@ -31,7 +32,7 @@ async fn service(algorithm: Algorithm) -> (TestService, Embedded) {
     (TestService::new(ports, algorithm, 62).await, embedded)
 }
 
-/// A request by anyone: nothing is signed.
+/// A request without a signature.
 fn unsigned(method: Method, target: &str, headers: HeaderMap) -> Request {
     Request { method, target: Target::from_wire(target), headers, body: Body::Complete("".into()) }
 }
@@ -40,7 +41,7 @@ async fn get(service: &TestService, target: &str) -> Reply {
     Reply::of(service.service.handle(unsigned(Method::GET, target, HeaderMap::new())).await)
 }
 
-/// The key set as a cache that has run out gets it.
+/// The key set after the reuse of the last one has ended.
 async fn key_set(service: &TestService) -> Value {
     service.clock.advance(1_000);
     let reply = get(service, KEY_SET).await;
@@ -48,8 +49,8 @@ async fn key_set(service: &TestService) -> Value {
     reply.json
 }
 
-/// RFC 7518 section 6: the members of public keys, and those that say what they are for.
-fn is_public(key_set: &Value) {
+/// RFC 7518 section 6: only members of public keys, and the members that describe their use.
+fn assert_public(key_set: &Value) {
     let public: BTreeSet<_> = ["kty", "use", "alg", "kid", "n", "e", "crv", "x", "y"].into();
     let keys = key_set["keys"].as_array().unwrap();
     assert_eq!(keys.len(), 3, "one for each slot");
@@ -65,10 +66,10 @@ fn offline(service: &TestService, key_set: &Value) -> OfflineVerifier {
     OfflineVerifier::new(Expected::from(&settings().resource), keys, service.clock.clone())
 }
 
-/// What is minted at this moment verifies by the set of this moment, through either key.
-async fn verifies_what_is_minted(service: &TestService, id: &str, moment: &str) -> [String; 2] {
+/// Tokens of both access keys that are minted at this moment verify with the key set of this moment.
+async fn assert_set_verifies_new_tokens(service: &TestService, id: &str, moment: &str) -> [String; 2] {
     let set = key_set(service).await;
-    is_public(&set);
+    assert_public(&set);
     let verifier = offline(service, &set);
     let mut tokens = [const { String::new() }; 2];
     for (place, slot) in tokens.iter_mut().zip([Slot::Primary, Slot::Secondary]) {
@@ -79,11 +80,11 @@ async fn verifies_what_is_minted(service: &TestService, id: &str, moment: &str) 
 }
 
 #[tokio::test]
-async fn at_every_moment_of_a_rotation_the_set_verifies_what_is_minted() {
+async fn the_key_set_verifies_new_tokens_throughout_a_rotation() {
     for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
         let (mut service, embedded) = service(algorithm).await;
         let id = service.create().await;
-        let [before, _] = verifies_what_is_minted(&service, &id, "set up").await;
+        let [before, _] = assert_set_verifies_new_tokens(&service, &id, "set up").await;
         let version = VersionId::new("11111111-2222-4333-8444-555555555555");
         embedded.begin_rotation("signing-keys", version.as_str());
         for step in ["create", "set", "test", "finish", "finish again"] {
@@ -95,27 +96,27 @@ async fn at_every_moment_of_a_rotation_the_set_verifies_what_is_minted() {
                 _ => rotator.finish(&version).await.map(|_| ()),
             });
             done.await.unwrap();
-            verifies_what_is_minted(&service, &id, step).await;
+            assert_set_verifies_new_tokens(&service, &id, step).await;
         }
         let former = offline(&service, &key_set(&service).await).verify(&before);
         assert_eq!(
             former.unwrap_err(),
             TokenError::KeyNotInForce,
-            "the rotation reaches whoever fetches again"
+            "a verifier that fetches the set again sees the rotation"
         );
         service.replace_keys(Change::RegenerateAccessKey(AccessSlot::Primary)).await.unwrap();
         service.learn_access_keys().await;
-        verifies_what_is_minted(&service, &id, "regenerated").await;
+        assert_set_verifies_new_tokens(&service, &id, "regenerated").await;
     }
 }
 
-/// An independent implementation, over OpenSSL, reads the set and agrees.
+/// An independent implementation, over OpenSSL, reads the set and verifies the tokens.
 #[tokio::test]
-async fn josekit_verifies_by_the_set_what_is_minted() {
+async fn josekit_verifies_new_tokens_by_the_key_set() {
     for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
         let (service, _) = service(algorithm).await;
         let id = service.create().await;
-        let tokens = verifies_what_is_minted(&service, &id, "set up").await;
+        let tokens = assert_set_verifies_new_tokens(&service, &id, "set up").await;
         let set = JwkSet::from_bytes(key_set(&service).await.to_string()).unwrap();
         for token in tokens {
             let header = josekit::jwt::decode_header(&token).unwrap();
@@ -134,12 +135,12 @@ async fn josekit_verifies_by_the_set_what_is_minted() {
     }
 }
 
-/// What an offline verifier cannot see, and what it does.
+/// An offline verifier sees no deletion. It sees signatures and lifetimes.
 #[tokio::test]
-async fn offline_a_token_lives_until_it_expires() {
+async fn offline_a_deleted_users_token_is_valid_until_expiry() {
     let (service, _) = service(Algorithm::Es256).await;
     let id = service.create().await;
-    let [token, _] = verifies_what_is_minted(&service, &id, "set up").await;
+    let [token, _] = assert_set_verifies_new_tokens(&service, &id, "set up").await;
     let verifier = offline(&service, &key_set(&service).await);
     assert_eq!(service.delete(&id).await.status, 204);
     assert!(service.verify(&token).await.is_err());
@@ -152,7 +153,7 @@ async fn offline_a_token_lives_until_it_expires() {
 }
 
 #[tokio::test]
-async fn the_documents_are_for_anyone_and_for_a_minute() {
+async fn the_documents_are_public_and_cacheable_for_a_minute() {
     let (service, _) = service(Algorithm::Rs256).await;
     for document in [KEY_SET, DISCOVERY] {
         let reply = get(&service, document).await;
@@ -176,7 +177,7 @@ async fn the_documents_are_for_anyone_and_for_a_minute() {
 }
 
 #[tokio::test]
-async fn nothing_of_the_request_is_in_a_document() {
+async fn documents_repeat_no_header_of_the_request() {
     let (service, _) = service(Algorithm::Es256).await;
     let expected = get(&service, DISCOVERY).await.text;
     for name in ["host", "x-forwarded-host", "forwarded", "x-forwarded-proto", "x-original-url"] {
@@ -188,7 +189,7 @@ async fn nothing_of_the_request_is_in_a_document() {
     }
 }
 
-/// Whoever asks is anyone, so asking costs little: one read a second, no secret, ever.
+/// A request for a document needs no authentication. So it costs at most one read a second, and reads no secret.
 #[tokio::test]
 async fn a_flood_reads_the_pointer_once_a_second() {
     let (service, embedded) = service(Algorithm::Es256).await;
@@ -204,7 +205,7 @@ async fn a_flood_reads_the_pointer_once_a_second() {
     assert_eq!(embedded.secrets.calls(), before[1]);
 }
 
-/// Kept documents do not outlive the second either.
+/// The reuse of a document ends after a second, even if the pointer cannot be read.
 #[tokio::test(start_paused = true)]
 async fn without_the_pointer_there_is_no_document() {
     let (service, embedded) = service(Algorithm::Es256).await;
@@ -213,27 +214,30 @@ async fn without_the_pointer_there_is_no_document() {
     service.clock.advance(1_000);
     let reply = get(&service, KEY_SET).await;
     assert_eq!((reply.status, reply.code().as_deref()), (503, Some("ServiceUnavailable")));
-    assert!(!reply.headers.contains_key("cache-control"), "a failure is not kept");
+    assert!(!reply.headers.contains_key("cache-control"), "a failure is not cacheable");
 }
 
-/// The function that publishes has no access keys, and so asks nobody to sign.
+/// The function `keys` reads no access keys, so it requires no signature. It loads nothing in advance: its first request
+/// makes the only read.
 #[tokio::test]
-async fn alone_it_says_what_it_does_not_have() {
+async fn keys_function_answers_404_and_405_without_reading_secrets() {
     let (service, embedded) = service(Algorithm::Es256).await;
     let all = &service.service;
     let alone = Service {
         settings: Settings { ..settings() },
         store: all.store.clone(),
-        key_cache: all.key_cache.clone(),
+        key_cache: Arc::new(KeyCache::new(service.ports.secret_store.clone())),
         entra: all.entra.clone(),
         clock: all.clock.clone(),
         random: all.random.clone(),
         audit: Arc::clone(&all.audit),
         functions: &[Function::Keys],
     };
-    let secrets_read = embedded.secrets.calls();
+    let calls = [embedded.dynamodb.calls(), embedded.secrets.calls()];
+    alone.warm().await;
     for (method, target, status) in [
         (Method::GET, KEY_SET, 200),
+        (Method::GET, DISCOVERY, 200),
         (Method::POST, KEY_SET, 405),
         (Method::GET, "/.well-known/other", 404),
         (Method::POST, "/identities?api-version=2023-10-01", 404),
@@ -242,5 +246,6 @@ async fn alone_it_says_what_it_does_not_have() {
         let reply = Reply::of(alone.handle(unsigned(method.clone(), target, HeaderMap::new())).await);
         assert_eq!(reply.status, status, "{method} {target}");
     }
-    assert_eq!(embedded.secrets.calls(), secrets_read);
+    assert_eq!(embedded.dynamodb.calls() - calls[0], 1);
+    assert_eq!(embedded.secrets.calls(), calls[1]);
 }
