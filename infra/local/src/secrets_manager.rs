@@ -1,21 +1,20 @@
-//! An embedded stand-in for AWS Secrets Manager, behind the AWS SDK's own HTTP seam.
+//! An embedded stand-in for AWS Secrets Manager, behind the HTTP client interface of the AWS SDK.
 //!
-//! This module owns the wire protocol (AWS JSON 1.1, the operation named by `x-amz-target`) and the
-//! one lock; `operations` owns the requests and answers, `versions` the rules, `state_file` the
-//! file. What is not supported is refused by name; nothing is ignored.
+//! This module owns the wire protocol (AWS JSON 1.1, the operation in `x-amz-target`) and the one lock. `operations`
+//! owns the requests and answers, `versions` the rules, and `state_file` the file. Anything unsupported is refused by
+//! name, and no member is ignored.
 //!
-//! Where AWS leaves itself room, the rules take the harshest reading, so that a protocol that
-//! survives here survives there:
+//! Where AWS leaves room, the rules take the strictest reading. A protocol that works here then works there:
 //!
-//! * AWS may delete a version that bears no label: here it is gone at once, value and id.
-//! * A version put by hand abandons the rotation in progress: here any new version does, whatever
-//!   its labels; `AWSPENDING` leaves the version of that rotation.
-//! * A label moves only from the version that bears it, given by name. So the repeat of a move
-//!   whose answer was lost is refused, and the caller has to look.
+//! * AWS may delete a version without a label. Here the version is deleted at once, value and id.
+//! * A version that is put by hand abandons the rotation in progress. Here any new version does, whatever its labels:
+//!   `AWSPENDING` leaves the version of that rotation.
+//! * A label moves only from its holder, given by name. So the repeat of a move whose answer was lost is refused, and
+//!   the caller has to read the labels.
 //!
-//! Not imitated: reads that lag behind writes, deletion of secrets, tags, encryption, the schedule
-//! and the calls of a rotation (the caller makes those; [`EmbeddedSecretsManager::begin_rotation`]
-//! is what AWS does before the first).
+//! Not imitated: reads that lag behind writes, deletion of secrets, tags, encryption, the schedule and the calls of a
+//! rotation. The caller makes these calls. [`EmbeddedSecretsManager::begin_rotation`] is the part of AWS before the first
+//! one.
 
 mod operations;
 mod state_file;
@@ -41,16 +40,16 @@ use crate::sdk_response;
 const TARGET_PREFIX: &str = "secretsmanager.";
 const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 
-/// Gives the time now, in seconds since 1970.
+/// The current time, in seconds since 1970.
 pub type EpochSeconds = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// Fills a buffer with random bytes.
 pub type RandomBytes = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
 
-/// What the stand-in takes from outside.
+/// The inputs of the stand-in.
 #[derive(Clone)]
 pub struct Environment {
-    /// The region that ARNs name.
+    /// The region in ARNs.
     pub region: String,
     /// The clock, for the dates of secrets and versions.
     pub epoch_seconds: EpochSeconds,
@@ -58,7 +57,7 @@ pub struct Environment {
     pub random_bytes: RandomBytes,
 }
 
-/// An error of the service, as it goes on the wire. It never quotes a value.
+/// An error of the service, in the form of the wire. It never quotes a value.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ServiceError {
@@ -93,57 +92,55 @@ fn not_found(message: impl Into<String>) -> ServiceError {
 
 /// A Secrets Manager in this process. Clones share one state.
 ///
-/// Give it to an SDK configuration as its HTTP client. The region, the endpoint and the credentials
-/// of that configuration must be set, as for AWS, and are not looked at.
+/// Give it to an SDK configuration as its HTTP client. The region, the endpoint and the credentials of that configuration
+/// must be set, as for AWS. The stand-in ignores them.
 ///
-/// Values are wiped from memory when they are deleted; the bytes of requests and answers, which are
-/// the SDK's, are not.
+/// Values are wiped from memory when they are deleted. The bytes of requests and answers belong to the SDK, so they are
+/// not wiped.
 #[derive(Clone)]
 pub struct EmbeddedSecretsManager {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    surroundings: Environment,
+    environment: Environment,
     file: Option<StateFile>,
     secrets: Mutex<Secrets>,
 }
 
 impl EmbeddedSecretsManager {
-    /// Opens the secrets in the file `path`; the first change makes it, readable by its owner
-    /// alone. Its directory must exist. A file with `.lock` added to its name keeps other processes
-    /// away.
+    /// Opens the secrets in the file `path`. The first change makes the file, readable by its owner only. Its directory
+    /// must exist. A file with `.lock` added to its name keeps other processes away.
     ///
-    /// An answer to a change is given when the changed file is on the disk.
+    /// The answer to a change is given after the changed file is on the disk.
     ///
     /// # Errors
     /// [`OpenError`] when the file cannot be read, is not of this format or is in use.
-    pub fn open(path: &Path, surroundings: Environment) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, environment: Environment) -> Result<Self, OpenError> {
         let (file, secrets) = StateFile::open(path)?;
-        Ok(Self::new(Some(file), secrets, surroundings))
+        Ok(Self::new(Some(file), secrets, environment))
     }
 
-    /// Secrets that live as long as the last clone.
+    /// Secrets that are kept until the last clone is dropped.
     #[must_use]
-    pub fn in_memory(surroundings: Environment) -> Self {
-        Self::new(None, Secrets::default(), surroundings)
+    pub fn in_memory(environment: Environment) -> Self {
+        Self::new(None, Secrets::default(), environment)
     }
 
-    fn new(file: Option<StateFile>, secrets: Secrets, surroundings: Environment) -> Self {
+    fn new(file: Option<StateFile>, secrets: Secrets, environment: Environment) -> Self {
         let secrets = Mutex::new(secrets);
-        let inner = Arc::new(Inner { surroundings, file, secrets });
+        let inner = Arc::new(Inner { environment, file, secrets });
         Self { inner }
     }
 
-    /// Does what AWS does at the start of a rotation, before it calls the rotation function for the
-    /// first time: puts `AWSPENDING` on a new version without a value whose id is `token`, and
-    /// turns rotation on. `secret_id` is the name or the ARN of a secret, `token` 32 to 64
-    /// characters.
+    /// Starts a rotation, as AWS does before it calls the rotation function for the first time: puts `AWSPENDING` on a
+    /// new version without a value whose id is `token`, and turns rotation on. `secret_id` is the name or the ARN of a
+    /// secret. `token` has 32 to 64 characters.
     ///
     /// # Errors
-    /// `ResourceNotFoundException` for no such secret; `InvalidRequestException` while `AWSPENDING`
-    /// is on a version that is not `AWSCURRENT`; `ResourceExistsException` when `token` is a
-    /// version already; `InvalidParameterException` for a `token` of another length.
+    /// `ResourceNotFoundException` if the secret does not exist. `InvalidRequestException` while `AWSPENDING` is on a
+    /// version that is not `AWSCURRENT`. `ResourceExistsException` if `token` is a version already.
+    /// `InvalidParameterException` for a `token` of another length.
     pub fn begin_rotation(&self, secret_id: &str, token: &str) -> Result<(), ServiceError> {
         operations::check_token(token)?;
         let now = self.now();
@@ -151,21 +148,21 @@ impl EmbeddedSecretsManager {
     }
 
     fn now(&self) -> i64 {
-        (self.inner.surroundings.epoch_seconds)()
+        (self.inner.environment.epoch_seconds)()
     }
 
     fn random<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
-        (self.inner.surroundings.random_bytes)(&mut bytes);
+        (self.inner.environment.random_bytes)(&mut bytes);
         bytes
     }
 
-    /// The secrets. A panic elsewhere cannot have left them half changed: they are replaced whole.
+    /// The secrets. A panic elsewhere cannot leave them half changed, because a change replaces them whole.
     fn secrets(&self) -> MutexGuard<'_, Secrets> {
         self.inner.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Applies a change to a copy, saves the copy, and only then lets others see it.
+    /// Applies a change to a copy, saves the copy, and only then makes it visible.
     fn commit<T>(
         &self,
         change: impl FnOnce(&mut Secrets) -> Result<T, ServiceError>,
@@ -192,7 +189,7 @@ impl EmbeddedSecretsManager {
     fn answer(&self, request: &HttpRequest) -> Result<String, ServiceError> {
         let operation =
             request.headers().get("x-amz-target").and_then(|target| target.strip_prefix(TARGET_PREFIX));
-        // The bytes of a streaming body are absent; no operation here has one.
+        // A streaming body has no bytes. No operation here has a streaming body.
         let body = request.body().bytes().unwrap_or_default();
         match operation {
             Some("CreateSecret") => operations::create(self, parse(body)?),
@@ -206,8 +203,7 @@ impl EmbeddedSecretsManager {
     }
 }
 
-/// Decodes a request. The decoder's words are passed on only where they name a member: elsewhere
-/// they may quote a value.
+/// Decodes a request. The decoder's message is passed on only if it names a member. Other messages may quote a value.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ServiceError> {
     serde_json::from_slice(body).map_err(|failure| {
         let text = failure.to_string();
@@ -220,7 +216,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ServiceError> {
     })
 }
 
-/// Contents stay out of logs: the name alone.
+/// Only the name, so that no content reaches a log.
 impl fmt::Debug for EmbeddedSecretsManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("EmbeddedSecretsManager")
@@ -228,8 +224,7 @@ impl fmt::Debug for EmbeddedSecretsManager {
 }
 
 impl HttpConnector for EmbeddedSecretsManager {
-    /// Answers before it returns. Reads touch memory only; changes write a small file, and are as
-    /// rare as rotations.
+    /// Answers before it returns. Reads use memory only. Changes write a small file and are as rare as rotations.
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (status, body) = match self.answer(&request) {
             Ok(body) => (200, body),
@@ -272,7 +267,7 @@ mod tests {
     const NAME: &str = "signing-keys";
     const NOW: i64 = 1_800_000_000;
 
-    fn surroundings() -> Environment {
+    fn environment() -> Environment {
         let calls = AtomicU8::new(0);
         Environment {
             region: "local".to_owned(),
@@ -284,7 +279,7 @@ mod tests {
     }
 
     fn manager() -> EmbeddedSecretsManager {
-        EmbeddedSecretsManager::in_memory(surroundings())
+        EmbeddedSecretsManager::in_memory(environment())
     }
 
     fn client(manager: &EmbeddedSecretsManager) -> Client {
@@ -297,7 +292,7 @@ mod tests {
         Client::from_conf(config)
     }
 
-    /// The version id that stands for `name`, long enough for AWS.
+    /// The version id for `name`, long enough for AWS.
     fn id(name: &str) -> String {
         format!("{name:-<36}")
     }
@@ -315,7 +310,7 @@ mod tests {
     enum Call {
         Create(&'static str, &'static str),
         Put(&'static str, &'static str, &'static [&'static str]),
-        /// staging label, from, to; an empty name is not sent.
+        /// The label, its holder, the new holder. An empty name is not sent.
         Move(&'static str, &'static str, &'static str),
         Begin(&'static str),
     }
@@ -440,32 +435,28 @@ mod tests {
         .await;
     }
 
+    /// The contract of secret stores (`identity::secrets::contract`) runs over this stand-in as well. These rows have the
+    /// calls that the contract does not make, because the adapter does not make them or because the stand-in must
+    /// refuse them as AWS does.
     #[tokio::test]
     async fn labels_move_only_from_their_holder() {
         let made = || [(Create("v1", "one"), "ok"), (Put("v2", "two", &["KEEP"]), "ok")];
         let start = "v1=one(CURRENT), v2=two(KEEP)";
-        let refused: [(&str, Call, &str); 9] = [
+        let refused: [(&str, Call, &str); 5] = [
             ("no holder named", Move("AWSCURRENT", "", "v2"), PARAMETER),
             ("wrong holder", Move("AWSCURRENT", "v2", "v2"), PARAMETER),
-            ("unknown holder", Move("AWSCURRENT", "v9", "v2"), PARAMETER),
-            ("unknown target", Move("AWSCURRENT", "v1", "v9"), PARAMETER),
             ("current to nowhere", Move("AWSCURRENT", "v1", ""), PARAMETER),
             ("neither", Move("KEEP", "", ""), PARAMETER),
-            ("custom, no holder named", Move("KEEP", "", "v1"), PARAMETER),
-            ("custom, wrong holder", Move("KEEP", "v1", ""), PARAMETER),
-            ("label nobody bears", Move("OTHER", "v1", "v2"), PARAMETER),
+            ("label without a holder", Move("OTHER", "v1", "v2"), PARAMETER),
         ];
         for (row, call, expected) in refused {
             let [create, put] = made();
             check(row, &[create, put, (call, expected)], start).await;
         }
-        let moved: [(&str, Call, &str); 7] = [
-            ("promotion", Move("AWSCURRENT", "v1", "v2"), "v1=one(PREVIOUS), v2=two(CURRENT KEEP)"),
+        let moved: [(&str, Call, &str); 4] = [
             ("stays", Move("AWSCURRENT", "v1", "v1"), start),
             ("stays, unnamed", Move("AWSCURRENT", "", "v1"), start),
             ("custom moves; its version is gone", Move("KEEP", "v2", "v1"), "v1=one(CURRENT KEEP)"),
-            ("custom removed; its version is gone", Move("KEEP", "v2", ""), "v1=one(CURRENT)"),
-            ("custom added", Move("MORE", "", "v2"), "v1=one(CURRENT), v2=two(KEEP MORE)"),
             ("previous by hand", Move("AWSPREVIOUS", "", "v2"), "v1=one(CURRENT), v2=two(PREVIOUS KEEP)"),
         ];
         for (row, call, left) in moved {
@@ -481,17 +472,6 @@ mod tests {
                 (Move("AWSCURRENT", "v2", "v1"), PARAMETER),
             ],
             "v1=one(CURRENT), v2=two(PREVIOUS)",
-        )
-        .await;
-        check(
-            "a label of our own keeps a version that two rotations push out",
-            &[
-                (Create("v1", "one"), "ok"),
-                (Move("POINTER", "", "v1"), "ok"),
-                (Put("v2", "two", &[]), "ok"),
-                (Put("v3", "three", &[]), "ok"),
-            ],
-            "v1=one(POINTER), v2=two(PREVIOUS), v3=three(CURRENT)",
         )
         .await;
     }
@@ -568,7 +548,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_without_a_value_gets_one_by_hand_or_by_rotation() {
+    async fn an_empty_secret_gets_its_value_by_hand_or_rotation() {
         for by_rotation in [false, true] {
             let manager = manager();
             let created = client(&manager).create_secret().name(NAME).send().await;
@@ -697,7 +677,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_supported_is_refused_by_name() {
+    async fn unsupported_members_and_operations_are_refused_by_name() {
         let client = client(&manager());
         let tagged = client.create_secret().name(NAME).secret_string("one");
         let tagged = tagged.tags(Tag::builder().key("a").value("b").build());
@@ -721,12 +701,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_is_seen_only_when_it_is_saved() {
+    async fn a_change_is_visible_only_after_it_is_saved() {
         let directory = std::env::temp_dir().join(format!("secrets-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join("secrets.json");
-        let manager = EmbeddedSecretsManager::open(&path, surroundings()).unwrap();
+        let manager = EmbeddedSecretsManager::open(&path, environment()).unwrap();
         assert_eq!(run(&manager, &Create("v1", "one")).await, "ok");
         // A directory where the new content is to be written.
         let blocked = directory.join("secrets.json.new");
@@ -737,7 +717,7 @@ mod tests {
         assert_eq!(run(&manager, &Put("v2", "two", &[])).await, "ok");
         assert_eq!(run(&manager, &Begin("v3")).await, "ok");
         drop(manager);
-        let manager = EmbeddedSecretsManager::open(&path, surroundings()).unwrap();
+        let manager = EmbeddedSecretsManager::open(&path, environment()).unwrap();
         assert_eq!(picture(&manager).await, "v1=one(PREVIOUS), v2=two(CURRENT), v3=none(PENDING)");
     }
 }

@@ -1,4 +1,4 @@
-//! What the commands about keys print.
+//! The output of the commands about keys.
 
 use std::fmt::Write as _;
 use std::io;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::start_page;
 
-/// The signing keys of a state that `rotate-keys` answered with, one a line, without secrets.
+/// The signing keys of a state that `rotate-keys` returned, one on each line, without secrets.
 #[must_use]
 pub fn keys(state: &Value) -> String {
     let text = |value: &Value, pointer: &str| {
@@ -24,8 +24,8 @@ pub fn keys(state: &Value) -> String {
     page
 }
 
-/// What an operator is told after an access key was replaced: the new connection string, from the `env`
-/// file the server has rewritten.
+/// The report after an access key was replaced: the new connection string, from the `env` file that the server has
+/// rewritten.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -38,7 +38,7 @@ pub fn regenerated(data_dir: &Path, slot: &str) -> io::Result<String> {
     };
     let value = env.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("='")?.strip_suffix('\''));
     Ok(format!(
-        "The {slot} access key is new; the former is refused and every token issued through it is dead.\n\n\
+        "The {slot} access key is new. The former key is refused, and every token issued through it is revoked.\n\n\
          connection string   {}\nwritten to          {}\n",
         value.unwrap_or("-"),
         path.display()

@@ -1,4 +1,4 @@
-//! The operations: what each request may hold, what it does, what its answer holds.
+//! The operations: the members of each request, its effect, and the members of its answer.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::versions::{CURRENT, Secret, SecretText, no_secret};
 use super::{EmbeddedSecretsManager, ServiceError, error, invalid_parameter, invalid_request, not_found};
 
-/// Bytes in one value.
+/// Limit of the bytes in one value.
 const VALUE_LIMIT: usize = 65_536;
 const ARN_ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -48,7 +48,7 @@ pub(super) struct Describe {
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub(super) struct ListVersions {
     secret_id: String,
-    /// Without effect: there are no versions without a label.
+    /// No effect, because no version is without a label.
     #[serde(rename = "IncludeDeprecated")]
     _include_deprecated: Option<bool>,
 }
@@ -62,19 +62,19 @@ pub(super) struct UpdateStage {
     move_to_version_id: Option<String>,
 }
 
-/// Makes a secret, with a first version when a value is given.
+/// Makes a secret, with a first version if a value is given.
 pub(super) fn create(manager: &EmbeddedSecretsManager, request: Create) -> Result<String, ServiceError> {
     let Create { name, description, client_request_token, secret_string: value } = request;
     check_name(&name)?;
     value.as_ref().map_or(Ok(()), check_value)?;
     let token = version_id(manager, client_request_token)?;
-    let region = &manager.inner.surroundings.region;
+    let region = &manager.inner.environment.region;
     let suffix = arn_suffix(manager.random());
     let arn = format!("arn:aws:secretsmanager:{region}:000000000000:secret:{name}-{suffix}");
     let now = manager.now();
     manager.commit(|secrets| {
         if let Some(secret) = secrets.find(&name) {
-            // A repeat of the call that made the secret is answered as that call was.
+            // A repeat of the call that made the secret gets the answer of that call.
             let made = secret.version(&token).and_then(|version| version.value.as_ref());
             if value.is_some() && made == value.as_ref() {
                 return Ok(answer(secret, json!({"VersionId": token})));
@@ -96,7 +96,7 @@ pub(super) fn create(manager: &EmbeddedSecretsManager, request: Create) -> Resul
     })
 }
 
-/// Adds a version, or gives the placeholder of a rotation its value.
+/// Adds a version, or gives a value to the placeholder of a rotation.
 pub(super) fn put(manager: &EmbeddedSecretsManager, request: Put) -> Result<String, ServiceError> {
     check_value(&request.secret_string)?;
     let labels = match request.version_stages {
@@ -128,7 +128,7 @@ struct GetAnswer<'a> {
     created_date: i64,
 }
 
-/// Reads the value of one version: by id, by label (`AWSCURRENT` unless told), or by both.
+/// Reads the value of one version: by id, by label (`AWSCURRENT` by default), or by both.
 pub(super) fn get(manager: &EmbeddedSecretsManager, request: &Get) -> Result<String, ServiceError> {
     let secrets = manager.secrets();
     let secret = secrets.find(&request.secret_id).ok_or_else(no_secret)?;
@@ -159,7 +159,7 @@ pub(super) fn get(manager: &EmbeddedSecretsManager, request: &Get) -> Result<Str
     body.map_err(|failure| error("InternalServiceError", failure.to_string()))
 }
 
-/// Tells what there is of a secret except its values.
+/// Describes a secret without its values.
 pub(super) fn describe(manager: &EmbeddedSecretsManager, request: &Describe) -> Result<String, ServiceError> {
     let secrets = manager.secrets();
     let secret = secrets.find(&request.secret_id).ok_or_else(no_secret)?;
@@ -207,7 +207,7 @@ pub(super) fn update_stage(
     })
 }
 
-/// The answer about `secret`: its ARN, its name and `more`, without what is null.
+/// The answer about `secret`: its ARN, its name and the members of `more` that are not null.
 fn answer(secret: &Secret, more: Value) -> String {
     let mut members = serde_json::Map::new();
     members.insert("ARN".to_owned(), secret.arn.as_str().into());
@@ -218,7 +218,7 @@ fn answer(secret: &Secret, more: Value) -> String {
     Value::Object(members).to_string()
 }
 
-/// The version id that a request asks for, or a new one.
+/// The version id in a request, or a new one.
 fn version_id(manager: &EmbeddedSecretsManager, token: Option<String>) -> Result<String, ServiceError> {
     let token = token.unwrap_or_else(|| {
         let id = uuid::Builder::from_random_bytes(manager.random()).into_uuid();
@@ -244,7 +244,7 @@ fn require(condition: bool, refusal: ServiceError) -> Result<(), ServiceError> {
     if condition { Ok(()) } else { Err(refusal) }
 }
 
-/// A version id that a caller gives: 32 to 64 characters.
+/// A version id in a request has 32 to 64 characters.
 pub(super) fn check_token(token: &str) -> Result<(), ServiceError> {
     let message = "ClientRequestToken must have 32 to 64 characters.";
     require((32..=64).contains(&token.len()), invalid_parameter(message))

@@ -1,4 +1,4 @@
-//! The file the secrets are kept in: one JSON document, replaced whole.
+//! The file of the secrets: one JSON document, replaced whole.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -12,7 +12,7 @@ use crate::files::{self, Readers};
 
 const FORMAT: u32 = 1;
 
-/// Why the secrets could not be opened.
+/// The secrets could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The file, its lock or its directory could not be used.
@@ -20,13 +20,13 @@ pub enum OpenError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Two processes with one file would undo each other's changes.
+    /// Another process uses the file. Two processes with one file would undo each other's changes.
     #[error("the secrets file {} is in use by another process", .0.display())]
     InUse(PathBuf),
-    /// Not a file of this format. It is left as it is: it may hold the only copy of a key.
+    /// The file has another format. It stays unchanged, because it may hold the only copy of a key.
     #[error(
         "the secrets file {} cannot be read ({reason}); move it away to start without secrets",
         path.display()
@@ -34,7 +34,7 @@ pub enum OpenError {
     Content {
         /// The file.
         path: PathBuf,
-        /// Where or why reading stopped; nothing of the content.
+        /// The place or the cause, without any content of the file.
         reason: String,
     },
 }
@@ -45,14 +45,14 @@ struct Document<S> {
     secrets: S,
 }
 
-/// A file of secrets, held against other processes as long as this lives.
+/// A file of secrets, locked against other processes until it is dropped.
 pub(super) struct StateFile {
     path: PathBuf,
     _lock: File,
 }
 
 impl StateFile {
-    /// Takes the file and reads it; a file that is not there yet holds no secrets.
+    /// Locks the file and reads it. A missing file holds no secrets.
     pub(super) fn open(path: &Path) -> Result<(Self, Secrets), OpenError> {
         let file_error = |source| OpenError::File { path: path.to_path_buf(), source };
         let lock = private()
@@ -75,8 +75,8 @@ impl StateFile {
         Ok((Self { path, _lock: lock }, secrets))
     }
 
-    /// Replaces the content. When this returns, the new content is on the disk; when it fails, the
-    /// disk has the old content or the new, whole.
+    /// Replaces the content. After a success, the new content is on the disk. After an error, the disk has either the old
+    /// or the new content, whole.
     pub(super) fn save(&self, secrets: &Secrets) -> io::Result<()> {
         let document = Document { format: FORMAT, secrets };
         let text = Zeroizing::new(serde_json::to_vec_pretty(&document)?);
@@ -84,8 +84,8 @@ impl StateFile {
     }
 }
 
-/// The secrets in `text`, or where reading them stopped. The decoder's own words are not used: they
-/// may quote the text.
+/// The secrets in `text`, or the place where reading stopped. The decoder's message is not used, because it may quote the
+/// text.
 fn parse(text: &[u8]) -> Result<Secrets, String> {
     let document: Document<Secrets> = serde_json::from_slice(text)
         .map_err(|error| format!("line {}, column {}", error.line(), error.column()))?;
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_read_again() {
+    fn saved_secrets_are_read_again() {
         let path = scratch("saved").join("secrets.json");
         let (file, none) = StateFile::open(&path).unwrap();
         assert!(none.find("name").is_none());
@@ -188,7 +188,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_files_are_for_their_owner_alone() {
+    fn files_are_readable_by_their_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         let directory = scratch("mode");
         let path = directory.join("secrets.json");

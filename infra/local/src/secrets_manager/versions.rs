@@ -1,7 +1,6 @@
-//! Versions of a secret and the staging labels on them: the rules, and the state they keep.
+//! Versions of a secret and the staging labels on them: the rules, and the state that they keep.
 //!
-//! Owns what a change does to a secret. Knows nothing of the wire, of files, of the time or of
-//! randomness.
+//! This module owns the effect of a change on a secret. It uses no wire format, file, clock or randomness.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +13,10 @@ use super::{ServiceError, error, invalid_parameter, invalid_request, not_found};
 pub(super) const CURRENT: &str = "AWSCURRENT";
 pub(super) const PREVIOUS: &str = "AWSPREVIOUS";
 pub(super) const PENDING: &str = "AWSPENDING";
-/// staging labels on all versions of one secret.
+/// Limit of the staging labels on all versions of one secret.
 const LABEL_LIMIT: usize = 20;
 
-/// The text of a secret, wiped when its last holder lets go. It has no `Debug`, and so nothing that
-/// holds one has.
+/// The text of a secret, wiped when its last owner drops it. It has no `Debug`, so no type that contains it has one.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub(super) struct SecretText(Arc<Zeroizing<String>>);
@@ -42,7 +40,7 @@ impl Serialize for SecretText {
     }
 }
 
-/// Every secret there is. A clone shares the values.
+/// All secrets. A clone shares the values.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Secrets(Vec<Secret>);
 
@@ -57,7 +55,7 @@ impl Secrets {
         self.0.iter_mut().find(|secret| secret.is(id))
     }
 
-    /// Adds a secret whose name is not taken.
+    /// Adds a secret. Its name must not be in use.
     pub(super) fn add(&mut self, secret: Secret) {
         self.0.push(secret);
     }
@@ -69,12 +67,12 @@ pub(super) struct Secret {
     pub(super) name: String,
     pub(super) arn: String,
     pub(super) description: Option<String>,
-    /// Seconds since 1970, as every time here.
+    /// Seconds since 1970, like every time here.
     pub(super) created: i64,
     pub(super) changed: i64,
     pub(super) rotation_enabled: bool,
     versions: BTreeMap<String, Version>,
-    /// The version that bears each label: at most one, by construction.
+    /// The holder of each label.
     labels: BTreeMap<String, String>,
 }
 
@@ -110,7 +108,7 @@ impl Secret {
         self.versions.get(id)
     }
 
-    /// The version that bears `label`.
+    /// The holder of `label`.
     pub(super) fn version_with(&self, label: &str) -> Option<&str> {
         self.labels.get(label).map(String::as_str)
     }
@@ -125,9 +123,8 @@ impl Secret {
         self.versions.iter().map(|(id, it)| (id.as_str(), it))
     }
 
-    /// Stores `value` as the version `token` and puts `labels` on it, or `AWSCURRENT` when none are
-    /// given. The first version of a secret is `AWSCURRENT` in any case. The same value once more
-    /// changes nothing at all.
+    /// Stores `value` as the version `token` and puts `labels` on it, or `AWSCURRENT` if `labels` is empty. The first
+    /// version of a secret is always `AWSCURRENT`. A repeat with the same value changes nothing.
     ///
     /// # Errors
     /// `ResourceExistsException` when the version has another value.
@@ -157,16 +154,15 @@ impl Secret {
         if first || labels.is_empty() {
             self.attach(CURRENT, token);
         }
-        self.settle(now)
+        self.complete(now)
     }
 
     /// Moves `label` from one version to another, or adds or removes it.
     ///
     /// # Errors
-    /// `InvalidParameterException` when `from` is not the version that bears the label (or is not
-    /// given though a third version bears it), when `to` is no version, when neither is given, and
-    /// when `AWSCURRENT` would be on no version. `InvalidRequestException` when `AWSCURRENT` would
-    /// be on a version without a value.
+    /// `InvalidParameterException` if `from` is not the holder, if `from` is absent although a third version is the
+    /// holder, if `to` does not exist, if both are absent, or if `AWSCURRENT` would be on no version.
+    /// `InvalidRequestException` if `AWSCURRENT` would be on a version without a value.
     pub(super) fn move_label(
         &mut self,
         label: &str,
@@ -183,7 +179,7 @@ impl Secret {
                 let version = self.version(to).ok_or_else(|| {
                     invalid_parameter(format!("Version {to} in MoveToVersionId does not exist."))
                 })?;
-                // AWS does not say what becomes of a current version without a value.
+                // AWS does not document a current version without a value.
                 if label == CURRENT && version.value.is_none() {
                     let message = format!("Version {to} has no value to become {CURRENT}.");
                     return Err(invalid_request(message));
@@ -194,14 +190,14 @@ impl Secret {
                 }
             }
         }
-        self.settle(now)
+        self.complete(now)
     }
 
     /// Makes the version `token`, without a value, `AWSPENDING`, and turns rotation on.
     ///
     /// # Errors
-    /// `InvalidRequestException` when a rotation is in progress: `AWSPENDING` is on a version that
-    /// is not `AWSCURRENT`. `ResourceExistsException` when `token` is a version.
+    /// `InvalidRequestException` if a rotation is in progress: `AWSPENDING` is on a version that is not `AWSCURRENT`.
+    /// `ResourceExistsException` if `token` is a version.
     pub(super) fn begin_rotation(&mut self, token: &str, now: i64) -> Result<(), ServiceError> {
         let pending = self.version_with(PENDING);
         if pending.is_some() && pending != self.version_with(CURRENT) {
@@ -213,15 +209,14 @@ impl Secret {
         self.add_version(token, None, now);
         self.attach(PENDING, token);
         self.rotation_enabled = true;
-        self.settle(now)
+        self.complete(now)
     }
 
     fn add_version(&mut self, id: &str, value: Option<SecretText>, created: i64) {
         self.versions.insert(id.to_owned(), Version { value, created });
     }
 
-    /// Puts `label` on version `id`, wherever it was. The version that loses `AWSCURRENT` becomes
-    /// `AWSPREVIOUS`.
+    /// Puts `label` on version `id`, from any holder. The version that loses `AWSCURRENT` becomes `AWSPREVIOUS`.
     fn attach(&mut self, label: &str, id: &str) {
         let former = self.labels.insert(label.to_owned(), id.to_owned());
         if let Some(former) = former.filter(|former| label == CURRENT && former != id) {
@@ -229,9 +224,9 @@ impl Secret {
         }
     }
 
-    /// Ends every change: counts the labels, and deletes the versions that bear none. AWS may
-    /// delete those at any time, so here they never outlive the change.
-    fn settle(&mut self, now: i64) -> Result<(), ServiceError> {
+    /// Ends every change: counts the labels, and deletes the versions without a label. AWS may delete such versions at any
+    /// time, so here they are deleted at once.
+    fn complete(&mut self, now: i64) -> Result<(), ServiceError> {
         if self.labels.len() > LABEL_LIMIT {
             let message = format!("A secret can have at most {LABEL_LIMIT} staging labels.");
             return Err(error("LimitExceededException", message));
@@ -243,7 +238,7 @@ impl Secret {
     }
 }
 
-/// Whether `label`, now on version `holder`, may be taken `from` a version and put `to` a version.
+/// Whether `label`, now on version `holder`, may move `from` a version `to` another one.
 fn check_move(
     label: &str,
     holder: Option<&str>,
@@ -270,7 +265,7 @@ fn other_value(token: &str) -> ServiceError {
     error("ResourceExistsException", message)
 }
 
-/// The answer for a secret that is not there.
+/// The answer for a secret that does not exist.
 pub(super) fn no_secret() -> ServiceError {
     not_found("Secrets Manager can't find the specified secret.")
 }
