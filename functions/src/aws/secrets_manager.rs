@@ -1,5 +1,5 @@
-//! The secret store over Secrets Manager. Values are read by version id, never by label; labels only keep
-//! versions from being deleted and tell what an operator sees.
+//! The secret store over Secrets Manager. Values are read by version id, never by label. Labels keep versions from being
+//! deleted and inform operators.
 
 use std::sync::LazyLock;
 
@@ -9,11 +9,9 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
 use aws_sdk_secretsmanager::operation::update_secret_version_stage::UpdateSecretVersionStageError as UpdateError;
-use identity::secrets::Secret;
-use identity::secrets::VersionId;
 use identity::secrets::{
-    MoveOutcome, PutOutcome, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, StagingLabel,
-    StagingLabels,
+    MoveOutcome, PutOutcome, Secret, SecretName, SecretStore, SecretStoreError, SecretStoreWriter,
+    StagingLabel, StagingLabels, VersionId,
 };
 
 use super::AwsFault;
@@ -22,7 +20,7 @@ type MakeClient = Box<dyn FnOnce() -> Client + Send>;
 
 /// The secret store over Secrets Manager.
 pub struct SecretsManager {
-    /// Made for the first secret that is read: some functions read none, and no function starts with that.
+    /// Made for the first secret that is read, because some functions read no secret.
     client: LazyLock<Client, MakeClient>,
     access_keys: String,
     signing_keys: String,
@@ -89,8 +87,9 @@ impl SecretStoreWriter for SecretsManager {
     ) -> Result<PutOutcome, SecretStoreError> {
         const CALL: &str = "PutSecretValue";
         let text = std::str::from_utf8(value.expose());
-        let text =
-            text.map_err(|_| SecretStoreError::Unavailable(AwsFault::boxed(CALL, "the value is no text")))?;
+        let text = text.map_err(|_| {
+            SecretStoreError::Unavailable(AwsFault::boxed(CALL, "the value of the secret is not UTF-8 text"))
+        })?;
         let put = self
             .client
             .put_secret_value()
@@ -126,7 +125,7 @@ impl SecretStoreWriter for SecretsManager {
             UpdateError::InvalidParameterException(_)
             | UpdateError::InvalidRequestException(_)
             | UpdateError::ResourceNotFoundException(_) => {
-                // Refused: stale, unless an earlier attempt moved it and its answer was lost.
+                // Refused. An earlier attempt may have moved the label, and its answer was lost.
                 let moved = self.labels(secret).await?.version_with(label) == to;
                 Ok(if moved { MoveOutcome::Moved } else { MoveOutcome::Stale })
             }

@@ -6,12 +6,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::AccessSlot;
-use super::{KeyMaterialError, Slot};
+use super::{AccessSlot, KeyMaterialError, Slot};
 use crate::runtime::Random;
 use crate::secrets::Secret;
 
-/// Length of a key that we make, in bytes.
+/// Length of a generated key, in bytes.
 const GENERATED_LENGTH: usize = 64;
 
 /// One access key, ready to compute signatures with.
@@ -78,7 +77,7 @@ impl AccessKeys {
         Self { sequence: 1, primary, secondary }
     }
 
-    /// These keys, the one of `slot` replaced by a fresh one.
+    /// These keys, with a new key for `slot`.
     #[must_use]
     pub fn regenerated(self, slot: AccessSlot, random: &dyn Random) -> Self {
         let (fresh, sequence) = (AccessKey::generate(random), self.sequence + 1);
@@ -119,7 +118,7 @@ impl AccessKeys {
         self.sequence
     }
 
-    /// Both keys with their slots. Whoever authenticates compares both, always.
+    /// Both keys with their slots. An authentication always compares both.
     pub fn each(&self) -> [(Slot, &AccessKey); 2] {
         [(Slot::Primary, &self.primary), (Slot::Secondary, &self.secondary)]
     }
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_is_not_one_is_refused_without_showing_it() {
+    fn an_invalid_document_is_refused_without_quoting_it() {
         for text in [
             "",
             "{}",

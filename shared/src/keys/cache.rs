@@ -1,4 +1,4 @@
-//! The key key cache: keys loaded by the version id the pointer names, kept parsed while it still names them.
+//! The key cache: keys are loaded by the version id that the pointer names, and kept parsed while it names them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,11 +8,10 @@ use super::access::AccessKeys;
 use super::pointer::{Pointer, PublishedCache};
 use super::signing::SigningKeys;
 use crate::lifetime::KEY_REFRESH_INTERVAL;
-use crate::secrets::VersionId;
-use crate::secrets::{SecretName, SecretStore, SecretStoreError};
+use crate::secrets::{SecretName, SecretStore, SecretStoreError, VersionId};
 
-/// Keys in memory, each with the version it was loaded from. Never asked without naming a version, save
-/// for the first look at a signature, which costs no I/O.
+/// Keys in memory, each with the version from which it was loaded. A caller names the version that it needs. The
+/// exception is the first check of a signature, which uses the cached access keys and costs no I/O.
 pub struct KeyCache {
     secret_store: Arc<dyn SecretStore>,
     published: PublishedCache,
@@ -27,13 +26,13 @@ struct Cache {
     last_fruitless_refresh: Option<Duration>,
 }
 
-/// Keys could not be had.
+/// Keys could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyLoadError {
-    /// A document is damaged, or private and public halves disagree: signing is refused.
+    /// A document is damaged, or the private and public halves differ. No token is signed with such keys.
     #[error("unusable key: {0}")]
     Unusable(#[from] KeyMaterialError),
-    /// The secret store cannot give the version.
+    /// The secret store did not return the version.
     #[error(transparent)]
     SecretStore(#[from] SecretStoreError),
 }
@@ -50,13 +49,13 @@ impl KeyCache {
         }
     }
 
-    /// The access keys last loaded, whatever the pointer says by now.
+    /// The access keys that were loaded last. The pointer may name others by now.
     #[must_use]
     pub fn cached_access(&self) -> Option<(VersionId, Arc<AccessKeys>)> {
         self.cache().access.clone()
     }
 
-    /// The access keys the pointer names.
+    /// The access keys that the pointer names.
     ///
     /// # Errors
     /// [`KeyLoadError`] when the version cannot be read or used.
@@ -72,10 +71,10 @@ impl KeyCache {
         Ok(keys)
     }
 
-    /// The signing keys the pointer names, their public halves compared with the published ones.
+    /// The signing keys that the pointer names. Their public halves are the published ones.
     ///
     /// # Errors
-    /// [`KeyLoadError`] when the version cannot be read or used, or the halves disagree.
+    /// [`KeyLoadError`] when the version cannot be read or used, or the halves differ.
     pub async fn signing(&self, pointer: &Pointer) -> Result<Arc<SigningKeys>, KeyLoadError> {
         let published = self.published.of(pointer)?;
         let cached = self.cache().signing.clone();
@@ -94,26 +93,26 @@ impl KeyCache {
         Ok(keys)
     }
 
-    /// The public keys, of which no secret is read.
+    /// The public keys. They need no secret.
     #[must_use]
     pub fn published(&self) -> &PublishedCache {
         &self.published
     }
 
-    /// Waits for the look at the pointer that is under way, if one is, and begins another.
+    /// Waits for the refresh that is under way, if any, and begins another one.
     pub(crate) async fn begin_refresh(&self) -> async_lock::MutexGuard<'_, ()> {
         self.refreshing.lock().await
     }
 
-    /// Whether a failed signature may cause a look now: not within [`KEY_REFRESH_INTERVAL`] of one that
-    /// found nothing new.
+    /// Whether a failed signature may cause a refresh now. It may not within [`KEY_REFRESH_INTERVAL`] of a refresh that
+    /// found the same keys.
     #[must_use]
     pub(crate) fn may_refresh(&self, uptime: Duration) -> bool {
-        let vain = self.cache().last_fruitless_refresh;
-        vain.is_none_or(|at| uptime.saturating_sub(at) >= KEY_REFRESH_INTERVAL)
+        let last = self.cache().last_fruitless_refresh;
+        last.is_none_or(|at| uptime.saturating_sub(at) >= KEY_REFRESH_INTERVAL)
     }
 
-    /// A look found the keys unchanged.
+    /// A refresh found the same keys.
     pub(crate) fn refreshed_without_change(&self, uptime: Duration) {
         self.cache().last_fruitless_refresh = Some(uptime);
     }

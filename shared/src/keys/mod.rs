@@ -1,7 +1,7 @@
-//! Keys: the two access keys, the three signing keys, and the pointer that says which are in force.
+//! Keys: the two access keys, the three signing keys, and the pointer that names the versions in force.
 //!
-//! The design is decision record 0003: secrets are read by the version id that the pointer names, never
-//! by label, and a token is active only while the pointer names its key. How keys are replaced is 0008.
+//! Decision record 0003 gives the design: secrets are read by the version id that the pointer names, never by label, and
+//! a token is active only while the pointer publishes its key. Decision record 0008 describes the replacement of keys.
 
 pub mod access;
 pub mod cache;
@@ -15,8 +15,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The way a token's mint was asked for: through which access key, or by an Entra caller. Each slot
-/// signs with its own key, so that replacing one slot's keys ends exactly the tokens minted through it.
+/// The credential with which a token was requested: an access key, or an Entra token. Each slot signs with its own key,
+/// so a replacement of the keys of one slot revokes exactly the tokens that were requested through it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Slot {
@@ -25,7 +25,7 @@ pub enum Slot {
     Entra,
 }
 
-/// The slots that have an access key; operators' events write them `primary` and `secondary`.
+/// The slots that have an access key. In operators' events they are `primary` and `secondary`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AccessSlot {
@@ -49,13 +49,13 @@ pub enum Algorithm {
 #[serde(try_from = "String", into = "String")]
 pub struct KeyId(String);
 
-/// A key or a secret's document cannot be used. The text names the fault, never the key.
+/// A key or the document of a secret cannot be used. The text names the fault and holds no key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct KeyMaterialError(pub(crate) &'static str);
 
 impl KeyMaterialError {
-    /// A key could not be made.
+    /// A key could not be generated.
     pub const GENERATION: Self = Self("a key could not be generated");
 }
 

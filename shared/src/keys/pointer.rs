@@ -1,7 +1,7 @@
-//! The pointer record: which version of each secret is in force, and the public keys accepted now.
+//! The pointer record: the version of each secret in force, and the public keys that are accepted now.
 //!
-//! It is the one thing every mint and every verification reads (strongly consistent, together with the
-//! identity), so changing it changes the truth for everyone at once.
+//! Every mint and every verification reads it, together with the identity, in one strongly consistent read. So a change
+//! of the pointer takes effect for every function at once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,12 +13,12 @@ use super::{KeyId, KeyMaterialError, Slot};
 use crate::jose::{Jwk, JwkSet};
 use crate::secrets::VersionId;
 
-/// What the pointer record says.
+/// The pointer record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pointer {
-    /// Counts the changes of this record, from 1. A change is conditional on the one before.
+    /// Counts the changes of this record, from 1. A write is conditional on the generation before it.
     pub generation: u64,
-    /// How many identical copies of the record the table holds.
+    /// The number of identical copies of the record in the table.
     pub copies: u32,
     /// The version of the secret `access-keys` in force, and its document's sequence number.
     pub access_keys: VersionId,
@@ -26,7 +26,7 @@ pub struct Pointer {
     /// The version of the secret `signing-keys` in force, and its document's sequence number.
     pub signing_keys: VersionId,
     pub signing_keys_sequence: u64,
-    /// The public keys accepted now.
+    /// The public keys that are accepted now.
     pub published: Published,
 }
 
@@ -38,11 +38,11 @@ pub struct Published(String);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishedKey {
-    /// The slot whose tokens it verifies.
+    /// The slot whose tokens the key verifies.
     pub slot: Slot,
-    /// When it was published, seconds since the epoch.
+    /// Time of the publication, in seconds since the epoch.
     pub published_at: i64,
-    /// The key itself, public members only.
+    /// The key, with public members only.
     pub jwk: Jwk,
 }
 
@@ -52,15 +52,15 @@ pub struct PublishedKeys {
     set: JwkSet,
 }
 
-/// The published keys kept parsed while the pointer still publishes them. No secret is needed to fill it.
+/// The published keys, kept parsed while the pointer publishes them. The cache needs no secret.
 #[derive(Default)]
 pub struct PublishedCache(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    /// Those of the newest generation seen.
+    /// The keys of the newest generation seen.
     keys: Option<(u64, Published, Arc<PublishedKeys>)>,
-    /// When the pointer was read that said them, in uptime, if it was read for the key set.
+    /// Uptime of the pointer read that produced `keys`, if that read was for the key set.
     read_at: Option<Duration>,
 }
 
@@ -73,7 +73,7 @@ impl Published {
         Self::from_entries(&entries)
     }
 
-    /// The public halves of `keys`; those that `previous` has already keep their date.
+    /// The public halves of `keys`. A key that `previous` has too keeps its date.
     ///
     /// # Errors
     /// [`KeyMaterialError`] when `previous` cannot be read.
@@ -94,7 +94,7 @@ impl Published {
         Self(serde_json::to_string(entries).unwrap_or_default())
     }
 
-    /// The text as the table stored it; judged by [`Self::entries`].
+    /// The text as the table stored it. [`Self::entries`] checks it.
     #[must_use]
     pub fn from_stored(text: String) -> Self {
         Self(text)
@@ -147,7 +147,7 @@ impl PublishedKeys {
         self.keys.iter().map(|(_, key)| key).find(|key| key.id() == id)
     }
 
-    /// Whether these are the public halves of `keys`, slot by slot.
+    /// Whether the published keys are the public halves of `keys`, slot by slot.
     #[must_use]
     pub fn belong_to(&self, keys: &SigningKeys) -> bool {
         self.keys.iter().all(|(slot, key)| keys.of(*slot).id() == key.id())
@@ -170,7 +170,7 @@ impl PublishedKeys {
 }
 
 impl PublishedCache {
-    /// The public keys the pointer publishes.
+    /// The public keys that the pointer publishes.
     ///
     /// # Errors
     /// [`KeyMaterialError`] when the record cannot be used.
@@ -182,7 +182,7 @@ impl PublishedCache {
             return Ok(Arc::clone(keys));
         }
         let keys = Arc::new(PublishedKeys::parse(&pointer.published)?);
-        // A slow reader's pointer may be older than what others have seen since.
+        // The pointer of a slow reader may be older than the cached one.
         if kept.keys.as_ref().is_none_or(|(generation, ..)| *generation < pointer.generation) {
             let keys = Arc::clone(&keys);
             *kept = Kept { keys: Some((pointer.generation, pointer.published.clone(), keys)), read_at: None };
@@ -190,13 +190,14 @@ impl PublishedCache {
         Ok(keys)
     }
 
-    /// The public keys last seen, whatever the pointer says by now: enough to refuse, never to accept.
+    /// The public keys that were seen last. The pointer may publish others by now, so they suffice to refuse a token, but
+    /// not to accept one.
     #[must_use]
     pub fn last_seen(&self) -> Option<Arc<PublishedKeys>> {
         self.kept().keys.as_ref().map(|(.., keys)| Arc::clone(keys))
     }
 
-    /// The public keys, if the pointer was asked for them less than `age` before `uptime`.
+    /// The public keys, if the pointer was read for the key set less than `age` before `uptime`.
     #[must_use]
     pub fn recent(&self, uptime: Duration, age: Duration) -> Option<Arc<PublishedKeys>> {
         let kept = self.kept();
@@ -204,7 +205,7 @@ impl PublishedCache {
         kept.keys.as_ref().filter(|_| is_recent).map(|(.., keys)| Arc::clone(keys))
     }
 
-    /// The keys of a pointer that was asked for at `uptime`, kept for [`Self::recent`].
+    /// The keys of a pointer that was read for the key set at `uptime`, kept for [`Self::recent`].
     ///
     /// # Errors
     /// [`KeyMaterialError`] when the record cannot be used.
@@ -230,7 +231,7 @@ mod tests {
     use crate::testing;
 
     #[test]
-    fn the_published_keys_are_found_by_id_and_belong_to_their_private_halves() {
+    fn published_keys_have_ids_and_match_private_keys() {
         let keys = testing::signing_keys(Algorithm::Es256, 0);
         let published = PublishedKeys::parse(&Published::of(&keys, 1)).unwrap();
         for slot in Slot::ALL {
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_slow_reader_saw_displaces_nothing() {
+    fn a_slow_read_displaces_no_newer_keys() {
         let pointer = |generation: u64, first_key| Pointer {
             generation,
             copies: 1,
@@ -258,12 +259,15 @@ mod tests {
         cache.keep(&old, second).unwrap();
         let fresh = cache.keep(&new, second).unwrap();
         let stale = cache.keep(&old, second).unwrap();
-        assert!(!Arc::ptr_eq(&stale, &fresh), "who asked for the old ones gets them");
+        assert!(!Arc::ptr_eq(&stale, &fresh), "the slow reader gets the keys that it read");
         assert!(Arc::ptr_eq(&cache.recent(second, second).unwrap(), &fresh));
         assert!(Arc::ptr_eq(&cache.last_seen().unwrap(), &fresh));
         assert!(cache.recent(second * 2, second).is_none());
         cache.of(&pointer(3, 6)).unwrap();
-        assert!(cache.recent(second, second).is_none(), "seen by the way, at an unknown moment");
+        assert!(
+            cache.recent(second, second).is_none(),
+            "the read was not for the key set, so its time is unknown"
+        );
     }
 
     #[test]

@@ -1,17 +1,17 @@
-//! What every secret store must do: run against each implementation. It is as harsh as Secrets Manager may be.
+//! The contract of secret stores, run against each implementation. It takes the strictest behaviour of Secrets Manager:
+//! a version without a label is deleted at once.
 
 #![expect(clippy::unwrap_used, reason = "a broken contract fails the test that runs it")]
 
 use super::{MoveOutcome, PutOutcome, SecretName, SecretStoreError, SecretStoreWriter, StagingLabel};
-use crate::secrets::Secret;
-use crate::secrets::VersionId;
+use crate::secrets::{Secret, VersionId};
 
 const SECRET: SecretName = SecretName::SigningKeys;
 
 /// Runs the whole contract against a secret store whose secrets have no versions.
 ///
 /// # Panics
-/// When the secret store breaks it.
+/// When the secret store breaks the contract.
 pub async fn holds(secret_store: &dyn SecretStoreWriter) {
     assert_eq!(secret_store.labels(SECRET).await.unwrap().version_with(StagingLabel::Current), None);
     assert!(gone(secret_store, 1).await);
@@ -57,7 +57,7 @@ async fn labels_move_only_from_their_holder(secret_store: &dyn SecretStoreWriter
     assert_eq!(
         move_label(secret_store, StagingLabel::Current, Some(2), Some(9)).await,
         MoveOutcome::Stale,
-        "no such version"
+        "the new holder does not exist"
     );
     assert_eq!(move_label(secret_store, StagingLabel::Previous, Some(2), None).await, MoveOutcome::Stale);
     assert_eq!(holder(secret_store, StagingLabel::Current).await, Some(version(2)));
@@ -88,7 +88,7 @@ async fn a_version_without_label_is_gone(secret_store: &dyn SecretStoreWriter) {
             MoveOutcome::Moved
         );
     }
-    assert_eq!(read(secret_store, 2).await, "two", "IN_FORCE keeps it when two successors have gone by");
+    assert_eq!(read(secret_store, 2).await, "two", "IN_FORCE keeps it after two successors");
 }
 
 fn version(n: u32) -> VersionId {

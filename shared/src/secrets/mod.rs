@@ -1,4 +1,4 @@
-//! The secret store port: where secrets lie. A reader names the version; only who sets up or rotates may write.
+//! The secret store port. A reader names the version. Only the set-up and the replacement of keys write.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
@@ -21,48 +21,49 @@ pub enum SecretName {
     SigningKeys,
 }
 
-/// The staging labels of a secret's versions. Each is on at most one version; a version without any may
-/// be deleted at any time.
+/// The [staging labels](https://docs.aws.amazon.com/secretsmanager/latest/userguide/whats-in-a-secret.html) of the
+/// versions of a secret. Each label is on at most one version. A version without a label may be deleted at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StagingLabel {
     /// `AWSCURRENT`: the newest version that passed its test.
     Current,
-    /// `IN_FORCE`: the version the pointer names; ours alone, moved only after the pointer.
+    /// `IN_FORCE`: the version that the pointer names. Only this service uses the label, and moves it only after the
+    /// pointer.
     InForce,
     /// `AWSPENDING`: a version being made.
     Pending,
-    /// `AWSPREVIOUS`: put on the former current version by the secret store itself.
+    /// `AWSPREVIOUS`: the secret store puts it on the former current version.
     Previous,
 }
 
-/// Which version bears which label.
+/// The holder of each label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StagingLabels(HashMap<StagingLabel, VersionId>);
 
-/// What storing a version met.
+/// The outcome of storing a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// The version has another value already, which stays.
+    /// The version has another value already. That value stays.
     AlreadyThere,
     Stored,
 }
 
-/// What moving a label met.
+/// The outcome of moving a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MoveOutcome {
-    /// The label is where it was to be.
+    /// The label is on the requested version.
     Moved,
-    /// Another version bore the label than the one named: nothing moved.
+    /// The label was not on the named version, or the new holder does not exist. No label moved.
     Stale,
 }
 
 /// A secret could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretStoreError {
-    /// No such version can be read. To a reader holding an older pointer it says: read the pointer again.
+    /// No such version can be read. A reader with an older pointer reads the pointer again.
     #[error("the secret version does not exist")]
     NoSuchVersion,
-    /// The secret store did not answer, or refused; the outcome of a write is unclear.
+    /// The secret store did not answer, or refused. The outcome of a write is unclear.
     #[error("the secret store is unavailable")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
 }
@@ -70,24 +71,24 @@ pub enum SecretStoreError {
 /// Reads secrets by version id, never by label.
 #[async_trait]
 pub trait SecretStore: Send + Sync {
-    /// The secret's value at exactly this version.
+    /// The value of exactly this version.
     ///
     /// # Errors
     /// [`SecretStoreError`]: no such version, or unavailable.
     async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, SecretStoreError>;
 }
 
-/// Writes secrets and moves labels, for who sets a resource up or replaces its keys.
+/// Writes secrets and moves labels, for the set-up of a resource and the replacement of its keys.
 #[async_trait]
 pub trait SecretStoreWriter: SecretStore {
-    /// Which version bears which label now.
+    /// The holder of each label now.
     ///
     /// # Errors
     /// [`SecretStoreError::Unavailable`].
     async fn labels(&self, secret: SecretName) -> Result<StagingLabels, SecretStoreError>;
 
-    /// Stores a value as a version of its own with one label. A version is written once: repeated with
-    /// another value it stays as it is.
+    /// Stores a value as a new version with one label. A version is written once: a second value for it changes
+    /// nothing.
     ///
     /// # Errors
     /// [`SecretStoreError::Unavailable`].
@@ -99,8 +100,8 @@ pub trait SecretStoreWriter: SecretStore {
         label: StagingLabel,
     ) -> Result<PutOutcome, SecretStoreError>;
 
-    /// Moves a label from the version that bears it (none, if nobody does) to another (none, to take it
-    /// off). Compare and swap: if another version bears it by then, nothing moves.
+    /// Moves a label from its holder (`None` if no version holds it) to another version (`None` to take it off). This is
+    /// a compare-and-swap: if the holder is another version by then, the label does not move.
     ///
     /// # Errors
     /// [`SecretStoreError::Unavailable`].
@@ -114,7 +115,7 @@ pub trait SecretStoreWriter: SecretStore {
 }
 
 impl SecretName {
-    /// Both.
+    /// Both secrets.
     pub const ALL: [Self; 2] = [Self::AccessKeys, Self::SigningKeys];
 
     /// The secret's name.
@@ -143,8 +144,8 @@ impl StagingLabel {
 }
 
 impl StagingLabels {
-    /// The labels as the secret store lists them: each version with the names it bears. Names that are none of
-    /// ours are passed over.
+    /// The labels as the secret store lists them: each version with the names of its labels. Other names than those of
+    /// [`StagingLabel`] are ignored.
     #[must_use]
     pub fn from_versions<S: BuildHasher>(versions: &HashMap<String, Vec<String>, S>) -> Self {
         let holder = |label: StagingLabel| {
@@ -154,13 +155,13 @@ impl StagingLabels {
         Self(StagingLabel::ALL.into_iter().filter_map(holder).collect())
     }
 
-    /// The version that bears a label.
+    /// The holder of a label.
     #[must_use]
     pub fn version_with(&self, label: StagingLabel) -> Option<&VersionId> {
         self.0.get(&label)
     }
 
-    /// Whether a version bears a label.
+    /// Whether a version holds a label.
     #[must_use]
     pub fn is_on(&self, label: StagingLabel, version: &VersionId) -> bool {
         self.version_with(label) == Some(version)

@@ -1,19 +1,19 @@
-//! Secret bytes: closed, silent, wiped when dropped.
+//! Secret bytes, which no output shows and which are wiped when dropped.
 
 use zeroize::Zeroizing;
 
-/// Bytes that must not be seen: no `Debug`, no `Display`, no serialisation, zeroised on drop.
+/// Secret bytes: no `Debug`, no `Display`, no serialisation, zeroised on drop.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Takes the bytes over.
+    /// Takes ownership of the bytes.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The bytes themselves, for the one place that must hand them to a key or a store.
+    /// The bytes, for the place that gives them to a key or a store.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
