@@ -1,6 +1,6 @@
-//! Replacing keys, broken off at every call of every step in every way: the process dies, the call fails
-//! for good, or only once. Afterwards somebody starts anew, mints, and replaces keys again. The promises
-//! are checked each time, over every token ever minted.
+//! Replacements of keys, interrupted at every call of every step: the process ends, the call and all later ones fail, or
+//! the call fails once. After that, the service starts again, mints, and replaces keys again. The promises are checked
+//! each time for all tokens.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,28 +10,27 @@ use e2e::test_service::{Embedded, Ports, TestService};
 use identity::keys::AccessSlot;
 use identity::keys::rotation::{Change, RotationError};
 use identity::keys::{Algorithm, Slot};
-use identity::secrets::VersionId;
-use identity::secrets::{SecretName, StagingLabel};
+use identity::secrets::{SecretName, StagingLabel, VersionId};
 use identity::token::verify::VerifyError;
 use tokio::sync::Notify;
 
-/// How keys are replaced.
+/// A replacement of keys.
 #[derive(Clone, Copy, Debug)]
 enum Run {
     /// An operator's call.
     Operator(Change),
-    /// Secrets Manager's four steps.
+    /// The four steps of Secrets Manager.
     Scheduled,
 }
 
-/// What happens at the chosen call.
+/// The fault at the chosen call.
 #[derive(Clone, Copy, Debug)]
 enum Break {
-    /// The process dies there: the future is dropped.
-    Dies(Fault),
-    /// That call and every later one fail.
+    /// The process ends there: the future is dropped.
+    Ends(Fault),
+    /// The call and every later one fail.
     Outage(Fault),
-    /// That call fails once; the SDK tries again.
+    /// The call fails once. The SDK sends it again.
     Once(Fault),
 }
 
@@ -43,8 +42,8 @@ const RUNS: [Run; 4] = [
 ];
 
 const BREAKS: [Break; 6] = [
-    Break::Dies(Fault::SilentBefore),
-    Break::Dies(Fault::SilentAfter),
+    Break::Ends(Fault::SilentBefore),
+    Break::Ends(Fault::SilentAfter),
     Break::Outage(Fault::BreakBefore),
     Break::Outage(Fault::BreakAfter),
     Break::Once(Fault::BreakBefore),
@@ -52,7 +51,7 @@ const BREAKS: [Break; 6] = [
 ];
 
 impl Run {
-    fn kills(self, slot: Slot) -> bool {
+    fn revokes(self, slot: Slot) -> bool {
         match self {
             Self::Operator(Change::RegenerateAccessKey(regenerated)) => slot == regenerated.into(),
             Self::Operator(Change::RotateSigningKeys) | Self::Scheduled => true,
@@ -75,7 +74,7 @@ impl Run {
     }
 }
 
-/// A resource with a token through each access key.
+/// A resource with a token for each access key.
 struct Matrix {
     service: TestService,
     embedded: Embedded,
@@ -98,7 +97,7 @@ impl Matrix {
         matrix
     }
 
-    /// What Secrets Manager does before the first step: the version is pending, without a value.
+    /// Puts the pending label on a version without a value, as Secrets Manager does before the first step.
     async fn announce(&self) {
         self.embedded.begin_rotation(SecretName::SigningKeys.as_str(), self.version.as_str());
     }
@@ -108,12 +107,12 @@ impl Matrix {
             let reply = self.service.issue(self.service.key(slot), &self.id).await;
             assert_eq!(reply.status, 200, "K: {}", reply.text);
             let token = reply.token().unwrap();
-            assert!(self.service.verify(&token).await.is_ok(), "S2: a fresh token is dead");
+            assert!(self.service.verify(&token).await.is_ok(), "S2: a new token is not active");
             self.tokens.push((slot, token));
         }
     }
 
-    /// Which tokens are active. None may be undecidable: the pointer can always be read.
+    /// Whether each token is active. Each verification must decide, because the pointer can always be read.
     async fn active(&self) -> Vec<bool> {
         let mut active = Vec::new();
         for (_, token) in &self.tokens {
@@ -136,8 +135,8 @@ impl Matrix {
                     reached.notify_one();
                 }
                 match broken {
-                    Break::Dies(fault) | Break::Once(fault) => (call == at).then_some(fault),
-                    // What was begun may still happen; what follows does not.
+                    Break::Ends(fault) | Break::Once(fault) => (call == at).then_some(fault),
+                    // The call may still have its effect. The later calls have none.
                     Break::Outage(fault) if call == at => Some(fault),
                     Break::Outage(_) => (call > at).then_some(Fault::BreakBefore),
                 }
@@ -151,7 +150,7 @@ impl Matrix {
         }
     }
 
-    /// Exactly one set of live private keys at rest: what the pointer names, current and held.
+    /// At rest exactly one set of private keys holds labels: the versions that the pointer names, current and in force.
     async fn assert_one_set_at_rest(&self) {
         let pointer = self.service.ports.pointers.pointer().await.unwrap().unwrap();
         for (secret, named) in
@@ -166,15 +165,15 @@ impl Matrix {
     }
 }
 
-/// Runs with a break at one call. Returns whether the call was reached at all.
+/// Runs with a fault at one call. Returns whether the call was reached.
 async fn cell(run: Run, at: usize, broken: Break) -> bool {
     let mut matrix = Matrix::new(run).await;
     let reached = Arc::new(Notify::new());
     matrix.plan(at, broken, &reached);
     let version = matrix.version.clone();
     let outcome = match broken {
-        // Dropped at the very call, before any of the SDK's timeouts could fire.
-        Break::Dies(_) => tokio::select! {
+        // The future is dropped at the call, before any timeout of the SDK.
+        Break::Ends(_) => tokio::select! {
             biased;
             () = reached.notified() => None,
             outcome = run.go(&matrix.service, &version) => Some(outcome),
@@ -182,7 +181,7 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
         _ => Some(run.go(&matrix.service, &version).await),
     };
     let was_reached = match broken {
-        Break::Dies(_) => outcome.is_none(),
+        Break::Ends(_) => outcome.is_none(),
         _ => tokio::time::timeout(std::time::Duration::ZERO, reached.notified()).await.is_ok(),
     };
     matrix.repair();
@@ -192,16 +191,20 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
     let before = matrix.active().await;
     for ((slot, _), active) in matrix.tokens.iter().zip(&before) {
         if matches!(outcome, Some(Ok(()))) {
-            assert_eq!(*active, !run.kills(*slot), "S1, or too much: {slot:?} after success");
-        } else if !run.kills(*slot) {
-            assert!(active, "a slot that is not replaced lives on: {slot:?}");
+            assert_eq!(
+                *active,
+                !run.revokes(*slot),
+                "S1, or too many tokens revoked: {slot:?} after success"
+            );
+        } else if !run.revokes(*slot) {
+            assert!(active, "the tokens of a slot that is not replaced stay active: {slot:?}");
         }
     }
     if matches!(outcome, Some(Ok(()))) {
         matrix.assert_one_set_at_rest().await;
     }
 
-    // A driver repeats a scheduled rotation with its version: once done, it must stay done.
+    // Secrets Manager repeats a scheduled rotation with its version. A finished rotation stays finished.
     if let Run::Scheduled = run {
         let repeated = run.go(&matrix.service, &version).await;
         assert!(repeated.is_ok(), "the same version again: {repeated:?}");
@@ -214,11 +217,11 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
     assert!(replaced.is_ok(), "the next replacement: {replaced:?}");
     let active = matrix.active().await;
     for (index, ((slot, _), active)) in matrix.tokens.iter().zip(active).enumerate() {
-        let was_alive = before.get(index).copied().unwrap_or(true);
-        if run.kills(*slot) {
+        let was_active = before.get(index).copied().unwrap_or(true);
+        if run.revokes(*slot) {
             assert!(!active, "S1: token {index} of {slot:?} is active after the next replacement");
         } else {
-            assert_eq!(active, was_alive, "token {index} of {slot:?} was not to be touched");
+            assert_eq!(active, was_active, "token {index} of {slot:?} must not change");
         }
     }
     matrix.assert_one_set_at_rest().await;
@@ -227,7 +230,7 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
     was_reached
 }
 
-/// The next replacement is always an operator's, and always fresh.
+/// The next replacement is an operator's, so it always makes new keys.
 async fn run_again(run: Run, service: &TestService) -> Result<(), RotationError> {
     match run {
         Run::Operator(change) => service.replace_keys(change).await,
@@ -242,7 +245,7 @@ async fn every_call_of_every_step_may_break() {
             let mut cells = 0;
             while cell(run, cells, broken).await {
                 cells += 1;
-                assert!(cells < 200, "{run:?} {broken:?}: no end");
+                assert!(cells < 200, "{run:?} {broken:?}: too many calls");
             }
             assert!(cells >= 12, "{run:?} {broken:?}: only {cells} calls were broken");
         }
@@ -250,7 +253,7 @@ async fn every_call_of_every_step_may_break() {
 }
 
 #[tokio::test]
-async fn two_at_once_one_wins_and_the_other_is_told() {
+async fn one_of_two_rotations_at_once_succeeds() {
     let (mut won, mut conflicts) = (0, 0);
     for seed in 0..60 {
         let (ports, _) = Ports::embedded(seed).await;
@@ -266,7 +269,7 @@ async fn two_at_once_one_wins_and_the_other_is_told() {
                 Err(error) => panic!("seed {seed}: {error}"),
             }
         }
-        assert!(first.is_ok() || second.is_ok(), "seed {seed}: somebody wins");
+        assert!(first.is_ok() || second.is_ok(), "seed {seed}: one succeeds");
         assert!(service.verify(&old).await.is_err(), "seed {seed}: S1");
         let fresh = service.issue(&service.primary, &id).await.token().unwrap();
         assert!(service.verify(&fresh).await.is_ok(), "seed {seed}: S2");
@@ -275,7 +278,7 @@ async fn two_at_once_one_wins_and_the_other_is_told() {
 }
 
 #[tokio::test]
-async fn a_regenerated_key_replaces_exactly_its_own() {
+async fn a_regeneration_revokes_only_its_own_slot() {
     let (ports, _) = Ports::embedded(52).await;
     let mut service = TestService::new(ports, Algorithm::Rs256, 52).await;
     let id = service.create().await;

@@ -1,5 +1,6 @@
-//! The first keys of a new resource, by the deployment's event or by the secret's first rotation, broken off at
-//! every call. Whoever comes next ends with keys that sign, and with labels that Secrets Manager takes as an end.
+//! The first keys of a new resource, made by the deployment's event or by the first rotation of the secret, and
+//! interrupted at every call. The next attempt ends with keys that sign, and with labels in an end state of Secrets
+//! Manager.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,11 +9,10 @@ use e2e::faults::Fault;
 use e2e::test_service::{Embedded, Ports, TestService};
 use identity::keys::Algorithm;
 use identity::keys::rotation::{KeyPorts, RotationError, Rotator};
-use identity::secrets::VersionId;
-use identity::secrets::{SecretName, StagingLabel};
+use identity::secrets::{SecretName, StagingLabel, VersionId};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, signing_key};
 
-/// Who makes them.
+/// The maker of the first keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Maker {
     Event,
@@ -60,20 +60,20 @@ impl NewResource {
         }
     }
 
-    /// From the given call on every call fails, or that one alone.
-    fn break_at(&self, at: usize, fault: Fault, for_good: bool) {
+    /// The given call fails, or every call from it on.
+    fn break_at(&self, at: usize, fault: Fault, permanently: bool) {
         let calls = Arc::new(AtomicUsize::new(0));
         for client in [&self.embedded.dynamodb, &self.embedded.secrets] {
             let calls = Arc::clone(&calls);
             client.plan(move |_| {
                 let call = calls.fetch_add(1, Ordering::SeqCst);
-                let is_broken = if for_good { call >= at } else { call == at };
+                let is_broken = if permanently { call >= at } else { call == at };
                 is_broken.then_some(fault)
             });
         }
     }
 
-    fn mend(&self) {
+    fn repair(&self) {
         self.embedded.dynamodb.plan(|_| None);
         self.embedded.secrets.plan(|_| None);
     }
@@ -82,9 +82,9 @@ impl NewResource {
         self.embedded.dynamodb.calls() + self.embedded.secrets.calls()
     }
 
-    /// Keys that sign, and labels that are an end: what the pointer names is current and held, and nothing
-    /// else is pending.
-    async fn works(self, case: &str) {
+    /// The keys sign, and the labels are in an end state: the versions that the pointer names are current and held, and
+    /// no other version is pending.
+    async fn assert_works(self, case: &str) {
         let service = TestService::new(self.ports, Algorithm::Es256, 11).await;
         let id = service.create().await;
         let token = service.issue(&service.secondary, &id).await.token().unwrap();
@@ -111,7 +111,7 @@ async fn the_first_rotation_is_the_set_up() {
     resource.make(Maker::Rotation).await.unwrap();
     let pointer = resource.ports.pointers.pointer().await.unwrap().unwrap();
     assert_eq!(pointer.signing_keys, resource.version, "the announced version holds the first keys");
-    resource.works("unbroken").await;
+    resource.assert_works("unbroken").await;
 }
 
 #[tokio::test]
@@ -125,18 +125,18 @@ async fn setting_up_again_changes_nothing() {
 
 /// The deployment's event and the secret's first rotation, either first.
 #[tokio::test]
-async fn event_and_rotation_agree_whoever_is_first() {
+async fn event_and_rotation_agree_in_either_order() {
     for order in [[Maker::Event, Maker::Rotation], [Maker::Rotation, Maker::Event]] {
         let resource = NewResource::new(Maker::Rotation).await;
         for maker in order {
             resource.make(maker).await.unwrap();
         }
-        resource.works(&format!("{order:?}")).await;
+        resource.assert_works(&format!("{order:?}")).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn broken_off_anywhere_it_is_finished_by_whoever_comes_next() {
+async fn an_interrupted_set_up_is_finished_by_the_next_attempt() {
     for maker in [Maker::Event, Maker::Rotation] {
         let unbroken = NewResource::new(maker).await;
         let before = unbroken.calls();
@@ -145,38 +145,39 @@ async fn broken_off_anywhere_it_is_finished_by_whoever_comes_next() {
         assert!(calls > 8, "{calls} calls");
         for at in 0..calls {
             for fault in [Fault::BreakBefore, Fault::BreakAfter] {
-                for (for_good, next) in [(true, maker), (true, Maker::Event), (false, maker)] {
-                    let case = format!("{maker:?}, {fault:?} at {at}, for good: {for_good}, then {next:?}");
+                for (permanently, next) in [(true, maker), (true, Maker::Event), (false, maker)] {
+                    let case =
+                        format!("{maker:?}, {fault:?} at {at}, permanently: {permanently}, then {next:?}");
                     let resource = NewResource::new(maker).await;
-                    resource.break_at(at, fault, for_good);
-                    // What comes of it is not known; what comes next must not depend on it.
+                    resource.break_at(at, fault, permanently);
+                    // The outcome is unclear, and the next attempt must not depend on it.
                     let _ = resource.make(maker).await;
-                    resource.mend();
+                    resource.repair();
                     resource.make(next).await.unwrap_or_else(|error| panic!("{case}: {error}"));
-                    resource.works(&case).await;
+                    resource.assert_works(&case).await;
                 }
             }
         }
     }
 }
 
-/// A value that cannot be read may be there: it is neither replaced nor put in force unread.
+/// A value that cannot be read may exist. So it is neither replaced nor put in force.
 #[tokio::test(start_paused = true)]
-async fn a_value_that_cannot_be_read_is_not_taken_for_a_missing_one() {
+async fn an_unreadable_value_is_not_treated_as_missing() {
     let resource = NewResource::new(Maker::Rotation).await;
     let unreadable = |operation: &str| (operation == "GetSecretValue").then_some(Fault::InternalError);
     resource.embedded.secrets.plan(unreadable);
     assert!(resource.make(Maker::Rotation).await.is_err());
     let labels = resource.ports.secret_store_writer.labels(SecretName::SigningKeys).await.unwrap();
-    assert!(labels.version_with(StagingLabel::Current).is_none(), "nothing unread is current");
-    resource.mend();
+    assert!(labels.version_with(StagingLabel::Current).is_none(), "no unread version is current");
+    resource.repair();
     resource.make(Maker::Rotation).await.unwrap();
-    resource.works("readable again").await;
+    resource.assert_works("readable again").await;
 }
 
-/// What an earlier attempt wrote may arrive after everything else: it must not be what is current then.
+/// A write of an earlier attempt may arrive after all others. It must not become current then.
 #[tokio::test(start_paused = true)]
-async fn what_arrives_late_displaces_nothing() {
+async fn a_late_write_displaces_no_version() {
     for operation in ["PutSecretValue", "UpdateSecretVersionStage", "TransactWriteItems"] {
         for maker in [Maker::Event, Maker::Rotation] {
             let resource = NewResource::new(maker).await;
@@ -184,7 +185,7 @@ async fn what_arrives_late_displaces_nothing() {
                 client.plan(move |called| (called == operation).then_some(Fault::Late));
             }
             assert!(resource.make(maker).await.is_err(), "{operation}");
-            resource.mend();
+            resource.repair();
             resource.make(Maker::Event).await.unwrap();
             let before = resource.ports.pointers.pointer().await.unwrap();
             resource.embedded.dynamodb.deliver_late().await;
@@ -207,6 +208,6 @@ async fn two_makers_at_once_agree() {
         let (first, second) = tokio::join!(resource.make(makers[0]), resource.make(makers[1]));
         assert!(first.is_ok() || second.is_ok(), "{first:?}, {second:?}");
         resource.make(Maker::Event).await.unwrap();
-        resource.works(&format!("{makers:?}")).await;
+        resource.assert_works(&format!("{makers:?}")).await;
     }
 }
