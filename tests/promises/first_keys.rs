@@ -5,18 +5,39 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use acs_identity::embedded;
 use e2e::faults::Fault;
 use e2e::test_service::{Embedded, Ports, TestService};
-use identity::keys::Algorithm;
-use identity::keys::rotation::{KeyPorts, RotationError, Rotator};
+use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
+use identity::keys::{AccessSlot, Algorithm};
 use identity::secrets::{SecretName, StagingLabel, VersionId};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, signing_key};
+
+use crate::replacements_at_once::Gate;
 
 /// The maker of the first keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Maker {
     Event,
     Rotation,
+}
+
+/// Hands out a rotator, whose random bytes and keys follow from `seed`.
+async fn rotate(
+    ports: KeyPorts<'_>,
+    seed: u64,
+    steps: impl AsyncFnOnce(Rotator<'_>) -> Result<(), RotationError>,
+) -> Result<(), RotationError> {
+    let (clock, random, audit) = (FrozenClock::at_noon(), SeededRandom::new(seed), CapturedAudit::default());
+    let next = AtomicUsize::new(usize::try_from(seed * 8).unwrap());
+    let rotator = Rotator {
+        ports,
+        clock: clock.as_ref(),
+        random: &random,
+        generate: &|| Ok(signing_key(Algorithm::Es256, next.fetch_add(1, Ordering::SeqCst))),
+        audit: &audit,
+    };
+    steps(rotator).await
 }
 
 struct NewResource {
@@ -36,20 +57,7 @@ impl NewResource {
     }
 
     async fn make(&self, maker: Maker) -> Result<(), RotationError> {
-        let (clock, random, audit) =
-            (FrozenClock::at_noon(), SeededRandom::new(11), CapturedAudit::default());
-        let next = AtomicUsize::new(0);
-        let rotator = Rotator {
-            ports: KeyPorts {
-                pointers: self.ports.pointers.as_ref(),
-                secret_store: self.ports.secret_store_writer.as_ref(),
-            },
-            clock: clock.as_ref(),
-            random: &random,
-            generate: &|| Ok(signing_key(Algorithm::Es256, next.fetch_add(1, Ordering::SeqCst))),
-            audit: &audit,
-        };
-        match maker {
+        let steps = async |rotator: Rotator<'_>| match maker {
             Maker::Event => rotator.set_up().await.map(|_| ()),
             Maker::Rotation => {
                 rotator.create(&self.version).await?;
@@ -57,6 +65,14 @@ impl NewResource {
                 rotator.try_out(&self.version).await?;
                 rotator.finish(&self.version).await.map(|_| ())
             }
+        };
+        rotate(self.ports(), 11, steps).await
+    }
+
+    fn ports(&self) -> KeyPorts<'_> {
+        KeyPorts {
+            pointers: self.ports.pointers.as_ref(),
+            secret_store: self.ports.secret_store_writer.as_ref(),
         }
     }
 
@@ -209,5 +225,49 @@ async fn two_makers_at_once_agree() {
         assert!(first.is_ok() || second.is_ok(), "{first:?}, {second:?}");
         resource.make(Maker::Event).await.unwrap();
         resource.assert_works(&format!("{makers:?}")).await;
+    }
+}
+
+/// A set-up stops before each of its calls. Another set-up and two replacements run to their end, so the versions that
+/// the first one has made or found disappear. That is a conflict, not a failure of Secrets Manager.
+#[tokio::test]
+async fn a_set_up_overtaken_by_replacements_reports_a_conflict() {
+    let mut conflicts = 0;
+    for calls in 0.. {
+        let resource = NewResource::new(Maker::Event).await;
+        let gate = Gate::new();
+        let clients = (gate.client(&resource.embedded.dynamodb), gate.client(&resource.embedded.secrets));
+        let adapters = embedded::adapters(clients.0, clients.1).await.unwrap();
+        let ports = KeyPorts { pointers: adapters.table.as_ref(), secret_store: adapters.secrets.as_ref() };
+        gate.close();
+        let slow = async {
+            let outcome = rotate(ports, 12, async |rotator| rotator.set_up().await.map(|_| ())).await;
+            gate.end();
+            outcome
+        };
+        let others = async {
+            gate.started().await;
+            gate.advance(calls).await;
+            let is_over = gate.has_ended();
+            let replace = async |rotator: Rotator<'_>| {
+                rotator.set_up().await?;
+                rotator.run(Change::RegenerateAccessKey(AccessSlot::Primary)).await?;
+                rotator.run(Change::RotateSigningKeys).await.map(|_| ())
+            };
+            let replaced = rotate(resource.ports(), 13, replace).await;
+            gate.run_to_end().await;
+            (is_over, replaced)
+        };
+        let (outcome, (is_over, replaced)) = tokio::join!(slow, others);
+        assert!(replaced.is_ok(), "{calls} calls: {replaced:?}");
+        match outcome {
+            Ok(()) => {}
+            Err(RotationError::Conflict) => conflicts += 1,
+            Err(error) => panic!("{calls} calls: {error}"),
+        }
+        if is_over {
+            assert!(calls > 8 && conflicts > 0, "{calls} calls, {conflicts} conflicts");
+            break;
+        }
     }
 }
