@@ -371,6 +371,19 @@ async fn a_conflict_with_a_whole_replacement_has_changed_no_key() {
     }
 }
 
+/// The second regeneration has read one of the two label lists when the first one promotes its keys. Then it publishes
+/// them. A token that the holder of the former access key requests at that moment is revoked by the first regeneration.
+#[tokio::test]
+async fn a_token_requested_during_a_regeneration_is_revoked() {
+    let runs = [PRIMARY, SECONDARY];
+    let [first, _] = calls(runs).await;
+    for i in 0..first {
+        let pair = Pair::new(runs).await;
+        let ended = pair.play(&vec![(0, i), (1, 2), (0, 2), (1, 4)], 0).await;
+        pair.check(&ended, false, &format!("{i} calls")).await;
+    }
+}
+
 /// The replacements take turns of random lengths.
 #[tokio::test]
 async fn a_conflict_has_changed_no_key_in_random_orders() {
