@@ -193,6 +193,20 @@ async fn concurrent_moves_and_changes_lose_no_assignment() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn move_during_a_batch_read_hides_no_assignment() {
+    let resource = resource_with(87, &[entry(object(1), TENANT)]).await;
+    let service = another_process(&resource).await;
+    // The batch reads the assignments before the move, and the list after it.
+    resource.embedded.dynamodb.plan_next([Fault::StateUnprocessed]);
+    let (reading, moving) = tokio::join!(exchange(&service, object(1), &[]), async {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        resource.get(Kind::Entra, object(1)).await
+    });
+    assert_eq!((reading.status, moving.status), (200, 200));
+    assert_eq!(records(&resource).await, 1, "the move has ended");
+}
+
+#[tokio::test(start_paused = true)]
 async fn former_release_changes_nothing_after_the_move_began() {
     let resource = resource_with(83, &[entry(object(1), TENANT)]).await;
     let release = FormerRelease(&resource.embedded.dynamodb);
