@@ -231,6 +231,8 @@ struct Pair {
 
 /// The outcome of both, and the number of calls of each.
 struct Ended {
+    /// Tokens that were requested with the former primary access key between the calls.
+    requested: Vec<String>,
     outcomes: [Result<(), RotationError>; 2],
     calls: [usize; 2],
 }
@@ -260,21 +262,25 @@ impl Pair {
             for replacement in &self.replacements {
                 replacement.gate.0.idle.notified().await;
             }
+            let mut requested = Vec::new();
             for (turn, calls) in schedule {
                 self.replacements[*turn].gate.advance(*calls).await;
+                requested.extend(self.service.issue(&self.service.primary, &self.id).await.token());
             }
             self.replacements[first].gate.run_to_end().await;
+            requested.extend(self.service.issue(&self.service.primary, &self.id).await.token());
             self.replacements[1 - first].gate.run_to_end().await;
+            requested
         };
-        let (one, other, ()) =
+        let (one, other, requested) =
             tokio::join!(a.go(&self.service, &self.version), b.go(&self.service, &self.version), conductor);
         let calls = [a, b].map(|it| it.gate.0.calls.load(Ordering::SeqCst));
-        Ended { outcomes: [one, other], calls }
+        Ended { requested, outcomes: [one, other], calls }
     }
 
     /// A success is in force, a conflict has changed no key, and the next replacement works.
     async fn check(mut self, ended: &Ended, is_faulty: bool, case: &str) {
-        let Ended { outcomes, .. } = ended;
+        let Ended { requested, outcomes, .. } = ended;
         for (replacement, outcome) in self.replacements.iter().zip(outcomes) {
             match outcome {
                 Ok(()) => assert!(replacement.changed(), "{case}: {:?} succeeded", replacement.run),
@@ -305,6 +311,14 @@ impl Pair {
             assert!(
                 is_accepted || may_have_changed(Run::replaces_access_key, *slot),
                 "{case}: the access key {slot:?} was not replaced"
+            );
+        }
+
+        for token in requested {
+            let is_active = self.service.verify(token).await.is_ok();
+            assert!(
+                !(is_active && succeeded(Run::replaces_access_key, Slot::Primary)),
+                "{case}: a token of the former access key is active"
             );
         }
 

@@ -67,13 +67,18 @@ impl Service {
         response
     }
 
-    /// Loads the keys for the first request. Errors are ignored, because the first request meets and reports
-    /// them. Concurrent requests wait for this load.
+    /// Loads the secrets for the first request. Errors are ignored, because the first request meets and reports them.
+    /// Concurrent requests wait for this load.
+    ///
+    /// The pointer that is read here only names the versions to load. It decides no request, because it may be older
+    /// than a revocation that returned before the request arrived. A function without secrets has nothing to load.
     pub async fn warm(&self) {
+        if self.secrets().next().is_none() {
+            return;
+        }
         let _refresh = self.key_cache.begin_refresh().await;
         let Ok(Snapshot { pointer, .. }) = self.store.read(ReadRequest::POINTER).await else { return };
-        let _ = self.key_cache.published().of(&pointer);
-        for secret in self.functions.iter().flat_map(|function| function.secrets()) {
+        for secret in self.secrets() {
             match secret {
                 SecretName::AccessKeys => drop(self.key_cache.access(&pointer).await),
                 SecretName::SigningKeys => drop(self.key_cache.signing(&pointer).await),
@@ -118,8 +123,12 @@ impl Service {
 
     /// The callers that may learn that a path does not exist. If every served route is public, anyone may learn it.
     fn callers_without_route(&self) -> Callers {
-        let is_public = self.functions.iter().all(|function| function.secrets().is_empty());
-        if is_public { Callers::Anyone } else { Callers::Service }
+        if self.secrets().next().is_none() { Callers::Anyone } else { Callers::Service }
+    }
+
+    /// The secrets that the served functions may read.
+    fn secrets(&self) -> impl Iterator<Item = SecretName> {
+        self.functions.iter().flat_map(|function| function.secrets()).copied()
     }
 
     async fn authenticate(&self, request: &Request, body: &[u8], callers: Callers) -> Result<Caller, Error> {
