@@ -62,6 +62,7 @@ impl Gateway {
             names: Names::default(),
             https_port,
             http_port,
+            allowed_origins: Vec::new(),
             algorithm: Some(Algorithm::Es256),
             location: None,
             region: None,

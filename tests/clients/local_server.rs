@@ -110,6 +110,7 @@ pub(crate) async fn open(state: &Path) -> Platform {
         names: acs_identity::names::Names::default(),
         https_port: 8443,
         http_port: 8080,
+        allowed_origins: Vec::new(),
         algorithm: None,
         location: None,
         region: None,

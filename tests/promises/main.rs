@@ -3,6 +3,7 @@
 
 mod adapters;
 mod attacks;
+mod browsers;
 mod calls;
 mod capabilities;
 mod catalogue;

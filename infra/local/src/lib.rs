@@ -17,6 +17,7 @@
 //! | `invoke` | the authorizer, invoked as on Lambda |
 //! | [`console`] | audit lines for a terminal or for a program |
 //! | [`certificates`] | the local certificate authority |
+//! | [`health`] | `/health`, for probes |
 //! | [`control`] | the socket over which an operator's commands reach the running server |
 //! | [`schedule`] | scheduled rotations, driven as Secrets Manager drives them |
 //! | [`embedded`] | the production adapters over the embedded services |
@@ -34,6 +35,7 @@ pub mod embedded;
 pub mod entra;
 pub mod functions_page;
 pub mod gateway;
+pub mod health;
 mod invoke;
 pub mod key_page;
 pub mod names;

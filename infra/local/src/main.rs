@@ -15,6 +15,7 @@ use acs_identity::platform::{ConnectionStrings, Options, Platform};
 use acs_identity::trust::EntraOptions;
 use acs_identity::{certificates, console, functions_page, key_page, schedule, start_page, token_page};
 use clap::{Parser, Subcommand, ValueEnum};
+use identity::api::cors::Origin;
 use identity::authn::entra::{EntraAuthority, Principal};
 use identity::error_chain::error_chain;
 use identity::keys::Algorithm;
@@ -53,6 +54,10 @@ struct Start {
     /// clients are told.
     #[arg(long = "host")]
     hosts: Vec<Host>,
+    /// An origin whose web pages may call the server, like https://app.example.com; repeatable. Pages of localhost,
+    /// 127.0.0.1 and [::1] always may.
+    #[arg(long = "allow-origin")]
+    allowed_origins: Vec<Origin>,
     /// The signature algorithm of a new resource: RS256 or ES256 [default: RS256].
     #[arg(long, value_parser = parse_algorithm)]
     algorithm: Option<Algorithm>,
@@ -207,6 +212,7 @@ async fn open(
         names: Names::new(start.listen, start.hosts),
         https_port,
         http_port,
+        allowed_origins: start.allowed_origins,
         algorithm: start.algorithm,
         location: start.location,
         region: start.region,

@@ -11,6 +11,7 @@ use functions::adapters::Adapters;
 use functions::boot::{self, RulesError};
 use functions::rotate_keys::RotateKeys;
 use functions::system::System;
+use identity::api::cors::{AllowedOrigins, CorsSettings, Origin};
 use identity::api::functions::Function;
 use identity::audit::Audit;
 use identity::host::{Hosts, MalformedAuthorityError};
@@ -30,6 +31,7 @@ use crate::certificates::{self, CertificateError};
 use crate::dynamodb::{self, EmbeddedDynamoDb};
 use crate::embedded::{self, PrepareError};
 use crate::gateway::Router;
+use crate::health::Health;
 use crate::names::Names;
 use crate::resource::{self, Choices, LocalResource, ResourceError};
 use crate::secrets_manager::{self, EmbeddedSecretsManager, Environment};
@@ -42,6 +44,8 @@ pub struct Options {
     pub names: Names,
     pub https_port: u16,
     pub http_port: u16,
+    /// Web origins whose pages may call the server, in addition to those of this machine.
+    pub allowed_origins: Vec<Origin>,
     pub algorithm: Option<Algorithm>,
     pub location: Option<Location>,
     pub region: Option<Location>,
@@ -125,10 +129,12 @@ impl Platform {
         let (entra, stand_in) = trust::open(&data_dir, &endpoint, options.entra, &adapters.system)?;
         let tls = certificates::server_config(&data_dir, &options.names.certified(), adapters.system.now())?;
         let hosts = options.names.accepted(options.https_port, options.http_port)?;
+        let origins = AllowedOrigins::with_loopback(options.allowed_origins);
         let settings = Settings {
             resource: resource.resource.clone(),
             hosts: hosts.clone(),
             date_window: DateWindow::default(),
+            cors: CorsSettings { users: origins.clone(), services: origins },
         };
         let expected = Expected::from(&resource.resource);
         let rules = boot::route_rules(options.route_rules.as_deref())?;
@@ -140,6 +146,7 @@ impl Platform {
                 authorizer: Arc::new(adapters.authorizer(expected, rules, audit.clone())),
                 service: Arc::new(adapters.service(settings, entra, Function::ALL, audit)),
                 entra: stand_in,
+                health: Health::new(&adapters, database.clone()),
             }),
             adapters,
             resource,
@@ -219,6 +226,7 @@ mod tests {
             names: Names::default(),
             https_port: 8443,
             http_port: 8080,
+            allowed_origins: Vec::new(),
             algorithm: Some(Algorithm::Es256),
             location: None,
             region: None,
