@@ -2,6 +2,7 @@
 //!
 //! The clients' own packages must be installed: `tests/run` does it, then runs everything.
 
+mod browsers;
 mod chat;
 mod gateway;
 mod local_server;
