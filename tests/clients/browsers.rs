@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use e2e::server::{Server, state_directory};
 
@@ -159,4 +159,30 @@ fn malformed_origins_are_refused_at_the_start() {
         assert_eq!(refused.status.code(), Some(2), "{message}");
         assert!(message.contains(origin) && message.contains("https://app.example.com"), "{message}");
     }
+}
+
+/// Finds the browser in the search path.
+fn chromium() -> Option<PathBuf> {
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let folders: Vec<_> = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect();
+    names
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
+        .find(|path| path.is_file())
+}
+
+#[test]
+fn pages_of_a_real_browser_use_the_sdk() {
+    let Some(chromium) = chromium() else {
+        // The test harness captures what `println!` prints.
+        let notice = "SKIPPED: no Chromium; install the package `chromium`, or run .ci/run as root";
+        writeln!(std::io::stderr(), "{notice}").unwrap();
+        return;
+    };
+    let server = start("browsers-chromium", &[]);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/browser");
+    let mut suite = server.command("node");
+    let output = suite.arg("--test").current_dir(folder).env("CHROMIUM", chromium).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}\n{stderr}");
 }

@@ -164,7 +164,7 @@ impl ReadableBy<'_> {
     }
 
     /// The value of `Access-Control-Allow-Origin`: the origin as the browser wrote it. An origin that is no web origin,
-    /// such as `null`, may read only what anyone may read.
+    /// such as `null`, may read the public documents only.
     fn allow_origin(self, request: &HeaderMap) -> Option<HeaderValue> {
         let mut values = request.get_all(ORIGIN).iter();
         let (value, further) = (values.next()?, values.next());
