@@ -3,7 +3,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::Command;
 
 use e2e::server::{Server, state_directory};
 
@@ -162,13 +163,10 @@ fn malformed_origins_are_refused_at_the_start() {
 }
 
 /// Finds the browser in the search path.
-fn chromium() -> Option<PathBuf> {
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    let folders: Vec<_> = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect();
-    names
-        .iter()
-        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
-        .find(|path| path.is_file())
+fn chromium() -> Option<String> {
+    let find = "command -v chromium || command -v chromium-browser || command -v google-chrome";
+    let found = Command::new("sh").args(["-c", find]).output().unwrap();
+    found.status.success().then(|| String::from_utf8(found.stdout).unwrap().trim().to_owned())
 }
 
 #[test]

@@ -147,7 +147,7 @@ async fn preflights_of_every_path_name_its_methods() {
     let test = test_service().await;
     let service = local(&test);
     for route in ROUTES {
-        let target = route.path.replace('{', "x").replace('}', "x");
+        let target = route.path.replace(['{', '}'], "x");
         let reply = Reply::of(service.handle(preflight(route.method.as_str(), &target)).await);
         assert_eq!((reply.status, reply.text.as_str()), (204, ""), "{target}");
         check_origin(&reply, Some(PAGE), true, &target);
