@@ -1,4 +1,6 @@
-//! The load: requests that are ready, sent again and again over connections that stay open.
+//! The load generator. It sends prepared requests again and again over open connections.
+//!
+//! A tool like `oha` is no replacement, because its clients wait in the kernel (see `stay_awake`).
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -15,23 +17,23 @@ use tokio::task::{JoinSet, LocalSet, spawn_local, yield_now};
 
 use crate::measure::{micros, quantile};
 
-/// Requests that are sent in turn, and how each is answered.
+/// Requests that are sent in turn, and the status of each reply.
 pub struct Work {
     pub requests: Vec<Request<Full<Bytes>>>,
     pub status: StatusCode,
 }
 
-/// When enough was sent.
+/// The end of a run.
 #[derive(Clone, Copy)]
 pub enum Until {
     Elapsed(Duration),
     Sent(usize),
 }
 
-/// What the clients saw.
+/// The measurements of the clients.
 pub struct Seen {
     elapsed: Duration,
-    /// Microseconds, of each request.
+    /// Microseconds of each request.
     latencies: Vec<f64>,
 }
 
@@ -44,13 +46,13 @@ impl Seen {
         self.requests() / self.elapsed.as_secs_f64()
     }
 
-    /// Milliseconds within which that share of the requests was answered.
+    /// The quantile of the latency, in milliseconds.
     pub fn latency(&self, share: f64) -> f64 {
         quantile(&self.latencies, share) / 1e3
     }
 }
 
-/// Sends the work over so many connections.
+/// Sends the work over this number of connections.
 pub async fn drive(address: SocketAddr, work: Work, connections: usize, until: Until) -> Seen {
     let work = Rc::new(Run { work, begun: Instant::now(), until, sent: Cell::new(0) });
     let begun = work.begun;
@@ -69,15 +71,15 @@ pub async fn drive(address: SocketAddr, work: Work, connections: usize, until: U
     Seen { elapsed: begun.elapsed(), latencies }
 }
 
-/// Keeps this process from waiting for the kernel. The server would pay for each waking of it: on a virtual
-/// machine 30 microseconds, and only where the server is the slower of the two.
+/// Keeps this process from waiting in the kernel. Otherwise the server pays for every wake-up of the client, 30
+/// microseconds on a virtual machine, but only if the server is slower than the client.
 async fn stay_awake() {
     loop {
         yield_now().await;
     }
 }
 
-/// Sends requests one after another and returns the bodies of their answers.
+/// Sends requests one after another and returns the bodies of their replies.
 pub async fn ask_all(
     address: SocketAddr,
     requests: Vec<Request<Full<Bytes>>>,

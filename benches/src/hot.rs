@@ -1,9 +1,13 @@
-//! The hot paths of the core, each beside the least that any implementation must do.
+//! The hot paths of the core, each beside the minimum work of any implementation.
+//!
+//! The rounds are run here and not by a benchmark library. A row is the ratio of two operations that take turns, in CPU
+//! time. Criterion measures one operation after the other, in wall time.
 
 use std::hint::black_box;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
@@ -32,7 +36,7 @@ use identity::testing::{no_entra, settings};
 use identity::token::claims::{Claims, Grant};
 use identity::token::mint::mint;
 use identity::token::scope::ScopeSet;
-use identity::token::verify::{Expected, Verified, Verifier};
+use identity::token::verify::{Expected, Verifier};
 use serde::{Deserialize, Serialize};
 
 use crate::measure::{median, own_cpu_of};
@@ -42,41 +46,55 @@ use crate::report::{Section, Table, at_least, figure};
 const HOST: &str = "localhost:8443";
 const BODY: &str = r#"{"scopes":["chat","voip"],"expiresInMinutes":60}"#;
 
-/// Operation and floor take turns so often.
+/// Turns of each operation and its floor.
 const ROUNDS: usize = 9;
 /// CPU time of one turn, in microseconds.
 const TURN: f64 = 60_000.0;
 
-type Operation = Box<dyn FnMut()>;
+type Operation<'a> = Box<dyn FnMut() + 'a>;
 
 /// An operation beside its floor.
-struct Pair {
+struct Pair<'a> {
     operation: String,
-    ours: Operation,
+    ours: Operation<'a>,
     floor: &'static str,
-    least: Operation,
-    /// How many of our operations there should be for one of the floor's, at least.
+    least: Operation<'a>,
+    /// The least share of the floor in the cost of the operation.
     target: Option<f64>,
+}
+
+fn pair<'a, A, B>(
+    operation: impl Into<String>,
+    mut ours: impl FnMut() -> A + 'a,
+    floor: &'static str,
+    mut least: impl FnMut() -> B + 'a,
+) -> Pair<'a> {
+    Pair {
+        operation: operation.into(),
+        ours: Box::new(move || drop(black_box(ours()))),
+        floor,
+        least: Box::new(move || drop(black_box(least()))),
+        target: None,
+    }
 }
 
 pub fn run() -> Section {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut section = Section::begin("core");
     let mut table = Table::new(&["operation", "CPU µs", "floor", "CPU µs", "floor ÷ ours", "target"]);
-    let pairs: Vec<Pair> = [Algorithm::Es256, Algorithm::Rs256]
-        .into_iter()
-        .flat_map(|algorithm| runtime.block_on(World::new(algorithm)).pairs())
-        .collect();
-    // A request sets a timer for its deadline.
-    let _entered = runtime.enter();
-    for pair in pairs {
-        table.row(measured(pair));
+    for algorithm in [Algorithm::Es256, Algorithm::Rs256] {
+        let resource = runtime.block_on(Resource::new(algorithm));
+        // A request sets a timer for its deadline.
+        let _entered = runtime.enter();
+        for pair in resource.pairs() {
+            table.row(measured(pair));
+        }
     }
     section.add(&table);
     section
 }
 
-fn measured(mut pair: Pair) -> [String; 6] {
+fn measured(mut pair: Pair<'_>) -> [String; 6] {
     let (ours, least) = (count_for_a_turn(&mut pair.ours), count_for_a_turn(&mut pair.least));
     let rounds: Vec<(f64, f64)> =
         (0..ROUNDS).map(|_| (cost(&mut pair.ours, ours), cost(&mut pair.least, least))).collect();
@@ -87,40 +105,40 @@ fn measured(mut pair: Pair) -> [String; 6] {
     [pair.operation, figure(ours), pair.floor.to_owned(), figure(least), figure(share), target]
 }
 
-fn cost(operation: &mut Operation, count: u32) -> f64 {
+fn cost(operation: &mut Operation<'_>, count: u32) -> f64 {
     own_cpu_of(count, || (0..count).for_each(|_| operation()))
 }
 
-fn count_for_a_turn(operation: &mut Operation) -> u32 {
+fn count_for_a_turn(operation: &mut Operation<'_>) -> u32 {
     let rough = cost(operation, 64);
     let count = (TURN / rough) as u32;
     count.max(16)
 }
 
-/// A resource in memory with one identity and one token, and the same keys as the library has them.
-struct World {
+/// A resource in memory with one identity and one token, and a key of the cryptographic library.
+struct Resource {
     algorithm: Algorithm,
-    service: Arc<Service>,
-    verifier: Arc<Verifier>,
+    service: Service,
+    verifier: Verifier,
     access_key: String,
-    access_keys: Arc<AccessKeys>,
-    signing_keys: Arc<SigningKeys>,
-    raw: Arc<RawKey>,
+    access_keys: AccessKeys,
+    signing_keys: SigningKeys,
+    raw: RawKey,
     claims: Claims,
     token: String,
     system: Arc<System>,
 }
 
-impl World {
+impl Resource {
     async fn new(algorithm: Algorithm) -> Self {
-        let bench = TestService::new(Ports::memory().0, algorithm, 1).await;
-        let (secret_store, store) = (bench.ports.secret_store.clone(), bench.ports.store.clone());
-        let pointer = bench.ports.pointers.pointer().await.unwrap().unwrap();
+        let fixture = TestService::new(Ports::memory().0, algorithm, 1).await;
+        let (secret_store, store) = (fixture.ports.secret_store.clone(), fixture.ports.store.clone());
+        let pointer = fixture.ports.pointers.pointer().await.unwrap().unwrap();
         let access_keys = secret_store.read(SecretName::AccessKeys, &pointer.access_keys).await.unwrap();
         let signing_keys = secret_store.read(SecretName::SigningKeys, &pointer.signing_keys).await.unwrap();
-        let signing_keys = Arc::new(SigningKeys::parse(&signing_keys).unwrap());
+        let signing_keys = SigningKeys::parse(&signing_keys).unwrap();
         let system = Arc::new(System::new());
-        let service = Arc::new(Service {
+        let service = Service {
             settings: settings(),
             store: store.clone(),
             key_cache: Arc::new(KeyCache::new(secret_store)),
@@ -129,18 +147,18 @@ impl World {
             random: system.clone(),
             audit: Arc::new(Discarded),
             functions: Function::ALL,
-        });
-        let identity = bench.create().await.parse().unwrap();
+        };
+        let identity = fixture.create().await.parse().unwrap();
         let claims = claims(&identity, system.now().unix_timestamp());
         let token = mint(&claims, signing_keys.of(Slot::Primary)).unwrap().expose().to_owned();
         let expected = Expected::from(&settings().resource);
         Self {
             algorithm,
-            verifier: Arc::new(Verifier::new(expected, store, system.clone())),
             service,
-            access_key: bench.primary.clone(),
-            access_keys: Arc::new(AccessKeys::parse(&access_keys).unwrap()),
-            raw: Arc::new(RawKey::of(&signing_keys, algorithm)),
+            verifier: Verifier::new(expected, store, system.clone()),
+            access_key: fixture.primary.clone(),
+            access_keys: AccessKeys::parse(&access_keys).unwrap(),
+            raw: RawKey::generate(algorithm),
             signing_keys,
             claims,
             token,
@@ -148,7 +166,7 @@ impl World {
         }
     }
 
-    fn pairs(&self) -> Vec<Pair> {
+    fn pairs(&self) -> Vec<Pair<'_>> {
         let mut pairs = vec![self.mint(), self.verify(), self.issue()];
         if self.algorithm == Algorithm::Es256 {
             pairs.extend([self.authenticate(), parse(), self.render()]);
@@ -156,103 +174,70 @@ impl World {
         pairs
     }
 
-    fn mint(&self) -> Pair {
-        let (keys, claims, raw) = (self.signing_keys.clone(), self.claims.clone(), self.raw.clone());
-        let signed = self.signed_text();
-        Pair {
-            operation: format!("mint, {}", self.algorithm.as_str()),
-            ours: Box::new(move || {
-                black_box(mint(&claims, keys.of(Slot::Primary)).unwrap());
-            }),
-            floor: "signature",
-            least: Box::new(move || {
-                black_box(raw.sign(signed.as_bytes()));
-            }),
-            target: Some(if self.algorithm == Algorithm::Es256 { 0.70 } else { 0.95 }),
-        }
+    fn mint(&self) -> Pair<'_> {
+        let ours = || mint(&self.claims, self.signing_keys.of(Slot::Primary)).unwrap();
+        let target = Some(if self.algorithm == Algorithm::Es256 { 0.70 } else { 0.95 });
+        Pair { target, ..pair(self.named("mint"), ours, "signature", || self.raw.sign(self.signed_text())) }
     }
 
-    fn verify(&self) -> Pair {
-        let (verifier, token, raw) = (self.verifier.clone(), self.token.clone(), self.raw.clone());
-        let signed = self.signed_text();
-        let signature = raw.sign(signed.as_bytes());
-        Pair {
-            operation: format!("verify, {}", self.algorithm.as_str()),
-            ours: Box::new(move || {
-                let _: Verified = black_box(at_once(verifier.verify(&token)).unwrap());
-            }),
-            floor: "verification",
-            least: Box::new(move || assert!(raw.verifies(signed.as_bytes(), &signature))),
-            target: None,
-        }
+    fn verify(&self) -> Pair<'_> {
+        let signature = self.raw.sign(self.signed_text());
+        let ours = || at_once(self.verifier.verify(&self.token)).unwrap();
+        let least = move || assert!(self.raw.verifies(self.signed_text(), &signature));
+        pair(self.named("verify"), ours, "verification", least)
     }
 
-    /// The whole of a request, from the signature to the reply and the audit line.
-    fn issue(&self) -> Pair {
+    /// A whole request, from the signature to the reply and the audit line.
+    fn issue(&self) -> Pair<'_> {
         let target = format!("/identities/{}/:issueAccessToken?api-version=2023-10-01", self.claims.sub);
         let request = self.request(&target);
-        let (service, raw, signed) = (self.service.clone(), self.raw.clone(), self.signed_text());
-        Pair {
-            operation: format!("issue, whole request, {}", self.algorithm.as_str()),
-            ours: Box::new(move || {
-                let response = at_once(service.handle(again(&request)));
-                assert_eq!(black_box(response).status(), 200);
-            }),
-            floor: "signature",
-            least: Box::new(move || {
-                black_box(raw.sign(signed.as_bytes()));
-            }),
-            target: None,
-        }
+        let ours = move || {
+            let response = at_once(self.service.handle(copy(&request)));
+            assert_eq!(response.status(), 200);
+            response
+        };
+        let least = || self.raw.sign(self.signed_text());
+        pair(self.named("issue, whole request"), ours, "signature", least)
     }
 
-    fn authenticate(&self) -> Pair {
+    fn authenticate(&self) -> Pair<'_> {
         let request = self.request("/identities?api-version=2023-10-01");
-        let (keys, settings, now) = (self.access_keys.clone(), settings(), self.system.now());
+        let (settings, now) = (settings(), self.system.now());
+        let ours = move || {
+            let Request { method, target, headers, .. } = &request;
+            let input = HmacInput { method, target, headers, body: BODY.as_bytes() };
+            SignedRequest::parse(&input, &settings, now).unwrap().verify(&self.access_keys).unwrap()
+        };
         let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(&self.access_key).unwrap());
-        let text = "x".repeat(150);
-        Pair {
-            operation: "check a request's signature".to_owned(),
-            ours: Box::new(move || {
-                let Request { method, target, headers, .. } = &request;
-                let input = HmacInput { method, target, headers, body: BODY.as_bytes() };
-                let signed = SignedRequest::parse(&input, &settings, now).unwrap();
-                black_box(signed.verify(&keys).unwrap());
-            }),
-            floor: "SHA-256 and HMAC",
-            least: Box::new(move || {
-                black_box(digest::digest(&digest::SHA256, BODY.as_bytes()));
-                black_box(hmac::sign(&key, text.as_bytes()));
-            }),
-            target: None,
-        }
+        let text = [b'x'; 150];
+        let least = move || (digest::digest(&digest::SHA256, BODY.as_bytes()), hmac::sign(&key, &text));
+        pair("check a request's signature", ours, "SHA-256 and HMAC", least)
     }
 
-    /// The longest reply there is.
-    fn render(&self) -> Pair {
+    /// An introspection is the longest reply.
+    fn render(&self) -> Pair<'_> {
         let verified = at_once(self.verifier.verify(&self.token)).unwrap();
-        let (reply, claims) = (Reply::Introspected(Some(Box::new(verified))), self.claims.clone());
-        Pair {
-            operation: "render an introspection".to_owned(),
-            ours: Box::new(move || {
-                let envelope = ResponseContext {
-                    versions: None,
-                    client_request_id: None,
-                    request_id: "0123456789abcdefghijkl",
-                    latency: std::time::Duration::from_millis(1),
-                };
-                black_box(envelope.into_response(Ok(&reply)));
-            }),
-            floor: "serde_json, the claims",
-            least: Box::new(move || {
-                black_box(serde_json::to_vec(&claims).unwrap());
-            }),
-            target: None,
-        }
+        let reply = Reply::Introspected(Some(Box::new(verified)));
+        let ours = move || {
+            let context = ResponseContext {
+                versions: None,
+                client_request_id: None,
+                request_id: "0123456789abcdefghijkl",
+                latency: Duration::from_millis(1),
+                is_loopback: false,
+            };
+            context.into_response(Ok(&reply))
+        };
+        let least = || serde_json::to_vec(&self.claims).unwrap();
+        pair("render an introspection", ours, "serde_json, the claims", least)
     }
 
-    fn signed_text(&self) -> String {
-        self.token.rsplit_once('.').unwrap().0.to_owned()
+    fn named(&self, operation: &str) -> String {
+        format!("{operation}, {}", self.algorithm.as_str())
+    }
+
+    fn signed_text(&self) -> &[u8] {
+        self.token.rsplit_once('.').unwrap().0.as_bytes()
     }
 
     fn request(&self, target: &str) -> Request {
@@ -261,25 +246,19 @@ impl World {
     }
 }
 
-fn parse() -> Pair {
+fn parse() -> Pair<'static> {
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Bare {
         scopes: Vec<String>,
         expires_in_minutes: Option<i32>,
     }
-    Pair {
-        operation: "read a token request".to_owned(),
-        ours: Box::new(|| {
-            let request = TokenRequest::bind_issue(BODY.as_bytes(), ApiVersion::STABLE[0]).unwrap();
-            black_box(request.validate().unwrap());
-        }),
-        floor: "serde_json, the same members",
-        least: Box::new(|| {
-            black_box(serde_json::from_slice::<Bare>(BODY.as_bytes()).unwrap());
-        }),
-        target: None,
-    }
+    let ours = || {
+        let request = TokenRequest::bind_issue(BODY.as_bytes(), ApiVersion::STABLE[0]).unwrap();
+        request.validate().unwrap()
+    };
+    let least = || serde_json::from_slice::<Bare>(BODY.as_bytes()).unwrap();
+    pair("read a token request", ours, "serde_json, the same members", least)
 }
 
 fn claims(identity: &RawId, now: i64) -> Claims {
@@ -295,8 +274,8 @@ fn claims(identity: &RawId, now: i64) -> Claims {
     Claims::of(&settings().resource, &grant)
 }
 
-/// The request as a host hands it over a second time.
-fn again(request: &Request) -> Request {
+/// The request as a host passes it to the core once more.
+fn copy(request: &Request) -> Request {
     Request {
         method: request.method.clone(),
         target: request.target.clone(),
@@ -305,15 +284,15 @@ fn again(request: &Request) -> Request {
     }
 }
 
-/// The outcome of a future that never waits, as nothing in memory does.
+/// The outcome of a future that never waits, because all ports are in memory.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(outcome) => outcome,
-        Poll::Pending => unreachable!("memory answers at once"),
+        Poll::Pending => unreachable!("the ports in memory never wait"),
     }
 }
 
-/// Audit lines are written, and go nowhere.
+/// Audit lines are serialized and discarded.
 struct Discarded;
 
 impl Audit for Discarded {

@@ -1,3 +1,3 @@
-//! What the measuring program shares with the servers it compares with.
+//! The code that the benchmarks and their comparison servers share.
 
 pub mod store_call;

@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use benches::store_call::StoreCall;
-use functions::system;
 use identity::keys::Algorithm;
-use identity::keys::signing::SigningKeys;
 use tokio::runtime::Runtime;
 
 use crate::measure::{median, own_cpu_of};
@@ -15,16 +13,16 @@ use crate::raw::RawKey;
 use crate::report::{Section, Table, at_most, figure};
 use crate::scenario::{Figures, Scenario, Site, site};
 
-/// Many short ones: the machine's speed changes from one second to the next.
+/// Rounds. They are many and short, because the machine's speed changes from second to second.
 const ROUNDS: usize = 9;
 const CONNECTIONS: [usize; 3] = [1, 8, 32];
-/// The number of connections that targets speak of.
+/// The number of connections for the targets.
 const TYPICAL: usize = 8;
 const CELL: Duration = Duration::from_millis(500);
 const WARM_UP_CALLS: u32 = 300;
 const CALLS: u32 = 2_000;
 
-/// What one cell of the table is measured under.
+/// A row of the table and its measurements.
 struct Cell<'a> {
     site: &'a Site,
     scenario: Scenario,
@@ -44,7 +42,7 @@ impl Cell<'_> {
         median(&self.rounds.iter().map(of).collect::<Vec<_>>())
     }
 
-    /// The cell's CPU time for that of another, round by round.
+    /// The ratio of the CPU time to a floor: the median of the ratios of the rounds.
     fn ratio(&self, floor: impl Fn(usize) -> f64) -> f64 {
         let ratios = self.rounds.iter().enumerate().map(|(round, figures)| figures.cpu / floor(round));
         median(&ratios.collect::<Vec<_>>())
@@ -65,7 +63,7 @@ pub fn run() -> Section {
     let floors = Floors::new(StoreCall::over(&state, &identity));
     let echo = without_identities(Server::echo(), &es256);
     let store_echo = without_identities(Server::store_echo(&state, &identity), &es256);
-    let mut cells: Vec<Cell<'_>> = cells(&echo, &store_echo, &es256, &rs256).collect();
+    let mut cells = cells(&echo, &store_echo, &es256, &rs256);
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         rounds.push(floors.measure(&runtime));
@@ -84,39 +82,32 @@ pub fn run() -> Section {
     section
 }
 
-/// A server that is sent another's requests.
+/// A server that receives the requests of another server.
 fn without_identities(server: Server, other: &Site) -> Site {
     Site { server, issued: other.issued.clone(), tokens: Vec::new(), revoked: Vec::new() }
 }
 
-/// The state of a local server that has ended, and an identity in it.
+/// The state of a local server that has ended, and an identity in that state.
 fn ended(runtime: &Runtime, name: &str) -> (PathBuf, String) {
     let state = scratch(name);
-    let site = runtime.block_on(Site::settle(Server::local(&state, Algorithm::Es256)));
+    let site = runtime.block_on(Site::new(Server::local(&state, Algorithm::Es256)));
     (state, site.issued[0].clone())
 }
 
-fn cells<'a>(
-    echo: &'a Site,
-    store_echo: &'a Site,
-    es256: &'a Site,
-    rs256: &'a Site,
-) -> impl Iterator<Item = Cell<'a>> {
-    let cells = |site, scenario, algorithm| {
+fn cells<'a>(echo: &'a Site, store_echo: &'a Site, es256: &'a Site, rs256: &'a Site) -> Vec<Cell<'a>> {
+    let of_one = |scenario| (es256, scenario, Algorithm::Es256);
+    let of_both = |scenario| [of_one(scenario), (rs256, scenario, Algorithm::Rs256)];
+    let floors =
+        [(echo, Scenario::Echo, Algorithm::Es256), (store_echo, Scenario::StoreEcho, Algorithm::Es256)];
+    let rows = floors.into_iter().chain(Scenario::OF_BOTH.into_iter().flat_map(of_both));
+    let rows = rows.chain(Scenario::OF_ONE.map(of_one));
+    let cell = |(site, scenario, algorithm)| {
         CONNECTIONS.map(|connections| Cell { site, scenario, algorithm, connections, rounds: Vec::new() })
     };
-    let of_both = Scenario::OF_BOTH.into_iter().flat_map(move |scenario| {
-        [(es256, Algorithm::Es256), (rs256, Algorithm::Rs256)]
-            .into_iter()
-            .flat_map(move |(site, algorithm)| cells(site, scenario, algorithm))
-    });
-    let of_one = Scenario::OF_ONE.into_iter().flat_map(move |one| cells(es256, one, Algorithm::Es256));
-    let floors = [(echo, Scenario::Echo), (store_echo, Scenario::StoreEcho)];
-    let floors = floors.into_iter().flat_map(move |(site, floor)| cells(site, floor, Algorithm::Es256));
-    floors.chain(of_both).chain(of_one)
+    rows.flat_map(cell).collect()
 }
 
-/// What a round's figures are compared with, in CPU microseconds.
+/// The floors of one round, in CPU microseconds.
 #[derive(Clone, Copy)]
 struct Floor {
     store_call: f64,
@@ -124,7 +115,7 @@ struct Floor {
     verify: [f64; 2],
 }
 
-/// Measures the floors that are not a server.
+/// The measurement of the floors without a server.
 struct Floors {
     store_call: StoreCall,
     /// ES256 and RS256.
@@ -133,11 +124,7 @@ struct Floors {
 
 impl Floors {
     fn new(store_call: StoreCall) -> Self {
-        let keys = [Algorithm::Es256, Algorithm::Rs256].map(|algorithm| {
-            let keys = SigningKeys::generate(1, || system::generate(algorithm)).unwrap();
-            RawKey::of(&keys, algorithm)
-        });
-        Self { store_call, keys }
+        Self { store_call, keys: [Algorithm::Es256, Algorithm::Rs256].map(RawKey::generate) }
     }
 
     fn measure(&self, runtime: &Runtime) -> Floor {
@@ -165,7 +152,7 @@ impl Floors {
 }
 
 impl Floor {
-    /// The cryptography that no implementation of a scenario can do without.
+    /// The cryptography that every implementation of a scenario needs.
     fn crypto(&self, scenario: Scenario, algorithm: Algorithm) -> Option<f64> {
         let of = |[es256, rs256]: [f64; 2]| if algorithm == Algorithm::Es256 { es256 } else { rs256 };
         match scenario {

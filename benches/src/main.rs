@@ -1,7 +1,9 @@
-//! Measures what the service costs. Every figure stands beside a floor, measured in the same run.
-#![expect(clippy::disallowed_methods, reason = "time and chance are what is measured here")]
+//! Measures the cost of the service. Each figure stands beside a floor from the same run.
+#![expect(clippy::disallowed_methods, reason = "the measurements need the real time and random values")]
 
 mod cold;
+mod events;
+mod faults;
 mod generator;
 mod hot;
 mod load;
@@ -23,19 +25,19 @@ const MILLION: usize = 1_000_000;
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
-    what: What,
+    command: Command,
     /// Write the tables into docs/performance.md.
     #[arg(long, global = true)]
     write: bool,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum Command {
     /// The hot paths of the core beside the bare cryptography.
     Core,
     /// The local server under load beside an echo server.
     Load,
-    /// The Lambda functions from their start on, beside a bare one.
+    /// The start, the memory and the calls of the Lambda functions beside a bare function.
     Cold,
     /// The local server with 1 000, 100 000 and 1 000 000 identities.
     Scale,
@@ -44,43 +46,43 @@ enum What {
         #[arg(long, default_value_t = MILLION)]
         requests: usize,
     },
-    /// All of these.
+    /// The time that faults of the store add to a request.
+    Faults,
+    /// All measurements.
     All,
 }
 
 fn main() {
-    let Arguments { what, write } = Arguments::parse();
-    build(&what);
-    measure::take_own_core();
-    for section in sections(&what) {
-        section().publish(write);
-    }
-}
-
-fn build(what: &What) {
-    if !matches!(what, What::Core | What::Cold) {
+    let Arguments { command, write } = Arguments::parse();
+    if matches!(command, Command::Load | Command::Scale | Command::Soak { .. } | Command::All) {
         load::build_programs();
     }
-    if matches!(what, What::Cold | What::All) {
+    if matches!(command, Command::Cold | Command::All) {
         cold::build_programs();
+    }
+    measure::take_own_core();
+    for section in sections(&command) {
+        section().publish(write);
     }
 }
 
 type Measurement = Box<dyn FnOnce() -> Section>;
 
-fn sections(what: &What) -> Vec<Measurement> {
-    match what {
-        What::Core => vec![Box::new(hot::run)],
-        What::Load => vec![Box::new(load::run)],
-        What::Cold => vec![Box::new(cold::run)],
-        What::Scale => vec![Box::new(scale::run)],
-        What::Soak { requests } => {
-            let requests = *requests;
-            vec![Box::new(move || soak::run(requests))]
-        }
-        What::All => {
-            let each = [What::Core, What::Load, What::Cold, What::Scale, What::Soak { requests: MILLION }];
-            each.iter().flat_map(sections).collect()
-        }
+fn sections(command: &Command) -> Vec<Measurement> {
+    match *command {
+        Command::Core => vec![Box::new(hot::run)],
+        Command::Load => vec![Box::new(load::run)],
+        Command::Cold => vec![Box::new(cold::run)],
+        Command::Scale => vec![Box::new(scale::run)],
+        Command::Soak { requests } => vec![Box::new(move || soak::run(requests))],
+        Command::Faults => vec![Box::new(faults::run)],
+        Command::All => vec![
+            Box::new(hot::run),
+            Box::new(load::run),
+            Box::new(cold::run),
+            Box::new(scale::run),
+            Box::new(|| soak::run(MILLION)),
+            Box::new(faults::run),
+        ],
     }
 }

@@ -1,5 +1,4 @@
-//! Clocks, cores and medians. The figure of first rank is CPU time: on a machine with other work, wall time
-//! says more about the others.
+//! Clocks, cores and medians. The main figure is CPU time, because other work on the machine changes the wall time.
 
 use std::fs;
 use std::process::{Child, Command};
@@ -9,31 +8,31 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::time::ClockId;
 use nix::unistd::Pid;
 
-/// The core for what is measured.
+/// The core of the measured program.
 const MEASURED: usize = 0;
-/// The core for what measures: this process.
+/// The core of this process.
 const MEASURING: usize = 1;
 
-/// The CPU time of one process, all its threads, in nanoseconds' resolution.
+/// The CPU time of all threads of one process, in nanoseconds.
 #[derive(Clone, Copy)]
 pub struct CpuClock(ClockId);
 
 impl CpuClock {
-    /// Of this process.
+    /// The clock of this process.
     pub const OWN: Self = Self(ClockId::CLOCK_PROCESS_CPUTIME_ID);
 
-    /// Of a child that has not been waited for.
+    /// The clock of a running child.
     pub fn of(child: &Child) -> Self {
         Self(ClockId::pid_cpu_clock_id(Pid::from_raw(child.id().cast_signed())).unwrap())
     }
 
-    /// CPU time so far.
+    /// The CPU time so far.
     pub fn read(self) -> Duration {
         self.0.now().unwrap().into()
     }
 }
 
-/// Keeps this process, and what it starts, on its core.
+/// Keeps this process and its children on its core.
 pub fn take_own_core() {
     pin(MEASURING);
 }
@@ -46,12 +45,10 @@ pub fn spawn_on_other_core(command: &mut Command) -> Child {
     child.unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()))
 }
 
-/// On a machine with one core everything shares it.
+/// On a machine with one core this fails, and all programs share the core.
 fn pin(core: usize) {
     let mut cores = CpuSet::new();
-    if std::thread::available_parallelism().is_ok() && cores.set(core).is_ok() {
-        let _ = sched_setaffinity(Pid::from_raw(0), &cores);
-    }
+    let _ = cores.set(core).and_then(|()| sched_setaffinity(Pid::from_raw(0), &cores));
 }
 
 /// Microseconds of CPU time of this process for one of `count` operations.
@@ -73,7 +70,7 @@ pub fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
-/// The value below which that share of the values lies.
+/// The value below which this share of the values lies.
 pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -81,7 +78,7 @@ pub fn quantile(values: &[f64], share: f64) -> f64 {
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
-/// One figure of `/proc/<pid>/status`, in MB: `VmRSS` (resident now) or `VmHWM` (most so far).
+/// One figure of `/proc/<pid>/status`, in MB: `VmRSS` (resident now) or `VmHWM` (maximum so far).
 pub fn memory(child: &Child, figure: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(figure)).unwrap();
@@ -89,7 +86,7 @@ pub fn memory(child: &Child, figure: &str) -> f64 {
     kilobytes / 1024.0
 }
 
-/// How busy the machine is with work that is not ours.
+/// The load of the machine from other processes.
 pub struct Bystanders {
     machine: f64,
     own: f64,
@@ -104,7 +101,7 @@ impl Bystanders {
         Self { machine: busy_of_machine(), own: busy_of_own(), at: std::time::Instant::now() }
     }
 
-    /// Cores that others kept busy since, on average. Children count once they have been waited for.
+    /// The cores that other processes kept busy since `watch`, on average. A child counts as own work after its end.
     pub fn cores(&self) -> f64 {
         let others = (busy_of_machine() - self.machine) - (busy_of_own() - self.own);
         others.max(0.0) / self.at.elapsed().as_secs_f64()

@@ -1,13 +1,14 @@
-//! The programs that are measured: built as they ship, started on a core of their own.
+//! The programs that are measured: built as they ship, started on another core than the client.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
+use e2e::server::Ready;
 use e2e::signer::{Call, sign};
 use functions::system::System;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -18,7 +19,8 @@ use identity::runtime::Clock as _;
 
 use crate::measure::{CpuClock, memory, spawn_on_other_core};
 
-/// Builds with the release profile. One package at a time, for what is built together shares its features.
+/// Builds with the release profile. Build one package at a time, because packages that are built together share
+/// their features.
 pub fn build(arguments: &[&str]) {
     let mut cargo = Command::new("cargo");
     let built = cargo.args(["build", "--quiet", "--release"]).args(arguments).status();
@@ -45,11 +47,9 @@ fn target_directory() -> PathBuf {
 /// A server that is running.
 pub struct Server {
     child: Child,
-    // What it prints at its end needs a reader.
-    _stdout: BufReader<ChildStdout>,
     pub address: SocketAddr,
     pub cpu: CpuClock,
-    /// The access key that requests are signed with; the echo server does not look.
+    /// The access key that signs requests. The echo server does not check signatures.
     access_key: String,
 }
 
@@ -58,38 +58,37 @@ impl Server {
     pub fn local(state: &Path, algorithm: Algorithm) -> Self {
         let mut command = Command::new(program("acs-identity"));
         command.args(["--https-port", "0", "--http-port", "0", "--algorithm", algorithm.as_str()]);
-        let mut server = Self::start(command.arg("--data-dir").arg(state));
-        server.access_key = access_key(&state.join("env"));
-        server
+        command.arg("--data-dir").arg(state).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = spawn_on_other_core(&mut command);
+        let ready = Ready::wait(state, &mut child).unwrap_or_else(|| panic!("{command:?} ended"));
+        let port = ready.http_address().rsplit_once(':').unwrap().1.parse().unwrap();
+        Self::new(child, port, access_key(&state.join("env")))
     }
 
     /// The floor of a server.
     pub fn echo() -> Self {
-        Self::start(&mut Command::new(program("echo")))
+        Self::floor(&mut Command::new(program("echo")))
     }
 
-    /// The floor of a server that asks the store: about an identity in the state of a local server that has ended.
+    /// The floor of a server that reads the store: one identity in the state of a local server that has ended.
     pub fn store_echo(state: &Path, identity: &str) -> Self {
-        Self::start(Command::new(program("store-echo")).arg(state).arg(identity))
+        Self::floor(Command::new(program("store-echo")).arg(state).arg(identity))
     }
 
-    fn start(command: &mut Command) -> Self {
-        const BEFORE_PORT: &str = "HTTP on http://localhost:";
+    /// A program that prints its port in its first line, and then prints no more.
+    fn floor(command: &mut Command) -> Self {
         let mut child = spawn_on_other_core(command.stdout(Stdio::piped()).stderr(Stdio::null()));
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        while !line.contains(BEFORE_PORT) {
-            line.clear();
-            assert!(stdout.read_line(&mut line).unwrap() > 0, "{command:?} ended");
-        }
-        let digits = line.split_once(BEFORE_PORT).unwrap().1.split_once('/').unwrap().0;
-        Self {
-            cpu: CpuClock::of(&child),
-            child,
-            _stdout: stdout,
-            address: (Ipv4Addr::LOCALHOST, digits.parse().unwrap()).into(),
-            access_key: String::new(),
-        }
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port =
+            line.trim_end().strip_prefix("HTTP on http://localhost:").and_then(|rest| rest.strip_suffix('/'));
+        let port = port.unwrap_or_else(|| panic!("{command:?} ended"));
+        Self::new(child, port.parse().unwrap(), String::new())
+    }
+
+    fn new(child: Child, port: u16, access_key: String) -> Self {
+        let address = (Ipv4Addr::LOCALHOST, port).into();
+        Self { cpu: CpuClock::of(&child), child, address, access_key }
     }
 
     /// A signed request with a body of JSON.
@@ -105,7 +104,7 @@ impl Server {
         memory(&self.child, "VmRSS")
     }
 
-    /// The most resident memory so far, in MB.
+    /// The peak of resident memory, in MB.
     pub fn peak(&self) -> f64 {
         memory(&self.child, "VmHWM")
     }
@@ -119,7 +118,7 @@ pub fn request(target: &str, headers: HeaderMap, body: &str) -> Request<Full<Byt
     request
 }
 
-/// No server outlives its measurement.
+/// Ends the server with its measurement.
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();

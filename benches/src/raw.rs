@@ -1,17 +1,14 @@
-//! The floors of cryptography: the library alone, with parsed keys.
+//! The floors of cryptography: only the library, with parsed keys.
 
 use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, ParsedPublicKey,
     RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
 };
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use identity::keys::Algorithm;
-use identity::keys::signing::SigningKeys;
-use serde_json::Value;
 
-/// A key pair as the library has it.
+/// A key pair as the library holds it.
 pub struct RawKey {
     pair: Pair,
     public: ParsedPublicKey,
@@ -24,19 +21,16 @@ enum Pair {
 }
 
 impl RawKey {
-    /// The very key of the slot `primary`.
-    pub fn of(keys: &SigningKeys, algorithm: Algorithm) -> Self {
-        let document: Value = serde_json::from_slice(keys.to_document().expose()).unwrap();
-        let pkcs8 = document.pointer("/primary/pkcs8").and_then(Value::as_str).unwrap();
-        let pkcs8 = STANDARD.decode(pkcs8).unwrap();
+    /// A new key of the size that the service uses.
+    pub fn generate(algorithm: Algorithm) -> Self {
         let (pair, public) = match algorithm {
             Algorithm::Es256 => {
-                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8).unwrap();
+                let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
                 let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key()).parse();
                 (Pair::Ecdsa(pair), public)
             }
             Algorithm::Rs256 => {
-                let pair = RsaKeyPair::from_pkcs8(&pkcs8).unwrap();
+                let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
                 let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key()).parse();
                 (Pair::Rsa(pair), public)
             }

@@ -24,11 +24,9 @@ impl Table {
 
 impl std::fmt::Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let columns = self.rows.first().map_or(0, Vec::len);
-        let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
-        };
-        let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+        let width =
+            |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..self.rows[0].len()).map(width).collect();
         for (index, row) in self.rows.iter().enumerate() {
             for (cell, width) in row.iter().zip(&widths) {
                 write!(f, "| {cell:width$} ")?;
@@ -43,7 +41,7 @@ impl std::fmt::Display for Table {
     }
 }
 
-/// What one command found.
+/// The tables of one command.
 pub struct Section {
     name: &'static str,
     text: String,
@@ -59,10 +57,10 @@ impl Section {
         let _ = writeln!(self.text, "{part}");
     }
 
-    /// Prints it, and writes it into the page if asked to.
+    /// Prints the section, and writes it into the page on demand.
     pub fn publish(mut self, write: bool) {
         let cores = self.bystanders.cores();
-        let _ = writeln!(self.text, "{}; others kept {cores:.1} cores busy meanwhile.", machine());
+        let _ = writeln!(self.text, "{}; others kept {cores:.1} cores busy.", machine());
         println!("{}", self.text);
         if write {
             let page = fs::read_to_string(PAGE).unwrap();
@@ -95,12 +93,12 @@ pub fn figure(value: f64) -> String {
     }
 }
 
-/// The figure, and whether it is at most what it should be.
+/// An upper limit, and whether the value meets it.
 pub fn at_most(value: f64, target: f64) -> String {
     format!("≤ {target}: {}", verdict(value <= target))
 }
 
-/// The figure, and whether it is at least what it should be.
+/// A lower limit, and whether the value meets it.
 pub fn at_least(value: f64, target: f64) -> String {
     format!("≥ {target}: {}", verdict(value >= target))
 }

@@ -1,4 +1,4 @@
-//! What it costs that there are many identities.
+//! The cost of a large number of identities.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,9 +25,9 @@ const SCENARIOS: [Scenario; 2] = [Scenario::Issue, Scenario::Introspect];
 const ROUNDS: usize = 5;
 const CELL: Duration = Duration::from_secs(2);
 const CONNECTIONS: usize = 8;
-/// Identities asked about in turn: far more than the database keeps in its own cache.
+/// Identities of the requests, in turn. The database caches far fewer.
 const SAMPLE: usize = 10_000;
-/// Items of one transaction.
+/// Items in one transaction.
 const PORTION: usize = 20_000;
 
 pub fn run() -> Section {
@@ -61,10 +61,10 @@ fn round(runtime: &Runtime, sites: &[Site; 3], scenario: Scenario) -> [Figures; 
     sites.each_ref().map(|site| runtime.block_on(site.measure(scenario, CONNECTIONS, CELL)))
 }
 
-/// A server over so many identities, and tokens of some of them.
+/// A server with this number of identities, and tokens of some identities.
 async fn site(size: usize) -> Site {
     let state = scratch(&format!("scale-{size}"));
-    let resource = resource_of(Site::settle(Server::local(&state, Algorithm::Es256)).await);
+    let resource = resource_of(Site::new(Server::local(&state, Algorithm::Es256)).await);
     let identities = seed(&state, resource, size);
     let step = (size / SAMPLE).max(1);
     let issued: Vec<String> = identities.into_iter().step_by(step).collect();
@@ -80,13 +80,13 @@ async fn site(size: usize) -> Site {
     site
 }
 
-/// The resource that the server made; the server ends.
+/// The resource that the server made. The server ends here.
 fn resource_of(site: Site) -> ResourceId {
     let identity = site.issued.first().unwrap();
     identity.trim_start_matches("8:acs:").split('_').next().unwrap().parse().unwrap()
 }
 
-/// Writes the identities as the adapter would, but in bulk: a creation syncs the disk, each one.
+/// Writes the identities in the form of the adapter, but in bulk, because every single creation waits for the disk.
 fn seed(state: &Path, resource: ResourceId, size: usize) -> Vec<String> {
     let database = Database::new(state.join("dynamodb.sqlite").to_str().unwrap()).unwrap();
     database.enable_bulk_loading().unwrap();

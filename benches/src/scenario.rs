@@ -1,4 +1,4 @@
-//! What servers are asked, and what it costs them.
+//! The requests that the servers receive, and their cost.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ const ISSUE_BODY: &str = r#"{"scopes":["chat","voip"]}"#;
 const AUTHORIZER: &str = "/2015-03-31/functions/authorizer/invocations";
 
 const WARM_UP: Duration = Duration::from_millis(100);
-/// How many identities take turns.
+/// Identities that take turns.
 const IDENTITIES: usize = 64;
 
-/// What is asked of a server.
+/// The kinds of request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
     Echo,
-    /// An echo after one call to the store.
+    /// An echo after one read of the store.
     StoreEcho,
     Issue,
     CreateWithToken,
@@ -39,7 +39,7 @@ pub enum Scenario {
 
 impl Scenario {
     pub const OF_BOTH: [Self; 4] = [Self::Issue, Self::CreateWithToken, Self::Introspect, Self::Authorize];
-    /// Nothing is signed or verified, so one algorithm stands for both.
+    /// Scenarios without a signature and a verification. One algorithm stands for both.
     pub const OF_ONE: [Self; 3] = [Self::Revoke, Self::Refused, Self::Garbage];
 
     pub fn name(self) -> &'static str {
@@ -56,7 +56,7 @@ impl Scenario {
         }
     }
 
-    /// The requests, all different, and how they are answered.
+    /// The requests, all different, and the status of the replies.
     pub fn work(self, site: &Site) -> Work {
         let server = &site.server;
         let each = |ids: &[String], target: &str, body: &str| -> Vec<_> {
@@ -85,7 +85,7 @@ impl Scenario {
     }
 }
 
-/// Leaves the signature in good form, and wrong.
+/// Makes the signature wrong and leaves it well-formed.
 fn spoil(request: &mut Request<Full<Bytes>>) {
     let value = request.headers()["authorization"].to_str().unwrap();
     let (names, signature) = value.split_once("Signature=").unwrap();
@@ -107,19 +107,20 @@ fn authorize(token: &str) -> Request<Full<Bytes>> {
     request(AUTHORIZER, HeaderMap::new(), &event.to_string())
 }
 
-/// A server with identities to ask about.
+/// A server and its identities.
 pub struct Site {
     pub server: Server,
-    /// They have tokens that stay active.
+    /// Identities with tokens that stay active.
     pub issued: Vec<String>,
+    /// One token of each identity in `issued`.
     pub tokens: Vec<String>,
-    /// Their tokens are revoked.
+    /// Identities whose tokens are revoked.
     pub revoked: Vec<String>,
 }
 
 impl Site {
     /// Creates the identities through the server itself.
-    pub async fn settle(server: Server) -> Self {
+    pub async fn new(server: Server) -> Self {
         let mut site = Self { server, issued: Vec::new(), tokens: Vec::new(), revoked: Vec::new() };
         for _ in 0..IDENTITIES {
             let (id, token) = site.create().await;
@@ -138,7 +139,7 @@ impl Site {
         (text("/identity/id"), text("/accessToken/token"))
     }
 
-    /// Whether what is answered with 200 is a yes: otherwise a refusal would be measured.
+    /// Panics when a reply with 200 is a negative answer, because then a refusal would be measured.
     pub async fn check(&self) {
         for (scenario, yes) in [
             (Scenario::Introspect, json!({"active": true})),
@@ -168,12 +169,12 @@ async fn ask(server: &Server, request: Request<Full<Bytes>>, status: StatusCode)
     serde_json::from_slice(&answers[0]).unwrap()
 }
 
-/// A local server with a state directory of its own, and its identities.
+/// A local server with its own state directory, and its identities.
 pub fn site(runtime: &Runtime, name: &str, algorithm: Algorithm) -> Site {
-    runtime.block_on(Site::settle(Server::local(&scratch(name), algorithm)))
+    runtime.block_on(Site::new(Server::local(&scratch(name), algorithm)))
 }
 
-/// What a scenario cost and took.
+/// The cost and the latency of a scenario.
 #[derive(Clone, Copy)]
 pub struct Figures {
     /// CPU time of the server for one request, in microseconds.

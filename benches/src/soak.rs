@@ -5,12 +5,12 @@ use crate::report::{Section, Table, at_most, figure};
 use crate::scenario::{Scenario, Site, site};
 
 const CONNECTIONS: usize = 8;
-/// Memory is looked at so often.
+/// Reads of the memory.
 const SAMPLES: usize = 40;
-/// How many rows the table has.
+/// Rows of the table.
 const ROWS: usize = 8;
 
-/// What is asked, one scenario after another. A refusal is as likely as a success, and must cost no memory either.
+/// The scenarios, one after another. Refusals are among them, because a refusal must not cost memory either.
 const MIX: [Scenario; 8] = [
     Scenario::Issue,
     Scenario::Introspect,
@@ -21,7 +21,7 @@ const MIX: [Scenario; 8] = [
     Scenario::Issue,
     Scenario::Introspect,
 ];
-/// Revocations after each, fewer: each one waits for the disk.
+/// Revocations after each scenario. There are few, because each one waits for the disk.
 const REVOCATIONS: usize = 500;
 
 pub fn run(requests: usize) -> Section {
@@ -49,9 +49,9 @@ fn table(requests: usize, resident: &[f64], peak: f64) -> Table {
         table.row([(requests / SAMPLES * sample).to_string(), figure(*megabytes), String::new()]);
     }
     table.row(["most at any time".to_owned(), figure(peak), at_most(peak, 80.0)]);
-    // Every scenario has had its turn by the end of the first fifth.
-    let settled = resident.get(SAMPLES / 5).copied().unwrap_or(f64::NAN);
-    let growth = resident.last().copied().unwrap_or(f64::NAN) - settled;
+    // By the end of the first fifth every scenario has run once.
+    let after_first_fifth = resident.get(SAMPLES / 5).copied().unwrap_or(f64::NAN);
+    let growth = resident.last().copied().unwrap_or(f64::NAN) - after_first_fifth;
     table.row(["growth after the first fifth".to_owned(), figure(growth), at_most(growth, 2.0)]);
     table
 }

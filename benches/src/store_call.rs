@@ -1,5 +1,5 @@
-//! The floor of an operation that asks the store: one `BatchGetItem` of two keys, strongly consistent, through
-//! the SDK's client as it is set up in production, over the embedded DynamoDB in this process.
+//! The floor of an operation that reads the store: one strongly consistent `BatchGetItem` of two keys, through the SDK
+//! client of production, over the embedded DynamoDB in this process.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,22 +10,23 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use functions::aws::sdk_config;
+use functions::aws::{dynamodb, sdk_config};
 
-/// The table of the local server.
+/// The name of the local server's table.
 pub const TABLE: &str = "communication-identity";
+pub const ASSIGNMENTS_TABLE: &str = "communication-identity-assignments";
 
-/// The call, ready to be made.
+/// The call, ready to be sent.
 pub struct StoreCall {
     client: Client,
     keys: [String; 2],
 }
 
 impl StoreCall {
-    /// Over the state directory of a local server that has ended.
+    /// A call over the state directory of a local server that has ended.
     ///
     /// # Panics
-    /// When it is none.
+    /// When the directory holds no database.
     #[must_use]
     pub fn over(state: &Path, identity: &str) -> Self {
         let database = EmbeddedDynamoDb::open(&state.join("dynamodb.sqlite")).unwrap();
@@ -33,13 +34,13 @@ impl StoreCall {
         let credentials = SharedCredentialsProvider::new(credentials);
         let config = sdk_config(SharedHttpClient::new(database), "us-east-1".to_owned(), credentials, None);
         let keys = ["pointer#0".to_owned(), format!("identity#{identity}")];
-        Self { client: Client::new(&config), keys }
+        Self { client: dynamodb(&config), keys }
     }
 
-    /// Makes the call.
+    /// Sends the call.
     ///
     /// # Panics
-    /// When it does not find both.
+    /// When an item is missing.
     pub async fn call(&self) {
         let key = |key: &String| HashMap::from([("pk".to_owned(), AttributeValue::S(key.clone()))]);
         let keys = KeysAndAttributes::builder().set_keys(Some(self.keys.iter().map(key).collect()));

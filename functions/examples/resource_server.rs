@@ -1,14 +1,14 @@
-//! A resource server with axum: it lets requests in by their access token.
+//! A resource server with axum. It admits requests by their access token.
 //!
 //! ```text
 //! ISSUER=... RESOURCE_ID=... TABLE_NAME=... cargo run --package functions --example resource_server -- online
 //! ISSUER=... RESOURCE_ID=... JWKS_URI=...   cargo run --package functions --example resource_server -- offline
 //! ```
 //!
-//! *Online* asks the table for each token, strongly consistent: what was revoked is refused at once. It needs
-//! `dynamodb:BatchGetItem` on the table, and no secret. *Offline* needs nothing but the key set: what was revoked
-//! is accepted until it expires, and what was rotated until the key set is fetched again. A set that could not be
-//! fetched again for two minutes is trusted no longer.
+//! *Online* reads the table for each token, with strong consistency. So a revoked token is refused at once. This mode
+//! needs `dynamodb:BatchGetItem` on the table, and no secret. *Offline* needs only the key set. A revoked token is
+//! accepted until it expires. A token of a replaced key is accepted until the key set is fetched again. If no fetch
+//! succeeds for two minutes, the server refuses every token.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -35,9 +35,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::RwLock;
 
-/// What tells good tokens from others.
+/// The verification of tokens, in one of the two modes.
 #[derive(Clone)]
-enum Door {
+enum TokenCheck {
     Online(Arc<Verifier>),
     Offline(Arc<RwLock<KeySet>>),
 }
@@ -55,29 +55,33 @@ impl KeySet {
     }
 }
 
-/// How long a key set may be kept.
+/// The longest age of a key set before the next fetch.
 const MAX_AGE: Duration = Duration::from_secs(KEY_SET_MAX_AGE as u64);
 
-/// Whoever made the request.
+/// The caller.
 struct User {
     identity: RawId,
     scopes: ScopeSet,
 }
 
-impl Door {
+impl TokenCheck {
     async fn admit(&self, headers: &HeaderMap) -> Result<User, StatusCode> {
         let Ok(Scheme::Bearer(token)) = Scheme::of(headers) else { return Err(StatusCode::UNAUTHORIZED) };
         match self {
             Self::Online(verifier) => match verifier.verify(token).await {
-                Ok(active) => Ok(User { identity: active.identity, scopes: active.scopes }),
+                Ok(active) => {
+                    Ok(User { identity: active.identity.clone(), scopes: active.claims.scopes.clone() })
+                }
                 Err(VerifyError::Refused(_)) => Err(StatusCode::UNAUTHORIZED),
-                // What decides cannot be read: neither yes nor no.
+                // The state cannot be read, so there is no decision.
                 Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),
             },
             Self::Offline(keys) => match keys.read().await {
                 keys if !keys.is_fresh() => Err(StatusCode::SERVICE_UNAVAILABLE),
                 keys => match keys.verifier.verify(token) {
-                    Ok(offline) => Ok(User { identity: offline.identity, scopes: offline.scopes }),
+                    Ok(offline) => {
+                        Ok(User { identity: offline.identity.clone(), scopes: offline.claims.scopes.clone() })
+                    }
                     Err(_) => Err(StatusCode::UNAUTHORIZED),
                 },
             },
@@ -85,15 +89,15 @@ impl Door {
     }
 }
 
-/// A handler that takes a [`User`] cannot be reached without a good token.
+/// A handler with a [`User`] runs only for a valid token.
 impl<S: Send + Sync> FromRequestParts<S> for User
 where
-    Door: FromRef<S>,
+    TokenCheck: FromRef<S>,
 {
     type Rejection = StatusCode;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, StatusCode> {
-        Door::from_ref(state).admit(&parts.headers).await
+        TokenCheck::from_ref(state).admit(&parts.headers).await
     }
 }
 
@@ -101,7 +105,7 @@ impl User {
     fn may(&self, capability: Capability) -> Result<(), StatusCode> {
         match capability.permit(&self.scopes) {
             Permit::Granted => Ok(()),
-            // A server with rooms would ask for the user's role here.
+            // A server with rooms checks the user's role here.
             Permit::ByRoomRole | Permit::Refused => Err(StatusCode::FORBIDDEN),
         }
     }
@@ -117,14 +121,14 @@ async fn create_thread(user: User) -> Result<StatusCode, StatusCode> {
     Ok(StatusCode::CREATED)
 }
 
-async fn mode(State(door): State<Door>) -> &'static str {
-    match door {
-        Door::Online(_) => "online",
-        Door::Offline(_) => "offline",
+async fn mode(State(check): State<TokenCheck>) -> &'static str {
+    match check {
+        TokenCheck::Online(_) => "online",
+        TokenCheck::Offline(_) => "offline",
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is where the environment enters")]
+#[expect(clippy::disallowed_methods, reason = "the environment enters here")]
 async fn fetch(expected: Expected, clock: Arc<System>) -> Result<KeySet, Box<dyn Error + Send + Sync>> {
     let fetched_at = clock.uptime();
     let document = HttpsFetch::new().get(&std::env::var("JWKS_URI")?).await?;
@@ -132,7 +136,7 @@ async fn fetch(expected: Expected, clock: Arc<System>) -> Result<KeySet, Box<dyn
     Ok(KeySet { verifier, clock, fetched_at })
 }
 
-/// Learns of replaced keys.
+/// Fetches the key set again and again, because keys are replaced.
 async fn refresh(expected: Expected, clock: Arc<System>, keys: Arc<RwLock<KeySet>>) {
     loop {
         tokio::time::sleep(MAX_AGE).await;
@@ -143,23 +147,23 @@ async fn refresh(expected: Expected, clock: Arc<System>, keys: Arc<RwLock<KeySet
 }
 
 #[tokio::main]
-#[expect(clippy::print_stdout, reason = "whoever starts it needs the address")]
+#[expect(clippy::print_stdout, reason = "the address is the output of this program")]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    let door = match std::env::args().nth(1).as_deref() {
-        Some("online") => Door::Online(Arc::new(boot::verifier()?)),
+    let check = match std::env::args().nth(1).as_deref() {
+        Some("online") => TokenCheck::Online(Arc::new(boot::verifier()?)),
         Some("offline") => {
             let (expected, clock) = (boot::expected()?, Arc::new(System::new()));
             let keys = Arc::new(RwLock::new(fetch(expected.clone(), clock.clone()).await?));
             tokio::spawn(refresh(expected, clock, Arc::clone(&keys)));
-            Door::Offline(keys)
+            TokenCheck::Offline(keys)
         }
-        _ => return Err("online or offline?".into()),
+        _ => return Err("the first argument must be online or offline".into()),
     };
     let routes = Router::new()
         .route("/", get(mode))
         .route("/chat/threads", get(list_threads))
         .route("/chat/threads", post(create_thread))
-        .with_state(door);
+        .with_state(check);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}", listener.local_addr()?);
     Ok(axum::serve(listener, routes).await?)

@@ -16,14 +16,16 @@ use crate::aws::secrets_manager::SecretsManager;
 use crate::aws::table::Table;
 use crate::system::System;
 
-/// What a deployment's table and secrets are called.
+/// The names of a deployment's tables and secrets.
 #[derive(Clone)]
 pub struct StateNames {
-    /// The table's name.
+    /// The name of the state table.
     pub table: String,
-    /// Name or ARN of the secret `access-keys`; empty where no caller is decision.
+    /// The name of the assignments table. Empty in a function that reads no assignment.
+    pub assignments_table: String,
+    /// Name or ARN of the secret `access-keys`. Empty in a function that authenticates no caller.
     pub access_keys: String,
-    /// Name or ARN of the secret `signing-keys`; empty where nothing is minted.
+    /// Name or ARN of the secret `signing-keys`. Empty in a function that mints no token.
     pub signing_keys: String,
 }
 
@@ -35,7 +37,7 @@ pub struct Adapters {
 }
 
 impl Adapters {
-    /// The adapters over these clients, for a table and secrets of these names.
+    /// The adapters over these clients. The closure makes the client of Secrets Manager for the first secret.
     #[must_use]
     pub fn new(
         dynamodb: aws_sdk_dynamodb::Client,
@@ -43,7 +45,7 @@ impl Adapters {
         names: StateNames,
     ) -> Self {
         let system = Arc::new(System::new());
-        let table = Table::new(dynamodb, names.table, system.clone());
+        let table = Table::new(dynamodb, names.table, names.assignments_table, system.clone());
         let secrets = SecretsManager::new(Box::new(secrets_manager), names.access_keys, names.signing_keys);
         Self { system, table: Arc::new(table), secrets: Arc::new(secrets) }
     }
@@ -69,7 +71,7 @@ impl Adapters {
         }
     }
 
-    /// What verifies tokens against the table; the secrets have no part in it.
+    /// The verifier of tokens against the table. It reads no secret.
     #[must_use]
     pub fn verifier(&self, expected: Expected) -> Verifier {
         Verifier::new(expected, self.table.clone(), self.system.clone())

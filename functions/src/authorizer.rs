@@ -1,15 +1,17 @@
-//! Events of API Gateway Lambda authorizers, to the core's authorizer and back. Two shapes:
+//! Converts events of API Gateway Lambda authorizers for the core's authorizer, and the decision back. Two kinds of
+//! authorizer are supported:
 //!
-//! * **HTTP API**, payload 2.0, simple responses: `{"isAuthorized":...,"context":{...}}`. A gateway answers
-//!   `false` with 403, whether the token is bad or permits too little.
-//! * **REST API**, request authorizer: a policy that allows exactly this request, and so refuses every other. A
-//!   gateway that keeps it for the token can only refuse more. It does not list what else the token permits:
-//!   in a policy's pattern a parameter would be a star, which also stands for slashes, dots and escapes, and so
-//!   for requests that no rule allows (decision record 0010). Without a good token the function fails
-//!   with `Unauthorized`, which the gateway answers with 401.
+//! * **HTTP API**, payload 2.0, simple responses: `{"isAuthorized":...,"context":{...}}`. The gateway answers `false`
+//!   with 403, both for an invalid token and for a token without the capability.
+//! * **REST API**, request authorizer: the reply is a policy that allows exactly this request and refuses every other
+//!   request. A gateway that caches the policy for the token can only refuse more. The policy does not list the other
+//!   requests that the token permits. A parameter would be a star in the policy, and a star also matches slashes, dots
+//!   and escapes. So the policy would match requests that no rule allows
+//!   (docs/decisions/0010-verification-for-everyone.md). Without a valid token the function fails with `Unauthorized`,
+//!   and the gateway answers 401.
 //!
-//! Where state cannot be read the function fails, which either gateway answers with 500: closed, and
-//! not a verdict.
+//! If the state cannot be read, the function fails, and both gateways answer 500. So the resource stays closed without
+//! a decision about the token.
 
 use std::collections::HashMap;
 
@@ -23,23 +25,23 @@ use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The function fails, and the gateway says so in its own words.
+/// An error fails the function. The gateway then answers the client with its own text.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorizerError {
     #[error(
-        "not an event of this function: it takes those of HTTP API authorizers with payload 2.0 and of REST API \
-         request authorizers"
+        "the event is not an event of this function; send the event of an HTTP API authorizer with payload 2.0 or of \
+         a REST API request authorizer"
     )]
     Event,
-    /// The text is the one that a REST API answers with 401.
+    /// A REST API answers exactly this text with 401.
     #[error("Unauthorized")]
     Unauthorized,
-    #[error("what decides could not be read; try again")]
+    #[error("the state that decides about this token could not be read from the table; try again")]
     Unavailable,
 }
 
 impl AuthorizerError {
-    /// A stable name for what went wrong.
+    /// The stable name of the error.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -57,7 +59,7 @@ enum Event {
     Rest(Box<RestEvent>),
 }
 
-/// What is read of an HTTP API's event. Its path is decoded.
+/// The members of an HTTP API's event that the authorizer reads. The path is decoded.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct HttpEvent {
@@ -86,7 +88,7 @@ struct HttpRequest {
     method: String,
 }
 
-/// What is read of a REST API's event. Its path is as the client sent it.
+/// The members of a REST API's event that the authorizer reads. The path is as the client sent it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RestEvent {
@@ -95,10 +97,10 @@ struct RestEvent {
     method_arn: String,
     http_method: String,
     path: String,
-    /// Every value of each header; the member `headers` has only the last.
+    /// Every value of each header. The member `headers` has only the last value.
     multi_value_headers: Option<HashMap<String, Vec<String>>>,
     query_string_parameters: Option<HashMap<String, Value>>,
-    /// Events that have one are an HTTP API's.
+    /// Only the event of an HTTP API has a version.
     #[serde(rename = "version", default, deserialize_with = "no_version")]
     _version: (),
 }
@@ -109,12 +111,12 @@ enum RestType {
     Request,
 }
 
-/// Refuses a member that is there, whatever it says.
+/// Refuses an event with this member, whatever the value is.
 fn no_version<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
     Err(D::Error::custom("an event of a REST API has no version"))
 }
 
-/// What an HTTP API is answered.
+/// The reply to an HTTP API.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SimpleResponse {
@@ -123,7 +125,7 @@ struct SimpleResponse {
     context: Option<Context>,
 }
 
-/// What a REST API is answered.
+/// The reply to a REST API.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PolicyResponse {
@@ -132,17 +134,18 @@ struct PolicyResponse {
     context: Context,
 }
 
-/// What the resource server is audit_event: facts of the token, none of this one request, for a gateway may keep them.
+/// The facts about the token that the gateway passes to the resource server. The facts do not depend on the request,
+/// because a gateway may cache them for the token.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Context {
     identity: String,
-    /// Separated by spaces.
+    /// Scopes, separated by spaces.
     scopes: String,
     resource_id: String,
     /// Seconds since the epoch.
     expires_at: String,
-    /// Capabilities that the user's role in the room decides, separated by spaces.
+    /// Capabilities that depend on the user's role in the room, separated by spaces.
     capabilities_by_room_role: String,
 }
 
@@ -181,7 +184,7 @@ pub async fn handle(authorizer: &Authorizer, event: Value) -> Result<Value, Auth
 }
 
 fn rendered(answer: &impl Serialize) -> Result<Value, AuthorizerError> {
-    // Plain structs of strings: writing them as JSON cannot fail.
+    // The structs hold only strings, so their serialization cannot fail.
     serde_json::to_value(answer).map_err(|_| AuthorizerError::Unavailable)
 }
 
@@ -211,7 +214,7 @@ impl RestEvent {
     }
 }
 
-/// The one header that is looked at, each time it is there.
+/// Every value of the only header that the authorizer reads.
 fn header_map<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Option<HeaderMap> {
     let mut map = HeaderMap::new();
     for (_, value) in headers.filter(|(name, _)| name.eq_ignore_ascii_case(AUTHORIZATION.as_str())) {
@@ -233,8 +236,8 @@ fn simple_response(decision: Result<Decision, AuthorizeError>) -> Result<SimpleR
 }
 
 impl From<AuthorizeError> for AuthorizerError {
-    fn from(unjudged: AuthorizeError) -> Self {
-        match unjudged {
+    fn from(error: AuthorizeError) -> Self {
+        match error {
             AuthorizeError::Unauthorized(_) => Self::Unauthorized,
             AuthorizeError::Unavailable(_) => Self::Unavailable,
         }
@@ -243,10 +246,10 @@ impl From<AuthorizeError> for AuthorizerError {
 
 impl Context {
     fn of(token: &Verified) -> Self {
-        let by_room_role = Capability::names(&token.scopes, Permit::ByRoomRole);
+        let by_room_role = Capability::names(&token.claims.scopes, Permit::ByRoomRole);
         Self {
             identity: token.identity.to_string(),
-            scopes: token.scopes.names().join(" "),
+            scopes: token.claims.scopes.names().join(" "),
             resource_id: token.claims.resource_id.clone(),
             expires_at: token.claims.exp.to_string(),
             capabilities_by_room_role: by_room_role.join(" "),
@@ -254,7 +257,7 @@ impl Context {
     }
 }
 
-/// The API and stage that a policy is for: `arn:<partition>:execute-api:<region>:<account>:<api>/<stage>`.
+/// The API and the stage of a policy: `arn:<partition>:execute-api:<region>:<account>:<api>/<stage>`.
 struct Api<'a>(&'a str);
 
 impl<'a> Api<'a> {
@@ -272,14 +275,14 @@ impl<'a> Api<'a> {
         let statement = Statement { action: "execute-api:Invoke", effect, resource };
         PolicyResponse {
             principal_id: decision.token.identity.to_string(),
-            // The version is that of the policy language.
+            // The version of the policy language.
             policy_document: Policy { version: "2012-10-17", statement: [statement] },
             context: Context::of(&decision.token),
         }
     }
 }
 
-/// Whether a resource of a policy stands for itself alone: it has neither wildcard nor variable.
+/// Whether a resource of a policy matches only itself: the text has no wildcard and no variable.
 fn is_literal(resource: &str) -> bool {
     !resource.contains(['*', '?', '$'])
 }

@@ -1,15 +1,16 @@
-//! The composition root of every function: the environment is read here, once, and nowhere else.
+//! The composition root of every function. Only this module reads the environment, once per process.
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aws_config::SdkConfig;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_http_client::HttpClientError;
 use identity::api::functions::Function;
 use identity::api::service::Service;
 use identity::authn::entra::{Entra, EntraSettings};
@@ -30,21 +31,22 @@ use crate::gateway::{self, PathForm};
 use crate::rotate_keys::RotateKeys;
 use crate::telemetry::JsonLines;
 
-/// Turns of the event loop within which the runtime asks for its first request, and some to spare.
-const TURNS_TO_ASK: usize = 16;
+/// Turns of the event loop until the runtime has sent its first poll, with a margin.
+const TURNS_TO_FIRST_POLL: usize = 16;
 
-/// Runs one function on Lambda until its environment is taken down.
+/// Runs one function on Lambda until Lambda stops its environment.
 ///
 /// # Errors
-/// All faults of the settings at once, or what the runtime reports.
+/// All faults of the settings at once, a failure to set up TLS, or an error of the runtime.
 pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let secrets: Vec<_> = functions.iter().flat_map(|function| function.secrets()).copied().collect();
     let mut reader = Reader::new(&environment);
     let settings = Settings::read(&mut reader);
     let path_form = reader.optional("GATEWAY_PATH", "decoded or wire").unwrap_or(PathForm::Decoded);
     let entra = EntraSettings::read(&mut reader);
-    let adapters = adapters(&mut reader, &secrets);
+    let adapters = AdapterSettings::read(&mut reader, &secrets, functions.contains(&Function::TeamsExchange));
     let (settings, (entra, adapters)) = reader.finish(settings.zip(entra.zip(adapters)))?;
+    let adapters = adapters.connect()?;
     let entra = Entra::new(entra, Arc::new(HttpsFetch::new()), adapters.system.clone());
     let service = Arc::new(adapters.service(settings, entra, functions, Arc::new(JsonLines)));
     tokio::spawn(warm(Arc::clone(&service)));
@@ -55,37 +57,32 @@ pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdErro
     .await
 }
 
-/// Loads what the first request will need, while the runtime waits for that request.
+/// Loads the keys for the first request while the runtime waits for that request.
 async fn warm(service: Arc<Service>) {
-    // Setting up the first call to AWS computes for a millisecond. The runtime asks for a request first: a few
-    // turns of the event loop until it has connected and sent.
-    for _ in 0..TURNS_TO_ASK {
+    // The first call to AWS takes a millisecond of computing. So the runtime connects and sends its first poll before.
+    for _ in 0..TURNS_TO_FIRST_POLL {
         yield_now().await;
     }
     service.warm().await;
 }
 
-/// Runs the function that replaces keys, on Lambda, until its environment is taken down.
+/// Runs the function `rotate-keys` on Lambda until Lambda stops its environment.
 ///
 /// # Errors
-/// All faults of the settings at once, or what the runtime reports.
+/// All faults of the settings at once, a failure to set up TLS, or an error of the runtime.
 pub async fn serve_rotation() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let mut reader = Reader::new(&environment);
     let algorithm = reader.optional("SIGNING_ALGORITHM", "RS256 or ES256").unwrap_or(Algorithm::Rs256);
-    let adapters = adapters(&mut reader, &SecretName::ALL);
-    let adapters = reader.finish(adapters)?;
+    let adapters = AdapterSettings::read(&mut reader, &SecretName::ALL, false);
+    let adapters = reader.finish(adapters)?.connect()?;
     let rotate_keys = &RotateKeys::new(&adapters, algorithm, Arc::new(JsonLines));
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
-        let outcome = rotate_keys.handle(event.payload).await;
-        outcome.map_err(|error| Diagnostic {
-            error_type: error.code().to_owned(),
-            error_message: error.to_string(),
-        })
+        rotate_keys.handle(event.payload).await.map_err(|error| diagnostic(error.code(), &error))
     }))
     .await
 }
 
-/// Whose tokens are accepted, as the environment says.
+/// The issuer and the resource of accepted tokens, from the environment.
 ///
 /// # Errors
 /// All faults of the settings at once.
@@ -95,41 +92,42 @@ pub fn expected() -> Result<Expected, SettingsErrors> {
     reader.finish(expected)
 }
 
-/// A verifier over the table that the environment names, for resource servers. It reads no secret.
+/// A verifier for resource servers, over the table that the environment names. It reads no secret.
 ///
 /// # Errors
-/// All faults of the settings at once.
-pub fn verifier() -> Result<Verifier, SettingsErrors> {
+/// All faults of the settings at once, or a failure to set up TLS.
+pub fn verifier() -> Result<Verifier, Box<dyn StdError + Send + Sync>> {
     let mut reader = Reader::new(&environment);
     let expected = Expected::read(&mut reader);
-    let adapters = adapters(&mut reader, &[]);
+    let adapters = AdapterSettings::read(&mut reader, &[], false);
     let (expected, adapters) = reader.finish(expected.zip(adapters))?;
-    Ok(adapters.verifier(expected))
+    Ok(adapters.connect()?.verifier(expected))
 }
 
-/// Runs the authorizer on Lambda until its environment is taken down.
+/// Runs the authorizer on Lambda until Lambda stops its environment.
 ///
 /// # Errors
-/// All faults of the settings at once, or what the runtime reports.
+/// All faults of the settings at once, [`RulesError`], a failure to set up TLS, or an error of the runtime.
 pub async fn serve_authorizer() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let mut reader = Reader::new(&environment);
     let expected = Expected::read(&mut reader);
     let own_rules: Option<PathBuf> = reader.optional("ROUTE_RULES_FILE", "a path");
     let own_rules = own_rules.filter(|path| !path.as_os_str().is_empty());
-    let adapters = adapters(&mut reader, &[]);
+    let adapters = AdapterSettings::read(&mut reader, &[], false);
     let (expected, adapters) = reader.finish(expected.zip(adapters))?;
-    let authorizer = &adapters.authorizer(expected, route_rules(own_rules.as_deref())?, Arc::new(JsonLines));
+    let rules = route_rules(own_rules.as_deref())?;
+    let authorizer = &adapters.connect()?.authorizer(expected, rules, Arc::new(JsonLines));
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
-        let answer = authorizer::handle(authorizer, event.payload).await;
-        answer.map_err(|error| Diagnostic {
-            error_type: error.code().to_owned(),
-            error_message: error.to_string(),
-        })
+        authorizer::handle(authorizer, event.payload).await.map_err(|error| diagnostic(error.code(), &error))
     }))
     .await
 }
 
-/// The chat routes, and those of a deployment's file.
+fn diagnostic(code: &str, error: &impl Display) -> Diagnostic {
+    Diagnostic { error_type: code.to_owned(), error_message: error.to_string() }
+}
+
+/// The chat routes, and the routes of a deployment's file.
 ///
 /// # Errors
 /// [`RulesError`].
@@ -141,7 +139,7 @@ pub fn route_rules(file: Option<&Path>) -> Result<RouteRules, RulesError> {
     Ok(chat.and(&path.display().to_string(), &text)?)
 }
 
-/// The route rules cannot be had.
+/// The route rules cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
     #[error("{}: {source}", path.display())]
@@ -150,30 +148,49 @@ pub enum RulesError {
     Rules(#[from] RuleErrors),
 }
 
-/// A function is told where those secrets lie that it reads, and no others.
-fn adapters(reader: &mut Reader<'_>, secrets: &[SecretName]) -> Option<Adapters> {
-    let region = reader.required("AWS_REGION", "an AWS Region");
-    let table = reader.required("TABLE_NAME", "the table's name");
-    let mut secret = |secret, name| {
-        let is_read = secrets.contains(&secret);
-        if is_read { reader.required(name, "a secret's name or ARN") } else { Some(String::new()) }
-    };
-    let access_keys = secret(SecretName::AccessKeys, "ACCESS_KEYS_SECRET");
-    let signing_keys = secret(SecretName::SigningKeys, "SIGNING_KEYS_SECRET");
-    let endpoint = reader.optional("AWS_ENDPOINT_URL", "a URL");
-    let config = config(region?, endpoint);
-    let names = StateNames { table: table?, access_keys: access_keys?, signing_keys: signing_keys? };
-    let dynamodb = aws_sdk_dynamodb::Client::new(&config);
-    Some(Adapters::new(dynamodb, move || aws_sdk_secretsmanager::Client::new(&config), names))
+/// The settings of the adapters. A function reads the names of its own tables and secrets only.
+struct AdapterSettings {
+    region: String,
+    endpoint: Option<String>,
+    names: StateNames,
 }
 
-fn config(region: String, endpoint: Option<String>) -> SdkConfig {
-    let http = aws::http_client(endpoint.as_deref());
-    let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
-    aws::sdk_config(http, region, credentials, endpoint)
+impl AdapterSettings {
+    fn read(reader: &mut Reader<'_>, secrets: &[SecretName], uses_assignments: bool) -> Option<Self> {
+        let region = reader.required("AWS_REGION", "an AWS Region");
+        let table = reader.required("TABLE_NAME", "the table's name");
+        let assignments_table = if uses_assignments {
+            reader.required("ASSIGNMENTS_TABLE_NAME", "the table's name")
+        } else {
+            Some(String::new())
+        };
+        let mut secret = |secret, name| {
+            let is_read = secrets.contains(&secret);
+            if is_read { reader.required(name, "a secret's name or ARN") } else { Some(String::new()) }
+        };
+        let access_keys = secret(SecretName::AccessKeys, "ACCESS_KEYS_SECRET");
+        let signing_keys = secret(SecretName::SigningKeys, "SIGNING_KEYS_SECRET");
+        let endpoint = reader.optional("AWS_ENDPOINT_URL", "a URL");
+        let names = StateNames {
+            table: table?,
+            assignments_table: assignments_table?,
+            access_keys: access_keys?,
+            signing_keys: signing_keys?,
+        };
+        Some(Self { region: region?, endpoint, names })
+    }
+
+    /// The adapters. The first calls open the connections.
+    fn connect(self) -> Result<Adapters, HttpClientError> {
+        let http = aws::http_client(self.endpoint.as_deref())?;
+        let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
+        let config = aws::sdk_config(http, self.region, credentials, self.endpoint);
+        let dynamodb = aws::dynamodb(&config);
+        Ok(Adapters::new(dynamodb, move || aws::secrets_manager(&config), self.names))
+    }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is where the environment enters")]
+#[expect(clippy::disallowed_methods, reason = "the environment enters here")]
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -1,5 +1,5 @@
-//! Fetches the documents of Entra issuers over HTTPS. It enforces what a fetch may cost; what the documents
-//! may say is the core's business.
+//! Fetches the documents of Entra issuers over HTTPS. This module limits the size and the duration of a fetch. The core
+//! checks the content.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -14,15 +14,16 @@ use aws_smithy_types::byte_stream::ByteStream;
 use identity::authn::entra::{FETCH_DEADLINE, Fetch, FetchError, MAX_DOCUMENT};
 use tokio::time::timeout;
 
-/// How long a connection is kept for the next fetch: from the metadata to the keys, not from hour to hour.
+/// How long an idle connection is kept. The fetch of the keys follows the fetch of the metadata at once. The next
+/// fetch is hours away.
 const KEEP_CONNECTION: Duration = Duration::from_secs(2);
 
-/// An HTTPS client that trusts the system's roots: those of `SSL_CERT_FILE` and `SSL_CERT_DIR` if either is
-/// set. It uses no proxy, follows no redirect and decompresses nothing.
+/// An HTTPS client that trusts the system's roots. `SSL_CERT_FILE` and `SSL_CERT_DIR` replace these roots if either is
+/// set. The client uses no proxy, follows no redirect and decompresses no reply.
 pub struct HttpsFetch {
     roots: TrustStore,
-    /// Made when it is first needed: reading the system's roots takes milliseconds, and most processes never
-    /// meet a token of Entra's.
+    /// Made for the first fetch. Reading the system's roots takes milliseconds, and most processes never receive an
+    /// Entra token.
     connector: OnceLock<Connector>,
 }
 
@@ -33,10 +34,10 @@ impl HttpsFetch {
         Self::trusting(TrustStore::default())
     }
 
-    /// Trusts the certificates of a PEM file as well.
+    /// Trusts the system's roots and the certificates of a PEM file.
     ///
     /// # Panics
-    /// At the first fetch, when the file has a certificate that cannot be read.
+    /// The first fetch panics when the file has a certificate that cannot be read.
     #[must_use]
     pub fn with_root(pem: &[u8]) -> Self {
         Self::trusting(TrustStore::default().with_pem_certificate(pem))
@@ -46,25 +47,25 @@ impl HttpsFetch {
         Self { roots, connector: OnceLock::new() }
     }
 
-    // A TLS context has no way to be wrong yet; the default one would be it as well.
-    fn connect(&self) -> Connector {
-        let tls = TlsContext::builder().with_trust_store(self.roots.clone()).build().unwrap_or_default();
-        Connector::builder()
-            .tls_provider(Provider::rustls(CryptoMode::AwsLc))
-            .tls_context(tls)
-            .pool_idle_timeout(KEEP_CONNECTION)
-            .build()
+    fn connector(&self) -> Result<&Connector, FetchError> {
+        if let Some(connector) = self.connector.get() {
+            return Ok(connector);
+        }
+        let tls = TlsContext::builder().with_trust_store(self.roots.clone()).build();
+        let tls = tls.map_err(|_| FetchError::Connection)?;
+        Ok(self.connector.get_or_init(|| {
+            Connector::builder()
+                .tls_provider(Provider::rustls(CryptoMode::AwsLc))
+                .tls_context(tls)
+                .pool_idle_timeout(KEEP_CONNECTION)
+                .build()
+        }))
     }
 
     async fn fetch(&self, url: &str) -> Result<Vec<u8>, FetchError> {
         let mut request = HttpRequest::get(url).map_err(|_| FetchError::Url)?;
         request.headers_mut().insert("accept", "application/json");
-        let answer = self
-            .connector
-            .get_or_init(|| self.connect())
-            .call(request)
-            .await
-            .map_err(|_| FetchError::Connection)?;
+        let answer = self.connector()?.call(request).await.map_err(|_| FetchError::Connection)?;
         match answer.status().as_u16() {
             200 => {}
             300..=399 => return Err(FetchError::Redirect),

@@ -1,7 +1,7 @@
-//! Gateway events: an HTTP API event (payload 2.0) to a request of the core, and its reply back.
+//! Converts an HTTP API event (payload 2.0) to a request of the core, and the reply back.
 //!
-//! Method, path, query, headers and body are taken from the event itself. The Lambda HTTP library's own
-//! request type is not used: it rebuilds a URI, which changes what was signed and panics on some inputs.
+//! Method, path, query, headers and body come from the event itself. The request type of the Lambda HTTP library is not
+//! used. It rebuilds a URI, which changes the signed text and panics on some inputs.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,12 +14,13 @@ use identity::authn::target::Target;
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use serde_json::Value;
 
-/// What the host in front does to the path before a function sees it.
+/// The form in which the host in front passes the path to a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathForm {
-    /// An HTTP API: it decodes the path, so the spellings a client may have signed are tried.
+    /// An HTTP API decodes the path. So the signature is checked against every candidate for the path on the wire
+    /// (docs/decisions/0005-what-a-client-may-have-signed.md).
     Decoded,
-    /// A function URL or a development server: the path is as the client sent it.
+    /// A function URL or a development server passes the path as the client sent it.
     Wire,
 }
 
@@ -35,7 +36,7 @@ impl std::str::FromStr for PathForm {
     }
 }
 
-/// Answers one event. An event that cannot be read is answered as a malformed request.
+/// Answers one event. The reply to an unreadable event is the reply to a malformed request.
 pub async fn handle(service: &Service, path_form: PathForm, event: Value) -> ApiGatewayV2httpResponse {
     let request = match serde_json::from_value(event) {
         Ok(event) => request(event, path_form),
@@ -75,7 +76,7 @@ fn outbound(response: Response<Bytes>) -> ApiGatewayV2httpResponse {
     let mut answer = ApiGatewayV2httpResponse::default();
     answer.status_code = parts.status.as_u16().into();
     answer.headers = parts.headers;
-    // Every reply is JSON text, or empty.
+    // Every reply is JSON text or empty.
     answer.body = std::str::from_utf8(&body).ok().filter(|text| !text.is_empty()).map(Into::into);
     answer
 }
@@ -97,8 +98,7 @@ mod tests {
 
     use super::*;
 
-    /// The request as an HTTP API hands it over: path decoded, names in lower case, repeated headers
-    /// joined by commas.
+    /// The event of an HTTP API: path decoded, header names in lower case, repeated headers joined by commas.
     fn event(vector: &SignedVector) -> Value {
         let (path, query) = vector.target.split_once('?').unwrap_or((&vector.target, ""));
         let mut headers = serde_json::Map::new();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_verifies_although_the_path_was_decoded() {
+    fn signature_over_a_decoded_path_is_accepted() {
         let mut accepted = 0;
         for row in SignedVector::all() {
             let verdict = verdict(&row, &read(event(&row), PathForm::Decoded));
@@ -152,9 +152,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_on_the_wire_is_refused_behind_a_gateway() {
+    fn request_refused_on_the_wire_is_refused_behind_a_gateway() {
         for row in SignedVector::all() {
-            // Which escapes the client used is what the gateway has forgotten.
+            // API Gateway does not preserve the client's percent-encoding.
             let is_about_escapes = row.name.contains("lower-case hex");
             if !row.verdict.starts_with("accept") && !is_about_escapes {
                 assert_eq!(verdict(&row, &read(event(&row), PathForm::Decoded)), "refused", "{}", row.name);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_leaves_the_path_alone_gives_exactly_the_target() {
+    fn wire_path_is_exactly_the_target() {
         for row in SignedVector::all() {
             let mut event = event(&row);
             event["rawPath"] = row.target.split('?').next().unwrap().into();
@@ -171,9 +171,9 @@ mod tests {
         }
     }
 
-    /// The same request of the Python SDK as each host in front hands it over, with all that comes with it.
+    /// One request of the Python SDK, as an HTTP API and as a function URL pass it, with all members of the events.
     #[test]
-    fn the_signature_verifies_behind_each_host_in_its_form() {
+    fn signature_is_accepted_only_with_the_form_of_the_host() {
         let http_api = include_str!("../fixtures/http_api.json");
         let function_url = include_str!("../fixtures/function_url.json");
         let vector = SignedVector {
@@ -188,16 +188,16 @@ mod tests {
         let verdict = |event: &str, form| verdict(&vector, &read(serde_json::from_str(event).unwrap(), form));
         assert_eq!(verdict(http_api, PathForm::Decoded), "accept:primary");
         assert_eq!(verdict(function_url, PathForm::Wire), "accept:primary");
-        assert_eq!(verdict(http_api, PathForm::Wire), "refused", "a decoded path is not what was signed");
+        assert_eq!(verdict(http_api, PathForm::Wire), "refused", "the client did not sign the decoded path");
         assert_eq!(
             verdict(function_url, PathForm::Decoded),
             "refused",
-            "an escape is left, so it was not decoded"
+            "an escape remains, so the path was not decoded"
         );
     }
 
     #[test]
-    fn bodies_arrive_as_they_were_sent() {
+    fn body_bytes_are_unchanged() {
         let event = |body: Value, base64: bool| json!({ "body": body, "isBase64Encoded": base64, "requestContext": { "http": { "method": "POST" } } });
         let bytes = |event| match read(event, PathForm::Decoded).body {
             Body::Complete(bytes) => Some(bytes.to_vec()),
@@ -252,9 +252,9 @@ mod tests {
         }
     }
 
-    /// What makes the Lambda HTTP library panic, and what is no event at all.
+    /// Inputs that make the Lambda HTTP library panic, and values that are no event.
     #[tokio::test]
-    async fn every_event_is_answered() {
+    async fn every_event_has_a_reply() {
         let service = service(settings());
         let http = json!({ "http": { "method": "POST" } });
         for (event, status) in [

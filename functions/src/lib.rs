@@ -1,14 +1,14 @@
-//! The hosts of the service: Lambda glue, the AWS adapters, and the composition root they share.
+//! The Lambda hosts of the service, the AWS adapters, and their common composition root.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`adapters`] | the adapters of one deployment, and the services over them |
-//! | [`authorizer`] | authorizer events of API Gateway, and what the gateway is answered |
+//! | [`authorizer`] | authorizer events of API Gateway, and the replies to the gateway |
 //! | [`boot`] | the composition root: environment, AWS clients, the service of one function |
 //! | [`entra_http`] | the documents of Entra issuers, over HTTPS |
-//! | [`gateway`] | a gateway event to a request of the core, and a reply back |
+//! | [`gateway`] | the conversion of a gateway event to a request of the core, and of the reply back |
 //! | [`aws`] | the ports over DynamoDB and Secrets Manager |
-//! | [`rotate_keys`] | the events that replace keys: Secrets Manager's steps, an operator's call |
+//! | [`rotate_keys`] | the events that replace keys: the steps of Secrets Manager, and calls by an operator |
 //! | [`system`] | the clock, randomness and key generation of the machine |
 //! | [`telemetry`] | audit lines on standard output |
 

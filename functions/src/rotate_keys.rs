@@ -62,7 +62,9 @@ impl RotateKeysError {
             Self::OtherSecret => "OtherSecret",
             Self::Rotation(RotationError::Conflict) => "Conflict",
             Self::Rotation(RotationError::NotPending) => "NotPending",
-            Self::Rotation(RotationError::Key(_) | RotationError::Store(_)) => "Unavailable",
+            Self::Rotation(RotationError::Unclear(_) | RotationError::Key(_) | RotationError::Store(_)) => {
+                "Unavailable"
+            }
         }
     }
 }
@@ -229,8 +231,8 @@ impl RotateKeys {
             .map(|entry| {
                 json!({
                     "slot": entry.slot.as_str(),
-                    "keyId": entry.jwk.common.key_id,
-                    "algorithm": entry.jwk.common.key_algorithm.map(|algorithm| algorithm.to_string()),
+                    "keyId": entry.jwk.kid,
+                    "algorithm": entry.jwk.alg,
                     "publishedAt": rfc3339(entry.published_at),
                 })
             })

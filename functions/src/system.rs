@@ -1,4 +1,5 @@
-//! What the core is handed: the machine's clock, randomness and key generation. Nowhere else.
+//! The clock, randomness and key generation of the machine. The core receives them as ports, and no other module of this
+//! crate makes them.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,9 +21,9 @@ pub struct System {
 }
 
 impl System {
-    /// The machine this runs on.
+    /// The clocks start now.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is where time and randomness enter")]
+    #[expect(clippy::disallowed_methods, reason = "time and randomness enter here")]
     pub fn new() -> Self {
         Self { started: Instant::now(), random: SystemRandom::new() }
     }
@@ -36,7 +37,7 @@ impl Default for System {
 
 #[async_trait]
 impl Clock for System {
-    #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
+    #[expect(clippy::disallowed_methods, reason = "time enters here")]
     fn now(&self) -> OffsetDateTime {
         SystemTime::now().into()
     }
@@ -52,20 +53,20 @@ impl Clock for System {
 
 impl Random for System {
     /// # Panics
-    /// When the cryptographic library cannot give random bytes: nothing safe can follow.
-    #[expect(clippy::panic, reason = "going on without randomness would be worse")]
+    /// When the cryptographic library has no random bytes, because every later step would be unsafe.
+    #[expect(clippy::panic, reason = "to continue without randomness would be unsafe")]
     fn fill(&self, bytes: &mut [u8]) {
         if self.random.fill(bytes).is_err() {
-            panic!("no randomness");
+            panic!("the cryptographic library returned no random bytes");
         }
     }
 }
 
-/// Makes a signing key. Half a second of a small Lambda function for RSA: never while a request waits.
+/// Makes a signing key. An RSA key takes a small Lambda function half a second, so no request waits for one.
 ///
 /// # Errors
 /// [`KeyMaterialError`] when the cryptographic library fails.
-#[expect(clippy::disallowed_methods, reason = "this is where key generation enters")]
+#[expect(clippy::disallowed_methods, reason = "key generation enters here")]
 pub fn generate(algorithm: Algorithm) -> Result<SigningKey, KeyMaterialError> {
     let pkcs8 = match algorithm {
         Algorithm::Rs256 => RsaKeyPair::generate(KeySize::Rsa2048)

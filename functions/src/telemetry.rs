@@ -1,4 +1,4 @@
-//! Audit lines on standard output: CloudWatch keeps each line as one structured record.
+//! Audit lines on standard output. CloudWatch stores each line as one structured record.
 
 use std::io::Write as _;
 
@@ -21,7 +21,7 @@ impl Audit for JsonLines {
 fn write(event: &impl Serialize) {
     if let Ok(mut line) = serde_json::to_vec(event) {
         line.push(b'\n');
-        // A log that cannot be written must not fail the request it speaks of.
+        // A failed write of the log must not fail the request.
         let _ = std::io::stdout().lock().write_all(&line);
     }
 }

@@ -25,6 +25,8 @@ pub mod authorization;
 pub mod error_chain;
 pub mod host;
 pub mod ids;
+pub mod jose;
+mod json;
 pub mod keys;
 pub mod lifetime;
 #[cfg(any(test, feature = "testing"))]

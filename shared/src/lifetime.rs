@@ -20,9 +20,10 @@ pub struct LifetimeOutOfRangeError(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DateWindow(u8);
 
-/// The largest lead of a token's `iat` over the verifier's clock. Issuer and verifier are different machines, so a new
-/// token could otherwise be refused. It does not lengthen a lifetime, because `exp` has no leeway.
-pub const ISSUED_AT_LEEWAY: Duration = Duration::seconds(5);
+/// The largest lead of a token's `iat` over the verifier's clock. Issuer and verifier are different machines, and
+/// their clocks differ. Revocation compares revisions and never times, so the leeway weakens nothing. It does not extend
+/// the validity of a token, because `exp` has no leeway.
+pub const ISSUED_AT_LEEWAY: Duration = Duration::minutes(5);
 
 /// The age at which the record of a deleted identity expires. Until then, a late duplicate of its creation finds the
 /// record. It is longer than the lifetime of any token of the identity.

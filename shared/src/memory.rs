@@ -1,13 +1,14 @@
-//! The ports in memory, for tests: store, pointer and secret store, with faults on demand.
+//! The ports in memory, for tests: store, pointer and secret store, with planned faults.
 //!
-//! A fault strikes one call: before its effect, or after it (the answer is lost). A write may also be
-//! kept back and delivered later, as a network may deliver a timed-out attempt.
+//! A fault applies to one call, before its effect or after it (the answer is lost). A write can also be delayed and
+//! delivered later, as a network may deliver an attempt that timed out.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::ids::RawId;
 use crate::keys::pointer::Pointer;
@@ -17,13 +18,15 @@ use crate::secrets::{
     MoveOutcome, PutOutcome, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, StagingLabel,
     StagingLabels,
 };
-use crate::store::assignments::{Book, BookName};
+use crate::store::assignments::{
+    AssignmentChange, AssignmentKey, AssignmentPage, AssignmentRecord, AssignmentWriteOutcome,
+};
 use crate::store::{
-    BookChange, CreateOutcome, CreationId, IdentityState, PointerWriteOutcome, PointerWriter, ReadRequest,
-    Revision, Revocation, Snapshot, Store, StoreError,
+    CreateOutcome, CreationId, IdentityState, PointerWriteOutcome, PointerWriter, ReadRequest, Revision,
+    Revocation, Snapshot, Store, StoreError,
 };
 
-/// Everything a resource keeps, in memory.
+/// The whole state of a resource, in memory.
 #[derive(Default)]
 pub struct Memory {
     state: Mutex<State>,
@@ -33,13 +36,13 @@ pub struct Memory {
 struct State {
     identities: HashMap<String, Record>,
     pointer: Option<Pointer>,
-    books: HashMap<BookName, Book>,
+    assignments: BTreeMap<AssignmentKey, AssignmentRecord>,
     secrets: HashMap<SecretName, Versions>,
     faults: VecDeque<Option<Fault>>,
     delayed: Vec<Write>,
 }
 
-/// A secret's versions, as harsh as the secret store may be: what bears no label is gone.
+/// The versions of a secret. A version without a label is deleted at once, as the secret store may do.
 #[derive(Default)]
 struct Versions {
     values: HashMap<VersionId, Secret>,
@@ -52,31 +55,32 @@ struct Record {
     creation: CreationId,
 }
 
-/// What goes wrong with one call.
+/// The fault of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing happened.
+    /// The call has no effect.
     Before,
-    /// It happened, but the answer was lost.
+    /// The call has its effect, and the answer is lost.
     After,
-    /// It happens only when [`Memory::deliver_delayed`] is called.
+    /// The call has its effect only when [`Memory::deliver_delayed`] is called.
     Delayed,
 }
 
 #[derive(Clone)]
 enum Write {
+    ChangeAssignments(Vec<AssignmentChange>),
     Create(RawId, CreationId),
     Delete(RawId),
     Revoke(RawId, Revision),
 }
 
 impl Memory {
-    /// The next calls, in order, meet these; calls after them are well.
+    /// Plans the faults of the next calls, in order. Later calls have none.
     pub fn plan(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
         self.state().faults = faults.into_iter().collect();
     }
 
-    /// Delivers every write kept back so far, as if it arrived only now.
+    /// Delivers every delayed write, in the order of the calls.
     pub fn deliver_delayed(&self) {
         let mut state = self.state();
         for write in std::mem::take(&mut state.delayed) {
@@ -84,7 +88,7 @@ impl Memory {
         }
     }
 
-    /// Replaces a stored version's value, which no secret store would do: damage.
+    /// Replaces the value of a stored version. No secret store does that, so it simulates damage.
     pub fn replace_secret(&self, secret: SecretName, version: &VersionId, value: Secret) {
         self.state().secrets.entry(secret).or_default().values.insert(version.clone(), value);
     }
@@ -110,6 +114,7 @@ impl Memory {
 }
 
 enum Written {
+    AssignmentsChanged(AssignmentWriteOutcome),
     Created(CreateOutcome),
     Deleted,
     Revoked(Revocation),
@@ -122,6 +127,9 @@ impl State {
 
     fn apply(&mut self, write: &Write) -> Written {
         match write {
+            Write::ChangeAssignments(changes) => {
+                Written::AssignmentsChanged(self.change_assignments(changes))
+            }
             Write::Create(identity, creation) => Written::Created(self.create(identity, *creation)),
             Write::Delete(identity) => {
                 if let Some(record) = self.identities.get_mut(&identity.to_string()) {
@@ -131,6 +139,19 @@ impl State {
             }
             Write::Revoke(identity, from) => Written::Revoked(self.revoke(identity, *from)),
         }
+    }
+
+    fn change_assignments(&mut self, changes: &[AssignmentChange]) -> AssignmentWriteOutcome {
+        let stored =
+            |change: &AssignmentChange| self.assignments.get(&change.key).cloned().unwrap_or_default();
+        if changes.iter().all(|change| change.is_done(&stored(change))) {
+            return AssignmentWriteOutcome::Changed;
+        }
+        if changes.iter().any(|change| stored(change).version != change.read_version) {
+            return AssignmentWriteOutcome::Conflict;
+        }
+        self.assignments.extend(changes.iter().map(|change| (change.key, change.record())));
+        AssignmentWriteOutcome::Changed
     }
 
     fn create(&mut self, identity: &RawId, creation: CreationId) -> CreateOutcome {
@@ -165,8 +186,9 @@ impl Store for Memory {
         }
         let record = request.identity.and_then(|identity| state.identities.get(&identity.to_string()));
         let identity = record.map_or(IdentityState::Absent, |record| record.state);
-        let book = request.book.and_then(|name| state.books.get(&name).cloned()).unwrap_or_default();
-        Ok(Snapshot { pointer: state.pointer.clone().ok_or(StoreError::NotSetUp)?, identity, book })
+        let record = |key| state.assignments.get(key).cloned().unwrap_or_default();
+        let assignments = request.assignments.iter().map(record).collect();
+        Ok(Snapshot { pointer: state.pointer.clone().ok_or(StoreError::NotSetUp)?, identity, assignments })
     }
 
     async fn create(
@@ -192,20 +214,35 @@ impl Store for Memory {
         self.write(Write::Delete(identity.clone())).map(|_| ())
     }
 
-    async fn write_book(&self, name: BookName, book: &Book) -> Result<BookChange, StoreError> {
+    async fn change_assignments(
+        &self,
+        changes: &[AssignmentChange],
+        _now: OffsetDateTime,
+    ) -> Result<AssignmentWriteOutcome, StoreError> {
+        match self.write(Write::ChangeAssignments(changes.to_vec()))? {
+            Written::AssignmentsChanged(outcome) => Ok(outcome),
+            _ => unreachable!("a write answers in kind"),
+        }
+    }
+
+    async fn list_entra_assignments(
+        &self,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<AssignmentPage, StoreError> {
         let mut state = self.state();
-        let fault = state.next_fault();
-        if fault == Some(Fault::Before) {
+        if state.next_fault().is_some() {
             return Err(lost());
         }
-        let stored = state.books.entry(name).or_default();
-        let change = if stored.version == book.version {
-            *stored = Book { version: book.version + 1, entries: book.entries.clone() };
-            BookChange::Changed
-        } else {
-            BookChange::over(stored, book)
-        };
-        if fault.is_some() { Err(lost()) } else { Ok(change) }
+        let following = state.assignments.iter().filter_map(|(key, record)| match key {
+            AssignmentKey::Entra { object } if !record.assignments.is_empty() => Some((*object, record)),
+            _ => None,
+        });
+        let mut following = following.filter(|(object, _)| Some(*object) > after).peekable();
+        let page: Vec<_> = following.by_ref().take(limit).collect();
+        let next = following.peek().and_then(|_| page.last()).map(|(object, _)| *object);
+        let assignments = page.into_iter().flat_map(|(_, record)| record.assignments.clone()).collect();
+        Ok(AssignmentPage { assignments, next })
     }
 }
 

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::api::cors::CorsSettings;
+use crate::api::cors::{AllowedOrigins, CorsSettings};
 use crate::host::Hosts;
 use crate::ids::ResourceId;
 use crate::lifetime::DateWindow;
@@ -58,8 +58,8 @@ pub struct Reader<'a> {
 
 impl Settings {
     /// Reads `RESOURCE_ID`, `RESOURCE_LOCATION`, `RESOURCE_REGION`, `ISSUER`, `ACCEPTED_HOSTS` (a comma list, with the
-    /// public host first), the optional `REQUEST_DATE_WINDOW_MINUTES`, and the settings of [`CorsSettings::read`]. `None`
-    /// if a value is missing or malformed.
+    /// public host first), and the optional `REQUEST_DATE_WINDOW_MINUTES`, `ALLOWED_ORIGINS` and
+    /// `ALLOWED_ORIGINS_WITH_ACCESS_KEY`. `None` if a value is missing or malformed.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let id = reader.required("RESOURCE_ID", ResourceId::FORM);
         let location = reader.required("RESOURCE_LOCATION", "a name like unitedstates");
@@ -67,7 +67,12 @@ impl Settings {
         let issuer = reader.required("ISSUER", Issuer::FORM);
         let hosts = reader.required("ACCEPTED_HOSTS", "host names or host:port, separated by commas");
         let date_window = reader.optional("REQUEST_DATE_WINDOW_MINUTES", "a number from 1 to 15");
-        let cors = CorsSettings::read(reader);
+        let mut origins =
+            |name| reader.optional::<AllowedOrigins>(name, AllowedOrigins::FORM).unwrap_or_default();
+        let cors = CorsSettings {
+            users: origins("ALLOWED_ORIGINS"),
+            services: origins("ALLOWED_ORIGINS_WITH_ACCESS_KEY"),
+        };
         let resource = Resource { id: id?, issuer: issuer?, location: location?, region: region? };
         Some(Self { resource, hosts: hosts?, date_window: date_window.unwrap_or_default(), cors })
     }
@@ -93,9 +98,14 @@ impl<'a> Reader<'a> {
     pub fn optional<T: FromStr>(&mut self, name: &str, form: &str) -> Option<T> {
         let value = (self.lookup)(name)?.trim().parse().ok();
         if value.is_none() {
-            self.faults.push(format!("{name} must be {form}"));
+            self.fault(name, form);
         }
         value
+    }
+
+    /// Reports that a value is not of this form.
+    pub fn fault(&mut self, name: &str, form: &str) {
+        self.faults.push(format!("{name} must be {form}"));
     }
 
     /// The settings, if no value has a fault.

@@ -37,7 +37,7 @@ fn send(server: &Server, method: &str, target: &str, lines: &[&str]) -> Answer {
 }
 
 fn send_as(server: &Server, method: &str, target: &str, host: &str, lines: &[&str]) -> Answer {
-    let mut stream = TcpStream::connect(server.http_address()).unwrap();
+    let mut stream = TcpStream::connect(server.ready.http_address()).unwrap();
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     for line in lines {
         head += &format!("{line}\r\n");

@@ -1,4 +1,4 @@
-//! The real chat clients against a chat service behind the authorizer, in both shapes of gateway.
+//! The real chat clients against a simulated chat service behind the authorizer, in both shapes of gateway.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,11 +11,11 @@ use crate::suites::{clients, javascript, no_secret_in_the_log, python};
 
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
 
-/// Starts both services, and runs a suite that was told where they are.
+/// Starts both services, and runs a suite with their addresses in its environment.
 async fn passes(test: &str, shape: Shape, suite: impl FnOnce(&Server) -> Command) {
     let state = state_directory(SCRATCH, test);
     let server = Server::start(&state, &["--algorithm", "ES256"]);
-    let chat = ChatApi::start(shape, &state, &server.http_address()).await;
+    let chat = ChatApi::start(shape, &state, server.ready.http_address()).await;
     let refused = if shape == Shape::Http { "403" } else { "401" };
     let mut suite = suite(&server);
     suite.env("CHAT_ENDPOINT", &chat.endpoint).env("CHAT_REFUSED_TOKEN_STATUS", refused);
@@ -57,9 +57,8 @@ async fn javascript_behind_a_rest_api() {
     passes("chat-javascript-rest", Shape::Rest, in_javascript).await;
 }
 
-/// A server that was told of more routes than those of chat judges these too.
 #[test]
-fn further_routes_are_named_in_a_file() {
+fn faulty_route_rules_are_refused_with_their_lines() {
     let state = state_directory(SCRATCH, "route-rules");
     let rules = Path::new(SCRATCH).join("route-rules/rules.txt");
     std::fs::write(&rules, "POST /calls voip.fly\nGET /chat/threads chat.get_thread\n").unwrap();

@@ -1,11 +1,11 @@
-//! The gateway on the wire: what no SDK sends, and how long it may take.
+//! The gateway on the wire: requests that no SDK sends. The time limits have tests beside their code.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use acs_identity::gateway::{Limits, Listeners};
-use acs_identity::names::Names;
+use acs_identity::names::ServerNames;
 use acs_identity::platform::{Options, Platform};
 use acs_identity::trust::EntraOptions;
 use bytes::Bytes;
@@ -27,21 +27,14 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 const CREATE: &str = "/identities?api-version=2023-10-01";
 
-/// Who waits longer has found a connection that is never closed.
-const FOR_EVER: Duration = Duration::from_secs(30);
-
-/// Limits that a test can wait for.
-const SHORT: Limits = Limits {
-    idle_timeout: Duration::from_secs(1),
-    shutdown_grace: Duration::from_millis(300),
-    connections: 16,
-};
+/// A longer wait means that an answer never comes, or that a connection is never closed.
+const NEVER: Duration = Duration::from_secs(30);
 
 /// The local server in this process.
 pub(crate) struct Gateway {
@@ -59,7 +52,7 @@ impl Gateway {
         let (https_port, http_port) = (listeners.https_port(), listeners.http_port());
         let options = Options {
             data_dir: state_directory(env!("CARGO_TARGET_TMPDIR"), test),
-            names: Names::default(),
+            names: ServerNames::default(),
             https_port,
             http_port,
             allowed_origins: Vec::new(),
@@ -75,13 +68,13 @@ impl Gateway {
         let (stop, stopped) = oneshot::channel();
         let (router, tls) = (platform.router.clone(), platform.tls.clone());
         let served = tokio::spawn(listeners.serve(router, tls, limits, async {
-            // A gateway that is dropped stops too.
+            // Dropping the gateway stops it too.
             let _ = stopped.await;
         }));
         Self { platform: Arc::new(platform), https_port, http_port, key, stop, served }
     }
 
-    /// A new user's id, and a token for this scope.
+    /// The id of a new user, and a token for this scope.
     pub(crate) async fn user_with_token(&self, scope: &str) -> (String, String) {
         let body = format!(r#"{{"createTokenWithScopes":["{scope}"]}}"#);
         let reply = self.send("POST", CREATE, &body).await;
@@ -94,7 +87,7 @@ impl Gateway {
         assert_eq!(self.send("POST", &target, "").await.status, 204);
     }
 
-    /// A signed request to the service, past the sockets.
+    /// Sends a signed request to the service, without a socket.
     async fn send(&self, method: &str, target: &str, body: &str) -> Reply {
         let request = sign(&Call { method, target, body }, &self.key, &self.host(), System::new().now());
         Reply::of(self.platform.router.service.handle(request).await)
@@ -123,7 +116,7 @@ impl Gateway {
         TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
     }
 
-    /// The headers, less `Host`, of a request to create an identity that was signed for `host`.
+    /// The headers of a request to create an identity, signed for `host`, but without `Host`.
     fn signed(&self, host: &str, body: &str) -> HeaderMap {
         let call = Call { method: "POST", target: CREATE, body };
         let mut headers = sign(&call, &self.key, host, System::new().now()).headers;
@@ -131,7 +124,7 @@ impl Gateway {
         headers
     }
 
-    /// The head of a request to create an identity, signed, with the further lines.
+    /// The head of a signed request to create an identity, with further lines.
     fn create(&self, target: &str, body: &str, further: &[&str]) -> String {
         let mut head = format!("POST {target} HTTP/1.1\r\n");
         for (name, value) in &self.signed(&self.host(), body) {
@@ -143,24 +136,24 @@ impl Gateway {
         head + "\r\n"
     }
 
-    /// Everything that is answered to this request on a connection of its own, up to its end.
+    /// Sends a request on a new connection, and returns the bytes until the connection ends.
     async fn exchange(&self, request: &[u8]) -> String {
         let mut stream = self.connect().await;
-        // A connection that is refused half way ends for the writer too.
+        // The server may close the connection before the whole request is written.
         let _ = stream.write_all(request).await;
         rest(&mut stream).await
     }
 }
 
-/// What arrives until the connection ends.
+/// The bytes until the connection ends.
 async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
-    // An end without ceremony is one too.
-    let _ = timeout(FOR_EVER, stream.read_to_end(&mut bytes)).await.expect("the connection is never closed");
+    // A reset is an end too.
+    let _ = timeout(NEVER, stream.read_to_end(&mut bytes)).await.expect("the connection is never closed");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What arrives up to and including a text.
+/// The bytes up to and including a text.
 async fn until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
     let read = async {
         let mut bytes = Vec::new();
@@ -169,7 +162,7 @@ async fn until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
         }
         String::from_utf8(bytes).unwrap()
     };
-    timeout(FOR_EVER, read).await.expect("nothing more arrives")
+    timeout(NEVER, read).await.expect("nothing more arrives")
 }
 
 fn status(answer: &str) -> &str {
@@ -178,7 +171,7 @@ fn status(answer: &str) -> &str {
 
 const UNSIGNED: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// Sends a request without a signature and reads the refusal; the connection stays open.
+/// Sends a request without a signature and reads the refusal. The connection stays open.
 async fn refused(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     stream.write_all(UNSIGNED.as_bytes()).await.unwrap();
     let answer = until(stream, "}}").await;
@@ -186,73 +179,25 @@ async fn refused(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_request_is_closed() {
-    let gateway = Gateway::start("gateway-idle", SHORT).await;
-    // All are opened before the first is waited for.
-    let mut open: Vec<(&str, Box<dyn AsyncRead + Unpin>)> = Vec::new();
-    for begun in
-        ["", "PRI * HTT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "POST / HT", "POST / HTTP/1.1\r\nHost:"]
-    {
-        let mut stream = gateway.connect().await;
-        stream.write_all(begun.as_bytes()).await.unwrap();
-        open.push((begun, Box::new(stream)));
-    }
-    for protocols in [&[][..], &["http/1.1"], &["h2"]] {
-        open.push(("TLS", Box::new(gateway.connect_tls(protocols).await)));
-    }
-    let no_handshake = TcpStream::connect((Ipv4Addr::LOCALHOST, gateway.https_port)).await.unwrap();
-    open.push(("no handshake", Box::new(no_handshake)));
-    let mut kept = gateway.connect().await;
-    refused(&mut kept).await;
-    open.push(("its last answer", Box::new(kept)));
-    let (_sender, http2) = http2_client(gateway.connect().await).await;
-    for (begun, mut stream) in open {
-        let answer = rest(&mut stream).await;
-        assert!(!answer.contains("HTTP/1.1"), "after {begun:?}: {answer}");
-    }
-    let ended = timeout(FOR_EVER, http2).await.expect("the connection is never closed");
-    ended.unwrap().expect("HTTP/2 is told of the end");
-}
-
-#[tokio::test]
-async fn a_connection_at_work_is_not_closed() {
-    let gateway = Gateway::start("gateway-busy", SHORT).await;
-    let mut stream = gateway.connect().await;
-    let began = Instant::now();
-    while began.elapsed() < SHORT.idle_timeout * 2 {
-        refused(&mut stream).await;
-    }
-}
-
-#[tokio::test]
-async fn connections_over_the_limit_wait_until_one_is_closed() {
+async fn connections_over_the_limit_wait() {
     let gateway = Gateway::start("gateway-many", Limits { connections: 2, ..Limits::default() }).await;
     let (mut first, mut second) = (gateway.connect().await, gateway.connect().await);
     refused(&mut first).await;
     refused(&mut second).await;
     let mut third = gateway.connect().await;
     third.write_all(UNSIGNED.as_bytes()).await.unwrap();
-    // Time enough for its answer, if there were a place for it.
+    // An accepted connection would have its answer by now.
     for _ in 0..100 {
         refused(&mut second).await;
     }
-    assert!(third.try_read(&mut [0]).is_err(), "it has not been accepted");
+    assert!(third.try_read(&mut [0]).is_err(), "the third connection was accepted");
     drop(first);
     let answer = until(&mut third, "}}").await;
     assert_eq!(status(&answer), "401");
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_arrive_ends_the_connection() {
-    let gateway = Gateway::start("gateway-slow", SHORT).await;
-    for body in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
-        let answer = gateway.exchange(format!("POST {CREATE} HTTP/1.1\r\n{body}").as_bytes()).await;
-        assert_eq!(answer, "", "{body}");
-    }
-}
-
-#[tokio::test]
-async fn a_body_that_is_too_large_is_refused_in_words() {
+async fn too_large_bodies_get_an_error_body() {
     let gateway = Gateway::start("gateway-large", Limits::default()).await;
     for length in [70_000, 5_000_000] {
         let bytes = vec![b' '; length];
@@ -267,7 +212,7 @@ async fn a_body_that_is_too_large_is_refused_in_words() {
         for body in [whole, chunked] {
             let head = format!("POST {CREATE} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
             let mut stream = gateway.connect().await;
-            // Many clients read nothing before they have written everything.
+            // Many clients write the whole request before they read.
             stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
             let answer = rest(&mut stream).await;
             assert_eq!(status(&answer), "413", "{length}: {answer}");
@@ -279,7 +224,7 @@ async fn a_body_that_is_too_large_is_refused_in_words() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_before_it_sends_the_body_is_answered() {
+async fn expect_continue_is_answered() {
     let gateway = Gateway::start("gateway-expect", Limits::default()).await;
     let body = r#"{"createTokenWithScopes":["chat"]}"#;
     let further = [
@@ -298,7 +243,7 @@ async fn a_client_that_asks_before_it_sends_the_body_is_answered() {
 }
 
 #[tokio::test]
-async fn a_request_has_one_host() {
+async fn http1_requests_have_one_host() {
     let gateway = Gateway::start("gateway-host", Limits::default()).await;
     let host = gateway.host();
     let (own, absolute) = (format!("Host: {host}"), format!("http://{host}{CREATE}"));
@@ -335,12 +280,12 @@ async fn http2_client(
 async fn http2_status(sender: &mut Http2, uri: &str, headers: HeaderMap) -> hyper::Result<StatusCode> {
     let mut request = Request::post(uri).body(Empty::new()).unwrap();
     *request.headers_mut() = headers;
-    let answer = timeout(FOR_EVER, sender.send_request(request)).await.expect("no answer")?;
+    let answer = timeout(NEVER, sender.send_request(request)).await.expect("no answer")?;
     Ok(answer.status())
 }
 
 #[tokio::test]
-async fn an_http2_request_has_one_host() {
+async fn http2_requests_have_one_host() {
     let gateway = Gateway::start("gateway-http2", Limits::default()).await;
     let (mut plain, _) = http2_client(gateway.connect().await).await;
     let (mut secure, _) = http2_client(gateway.connect_tls(&["h2"]).await).await;
@@ -362,19 +307,21 @@ async fn an_http2_request_has_one_host() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_refused_or_cut_off() {
+async fn too_large_heads_are_refused_with_431() {
     let gateway = Gateway::start("gateway-head", Limits::default()).await;
-    let one = format!("X-Long: {}\r\n", "x".repeat(100_000));
-    let many: String = (0..200).map(|number| format!("X-{number}: {}\r\n", "x".repeat(500))).collect();
-    for headers in [one, many] {
-        let answer = gateway.exchange(format!("GET / HTTP/1.1\r\n{headers}\r\n").as_bytes()).await;
-        assert!(["431", "none"].contains(&status(&answer)), "{answer}");
+    // As many bytes as the gateway reads. A socket that closes with unread bytes would lose the answer.
+    let start = "GET / HTTP/1.1\r\nX-Long: ";
+    let long = start.to_owned() + &"x".repeat(64 * 1024 - start.len());
+    let many: String = (0..=100).map(|number| format!("X-{number}: x\r\n")).collect();
+    for head in [long, format!("GET / HTTP/1.1\r\n{many}\r\n")] {
+        let answer = gateway.exchange(head.as_bytes()).await;
+        assert_eq!(status(&answer), "431", "{answer}");
     }
     let (mut sender, _) = http2_client(gateway.connect().await).await;
     let mut headers = HeaderMap::new();
-    headers.insert("x-long", "x".repeat(100_000).parse().unwrap());
+    headers.insert("x-long", "x".repeat(70_000).parse().unwrap());
     let status = http2_status(&mut sender, &format!("http://{}{CREATE}", gateway.host()), headers).await;
-    assert!(status.as_ref().map_or(true, |status| *status == 431), "{status:?}");
+    assert_eq!(status.unwrap(), 431);
     refused(&mut gateway.connect().await).await;
 }
 
@@ -387,7 +334,7 @@ async fn pipelined_requests_are_answered_in_order() {
         )
     };
     let requests =
-        request("first", "keep-active") + &request("second", "keep-active") + &request("third", "close");
+        request("first", "keep-alive") + &request("second", "keep-alive") + &request("third", "close");
     let answers = gateway.exchange(requests.as_bytes()).await;
     assert_eq!(answers.matches("HTTP/1.1 401").count(), 3, "{answers}");
     let places = ["first", "second", "third"].map(|id| answers.find(id).unwrap());
@@ -395,7 +342,7 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn the_answer_to_head_has_no_body() {
+async fn head_answers_have_no_body() {
     let gateway = Gateway::start("gateway-method", Limits::default()).await;
     let request = "HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let answer = gateway.exchange(request.as_bytes()).await;
@@ -403,7 +350,7 @@ async fn the_answer_to_head_has_no_body() {
     assert!(answer.ends_with("\r\n\r\n"), "{answer}");
 }
 
-/// A request whose answer has begun, and whose body is still to come.
+/// A request under way: its answer has begun, and its body is incomplete.
 async fn under_way(gateway: &Gateway) -> TcpStream {
     let mut stream = gateway.connect().await;
     let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n";
@@ -413,17 +360,16 @@ async fn under_way(gateway: &Gateway) -> TcpStream {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_while_the_server_stops() {
+async fn requests_under_way_are_answered_during_a_stop() {
     let gateway =
-        Gateway::start("gateway-stopping", Limits { shutdown_grace: FOR_EVER * 2, ..Limits::default() })
-            .await;
+        Gateway::start("gateway-stopping", Limits { shutdown_grace: NEVER * 2, ..Limits::default() }).await;
     let mut idle = gateway.connect().await;
     refused(&mut idle).await;
     let mut stream = under_way(&gateway).await;
     gateway.stop.send(()).unwrap();
-    assert_eq!(rest(&mut idle).await, "", "a connection that does nothing is closed");
+    assert_eq!(rest(&mut idle).await, "", "the idle connection is closed");
     let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, gateway.http_port)).await;
-    assert!(refused.is_err(), "nobody can connect any more");
+    assert!(refused.is_err(), "the gateway still accepts connections");
     stream.write_all(b"abc").await.unwrap();
     let answer = rest(&mut stream).await;
     assert_eq!(status(&answer), "401", "{answer}");
@@ -431,15 +377,16 @@ async fn a_request_under_way_is_answered_while_the_server_stops() {
 }
 
 #[tokio::test]
-async fn a_request_that_takes_too_long_is_cut_off_when_the_server_stops() {
-    let limits = Limits { idle_timeout: FOR_EVER * 2, ..SHORT };
+async fn a_stop_ends_after_the_grace_time() {
+    let limits =
+        Limits { idle_timeout: NEVER * 2, shutdown_grace: Duration::from_millis(20), ..Limits::default() };
     let gateway = Gateway::start("gateway-stopped", limits).await;
     let mut stream = under_way(&gateway).await;
     let mut no_handshake = TcpStream::connect((Ipv4Addr::LOCALHOST, gateway.https_port)).await.unwrap();
-    // Accepted after it.
+    // The gateway accepts this connection after the other two.
     refused(&mut gateway.connect().await).await;
     gateway.stop.send(()).unwrap();
-    timeout(FOR_EVER, gateway.served).await.expect("it does not stop").unwrap();
+    timeout(NEVER, gateway.served).await.expect("the gateway does not stop").unwrap();
     assert_eq!(rest(&mut stream).await, "");
     assert_eq!(rest(&mut no_handshake).await, "");
 }

@@ -1,20 +1,24 @@
-//! The local server as a program: start page, restart, ports, shutdown.
+//! The local server as a program: start page, ready signal, restart, ports, shutdown.
 
+use std::fs::File;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use acs_identity::platform::{Options, Platform};
 use acs_identity::trust::EntraOptions;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use e2e::server::{Server, run, state_directory};
+use e2e::server::{Ready, Server, program, run, state_directory};
 use identity::token::verify::{Expected, TokenError, Verifier, VerifyError};
 
 use crate::suites::{javascript, python};
 
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
 
-/// Creates a user with a token, revokes, issues another; prints id and tokens.
+/// Creates a user with a token, revokes it, and issues another. Creates and deletes a second user. Prints the first
+/// user's id and all tokens.
 const LIFE: &str = r#"
 import json, os
 from azure.communication.identity import CommunicationIdentityClient
@@ -27,7 +31,7 @@ client.delete_user(gone)
 print(json.dumps([user.raw_id, revoked.token, active.token, orphaned.token]))
 "#;
 
-/// Issues another token for the user of an earlier life.
+/// Issues another token for the user of an earlier server process.
 const NEXT_LIFE: &str = r#"
 import json, os, sys
 from azure.communication.identity import CommunicationIdentityClient, CommunicationUserIdentifier
@@ -35,7 +39,7 @@ client = CommunicationIdentityClient.from_connection_string(os.environ["COMMUNIC
 print(json.dumps(client.get_token(CommunicationUserIdentifier(sys.argv[1]), scopes=["chat"]).token))
 "#;
 
-/// What a Python program prints, as JSON.
+/// The output of a Python program, read as JSON.
 pub(crate) fn in_python<T: serde::de::DeserializeOwned>(
     server: &Server,
     program: &str,
@@ -70,7 +74,7 @@ async fn users_tokens_and_revocations_survive_a_restart() {
     assert!(matches!(refused(&orphaned).await, Err(VerifyError::Refused(TokenError::IdentityGone))));
 }
 
-/// Exchanges the Teams user's token, revokes, exchanges again; prints both tokens.
+/// Exchanges the Teams user's token, revokes, and exchanges again. Prints the user's id and both tokens.
 const TEAMS_LIFE: &str = r#"
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
@@ -85,7 +89,7 @@ print(json.dumps([f"8:orgid:{oid}", revoked, exchange()]))
 "#;
 
 #[tokio::test]
-async fn a_revoked_teams_user_is_dead_at_once_and_a_fresh_exchange_alive() {
+async fn teams_tokens_are_revoked_and_new_ones_work() {
     let state = state_directory(SCRATCH, "teams");
     let server = Server::start(&state, &["--algorithm", "ES256"]);
     let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python");
@@ -107,7 +111,7 @@ pub(crate) fn verifier(platform: &Platform) -> Verifier {
 pub(crate) async fn open(state: &Path) -> Platform {
     let options = Options {
         data_dir: state.to_owned(),
-        names: acs_identity::names::Names::default(),
+        names: acs_identity::names::ServerNames::default(),
         https_port: 8443,
         http_port: 8080,
         allowed_origins: Vec::new(),
@@ -127,7 +131,7 @@ fn example<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn the_examples_of_the_start_page_work_when_pasted() {
+fn start_page_examples_work_when_pasted() {
     let server = Server::start(&state_directory(SCRATCH, "start-page"), &["--algorithm", "ES256"]);
     let page = &server.start_page;
     assert!(page.contains(server.value("COMMUNICATION_SERVICES_CONNECTION_STRING")));
@@ -148,7 +152,7 @@ fn the_examples_of_the_start_page_work_when_pasted() {
 }
 
 #[test]
-fn a_taken_port_or_directory_is_named() {
+fn errors_name_a_port_or_directory_in_use() {
     let state = state_directory(SCRATCH, "taken");
     let server = Server::start(&state, &[]);
     let endpoint = server.value("COMMUNICATION_SERVICES_ENDPOINT");
@@ -163,38 +167,80 @@ fn a_taken_port_or_directory_is_named() {
     let message = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success());
     assert!(message.contains(state.to_str().unwrap()), "{message}");
+    assert!(state.join("ready.json").exists(), "the refused server leaves the signal of the running one");
 }
 
-/// 127.0.0.2 is there without being set up on Linux alone.
+#[test]
+fn ready_signal_exists_while_the_server_runs() {
+    let state = state_directory(SCRATCH, "ready");
+    // This server is killed, so its signal stays.
+    drop(Server::start(&state, &["--algorithm", "ES256"]));
+    assert!(state.join("ready.json").exists());
+
+    let server = Server::start(&state, &[]);
+    let Ready { version, endpoints, resource_id, .. } = &server.ready;
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+    assert_eq!(endpoints["https"], server.value("COMMUNICATION_SERVICES_ENDPOINT"));
+    assert!(server.start_page.contains(resource_id));
+    for endpoint in endpoints.values() {
+        let authority = endpoint.split_once("://").unwrap().1.trim_end_matches('/');
+        assert!(TcpStream::connect(authority).is_ok(), "{endpoint}");
+        assert!(server.start_page.contains(endpoint), "{endpoint}");
+    }
+    let text = std::fs::read_to_string(state.join("ready.json")).unwrap();
+    assert!(!text.contains("accesskey"), "{text}");
+
+    let (status, last) = server.stop();
+    assert!(status.success());
+    assert_eq!(last.trim(), "Stopped.");
+    assert!(!state.join("ready.json").exists());
+}
+
 #[cfg(target_os = "linux")]
 #[test]
-fn clients_are_told_the_address_that_is_listened_on() {
+fn unwritable_output_is_an_error() {
+    let state = state_directory(SCRATCH, "full");
+    let mut server = Command::new(program());
+    server.args(["--https-port", "0", "--http-port", "0", "--algorithm", "ES256", "--data-dir"]).arg(&state);
+    server.stdout(File::options().write(true).open("/dev/full").unwrap());
+    let output = server.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("error: cannot write to standard output"), "{message}");
+}
+
+/// Only Linux has the address 127.0.0.2 without configuration.
+#[cfg(target_os = "linux")]
+#[test]
+fn endpoint_has_the_listening_address() {
     let state = state_directory(SCRATCH, "listen");
     let server = Server::start(&state, &["--listen", "127.0.0.2", "--algorithm", "ES256"]);
     assert!(server.value("COMMUNICATION_SERVICES_ENDPOINT").starts_with("https://127.0.0.2:"));
-    assert!(server.start_page.contains("http://127.0.0.2:"));
+    assert!(server.ready.http_address().starts_with("127.0.0.2:"));
+    assert!(server.start_page.contains(server.ready.http_address()));
     let [_, _, token, _]: [String; 4] = in_python(&server, LIFE, &[]);
     assert!(token.starts_with("eyJ"));
     assert!(server.stop().0.success());
 
-    // The authority of the first start signs for that address, but not for this name.
+    // The certificate authority of the first start may sign for that address, but not for the name acs.internal.
     let arguments =
         ["--https-port", "0", "--http-port", "0", "--listen", "0.0.0.0", "--host", "acs.internal"];
     let refused = run(&[&arguments[..], &["--data-dir", state.to_str().unwrap()]].concat());
     let message = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success());
-    let state = state.canonicalize().unwrap();
-    let expected = format!(
-        "error: the certificate: {}/ca.pem may sign only for the names it was made for, not for all of \
-         acs.internal, localhost, 127.0.0.1, ::1; delete ca.pem and ca-key.pem in its directory to have a \
-         new authority made, then let clients trust the new ca.pem",
-        state.display()
-    );
-    assert_eq!(message.lines().last(), Some(expected.as_str()));
+    let authority = state.canonicalize().unwrap().join("ca.pem");
+    for part in [
+        "error: the certificate: ",
+        authority.to_str().unwrap(),
+        "acs.internal",
+        "delete ca.pem and ca-key.pem",
+    ] {
+        assert!(message.lines().last().unwrap().contains(part), "{part:?} is not in {message}");
+    }
 }
 
 #[test]
-fn clients_are_told_the_first_name_when_every_address_is_listened_on() {
+fn endpoint_has_the_first_host_on_all_addresses() {
     let state = state_directory(SCRATCH, "listen-everywhere");
     let server = Server::start(&state, &["--listen", "0.0.0.0", "--host", "2001:DB8::7", "--host", "b"]);
     let endpoint = server.value("COMMUNICATION_SERVICES_ENDPOINT");
@@ -203,53 +249,47 @@ fn clients_are_told_the_first_name_when_every_address_is_listened_on() {
 }
 
 #[test]
-fn what_failed_is_told_with_its_cause_in_one_line() {
+fn start_errors_are_one_line_with_the_cause() {
     let state = state_directory(SCRATCH, "cause");
     std::fs::create_dir(&state).unwrap();
     std::fs::write(state.join("dynamodb.sqlite"), "not a database, but long enough to be looked at").unwrap();
     let arguments = ["--https-port", "0", "--http-port", "0", "--data-dir", state.to_str().unwrap()];
     let message = String::from_utf8(run(&arguments).stderr).unwrap();
     assert_eq!(message.lines().count(), 1, "{message}");
-    assert_eq!(message.matches("cannot use the table file").count(), 1, "{message}");
-    assert!(message.contains("not a valid SQLite database"), "{message}");
+    assert_eq!(message.matches("the embedded DynamoDB: ").count(), 1, "{message}");
+    assert!(message.contains("dynamodb.sqlite is not an SQLite database; "), "{message}");
 }
 
 #[test]
-fn state_is_for_its_owner_even_in_an_open_directory() {
+fn state_files_are_private_in_an_open_directory() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let state = state_directory(SCRATCH, "modes");
-    Server::start(&state, &["--algorithm", "ES256"]).stop();
+    Server::start_with_umask("000", &state, &["--algorithm", "ES256"]).stop();
     assert_eq!(mode(&state), 0o700);
 
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&state, open).unwrap();
-    let _server = Server::start(&state, &[]);
-    assert_eq!(mode(&state), 0o755, "its owner's choice");
+    let _server = Server::start_with_umask("000", &state, &[]);
+    assert_eq!(mode(&state), 0o755, "the mode of an existing directory stays");
     for entry in std::fs::read_dir(&state).unwrap() {
         let path = entry.unwrap().path();
-        // What clients are shown anyway.
-        let public = ["ca.pem", "resource.json"].iter().any(|file| path.ends_with(file));
-        assert!(public || mode(&path) == 0o600, "{} {:o}", path.display(), mode(&path));
+        let is_public = ["ca.pem", "ready.json"].iter().any(|file| path.ends_with(file));
+        let expected = if is_public { 0o644 } else { 0o600 };
+        assert_eq!(mode(&path), expected, "{} {:o}", path.display(), mode(&path));
     }
     assert!(state.join("control.sock").exists());
 }
 
 #[test]
-fn ctrl_c_ends_it_well_and_another_choice_on_restart_is_refused() {
+fn another_algorithm_is_refused_after_a_restart() {
     let state = state_directory(SCRATCH, "stop");
-    let (status, last) = Server::start(&state, &["--algorithm", "ES256"]).stop();
-    assert!(status.success());
-    assert_eq!(last.trim(), "Stopped.");
-    let refused = run(&[
-        "--https-port",
-        "0",
-        "--http-port",
-        "0",
-        "--data-dir",
-        state.to_str().unwrap(),
-        "--algorithm",
-        "RS256",
-    ]);
+    Server::start(&state, &["--algorithm", "ES256"]).stop();
+    let directory = state.to_str().unwrap();
+    let refused =
+        run(&["--https-port", "0", "--http-port", "0", "--data-dir", directory, "--algorithm", "RS256"]);
     assert!(!refused.status.success());
-    assert!(String::from_utf8(refused.stderr).unwrap().contains("algorithm"));
+    let message = String::from_utf8(refused.stderr).unwrap();
+    for part in ["resource.json", "ES256", "RS256", "--algorithm"] {
+        assert!(message.contains(part), "{part:?} is not in {message}");
+    }
 }

@@ -1,10 +1,11 @@
-//! The real SDK clients against the local server, over TLS, as a user runs both.
+//! The real SDK clients against the local server, over TLS.
 //!
-//! The clients' own packages must be installed: `tests/run` does it, then runs everything.
+//! `tests/run` installs the packages of the clients. Without the packages these tests fail.
 
 mod browsers;
 mod chat;
 mod gateway;
+mod languages;
 mod local_server;
 mod rotation;
 mod suites;

@@ -1,4 +1,4 @@
-//! Keys replaced under continuous load from the real Python SDK, by the commands an operator uses.
+//! Key replacement by the commands of the local server, also under continuous load from the real Python SDK.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -32,22 +32,23 @@ struct Replacement {
     name: String,
     began: u64,
     ended: u64,
-    /// When the clients of a regenerated slot had the new key.
-    told: u64,
+    /// The moment at which the clients of a regenerated slot had the new key.
+    client_updated: u64,
 }
 
 impl Replacement {
-    fn reaches(&self, slot: &str) -> bool {
-        self.name == "rotate" || self.refuses(slot)
+    /// Whether the command revokes tokens that were issued through the slot.
+    fn revokes(&self, slot: &str) -> bool {
+        self.name == "rotate" || self.replaces_access_key(slot)
     }
 
-    fn refuses(&self, slot: &str) -> bool {
+    fn replaces_access_key(&self, slot: &str) -> bool {
         self.name == format!("regenerate {slot}")
     }
 }
 
 #[tokio::test]
-async fn keys_are_replaced_under_load_without_failing_anyone() {
+async fn replacing_keys_under_load_keeps_both_promises() {
     let state = state_directory(SCRATCH, "rotation");
     let server = Server::start(&state, &["--algorithm", "ES256"]);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python/rotation_load.py");
@@ -56,15 +57,17 @@ async fn keys_are_replaced_under_load_without_failing_anyone() {
     let load: Load = serde_json::from_slice(&output.stdout).unwrap();
     assert!(load.issues.len() >= 150);
 
-    // The SDK tries again by itself on a 5xx, so the server's own log is asked.
+    // The SDK retries a 5xx without a trace, so the log of the server is searched.
     assert!(!server.log().contains("\"status\":5"), "a request failed in the server");
     for issue in &load.issues {
-        // Only a key that was replaced while the request ran, or before its client was told, is refused.
-        let excused = |command: &&Replacement| {
-            command.refuses(&issue.slot) && issue.ended > command.began && issue.began < command.told
+        // A 401 is correct only if the key was replaced before the client had the new one.
+        let is_cause = |command: &&Replacement| {
+            command.replaces_access_key(&issue.slot)
+                && issue.ended > command.began
+                && issue.began < command.client_updated
         };
-        let excuse = load.commands.iter().find(excused);
-        assert!(issue.error.is_none() || (issue.error == Some(401) && excuse.is_some()), "{:?}", issue.error);
+        let was_replaced = load.commands.iter().any(|command| is_cause(&command));
+        assert!(issue.error.is_none() || (issue.error == Some(401) && was_replaced), "{:?}", issue.error);
     }
     assert!(server.stop().0.success());
     check_tokens(&state, &load).await;
@@ -73,58 +76,58 @@ async fn keys_are_replaced_under_load_without_failing_anyone() {
 async fn check_tokens(state: &Path, load: &Load) {
     let platform = open(state).await;
     let verifier = verifier(&platform);
-    let (mut dead, mut active) = (0, 0);
+    let (mut refused, mut accepted) = (0, 0);
     for issue in &load.issues {
         let Some(token) = &issue.token else { continue };
-        let is_alive = verifier.verify(token).await.is_ok();
-        let reaching = || load.commands.iter().filter(|command| command.reaches(&issue.slot));
-        if reaching().any(|command| command.began > issue.ended) {
-            assert!(!is_alive, "S1: a token issued before a replacement is active");
-            dead += 1;
+        let is_active = verifier.verify(token).await.is_ok();
+        let revocations = || load.commands.iter().filter(|command| command.revokes(&issue.slot));
+        if revocations().any(|command| command.began > issue.ended) {
+            assert!(!is_active, "S1: a token from before a replacement is accepted");
+            refused += 1;
         }
-        if reaching().all(|command| command.ended < issue.began) {
-            assert!(is_alive, "S2: a token issued after every replacement is dead");
-            active += 1;
+        if revocations().all(|command| command.ended < issue.began) {
+            assert!(is_active, "S2: a token from after every replacement is refused");
+            accepted += 1;
         }
     }
-    assert!(dead > 50 && active > 10, "{dead} dead, {active} active");
+    assert!(refused > 50 && accepted > 10, "{refused} refused, {accepted} accepted");
 }
 
 #[test]
-fn commands_list_keys_and_say_what_changed() {
+fn key_commands_print_the_current_keys() {
     let state = state_directory(SCRATCH, "commands");
     let directory = state.to_str().unwrap();
-    let said = |arguments: &[&str]| {
+    let page = |arguments: &[&str]| {
         let output = run(&[&["--data-dir", directory], arguments].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    let unheard = run(&["--data-dir", directory, "rotate"]);
-    assert!(!unheard.status.success());
-    assert!(String::from_utf8(unheard.stderr).unwrap().contains("no server is running"));
+    let without_server = run(&["--data-dir", directory, "rotate"]);
+    assert!(!without_server.status.success());
+    assert!(String::from_utf8(without_server.stderr).unwrap().contains("no server is running"));
 
     let server = Server::start(&state, &["--algorithm", "ES256"]);
-    let before = said(&["keys"]);
+    let before = page(&["keys"]);
     assert_eq!(before.lines().count(), 4, "{before}");
     for slot in ["primary", "secondary", "entra"] {
         assert!(before.lines().any(|line| line.starts_with(slot) && line.contains("ES256")), "{before}");
     }
-    let after = said(&["regenerate", "secondary"]);
+    let after = page(&["regenerate", "secondary"]);
     let env = std::fs::read_to_string(state.join("env")).unwrap();
     let key = |env: &str| env.lines().nth(1).unwrap().split('\'').nth(1).unwrap().to_owned();
     assert!(after.contains(&key(&env)), "the new connection string is printed: {after}");
     let former = server.value("COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING");
     assert!(!after.contains(former) && !env.contains(former));
-    let same = |page: &str, slot: &str| page.lines().find(|line| line.starts_with(slot)).unwrap().to_owned();
-    assert_eq!(same(&before, "primary"), same(&after, "primary"));
-    assert_ne!(same(&before, "secondary"), same(&after, "secondary"));
-    let rotated = said(&["rotate"]);
-    assert!(rotated.contains("dead"));
-    assert_ne!(same(&before, "primary"), same(&rotated, "primary"));
+    let line = |page: &str, slot: &str| page.lines().find(|line| line.starts_with(slot)).unwrap().to_owned();
+    assert_eq!(line(&before, "primary"), line(&after, "primary"));
+    assert_ne!(line(&before, "secondary"), line(&after, "secondary"));
+    let rotated = page(&["rotate"]);
+    assert!(rotated.starts_with("Every token issued before now is "), "{rotated}");
+    assert_ne!(line(&before, "primary"), line(&rotated, "primary"));
 }
 
 #[test]
-fn a_schedule_rotates_by_itself() {
+fn a_schedule_rotates_the_keys() {
     let state = state_directory(SCRATCH, "schedule");
     let mut server = Command::new(program())
         .args(["--https-port", "0", "--http-port", "0", "--algorithm", "ES256", "--rotate-every", "1s"])
@@ -135,10 +138,10 @@ fn a_schedule_rotates_by_itself() {
         .spawn()
         .unwrap();
     let mut log = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let done =
+    let is_success =
         |line: String| line.contains("\"schedule\"") && line.contains("\"done\",\"outcome\":\"success\"");
-    // A rotation writes a line for each of its steps, a failed one too.
-    let rotated = log.by_ref().take(50).any(done);
+    // A rotation writes one line for each step, also when it fails, so 50 lines hold several rotations.
+    let rotated = log.by_ref().take(50).any(is_success);
     server.kill().unwrap();
     server.wait().unwrap();
     assert!(rotated);

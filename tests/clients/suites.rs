@@ -1,4 +1,4 @@
-//! The client suites: each runs against a server of its own, whose log must stay free of secrets.
+//! The client suites. Each runs against its own server, and the log of the server must hold no secret.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ pub(crate) fn clients() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
 }
 
-/// Python with the pinned packages.
+/// The Python interpreter with the pinned packages.
 pub(crate) fn python() -> PathBuf {
     clients().join("python/.venv/bin/python")
 }
@@ -23,7 +23,7 @@ fn passes(test: &str, prepare: impl FnOnce(&Server) -> Command) {
     let server = Server::start(&state_directory(env!("CARGO_TARGET_TMPDIR"), test), &[]);
     let mut suite = prepare(&server);
     let output =
-        suite.output().unwrap_or_else(|error| panic!("{suite:?}: {error}; has tests/run installed it?"));
+        suite.output().unwrap_or_else(|error| panic!("{suite:?}: {error}; tests/run installs the packages"));
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
     no_secret_in_the_log(&server);
@@ -31,9 +31,9 @@ fn passes(test: &str, prepare: impl FnOnce(&Server) -> Command) {
 
 pub(crate) fn no_secret_in_the_log(server: &Server) {
     let log = server.log();
-    assert!(log.lines().count() > 5, "every request leaves a line");
-    // A request id is random, and now and then spells what a token begins with.
-    let told = log.lines().map(|line| match serde_json::from_str(line) {
+    assert!(log.lines().count() > 5, "the log has too few lines for a search:\n{log}");
+    // Request ids are removed, because a random one may contain the beginning of a token by chance.
+    let searched = log.lines().map(|line| match serde_json::from_str(line) {
         Ok(serde_json::Value::Object(mut members)) => {
             assert_eq!(
                 members.remove("requestId").and_then(|id| id.as_str().map(str::len)).unwrap_or(22),
@@ -43,18 +43,18 @@ pub(crate) fn no_secret_in_the_log(server: &Server) {
         }
         _ => panic!("not a JSON line: {line}"),
     });
-    let told: Vec<_> = told.collect();
+    let searched: Vec<_> = searched.collect();
     let key = |name: &str| server.value(name).split_once("accesskey=").unwrap().1.to_owned();
     for secret in [
         key("COMMUNICATION_SERVICES_CONNECTION_STRING"),
         key("COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING"),
         server.value("AZURE_CLIENT_SECRET").to_owned(),
         server.value("COMMUNICATION_MSAL_PASSWORD").to_owned(),
-        // How every token begins, and how every signature is introduced.
+        // The beginning of every token, and the text before every signature.
         "eyJ".to_owned(),
         "Signature=".to_owned(),
     ] {
-        assert!(!told.iter().any(|line| line.contains(&secret)), "{secret} was logged");
+        assert!(!searched.iter().any(|line| line.contains(&secret)), "{secret} was logged");
     }
 }
 
@@ -77,7 +77,7 @@ fn javascript_latest() {
 }
 
 #[test]
-fn javascript_with_the_signer_that_doubles_the_port() {
+fn javascript_with_the_old_signer() {
     passes("javascript-common-2.3.1", |server| {
         let mut suite = server.command("node");
         suite.arg("--test").current_dir(clients().join("javascript-common-2.3.1"));

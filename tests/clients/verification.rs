@@ -1,5 +1,5 @@
-//! Tokens verified by others: the guides' programs as the document has them, the example of a resource server, and
-//! the command that explains a token.
+//! Verification outside this service: the programs of docs/verify.md, the example of a resource server, and the command
+//! `token inspect`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Output, Stdio};
@@ -16,7 +16,7 @@ use crate::suites::{clients, javascript, python};
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
 const GUIDE: &str = include_str!("../../docs/verify.md");
 
-/// One token of each kind: through either access key, and for a Teams user; then one that was revoked.
+/// Prints one token of each kind: one for each access key, one for a Teams user, and a revoked one.
 const TOKENS: &str = r#"
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
@@ -30,9 +30,9 @@ tokens = {
     "secondary": second.create_user_and_token(scopes=["chat.join"])[1].token,
     "teams": first.get_token_for_teams_user(entra, os.environ["COMMUNICATION_M365_APP_ID"], oid).token,
 }
-gone, tokens["revoked"] = first.create_user_and_token(scopes=["chat"])
-tokens["revoked"] = tokens["revoked"].token
-first.revoke_tokens(gone)
+user, issued = first.create_user_and_token(scopes=["chat"])
+tokens["revoked"] = issued.token
+first.revoke_tokens(user)
 print(json.dumps(tokens))
 "#;
 
@@ -40,7 +40,7 @@ fn tokens(server: &Server) -> Value {
     in_python(server, TOKENS, &[clients().join("python").to_str().unwrap()])
 }
 
-/// The one program of this language in the guide.
+/// The only program of this language in the guide.
 fn guide(language: &str) -> &'static str {
     let (_, rest) = GUIDE.split_once(&format!("```{language}\n")).unwrap();
     let (program, after) = rest.split_once("```").unwrap();
@@ -48,11 +48,11 @@ fn guide(language: &str) -> &'static str {
     program
 }
 
-fn of_text<'a>(text: &'a Value, member: &str) -> &'a str {
-    text[member].as_str().unwrap()
+fn string<'a>(value: &'a Value, member: &str) -> &'a str {
+    value[member].as_str().unwrap()
 }
 
-/// Runs a guide's program from standard input, with these settings.
+/// Runs a program of the guide from standard input, with these settings in its environment.
 fn run_guide(mut interpreter: Command, language: &str, settings: &[(&str, &str)]) -> Output {
     let pipe = Stdio::piped;
     interpreter.envs(settings.iter().copied()).stdin(pipe()).stdout(pipe()).stderr(pipe());
@@ -72,27 +72,27 @@ fn each_guide_verifies(test: &str, algorithm: &str) {
     let state = state_directory(SCRATCH, test);
     let server = Server::start(&state, &["--algorithm", algorithm]);
     let tokens = tokens(&server);
-    let claims = claims(of_text(&tokens, "primary"));
+    let claims = claims(string(&tokens, "primary"));
     let verdict = |language: &str, token: &str| {
         let settings =
-            [("ISSUER", of_text(&claims, "iss")), ("RESOURCE_ID", of_text(&claims, "aud")), ("TOKEN", token)];
+            [("ISSUER", string(&claims, "iss")), ("RESOURCE_ID", string(&claims, "aud")), ("TOKEN", token)];
         let mut interpreter = server.command(if language == "python" { python() } else { "node".into() });
         match language {
             "python" => interpreter.arg("-"),
             _ => interpreter.args(["--input-type=module", "-"]).current_dir(javascript()),
         };
         let output = run_guide(interpreter, language, &settings);
-        let told = String::from_utf8(output.stdout).unwrap();
-        output.status.success().then_some(told).ok_or_else(|| String::from_utf8(output.stderr).unwrap())
+        let printed = String::from_utf8(output.stdout).unwrap();
+        output.status.success().then_some(printed).ok_or_else(|| String::from_utf8(output.stderr).unwrap())
     };
     for language in ["python", "js"] {
         for (kind, scopes) in [("primary", "chat voip"), ("secondary", "chat.join"), ("teams", "voip chat")] {
-            let token = of_text(&tokens, kind);
+            let token = string(&tokens, kind);
             let expected = format!("{} {scopes}\n", self::claims(token)["sub"].as_str().unwrap());
             assert_eq!(verdict(language, token), Ok(expected), "{language} {kind}");
         }
-        let revoked = of_text(&tokens, "revoked");
-        assert!(verdict(language, revoked).is_ok(), "{language} cannot see a revocation; the guide says so");
+        let revoked = string(&tokens, "revoked");
+        assert!(verdict(language, revoked).is_ok(), "{language} sees no revocation, as the guide states");
         let altered = format!("{}AAAA", &revoked[..revoked.len() - 4]);
         assert!(verdict(language, &altered).unwrap_err().contains("refused"), "{language}");
     }
@@ -100,9 +100,9 @@ fn each_guide_verifies(test: &str, algorithm: &str) {
     assert!(run(&["--data-dir", state, "rotate"]).status.success());
     let fresh = self::tokens(&server);
     for language in ["python", "js"] {
-        assert!(verdict(language, of_text(&fresh, "primary")).is_ok(), "{language}");
-        let told = verdict(language, of_text(&tokens, "primary")).unwrap_err();
-        assert!(told.contains("refused"), "{language} sees a rotation when it fetches the keys: {told}");
+        assert!(verdict(language, string(&fresh, "primary")).is_ok(), "{language}");
+        let error = verdict(language, string(&tokens, "primary")).unwrap_err();
+        assert!(error.contains("refused"), "{language} sees a rotation when it fetches the keys: {error}");
     }
 }
 
@@ -116,25 +116,25 @@ fn the_guides_verify_es256() {
     each_guide_verifies("guides-es256", "ES256");
 }
 
-/// The signed request of the guide, from a service in Python.
+/// Runs the guide's Python program, which sends a signed introspection request.
 #[test]
 fn the_guide_introspects() {
     let server = Server::start(&state_directory(SCRATCH, "guide-introspection"), &[]);
     let tokens = tokens(&server);
     let (_, rest) = GUIDE.split_once("```py\n").unwrap();
     let (program, _) = rest.split_once("```").unwrap();
-    let ask = |token: &str| {
+    let introspect = |token: &str| {
         let output = server.command(python()).args(["-c", program]).env("TOKEN", token).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
-    assert_eq!(ask(of_text(&tokens, "revoked")), serde_json::json!({"active": false}));
-    let active = ask(of_text(&tokens, "primary"));
+    assert_eq!(introspect(string(&tokens, "revoked")), serde_json::json!({"active": false}));
+    let active = introspect(string(&tokens, "primary"));
     assert_eq!((&active["active"], &active["scope"]), (&true.into(), &"chat voip".into()));
 }
 
 #[test]
-fn the_terminal_explains_a_token() {
+fn token_inspect_explains_a_token() {
     let state = state_directory(SCRATCH, "token-inspect");
     let server = Server::start(&state, &["--algorithm", "ES256"]);
     let tokens = tokens(&server);
@@ -143,7 +143,7 @@ fn the_terminal_explains_a_token() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    let active = inspect(of_text(&tokens, "primary"));
+    let active = inspect(string(&tokens, "primary"));
     for line in [
         "  alg                \"ES256\"",
         "scopes        chat",
@@ -152,25 +152,25 @@ fn the_terminal_explains_a_token() {
     ] {
         assert!(active.lines().any(|found| found == line), "{line:?} is not in\n{active}");
     }
-    assert!(active.contains("\nalive         yes, until 2"), "{active}");
-    let revoked = inspect(of_text(&tokens, "revoked"));
+    assert!(active.contains("\nactive        yes, until 2"), "{active}");
+    let revoked = inspect(string(&tokens, "revoked"));
     assert!(
-        revoked.ends_with("active         no: the token's revision is not the stored one: it was revoked\n")
+        revoked.ends_with("\nactive        no: the token's revision is not the stored one: it was revoked\n")
     );
-    assert!(inspect("nonsense").ends_with("active         no: not a compact token\n"));
+    assert!(inspect("nonsense").ends_with("\nactive        no: not a compact token\n"));
 
     let mut piped = Command::new(program());
     piped.args(["--data-dir", state.to_str().unwrap(), "token", "inspect", "-"]).stdin(Stdio::piped());
     let mut child = piped.stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(format!("{}\n", of_text(&tokens, "primary")).as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(format!("{}\n", string(&tokens, "primary")).as_bytes()).unwrap();
     assert_eq!(
         String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap(),
         active,
-        "from standard input"
+        "the token comes from standard input"
     );
 }
 
-/// The example, built from this very source, on a port of its own.
+/// A running example, built from this source, on a free port.
 struct Example {
     child: Child,
     address: String,
@@ -178,8 +178,9 @@ struct Example {
 
 impl Example {
     fn start(mode: &str, settings: &[(&str, &str)]) -> Self {
+        // With --workspace the dependencies have the same features as in the tests, so this builds nothing again.
         let built = Command::new("cargo")
-            .args(["build", "--quiet", "--package", "functions", "--example", "resource_server"])
+            .args(["build", "--quiet", "--workspace", "--example", "resource_server"])
             .status();
         assert!(built.unwrap().success());
         let directory =
@@ -196,8 +197,8 @@ impl Example {
         Self { child, address }
     }
 
-    /// The status of its answer.
-    async fn ask(&self, method: &str, token: &str) -> u16 {
+    /// Sends a request with a token, and returns the status.
+    async fn request(&self, method: &str, token: &str) -> u16 {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
         let request = format!(
             "{method} /chat/threads HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
@@ -217,9 +218,9 @@ impl Drop for Example {
     }
 }
 
-/// Both modes over one state: what each sees of a revocation and of a rotation.
+/// Both modes run over the same state.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_example_sees_what_its_mode_says() {
+async fn only_the_online_example_sees_a_revocation() {
     let resource = crate::gateway::Gateway::start("example", acs_identity::gateway::Limits::default()).await;
     let platform = Arc::clone(&resource.platform);
     let listener = acs_identity::aws_endpoint::AwsEndpoint::bind(0).await.unwrap();
@@ -243,34 +244,43 @@ async fn the_example_sees_what_its_mode_says() {
     let offline =
         tokio::task::block_in_place(|| Example::start("offline", &[&common[..], &offline].concat()));
 
-    a_stranger_gets_nothing(&aws).await;
+    the_aws_port_refuses_unknown_callers(&aws, platform.aws_endpoint.access_key_id()).await;
 
     let (user, token) = resource.user_with_token("chat.join").await;
     for example in [&online, &offline] {
-        assert_eq!(example.ask("GET", &token).await, 200);
-        assert_eq!(example.ask("POST", &token).await, 403, "its scope does not permit it");
-        assert_eq!(example.ask("GET", "a.b.c").await, 401);
+        assert_eq!(example.request("GET", &token).await, 200);
+        assert_eq!(example.request("POST", &token).await, 403, "the scope does not permit the request");
+        assert_eq!(example.request("GET", "a.b.c").await, 401);
     }
     resource.revoke(&user).await;
-    assert_eq!(online.ask("GET", &token).await, 401, "at once");
-    assert_eq!(offline.ask("GET", &token).await, 200, "until it expires");
+    assert_eq!(online.request("GET", &token).await, 401, "the revocation works at once");
+    assert_eq!(offline.request("GET", &token).await, 200, "the token is valid until it expires");
 }
 
-/// Whoever reaches the port without the access key id, or by another name, as a browser's page could.
-async fn a_stranger_gets_nothing(aws: &str) {
+/// The port must refuse a wrong access key id, a missing one, and another host name, because a page in a browser can
+/// send requests to the port under a name of its choice.
+async fn the_aws_port_refuses_unknown_callers(aws: &str, access_key_id: &str) {
     let address = aws.strip_prefix("http://").unwrap();
+    let credential = format!("Credential={access_key_id}/");
+    assert!(get_secret_value(address, address, &credential).await.starts_with("HTTP/1.1 200"));
     for (host, credential) in
-        [(address, "Credential=local/"), ("evil.example", "Credential=local/"), (address, "")]
+        [(address, "Credential=local/"), (address, ""), ("evil.example", credential.as_str())]
     {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!(
-            "POST / HTTP/1.1\r\nhost: {host}\r\nauthorization: AWS4-HMAC-SHA256 {credential}\r\n\
-             x-amz-target: secretsmanager.GetSecretValue\r\ncontent-length: 29\r\nconnection: close\r\n\r\n\
-             {{\"SecretId\":\"signing-keys\"}} "
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        let answer = get_secret_value(address, host, credential).await;
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("access key id"), "{answer}");
     }
+}
+
+async fn get_secret_value(address: &str, host: &str, credential: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let body = r#"{"SecretId":"signing-keys"}"#;
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: {host}\r\nauthorization: AWS4-HMAC-SHA256 {credential}\r\n\
+         x-amz-target: secretsmanager.GetSecretValue\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }

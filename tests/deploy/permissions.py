@@ -14,6 +14,9 @@ SUBJECTS = {
     "RotateKeysFunction": "rotate-keys",
 }
 
+# The first parts of the keys in each table.
+KEYS = {"Table": {"pointer", "identity", "assignments"}, "AssignmentsTable": {"entra", "teams-extension"}}
+
 
 def documented():
     """Reads the table under the heading "Permissions". A row is a function, and a column is a group of actions."""
@@ -55,8 +58,10 @@ def items(role, resource, condition):
     """Returns the granted items of a resource in the words of the document. An unexpected grant is returned as it is."""
     name = target(resource)
     match condition:
-        case {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": keys}} if name == "Table" and len(condition) == 1:
-            return [key.removesuffix("#*") for key in keys]
+        case {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": keys}} if name in KEYS and len(condition) == 1:
+            # A batch of several tables is granted with the keys of all of them on each.
+            others = set().union(*(keys for table, keys in KEYS.items() if table != name))
+            return [key.removesuffix("#*") for key in keys if key.removesuffix("#*") not in others]
         case None if name == role.removesuffix("Role") + "Logs":
             return ["its own"]
         case None if name in SUBJECTS:

@@ -7,6 +7,7 @@ LONGEST_TIMEOUT = 30
 MEMORY = range(128, 1025)
 SEGMENT = re.compile(r":?[A-Za-z0-9._-]+|\{[A-Za-z]+\}")
 SECRET_SETTINGS = {"ACCESS_KEYS_SECRET", "SIGNING_KEYS_SECRET"}
+TABLE_KEYS = {"Table": ["pk"], "AssignmentsTable": ["pk", "sk"]}
 
 RULES = []
 
@@ -46,7 +47,7 @@ def target(value):
 def all_resources_exist(template):
     """Checks that the resources exist, because the other rules check only existing resources."""
     wanted = {
-        "AWS::DynamoDB::Table": 1,
+        "AWS::DynamoDB::Table": 2,
         "AWS::SecretsManager::Secret": 2,
         "AWS::Lambda::Function": 8,
         "AWS::ApiGatewayV2::Stage": 1,
@@ -74,14 +75,17 @@ def state_is_kept(template):
 def table_is_protected(template):
     demanded = {
         "BillingMode": "PAY_PER_REQUEST",
-        "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
-        "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}],
         "TimeToLiveSpecification": {"AttributeName": "expires_at", "Enabled": True},
         "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},
         "SSESpecification": {"SSEEnabled": True},
         "DeletionProtectionEnabled": True,
     }
     for name, table, _ in resources(template, "AWS::DynamoDB::Table"):
+        keys = TABLE_KEYS[name]
+        demanded["KeySchema"] = [
+            {"AttributeName": key, "KeyType": kind} for key, kind in zip(keys, ("HASH", "RANGE"), strict=False)
+        ]
+        demanded["AttributeDefinitions"] = [{"AttributeName": key, "AttributeType": "S"} for key in keys]
         for key, value in demanded.items():
             if table.get(key) != value:
                 yield f"{name}: {key} is not {value}"
@@ -141,6 +145,22 @@ def functions_know_the_secrets_they_may_read(template):
         }
         if known != readable:
             yield f"{name} has settings for {sorted(map(str, known))}, but its role reads {sorted(map(str, readable))}"
+
+
+@rule
+def functions_know_the_tables_they_may_use(template):
+    roles = template["Resources"]
+    for name, function, _ in resources(template, "AWS::Lambda::Function"):
+        settings = function.get("Environment", {}).get("Variables", {})
+        known = {target(settings.get(key)) for key in ("TABLE_NAME", "ASSIGNMENTS_TABLE_NAME")} - {None}
+        usable = {
+            target(resource)
+            for statement in statements(roles[target(function["Role"])])
+            if any(action.startswith("dynamodb:") for action in listed(statement["Action"]))
+            for resource in listed(statement["Resource"])
+        }
+        if known != usable:
+            yield f"{name} knows {sorted(map(str, known))}, but its role may use {sorted(map(str, usable))}"
 
 
 @rule

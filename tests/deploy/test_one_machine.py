@@ -1,6 +1,7 @@
-"""Tests the life cycle of a user against the local server, and against the functions under `cargo lambda watch`."""
+"""The same user operations against the local server, and against the function binaries under `cargo lambda watch`."""
 
 import contextlib
+import json
 import os
 import pathlib
 import socket
@@ -21,22 +22,41 @@ CONNECTION_STRING = "COMMUNICATION_SERVICES_CONNECTION_STRING"
 
 @contextlib.contextmanager
 def local(state, *arguments):
-    """Runs the program until the block ends, and waits until it has printed its page."""
+    """Runs the program during the block, which begins when the program is ready."""
     if not LOCAL.is_file():
         pytest.fail(f"{LOCAL} is missing: run `cargo build --package acs-identity`")
     command = [LOCAL, "--data-dir", state, "--algorithm", "ES256", *arguments]
     with open(f"{state}.log", "wb") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            for line in process.stdout:
-                if "Ctrl-C" in line:
-                    break
-            else:
-                pytest.fail(pathlib.Path(log.name).read_text(encoding="utf-8"))
+            wait_until(lambda: is_ready(state, process), process, log.name)
             yield
         finally:
             process.terminate()
             process.wait(timeout=30)
+
+
+def is_ready(state, process):
+    """Whether this process has written `ready.json`. A process that was killed leaves its own behind."""
+    try:
+        return json.loads((state / "ready.json").read_text(encoding="utf-8"))["pid"] == process.pid
+    except FileNotFoundError:
+        return False
+
+
+def accepts(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
+        return True
+    return False
+
+
+def wait_until(condition, process, log):
+    deadline = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < deadline and process.poll() is None:
+        if condition():
+            return
+        time.sleep(0.02)
+    pytest.fail(pathlib.Path(log).read_text(encoding="utf-8"))
 
 
 def read_env(path):
@@ -51,7 +71,7 @@ def trust(monkeypatch, env):
 
 @contextlib.contextmanager
 def watch(state, port):
-    """Runs `cargo lambda watch` as the page says, from the folder of the functions, until the block ends."""
+    """Runs `cargo lambda watch` during the block, in the folder of the functions, as the page of `platform` describes."""
     cargo_lambda = pathlib.Path(sys.executable).with_name("cargo-lambda")
     tls = ["--tls-cert", state / "server.pem", "--tls-key", state / "server-key.pem"]
     command = [cargo_lambda, "lambda", "watch", "--ignore-changes", "--invoke-address", "127.0.0.1"]
@@ -61,21 +81,11 @@ def watch(state, port):
             [*command, "--invoke-port", str(port), *tls], cwd=sam.ROOT / "functions", env=env, stdout=log, stderr=log
         )
         try:
-            wait_for(port, process, log.name)
+            wait_until(lambda: accepts(port), process, log.name)
             yield
         finally:
             process.terminate()
             process.wait(timeout=30)
-
-
-def wait_for(port, process, log):
-    deadline = time.monotonic() + STARTS_WITHIN
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), timeout=2).close()
-            return
-        time.sleep(0.1)
-    pytest.fail(pathlib.Path(log).read_text(encoding="utf-8"))
 
 
 def test_life_cycle_on_the_local_server(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ SETTING = f"{FUNCTION}/Environment/Variables/ACCESS_KEYS_SECRET"
 TABLE = "Resources/Table/Properties"
 STAGE = "Resources/Stage/Properties"
 STATEMENTS = "Resources/{}Role/Properties/Policies/0/PolicyDocument/Statement"
+SORTED = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
 READS_A_SECRET = {
     "Effect": "Allow",
     "Action": "secretsmanager:GetSecretValue",
@@ -87,6 +88,19 @@ PLANTED = {
         "Resources/RevokeFunction/Properties/Environment/Variables/SIGNING_KEYS_SECRET",
         {"Ref": "SigningKeys"},
     ),
+    "a sort key in another table": ("table_is_protected", f"{TABLE}/KeySchema", SORTED),
+    "a table that `token` may not use": (
+        "functions_know_the_tables_they_may_use",
+        STATEMENTS.format("Token") + "/0/Resource",
+        [{"Fn::GetAtt": ["Table", "Arn"]}, {"Fn::GetAtt": ["AssignmentsTable", "Arn"]}],
+    ),
+    "assignments that `user` knows": (
+        "functions_know_the_tables_they_may_use",
+        f"{FUNCTION}/Environment/Variables/ASSIGNMENTS_TABLE_NAME",
+        {"Ref": "AssignmentsTable"},
+    ),
+    "every assignment": ("permissions", STATEMENTS.format("TeamsExchange") + "/2/Condition", None),
+    "a list without its permission": ("permissions", STATEMENTS.format("TeamsExchange") + "/3", None),
     "any action": ("roles_are_narrow", STATEMENTS.format("User") + "/0/Action", "dynamodb:*"),
     "any resource": ("roles_are_narrow", STATEMENTS.format("User") + "/0/Resource", "*"),
     "a managed policy": (

@@ -22,6 +22,8 @@ MENTION = re.compile(r"(?<![\w-])(?<![\w-]/)(docs/[\w./-]*\w\.md)(?:#([\w-]*))?"
 OLD_FORM = re.compile(r"wire[- ]contract[\s/#!*]+sections?\b", re.IGNORECASE)
 CODE = re.compile(r"`([^`]+)`")
 TEST_FILE = re.compile(r"[\w./-]+/[\w.-]+\.(rs|py)")
+SOURCE_PATH = re.compile(r"(benches|docs|functions|infra|shared|tests)/[\w./-]+")
+TEST = re.compile(r"([\w./-]+\.(?:rs|py))::(\w+)")
 
 
 def read_files(root=ROOT):
@@ -96,6 +98,29 @@ def old_forms(files):
             yield file, text.count("\n", 0, match.start()) + 1, "cite a heading of the contract, not a section number"
 
 
+def paths(files):
+    """Faults of paths of this repository that a document names as code."""
+    for file, text in files.items():
+        for number, line in prose(text) if file.endswith(".md") else ():
+            for code in filter(SOURCE_PATH.fullmatch, CODE.findall(line)):
+                if fault := fault_of(files, code.rstrip("/"), None):
+                    yield file, number, fault
+
+
+def has_test(files, file, name):
+    pattern = rf"^\s*(pub )?(async )?(fn|def) {re.escape(name)}\b"
+    return re.search(pattern, files.get(file, ""), re.MULTILINE) is not None
+
+
+def named_tests(files):
+    """Faults of tests that a document names as `file::test`."""
+    for file, text in files.items():
+        for number, line in prose(text) if file.endswith(".md") else ():
+            for path, name in (match.groups() for code in CODE.findall(line) if (match := TEST.fullmatch(code))):
+                if not has_test(files, path, name):
+                    yield file, number, f"{path} does not have {name}"
+
+
 def promised_tests(files):
     """Faults of the table of tests: each row has a file and then the names of tests in it."""
     rows = 0
@@ -103,9 +128,8 @@ def promised_tests(files):
         codes = CODE.findall(line)
         if line.startswith("|") and codes and TEST_FILE.fullmatch(codes[0]):
             rows += 1
-            text, names = files.get(codes[0], ""), codes[1:] or ["any test"]
-            for name in names:
-                if not re.search(rf"^\s*(pub )?(async )?(fn|def) {re.escape(name)}\b", text, re.MULTILINE):
+            for name in codes[1:] or ["any test"]:
+                if not has_test(files, codes[0], name):
                     yield PROMISES, number, f"{codes[0]} does not have {name}"
     if not rows:
         yield PROMISES, 1, "no row names a test"
@@ -113,7 +137,8 @@ def promised_tests(files):
 
 def main(files):
     """Prints the faults, and returns the exit status."""
-    faults = sorted(fault for rule in (links, mentions, old_forms, promised_tests) for fault in rule(files))
+    rules = (links, mentions, old_forms, paths, named_tests, promised_tests)
+    faults = sorted(fault for rule in rules for fault in rule(files))
     for file, number, fault in faults:
         print(f"{file}:{number}: {fault}")
     return 1 if faults else 0

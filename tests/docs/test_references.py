@@ -13,7 +13,8 @@ import unittest
 import references
 
 SOUND = {
-    "README.md": "# Title\n\n[contract](docs/wire.md#host-value), [folder](docs), [web](https://example.com/x#y)\n",
+    "README.md": "# Title\n\n[contract](docs/wire.md#host-value), [folder](docs), [web](https://example.com/x#y), "
+                 "`tests/one.rs::first_test`, `tests/one.rs`, `docs/`\n",
     "docs/wire.md": "# Wire\n\n## Host value\n\n[up](../README.md#title), [here](#host-value)\n",
     "docs/promises.md": "# Promises\n\n| S1 | `tests/one.rs` | `first_test`, `second_test` |\n",
     "tests/one.rs": "async fn first_test() {}\n\n    fn second_test() {}\n",
@@ -56,6 +57,13 @@ PLANTED = {
         "docs/promises.md:1: tests/gone.py does not have test_x"),
     "file without a test": (
         "docs/promises.md", "| S1 | `tests/one.rs` | |\n", "docs/promises.md:1: tests/one.rs does not have any test"),
+    "path of a missing file": ("README.md", "# Title\n\n`docs/gone.rs`\n", "README.md:3: docs/gone.rs does not exist"),
+    "path of a missing folder": ("README.md", "# Title\n\n`tests/gone/`\n", "README.md:3: tests/gone does not exist"),
+    "missing test of a document": (
+        "README.md", "# Title\n\nRun `tests/one.rs::third_test`.\n",
+        "README.md:3: tests/one.rs does not have third_test"),
+    "missing file of a document's test": (
+        "README.md", "# Title\n\n`tests/gone.py::first_test`\n", "README.md:3: tests/gone.py does not have first_test"),
     "promises without tests": ("docs/promises.md", "# Promises\n", "docs/promises.md:1: no row names a test"),
 }
 

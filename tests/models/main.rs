@@ -1,4 +1,6 @@
 //! Exhaustive models: every interleaving of a small world, searched breadth first.
 
+mod assignments;
+mod regeneration;
 mod rotation;
 mod search;

@@ -1,32 +1,37 @@
-//! Rotating the signing keys: every interleaving of rotators, one issuer and any verification, with a
-//! crash allowed anywhere, any number of rotations one after another, and any answer lost.
+//! Rotation of the signing keys: every interleaving of two rotators, one issuer and any verification. A rotator may
+//! crash anywhere, rotations follow one another without limit, and any answer may be lost.
 //!
-//! One rotation is these steps ([`rotator`]); every read and every write in them is an action of its own:
+//! One rotation has these steps ([`rotator`]). Every read and every write in them is an action of its own:
 //!
-//! 1. `flip`: read the pointer, then the labels; if the pointer names another version than CURRENT, read
-//!    CURRENT's value and, if it is a newer one, write the pointer on the condition that it is still the one
-//!    read. Again on any failure. At the start this heals a pointer that lags.
-//! 2. `settle`: by the labels that the flip read, not by a later reading, move IN_FORCE to the version the
-//!    pointer names, and take PREVIOUS off any other. On any failure `flip` again.
-//! 3. `store` a new version as PENDING.
-//! 4. `test`: read it back.
-//! 5. `promote`: move CURRENT to it, from the version that was CURRENT in 1. If that fails, the labels
-//!    tell whether it is done; if not, give way.
-//! 6. `flip` to the new version, or give way to a newer one.
-//! 7. `settle`.
+//! 1. `publish`: reads the pointer, then the labels. If the pointer names another version than CURRENT, reads the value
+//!    of CURRENT. If that version is newer, writes the pointer, on the condition that the pointer has not changed.
+//!    Repeats after any failure. At the start, this step repairs a pointer that lags behind.
+//! 2. `clean labels`: moves IN_FORCE to the version that the pointer names and takes PREVIOUS off any other version. It
+//!    uses the labels that `publish` has read, not later ones. After any failure `publish` runs again.
+//! 3. `store`: stores a new version as PENDING.
+//! 4. `test`: reads the new version back.
+//! 5. `promote`: moves CURRENT to the new version, from the version that was CURRENT in step 1. If the move fails, the
+//!    labels decide whether it is done. If it is not done, the rotator gives way.
+//! 6. `publish`: publishes the new version, or a newer one that has replaced it.
+//! 7. `clean labels`.
 //!
-//! A scheduled rotation has a fixed token for its version and is tried again, with the same token, any
-//! number of times. createSecret is `flip`, `settle` and, if the token is PENDING, `store` unless it has a
-//! value. testSecret is `test`. finishSecret is `flip`, then `promote` and `flip` if the token is PENDING
-//! or nothing more if it is CURRENT, then `settle`, which here takes PENDING off any other version too: a
-//! token that was CURRENT already has stored nothing and so has not displaced what a crash left behind. A
-//! token that is neither PENDING nor CURRENT has had its day.
+//! A scheduled rotation has a fixed token as its version id. It is tried again, with the same token, any number of times:
 //!
-//! A verification is one strongly consistent read. So each state answers for every verification that
-//! starts there, and none needs to be modelled. One token is watched at a time; when nobody remembers its
-//! key any more it cannot come back, and the next one may be issued.
+//! * createSecret is `publish`, `clean labels` and, if the token is PENDING and has no value, `store`.
+//! * testSecret is `test`.
+//! * finishSecret is `publish`. If the token is PENDING, `promote` and `publish` follow, unless its value was made from
+//!   a version that is not CURRENT any more: such a token is withdrawn. Then `clean labels` follows. Here it also takes
+//!   PENDING off any other version, because a token that was already CURRENT has stored no version, so it has not
+//!   displaced the version that a crash left.
+//! * A token that is neither PENDING nor CURRENT was overtaken.
 //!
-//! The constants `KEYED`, `DEAD` and `ALIVE` stand for K, S1 and S2 of docs/promises.md#promises.
+//! A verification is one strongly consistent read. So each state decides every verification that starts in it, and the
+//! model needs no verifier. One token of a user is watched at a time. When no part of the state holds its key any more,
+//! the key cannot come back, and the next token may be issued.
+//!
+//! The constants `KEYED`, `REVOKED` and `ACCEPTED` stand for K, S1 and S2 of docs/promises.md#promises.
+//!
+//! `regeneration.rs` has the model of two secrets.
 
 mod rotator;
 mod world;
@@ -36,76 +41,84 @@ use std::fmt;
 
 use crate::search::{Found, Model, explore};
 use rotator::{Rotator, Step};
-use world::{IN_FORCE, Version, World, Write};
+use world::{CURRENT, IN_FORCE, Version, World, Write};
 
-/// The pointer names a version that bears a label, so its key can be read.
+/// The pointer names a version that holds a label, so its key can be read.
 const KEYED: &str = "K";
-/// A token whose issue returned before a rotation was invoked is refused once that has returned.
-const DEAD: &str = "S1";
+/// A token whose issue returned before a rotation was invoked is refused after that rotation has returned.
+const REVOKED: &str = "S1";
 /// A token is accepted as long as no rotation has run since its issue was invoked.
-const ALIVE: &str = "S2";
-/// While no rotation runs, and none that crashed awaits the next one, exactly one version is labelled.
+const ACCEPTED: &str = "S2";
+/// A rotation that reported a conflict has made no version current.
+const HONEST: &str = "honest";
+/// A version becomes current only if it was made from the version that it replaces. Otherwise its sequence number is not
+/// higher, and no pointer can name it.
+const UPWARD: &str = "upward";
+/// While no rotation runs, and no crashed one waits for the next, exactly one version holds a label.
 const ONE_LIVE: &str = "one live";
-/// The pointer never names one version id with two values: loaded keys are kept by version id.
+/// The pointer never names one version id with two values, because loaded keys are cached by version id.
 const STABLE: &str = "stable";
-const PROMISES: &[&str] = &[KEYED, DEAD, ALIVE, ONE_LIVE, STABLE];
+const PROMISES: &[&str] = &[KEYED, REVOKED, ACCEPTED, HONEST, UPWARD, ONE_LIVE, STABLE];
 
 /// The protocol, or one way to get it wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Variant {
     Real,
-    /// The issuer signs with the key in its memory, whatever the pointer names.
+    /// The issuer signs with the key in its memory, whichever version the pointer names.
     CachedIssuer,
-    /// Verifications use a pointer read once.
+    /// Verifications use a pointer that was read once.
     CachedVerifier,
-    /// A flip that was not answered counts as a conflict: undo the promotion, delete the version.
-    EraseOnLostFlip,
+    /// A publication without an answer counts as a conflict: undo the promotion, delete the version.
+    EraseOnLostPublish,
     /// Two copies of the pointer are read and one is written.
     FewerCopies,
-    /// The pointer is flipped before the version is stored.
-    FlipFirst,
-    /// The flip goes wherever the labels say, be it back.
-    FlipBack,
-    /// staging labels that are not where they were seen are left alone.
+    /// The pointer is published before the version is stored.
+    PublishFirst,
+    /// The pointer follows the labels, even back to an older version.
+    PublishBack,
+    /// A label that is not where it was seen stays where it is.
     IgnoreRefusal,
-    /// PENDING stays on what a crash left behind.
-    KeepStray,
-    /// No flip at the start.
-    NoHeal,
-    /// That, and no label for the version in force.
-    NoHealNoLabel,
-    /// finishSecret promotes its token without asking whether it is PENDING.
+    /// PENDING stays on the version that a crash left.
+    KeepOrphan,
+    /// No publication at the start.
+    NoRepair,
+    /// No publication at the start, and no label for the version in force.
+    NoRepairNoLabel,
+    /// A rotation succeeds only if the pointer names its own version, not a later one.
+    OwnVersionOnly,
+    /// finishSecret promotes a token whose value was made from an older version.
+    PromoteOvertaken,
+    /// finishSecret promotes its token without a check that the token is PENDING.
     PromoteUnasked,
-    /// After a crash a rotator goes on where it was, for a new call.
+    /// After a crash a rotator continues where it was, for a new call.
     Resume,
-    /// The settling looks at the labels once more, without refreshing at the pointer.
-    SettleBlindly,
-    /// staging labels are put right before the flip.
-    SettleFirst,
-    /// createSecret stores a value for its token whenever there is none.
+    /// Cleaning reads the labels once more, without another read of the pointer.
+    CleanBlindly,
+    /// Labels are cleaned before the publication.
+    CleanFirst,
+    /// createSecret stores a value for its token whenever the token has no value.
     StoreUnasked,
     /// The pointer is written without a condition.
-    UnconditionalFlip,
+    UnconditionalPublish,
 }
 
-/// Who takes part, and what the network does.
+/// The participants, and the behaviour of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Setting {
     /// Two operators.
     Two,
-    /// As before, and nobody crashes.
+    /// Two operators, without crashes.
     TwoCalm,
-    /// As [`Setting::Two`]; and one write at a time, unanswered, may be on its way for as long as it
-    /// likes: of the pointer, of a value, or of CURRENT. To keep this small, versions without a label
-    /// are deleted at once.
+    /// Two operators. One unanswered write at a time may be under way without limit: a write of the pointer, of a value,
+    /// or of CURRENT. To keep the search small, versions without a label are deleted at once.
     TwoLate,
     /// An operator and a scheduled rotation.
     Scheduled,
-    /// One operator, to whom the labels may be shown as they were at any earlier time.
+    /// One operator. The labels may be reported as they were at any earlier time.
     Lagging,
 }
 
-/// What is searched.
+/// One search.
 struct Protocol {
     variant: Variant,
     setting: Setting,
@@ -118,15 +131,19 @@ struct State {
     world: World,
     rotators: [Rotator; 2],
     issuer: Issuer,
-    /// A write on its way.
+    /// A write that is under way.
     mail: Option<Write>,
-    /// Something crashed, and no rotation begun since has returned success.
-    unsettled: bool,
-    /// staging labels as they were.
+    /// A rotator has crashed, and no rotation that began later has returned success.
+    disordered: bool,
+    /// A conflict was reported by a rotation whose version had become current.
+    lied: bool,
+    /// The value of the token was made from a version that is not CURRENT any more.
+    token_overtaken: bool,
+    /// The labels at an earlier time.
     old: [Version; 4],
     /// The value with which the pointer first named the token.
     first: Version,
-    /// What a broken variant goes by besides the pointer: a pointer or key in memory, a second copy.
+    /// The state of a broken variant besides the pointer: a pointer or key in memory, a second copy.
     aside: Version,
 }
 
@@ -193,6 +210,12 @@ impl State {
 
     fn write(&mut self, write: Write, kept: bool) -> bool {
         let accepted = self.world.write(write, kept);
+        if accepted
+            && let Write::StagingLabel { label, to, .. } = write
+            && usize::from(label) == CURRENT
+        {
+            self.made_current(to);
+        }
         if accepted && let Write::Pointer { .. } = write {
             for r in &mut self.rotators {
                 r.fresh = false;
@@ -207,9 +230,25 @@ impl State {
         accepted
     }
 
-    /// Something is left for the next rotation to put in order.
-    fn unsettle(&mut self) {
-        self.unsettled = true;
+    fn made_current(&mut self, version: Version) {
+        for r in &mut self.rotators {
+            r.promoted |= r.running() && r.mine.is(version);
+            r.base_moved = r.scheduled() && r.running() && r.publish == rotator::Publish::First;
+        }
+        self.token_overtaken |= !version.is_token();
+    }
+
+    /// Rotator `i` gives way. It reports a conflict, unless the answer to its promotion was lost: then it reports that
+    /// its effect is unclear.
+    fn conflict(&mut self, i: usize) {
+        let r = &mut self.rotators[i];
+        self.lied |= r.promoted && !r.unanswered;
+        r.end(Step::Idle);
+    }
+
+    /// The next rotation has something to clean up.
+    fn disorder(&mut self) {
+        self.disordered = true;
         for r in &mut self.rotators {
             r.covers = false;
         }
@@ -220,7 +259,7 @@ impl State {
         let World { labels, left, pointer } = &mut self.world;
         labels.iter_mut().chain([left, pointer]).for_each(&mut *visit);
         for r in &mut self.rotators {
-            for version in [&mut r.named, &mut r.in_force, &mut r.previous, &mut r.stray, &mut r.mine] {
+            for version in [&mut r.named, &mut r.in_force, &mut r.previous, &mut r.orphan, &mut r.mine] {
                 visit(version);
             }
         }
@@ -295,7 +334,7 @@ impl Protocol {
     /// Each value carries a number, one more than the value it was made to replace; the flip goes up only.
     /// staging labels that are always up to date never ask for anything else.
     fn goes_back(&self, to: Version, pointer: Version) -> bool {
-        self.is_lagging() && !self.is(Variant::FlipBack) && to < pointer
+        self.is_lagging() && !self.is(Variant::PublishBack) && to < pointer
     }
 
     /// Whether a version asked for may be there yet: only in question when it bears no label.
@@ -317,7 +356,7 @@ impl Protocol {
             } else {
                 r.end(Step::Idle);
             }
-            after.unsettle();
+            after.disorder();
             found.push((Action::of(i, "crash"), after.stepped()));
         }
     }
@@ -329,8 +368,8 @@ impl Protocol {
         let mut after = State { mail: None, ..*s };
         found.push((Action::by("network", "drop the write"), after));
         if after.write(write, false) {
-            after.issuer.calm &= !s.running() && !s.unsettled;
-            after.unsettle();
+            after.issuer.calm &= !s.running() && !s.disordered;
+            after.disorder();
             found.push((Action::by("network", "deliver the write"), after));
         }
     }
@@ -393,7 +432,7 @@ impl Model for Protocol {
     fn initial(&self) -> State {
         let first = Version(1);
         let mut labels = [first, Version::NONE, Version::NONE, first];
-        if self.is(Variant::NoHealNoLabel) {
+        if self.is(Variant::NoRepairNoLabel) {
             labels[IN_FORCE] = Version::NONE;
         }
         State {
@@ -401,7 +440,9 @@ impl Model for Protocol {
             rotators: [Rotator::default(); 2],
             issuer: Issuer::default(),
             mail: None,
-            unsettled: false,
+            disordered: false,
+            lied: false,
+            token_overtaken: false,
             old: if self.is_lagging() { labels } else { [Version::NONE; 4] },
             first: Version::NONE,
             aside: if self.is(Variant::FewerCopies) { first } else { Version::NONE },
@@ -433,15 +474,17 @@ impl Model for Protocol {
                 s.issuer = Issuer::default();
             }
         }
+        let World { labels, left, .. } = &s.world;
+        s.token_overtaken &= labels.iter().chain([left]).any(|it| *it > Version::TOKEN);
         for r in &mut s.rotators {
             r.after_token &= s.issuer.has_token() && !s.issuer.dead;
-            r.covers &= s.unsettled;
+            r.covers &= s.disordered;
         }
         if self.setting == Setting::Scheduled || self.is_lagging() {
             return s.renamed(self.is_lagging());
         }
         // Two operators are alike.
-        let rank = |r: &Rotator| (r.step, r.flip, r.fresh, r.after_token, r.covers);
+        let rank = |r: &Rotator| (r.step, r.publish, r.fresh, r.after_token, r.covers);
         let order = rank(&s.rotators[0]).cmp(&rank(&s.rotators[1]));
         let [one, two] = s.rotators;
         let swapped = State { rotators: [two, one], ..s };
@@ -459,9 +502,11 @@ impl Model for Protocol {
             s.world.labels.into_iter().filter(|it| *it != Version::NONE && *it != Version::TOKEN);
         let broken = [
             (KEYED, s.world.labelled(pointer) != Some(pointer)),
-            (DEAD, s.issuer.has_token() && s.issuer.dead && may_accept),
-            (ALIVE, s.issuer.has_token() && s.issuer.calm && may_refuse),
-            (ONE_LIVE, !s.running() && !s.unsettled && labelled.any(|it| it != pointer)),
+            (REVOKED, s.issuer.has_token() && s.issuer.dead && may_accept),
+            (ACCEPTED, s.issuer.has_token() && s.issuer.calm && may_refuse),
+            (HONEST, s.lied),
+            (UPWARD, s.token_overtaken && s.world.labels[CURRENT].is_token()),
+            (ONE_LIVE, !s.running() && !s.disordered && labelled.any(|it| it != pointer)),
             (STABLE, pointer.is_token() && pointer != s.first),
         ];
         let mut broken =
@@ -469,7 +514,7 @@ impl Model for Protocol {
         broken.next().map(|(promise, _)| promise)
     }
 
-    fn shows(&self, s: &State) -> u8 {
+    fn reports(&self, s: &State) -> u8 {
         let [a, b] = s.rotators.map(|r| r.step == Step::Done);
         u8::from(a && b) | (u8::from(s.issuer.mint == Mint::Refused) << 1)
     }
@@ -514,19 +559,19 @@ fn holds(variant: Variant, setting: Setting, watched: &'static [&'static str], l
 #[test]
 fn two_operators_keep_every_promise() {
     let found = holds(Variant::Real, Setting::Two, PROMISES, 100_000);
-    assert_eq!(found.shown, 0b11, "two successes, and a mint refused when keys changed three times");
+    assert_eq!(found.reported, 0b11, "two successes, and a mint refused when keys changed three times");
 }
 
 #[test]
 fn two_operators_can_both_succeed_without_a_crash() {
     let found = holds(Variant::Real, Setting::TwoCalm, PROMISES, 25_000);
-    assert_eq!(found.shown & 1, 1);
+    assert_eq!(found.reported & 1, 1);
 }
 
 #[test]
 fn a_scheduled_rotation_beside_an_operator_keeps_every_promise() {
     let found = holds(Variant::Real, Setting::Scheduled, PROMISES, 400_000);
-    assert_eq!(found.shown & 1, 1);
+    assert_eq!(found.reported & 1, 1);
 }
 
 #[test]
@@ -536,8 +581,8 @@ fn writes_that_arrive_late_break_no_promise() {
 
 /// staging labels may then be left in disorder, but keys and tokens are what matters.
 #[test]
-fn labels_shown_late_harm_neither_keys_nor_tokens() {
-    holds(Variant::Real, Setting::Lagging, &[KEYED, DEAD, ALIVE], 20_000);
+fn labels_reported_late_harm_neither_keys_nor_tokens() {
+    holds(Variant::Real, Setting::Lagging, &[KEYED, REVOKED, ACCEPTED, HONEST], 20_000);
 }
 
 /// The model bites: each way to get it wrong breaks the promise named.
@@ -545,22 +590,24 @@ fn labels_shown_late_harm_neither_keys_nor_tokens() {
 fn each_wrong_variant_is_caught() {
     use Setting::{Lagging, Scheduled, Two};
     let wrong: &[(Variant, Setting, &[&str])] = &[
-        (Variant::CachedIssuer, Two, &[ALIVE]),
-        (Variant::CachedVerifier, Two, &[DEAD]),
-        (Variant::EraseOnLostFlip, Two, &[KEYED]),
-        (Variant::FewerCopies, Two, &[DEAD]),
-        (Variant::FlipBack, Lagging, &[DEAD]),
-        (Variant::FlipFirst, Two, &[KEYED]),
+        (Variant::CachedIssuer, Two, &[ACCEPTED]),
+        (Variant::CachedVerifier, Two, &[REVOKED]),
+        (Variant::EraseOnLostPublish, Two, &[KEYED]),
+        (Variant::FewerCopies, Two, &[REVOKED]),
+        (Variant::PublishBack, Lagging, &[REVOKED]),
+        (Variant::PublishFirst, Two, &[KEYED]),
         (Variant::IgnoreRefusal, Scheduled, &[ONE_LIVE]),
-        (Variant::KeepStray, Scheduled, &[ONE_LIVE]),
-        (Variant::NoHeal, Two, &[KEYED]),
-        (Variant::NoHealNoLabel, Two, &[KEYED]),
-        (Variant::PromoteUnasked, Scheduled, &[DEAD]),
-        (Variant::Resume, Two, &[DEAD]),
-        (Variant::SettleBlindly, Two, &[KEYED]),
-        (Variant::SettleFirst, Two, &[KEYED]),
+        (Variant::KeepOrphan, Scheduled, &[ONE_LIVE]),
+        (Variant::NoRepair, Two, &[KEYED]),
+        (Variant::NoRepairNoLabel, Two, &[KEYED]),
+        (Variant::OwnVersionOnly, Two, &[HONEST]),
+        (Variant::PromoteOvertaken, Scheduled, &[UPWARD]),
+        (Variant::PromoteUnasked, Scheduled, &[REVOKED]),
+        (Variant::Resume, Two, &[REVOKED]),
+        (Variant::CleanBlindly, Two, &[KEYED]),
+        (Variant::CleanFirst, Two, &[KEYED]),
         (Variant::StoreUnasked, Scheduled, &[STABLE]),
-        (Variant::UnconditionalFlip, Two, &[DEAD]),
+        (Variant::UnconditionalPublish, Two, &[REVOKED]),
     ];
     for (variant, setting, promise) in wrong {
         let found = run(*variant, *setting, promise);

@@ -1,56 +1,56 @@
-//! The search: visits every state that a model can reach, nearest first, and shows a shortest way to
-//! one that breaks a promise.
+//! A breadth-first search over the reachable states of a model. If a state breaks a promise, the search returns a
+//! shortest path to such a state.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt::{Debug, Display};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-/// What can be searched.
+/// A model for the search.
 pub(crate) trait Model {
     type State: Copy + Eq + Hash + Debug;
     type Action: Display;
 
     fn initial(&self) -> Self::State;
 
-    /// Appends every action possible in a state, with the state it leads to.
+    /// Appends every possible action in `state`, with the state after the action.
     fn actions(&self, state: &Self::State, found: &mut Vec<(Self::Action, Self::State)>);
 
-    /// The one state that stands for all that differ from it in names only.
+    /// The representative of all states that differ from `state` in names only.
     fn canonical(&self, state: Self::State) -> Self::State;
 
-    /// The promise that is broken in this state, if one is.
+    /// The promise that this state breaks, if there is one.
     fn broken(&self, state: &Self::State) -> Option<&'static str>;
 
-    /// Bits for what this state shows to be possible; a search collects them.
-    fn shows(&self, state: &Self::State) -> u8;
+    /// A bit for each situation that this state shows to be reachable. The search collects the bits.
+    fn reports(&self, state: &Self::State) -> u8;
 }
 
-/// What a search found.
+/// The result of a search.
 pub(crate) struct Found {
-    /// How many states it came to.
+    /// The number of states found.
     pub(crate) states: usize,
-    /// All bits shown by the states visited.
-    pub(crate) shown: u8,
-    /// The first broken promise and a shortest way there, a line for each action.
+    /// The bits of all visited states.
+    pub(crate) reported: u8,
+    /// The first broken promise and a shortest path to it, one line for each action.
     pub(crate) broken: Option<(&'static str, Vec<String>)>,
 }
 
-/// Searches until a promise is broken or every state was visited.
+/// Searches until a state breaks a promise or every state was visited.
 pub(crate) fn explore<M: Model>(model: &M) -> Found {
     let initial = model.canonical(model.initial());
-    // The states in the order found, each with the place of the one it was found from.
+    // The states in the order of discovery, each with the index of its predecessor.
     let mut states = vec![(initial, 0_u32)];
     let mut known = HashMap::<M::State, (), BuildHasherDefault<ByteHasher>>::default();
     known.insert(initial, ());
-    let mut shown = 0;
+    let mut reported = 0;
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(&(state, _)) = states.get(at) {
-        shown |= model.shows(&state);
+        reported |= model.reports(&state);
         if let Some(promise) = model.broken(&state) {
-            let broken = Some((promise, way(model, &states, at)));
-            return Found { states: states.len(), shown, broken };
+            let broken = Some((promise, path(model, &states, at)));
+            return Found { states: states.len(), reported, broken };
         }
         model.actions(&state, &mut found);
         let from = u32::try_from(at).expect("fewer than 2^32 states");
@@ -63,22 +63,23 @@ pub(crate) fn explore<M: Model>(model: &M) -> Found {
         }
         at += 1;
     }
-    Found { states: states.len(), shown, broken: None }
+    Found { states: states.len(), reported, broken: None }
 }
 
-/// The way to a state, walked once more from the start with nothing renamed, so that it reads as one story.
-fn way<M: Model>(model: &M, states: &[(M::State, u32)], mut at: usize) -> Vec<String> {
-    let mut stations = Vec::new();
+/// The path to a state. It is computed again from the initial state without renaming, so that names stay the same in
+/// all lines.
+fn path<M: Model>(model: &M, states: &[(M::State, u32)], mut at: usize) -> Vec<String> {
+    let mut steps = Vec::new();
     while at != 0 {
-        stations.push(states[at].0);
+        steps.push(states[at].0);
         at = states[at].1 as usize;
     }
     let mut state = model.initial();
     let mut lines = Vec::new();
-    for station in stations.into_iter().rev() {
+    for step in steps.into_iter().rev() {
         let mut found = Vec::new();
         model.actions(&state, &mut found);
-        let taken = found.into_iter().find(|(_, after)| model.canonical(*after) == station);
+        let taken = found.into_iter().find(|(_, after)| model.canonical(*after) == step);
         let (action, after) = taken.expect("states that differ in names only have the same actions");
         lines.push(format!("{action:<44}{after:?}"));
         state = after;
@@ -86,7 +87,7 @@ fn way<M: Model>(model: &M, states: &[(M::State, u32)], mut at: usize) -> Vec<St
     lines
 }
 
-/// Hashes small states made of bytes: quick even where nothing is optimised.
+/// Hashes small states made of bytes. It is fast even in a build without optimisation.
 #[derive(Default)]
 struct ByteHasher(u64);
 
@@ -101,7 +102,7 @@ impl Hasher for ByteHasher {
         self.0 = (self.0.rotate_left(5) ^ u64::from(byte)).wrapping_mul(0x517c_c1b7_2722_0a95);
     }
 
-    /// The discriminant of an enum.
+    /// Hashes the discriminant of an enum.
     fn write_isize(&mut self, number: isize) {
         self.write_u8(number.to_le_bytes()[0]);
     }

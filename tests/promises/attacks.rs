@@ -1,11 +1,10 @@
-//! Attacks on the verifier, as tables: each row is a good token with one thing changed, and sealed again
-//! with a key in force where that is needed, so that only the check under test can be what refuses it.
+//! Tables of attacks on the verifier. Each row is a valid token with one change. If the signature covers the change, the
+//! token is signed again with a key in force. So only the check under test can refuse the row.
 
 mod claims;
 mod ecdsa;
 mod forge;
 mod header;
-mod raw_rsa;
 mod rsa;
 mod signature;
 mod text;

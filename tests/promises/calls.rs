@@ -1,7 +1,16 @@
-//! What each operation costs in SDK calls when warm: the number that decides speed and money.
+//! The SDK calls and the DynamoDB units of each operation when warm. They decide speed and cost.
 
+use e2e::entra_issuer::{APP, TENANT, exchange, trusting};
+use e2e::faults::Units;
 use e2e::test_service::{Embedded, Ports, Reply, TestService};
 use identity::keys::Algorithm;
+use identity::store::assignments::{
+    Assignment, AssignmentChange, AssignmentKey, AssignmentVersion, AssignmentWriteOutcome, MAX_CLIENT_IDS,
+    PrincipalType,
+};
+use identity::testing::{NOON, SeededRandom};
+use serde_json::json;
+use uuid::Uuid;
 
 const CREATE: &str = "/identities?api-version=2023-10-01";
 
@@ -95,4 +104,97 @@ async fn a_flood_of_wrong_signatures_looks_for_new_keys_once_a_second() {
     }
     assert_eq!(embedded.dynamodb.calls() - before[0], 3);
     assert_eq!(embedded.secrets.calls(), before[1], "the keys are the same, so none are loaded");
+}
+
+/// The table of docs/deploy.md with the calls, and the read and write units, of each operation when warm.
+struct Costs<'a> {
+    embedded: &'a Embedded,
+    rows: String,
+}
+
+impl Costs<'_> {
+    async fn add(&mut self, operation: &str, status: u16, request: impl Future<Output = Reply>) {
+        self.embedded.dynamodb.measure();
+        let (reply, [calls, secret_calls]) = cost(self.embedded, request).await;
+        assert_eq!((reply.status, secret_calls), (status, 0), "{operation}: {}", reply.text);
+        let Units { read, write } = self.embedded.dynamodb.units();
+        self.rows += &format!("| {operation} | {calls} | {read} | {write} |\n");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn operations_cost_the_documented_calls_and_units() {
+    let (ports, embedded) = Ports::embedded(8).await;
+    let service = TestService::new(ports, Algorithm::Rs256, 8).await;
+    let trusting = trusting(&service);
+    let (id, user) = (service.create().await, Uuid::from_u128(1));
+    let groups: Vec<_> = (0..200).map(|n| Uuid::from_u128(1_000 + n)).collect();
+    let assignments = "/access/entra/assignments";
+    let version = "api-version=2025-03-02-preview";
+    let assignment = format!("{assignments}/{user}?{version}");
+    // The largest one that is allowed.
+    let clients = vec![APP; MAX_CLIENT_IDS];
+    let body = json!({ "principalType": "user", "tenantId": TENANT, "clientIds": clients }).to_string();
+    service.send("PUT", &assignment, &body).await;
+    service.issue(&service.primary, &id).await;
+    let token = service.issue(&service.primary, &id).await.token().unwrap();
+    let many: serde_json::Map<_, _> =
+        groups.iter().take(100).map(|group| (group.to_string(), serde_json::Value::Null)).collect();
+    let many = serde_json::Value::from(many).to_string();
+    let introspect = async |token: &str| {
+        let body = format!("token={token}");
+        service.send("POST", "/introspect", &body).await
+    };
+    let mut costs = Costs { embedded: &embedded, rows: String::new() };
+    costs.add("refused request", 400, service.send("POST", CREATE, "[]")).await;
+    costs.add("create an identity", 201, service.send("POST", CREATE, "")).await;
+    costs.add("issue a token", 200, service.issue(&service.primary, &id)).await;
+    costs.add("verify or introspect a token", 200, introspect(&token)).await;
+    costs.add("exchange, first one of a user", 200, exchange(&trusting, user, &[])).await;
+    costs.add("exchange, later ones", 200, exchange(&trusting, user, &[])).await;
+    costs.add("exchange, 20 groups in the Entra token", 200, exchange(&trusting, user, &groups[..20])).await;
+    costs.add("exchange, 200 groups in the Entra token", 200, exchange(&trusting, user, &groups)).await;
+    costs.add("read an assignment", 200, service.send("GET", &assignment, "")).await;
+    costs.add("assign, the largest assignment", 200, service.send("PUT", &assignment, &body)).await;
+    costs.add("remove an assignment", 204, service.send("DELETE", &assignment, "")).await;
+    let patch = format!("{assignments}?{version}");
+    costs.add("change 100 assignments at once", 200, service.send("PATCH", &patch, &many)).await;
+    costs.add("revoke", 204, service.revoke(&id)).await;
+    costs.add("delete an identity", 204, service.delete(&id)).await;
+    let document = include_str!("../../docs/deploy.md");
+    assert!(document.contains(&costs.rows), "docs/deploy.md must hold these rows:\n{}", costs.rows);
+}
+
+#[tokio::test(start_paused = true)]
+async fn exchange_costs_the_same_at_any_number_of_assignments() {
+    let (ports, embedded) = Ports::embedded(9).await;
+    let service = TestService::new(ports, Algorithm::Es256, 9).await;
+    let trusting = trusting(&service);
+    let user = Uuid::from_u128(5);
+    let assignment = |object: u128| Assignment {
+        object_id: Uuid::from_u128(object),
+        tenant_id: TENANT,
+        principal_type: PrincipalType::User,
+        client_ids: Some(vec![APP]),
+    };
+    let change = |object: u128| AssignmentChange {
+        key: AssignmentKey::Entra { object: Uuid::from_u128(object) },
+        read_version: AssignmentVersion::NONE,
+        version: AssignmentVersion::random(&SeededRandom::new(object as u64)),
+        assignment: Some(assignment(object)),
+    };
+    let mut made = 0;
+    for number in [10, 1_000, 10_000] {
+        while made < number {
+            let changes: Vec<_> = (made..number.min(made + 100)).map(change).collect();
+            made += changes.len() as u128;
+            let outcome = service.ports.store.change_assignments(&changes, NOON).await.unwrap();
+            assert_eq!(outcome, AssignmentWriteOutcome::Changed);
+        }
+        assert_eq!(exchange(&trusting, user, &[]).await.status, 200);
+        embedded.dynamodb.measure();
+        let (reply, calls) = cost(&embedded, exchange(&trusting, user, &[])).await;
+        assert_eq!((reply.status, calls), (200, [1, 0]), "{number} assignments");
+        assert_eq!(embedded.dynamodb.units(), Units { read: 4.0, write: 0.0 }, "{number} assignments");
+    }
 }

@@ -1,5 +1,5 @@
-//! The capability matrix through the authorizer: every operation, scope and shape of gateway; policies are
-//! evaluated for every route, also those that were not asked about.
+//! The capability matrix through the authorizer: every operation, every scope and both shapes of gateway. Each policy
+//! is evaluated for every route, because a gateway may cache it.
 
 use e2e::router::{Shape, Verdict, ask, by_policy, event, execute};
 use e2e::test_service::{Ports, TestService};
@@ -11,7 +11,8 @@ use serde_json::Value;
 
 const SCOPES: [&str; 5] = ["chat", "chat.join", "chat.join.limited", "voip", "voip.join"];
 
-/// The identity model's tables with a request for each row. By role is allowed: the resource server settles it.
+/// The tables of the identity model with a request for each row. `role` counts as permitted, because the resource
+/// server checks the role in the room.
 const TABLE: &str = "
     # method path                                            chat .join .limited voip .join
     POST     /chat/threads                                   Y    N     N        N    N
@@ -62,7 +63,7 @@ impl Row {
     }
 }
 
-/// What no row names: refused, whatever the scopes.
+/// Requests without a row. They are refused for every scope.
 const UNKNOWN: [(&str, &str); 10] = [
     ("GET", "/"),
     ("PUT", "/chat/threads"),
@@ -89,7 +90,7 @@ async fn token(service: &TestService, scopes: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn each_operation_is_permitted_to_whom_the_identity_model_says() {
+async fn each_scope_permits_the_operations_of_the_identity_model() {
     let service = service().await;
     let rows = rows();
     assert_eq!(rows.len(), 21);
@@ -108,7 +109,7 @@ async fn each_operation_is_permitted_to_whom_the_identity_model_says() {
                     assert!(context["identity"].as_str().unwrap().starts_with("8:acs:1b5cc06b"));
                     assert!(
                         context.as_object().unwrap().values().all(Value::is_string),
-                        "as REST APIs demand"
+                        "a REST API accepts strings only"
                     );
                 } else {
                     assert_eq!(verdict, Verdict::Forbidden);
@@ -129,8 +130,8 @@ async fn policy_for(service: &TestService, token: &str, method: &str, path: &str
     authorizer::handle(&service.authorizer, event).await.unwrap()
 }
 
-/// Requests that a server may read as others: by dots, escapes, or segments below those that a rule names.
-const ODD: [(&str, &str); 9] = [
+/// Requests that servers may read differently, because of dots, escapes or segments below the path of a rule.
+const AMBIGUOUS: [(&str, &str); 9] = [
     ("DELETE", "/chat/threads/t/messages/.."),
     ("PATCH", "/chat/threads/t/messages/x/../.."),
     ("DELETE", "/chat/threads/t/messages/a/b"),
@@ -142,26 +143,32 @@ const ODD: [(&str, &str); 9] = [
     ("GET", "//chat/threads"),
 ];
 
-/// A gateway that keeps a policy applies it to the token's other requests. It may refuse them; it never allows
-/// one that its own policy would refuse.
+/// A gateway may cache a policy and apply it to other requests with the same token. The cached policy may refuse such a
+/// request. It must not permit a request that the request's own policy refuses.
 #[tokio::test]
-async fn a_kept_policy_never_widens() {
+async fn a_cached_policy_never_permits_more() {
     let service = service().await;
     let rows = rows();
-    let named = rows.iter().map(|row| (row.method, row.path));
-    let requests: Vec<_> = named.chain(UNKNOWN).chain(ODD).collect();
+    let with_row = rows.iter().map(|row| (row.method, row.path));
+    let requests: Vec<_> = with_row.chain(UNKNOWN).chain(AMBIGUOUS).collect();
     for scopes in
         [&["chat"][..], &["chat.join"], &["chat.join.limited"], &["voip", "chat.join"], &["voip.join"]]
     {
         let token = token(&service, scopes).await;
-        for asked in &requests {
-            let policy = policy_for(&service, &token, asked.0, asked.1).await;
-            for other in &requests {
-                let kept = by_policy(&policy, other.0, other.1).is_allowed();
-                let row = rows.iter().find(|row| (row.method, row.path) == *other);
-                let is_right = row.is_some_and(|row| row.is_permitted(scopes));
-                assert!(is_right || !kept, "{other:?} is allowed by the policy for {asked:?}, {scopes:?}");
-                assert!(other != asked || kept == is_right, "{other:?} by its own policy, {scopes:?}");
+        for first in &requests {
+            let policy = policy_for(&service, &token, first.0, first.1).await;
+            for second in &requests {
+                let is_allowed = by_policy(&policy, second.0, second.1).is_allowed();
+                let row = rows.iter().find(|row| (row.method, row.path) == *second);
+                let is_permitted = row.is_some_and(|row| row.is_permitted(scopes));
+                assert!(
+                    is_permitted || !is_allowed,
+                    "{second:?} is allowed by the policy for {first:?}, {scopes:?}"
+                );
+                assert!(
+                    first != second || is_allowed == is_permitted,
+                    "{first:?} by its own policy, {scopes:?}"
+                );
             }
         }
     }
@@ -171,7 +178,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn several_scopes_permit_what_any_of_them_does(scopes in subsequence(SCOPES.to_vec(), 1..=5)) {
+    fn several_scopes_permit_the_union_of_their_operations(scopes in subsequence(SCOPES.to_vec(), 1..=5)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let service = service().await;
@@ -188,7 +195,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn a_path_that_servers_may_read_differently_is_refused() {
+async fn ambiguous_paths_are_refused() {
     let service = service().await;
     let token = token(&service, &["chat", "voip"]).await;
     for path in [
@@ -213,7 +220,7 @@ async fn a_path_that_servers_may_read_differently_is_refused() {
     }
 }
 
-/// A REST API hands the path over as the client wrote it: an escaped slash is no slash.
+/// A REST API passes the path as the client wrote it. An escaped slash does not separate segments.
 #[tokio::test]
 async fn an_escaped_slash_does_not_make_another_route() {
     let service = service().await;
@@ -226,61 +233,60 @@ async fn an_escaped_slash_does_not_make_another_route() {
     }
 }
 
-/// RFC 6750: the token comes in one header, once, and nowhere else.
+/// RFC 6750 section 2: a request must use only one method to transmit the token. The service accepts the header only.
 #[tokio::test]
-async fn the_token_comes_in_one_header_and_nowhere_else() {
+async fn tokens_outside_one_authorization_header_are_refused() {
     let service = service().await;
     let token = token(&service, &["chat"]).await;
     let bearer = format!("Bearer {token}");
-    let other = |text: &str| bearer.replacen("Bearer ", text, 1);
+    let with_scheme = |text: &str| bearer.replacen("Bearer ", text, 1);
     let ask = async |shape, query: &str, authorization: &[&str]| {
         let event = event(shape, "GET", "/chat/threads", query, authorization);
         execute(&service.authorizer, shape, event, "GET", "/chat/threads").await
     };
     for shape in Shape::BOTH {
         let refused = if shape == Shape::Http { Verdict::Forbidden } else { Verdict::Unauthorized };
-        for good in [bearer.clone(), other("bearer "), other("BEARER ")] {
-            assert!(ask(shape, "api-version=2024-03-07", &[&good]).await.is_allowed(), "{shape:?}");
+        for accepted in [bearer.clone(), with_scheme("bearer "), with_scheme("BEARER ")] {
+            assert!(ask(shape, "api-version=2024-03-07", &[&accepted]).await.is_allowed(), "{shape:?}");
         }
-        for bad in [
-            other(""),
-            other("Bearer  "),
-            other("Bearer\t"),
-            other("Bearer"),
-            other("Basic "),
-            other(" Bearer "),
-            other("Bearer \""),
+        for malformed in [
+            with_scheme(""),
+            with_scheme("Bearer  "),
+            with_scheme("Bearer\t"),
+            with_scheme("Bearer"),
+            with_scheme("Basic "),
+            with_scheme(" Bearer "),
+            with_scheme("Bearer \""),
             format!("{bearer},"),
             format!("{bearer} "),
-            other("HMAC-SHA256 "),
+            with_scheme("HMAC-SHA256 "),
             String::new(),
         ] {
-            assert_eq!(ask(shape, "", &[&bad]).await, refused, "{shape:?} {:.20}", bad);
+            assert_eq!(ask(shape, "", &[&malformed]).await, refused, "{shape:?} {malformed:.20}");
         }
-        assert_eq!(ask(shape, "", &[]).await, refused, "none");
-        assert_eq!(ask(shape, "", &[&bearer, &bearer]).await, refused, "two");
+        assert_eq!(ask(shape, "", &[]).await, refused, "no header");
+        assert_eq!(ask(shape, "", &[&bearer, &bearer]).await, refused, "two headers");
         let in_query = format!("access_token={token}");
-        assert_eq!(ask(shape, &in_query, &[&bearer]).await, refused, "a second one in the query");
-        assert_eq!(ask(shape, &in_query, &[]).await, refused, "in the query alone");
+        assert_eq!(ask(shape, &in_query, &[&bearer]).await, refused, "a second token in the query");
+        assert_eq!(ask(shape, &in_query, &[]).await, refused, "only in the query");
         let escaped = format!("Access%5FToken={token}");
         assert_eq!(ask(shape, &escaped, &[&bearer]).await, refused, "in the query, escaped");
     }
 }
 
-/// Neither shape: no verdict, and no harm.
 #[tokio::test]
-async fn what_is_no_event_is_no_verdict() {
+async fn malformed_events_get_an_error_and_no_verdict() {
     let service = service().await;
-    let good = event(Shape::Rest, "GET", "/chat/threads", "", &["Bearer a.b.c"]);
+    let valid = event(Shape::Rest, "GET", "/chat/threads", "", &["Bearer a.b.c"]);
     let with = |member: &str, value: Value| {
-        let mut event = good.clone();
+        let mut event = valid.clone();
         event[member] = value;
         event
     };
-    for bad in [
+    for malformed in [
         Value::Null,
         serde_json::json!([]),
-        serde_json::json!({"type": "TOKEN", "methodArn": good["methodArn"], "authorizationToken": "Bearer a.b.c"}),
+        serde_json::json!({"type": "TOKEN", "methodArn": valid["methodArn"], "authorizationToken": "Bearer a.b.c"}),
         with("version", "1.0".into()),
         with("methodArn", "arn:aws:s3:::bucket/v1/GET/x".into()),
         with("methodArn", "arn".into()),
@@ -289,10 +295,10 @@ async fn what_is_no_event_is_no_verdict() {
         with("multiValueHeaders", serde_json::json!({"Authorization": ["a\nb"]})),
         with("path", Value::Null),
     ] {
-        let answer = authorizer::handle(&service.authorizer, bad.clone()).await;
-        assert!(matches!(answer, Err(authorizer::AuthorizerError::Event)), "{bad}");
+        let answer = authorizer::handle(&service.authorizer, malformed.clone()).await;
+        assert!(matches!(answer, Err(authorizer::AuthorizerError::Event)), "{malformed}");
     }
-    // What API Gateway may add one day changes nothing.
+    // An unknown member is ignored, because API Gateway may add members.
     let further = authorizer::handle(&service.authorizer, with("further", 1.into())).await;
     assert!(matches!(further, Err(authorizer::AuthorizerError::Unauthorized)));
 }

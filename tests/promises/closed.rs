@@ -1,5 +1,5 @@
-//! Closed and durable: what cannot be read is refused with "try again", never guessed; what is unclear is
-//! never called a success.
+//! The promises Closed and D: an unreadable state gives a 503 and never a decision, and an unclear write gives a 503
+//! and never a success.
 
 use e2e::faults::Fault;
 use e2e::test_service::{Embedded, Ports, Reply, TestService};
@@ -13,14 +13,14 @@ async fn service(seed: u64) -> (TestService, Embedded) {
     (TestService::new(ports, Algorithm::Es256, seed).await, embedded)
 }
 
-fn assert_unavailable(reply: &Reply, what: &str) {
-    assert_eq!(reply.status, 503, "{what}: {}", reply.text);
-    assert_eq!(reply.code().as_deref(), Some("ServiceUnavailable"), "{what}");
-    assert_eq!(reply.headers["retry-after"], "1", "{what}");
+fn assert_unavailable(reply: &Reply, case: &str) {
+    assert_eq!(reply.status, 503, "{case}: {}", reply.text);
+    assert_eq!(reply.code().as_deref(), Some("ServiceUnavailable"), "{case}");
+    assert_eq!(reply.headers["retry-after"], "1", "{case}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_store_cannot_be_read_nothing_is_decided() {
+async fn an_unreadable_store_gives_503_and_no_decision() {
     for fault in Fault::ALL {
         let (service, embedded) = service(21).await;
         let id = service.create().await;
@@ -38,7 +38,7 @@ async fn when_the_store_cannot_be_read_nothing_is_decided() {
         let verified = service.verify(&token).await;
         assert!(matches!(verified, Err(VerifyError::Store(_))), "{fault:?}: {verified:?}");
         embedded.dynamodb.plan(|_| None);
-        assert!(service.verify(&token).await.is_ok(), "{fault:?}: and nothing was done");
+        assert!(service.verify(&token).await.is_ok(), "{fault:?}: nothing was changed");
     }
 }
 
@@ -51,45 +51,47 @@ async fn a_write_without_an_answer_is_never_a_success() {
             .dynamodb
             .plan(move |operation| ["PutItem", "UpdateItem"].contains(&operation).then_some(fault));
         let create = service.send("POST", "/identities?api-version=2023-10-01", "").await;
-        for (reply, what) in
+        for (reply, operation) in
             [(create, "create"), (service.revoke(&id).await, "revoke"), (service.delete(&id).await, "delete")]
         {
-            assert_unavailable(&reply, &format!("{what} {fault:?}"));
+            assert_unavailable(&reply, &format!("{operation} {fault:?}"));
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_fault_of_any_kind_is_survived_by_trying_again() {
+async fn a_retry_succeeds_after_any_single_fault() {
     for fault in Fault::ALL {
         let (service, embedded) = service(23).await;
         let id = service.create().await;
-        // What never answers uses up its attempt's time, not the whole budget.
+        let before = embedded.dynamodb.calls();
+        // A call without an answer uses the time limit of one attempt and not the time limit of the operation.
         embedded.dynamodb.plan_next([fault]);
         let reply = service.issue(&service.primary, &id).await;
+        let calls = embedded.dynamodb.calls() - before;
         if fault == Fault::Garbage {
-            assert_unavailable(&reply, "an answer that is no answer");
+            assert_unavailable(&reply, "an unreadable answer is not retried");
         } else {
-            assert_eq!(reply.status, 200, "{fault:?}: {}", reply.text);
+            assert_eq!((reply.status, calls), (200, 2), "{fault:?}: {}", reply.text);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn unprocessed_keys_are_asked_for_again_and_never_mean_not_found() {
+async fn unprocessed_keys_are_read_again_and_never_missing() {
     let (service, embedded) = service(24).await;
     let id = service.create().await;
     embedded.dynamodb.plan_next([Fault::Unprocessed; 3]);
     assert_eq!(service.issue(&service.primary, &id).await.status, 200);
     embedded.dynamodb.plan(|_| Some(Fault::Unprocessed));
-    assert_unavailable(&service.issue(&service.primary, &id).await, "for ever unprocessed");
+    assert_unavailable(&service.issue(&service.primary, &id).await, "unprocessed in every attempt");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_takes_too_long_is_told_to_try_again_before_its_host_gives_up() {
+async fn a_slow_request_gets_503_before_the_host_timeout() {
     let (mut service, embedded) = service(27).await;
     let id = service.create().await;
-    // Each operation's first attempt is never answered: alone that is survived, together it is too long.
+    // Every second call gets no answer. A retry repairs one such call, but all of them together exceed the deadline.
     for client in [&embedded.dynamodb, &embedded.secrets] {
         let mut silent = false;
         client.plan(move |_| {
@@ -99,30 +101,30 @@ async fn a_request_that_takes_too_long_is_told_to_try_again_before_its_host_give
     }
     service.restart();
     let began = tokio::time::Instant::now();
-    assert_unavailable(&service.revoke(&id).await, "slow everywhere");
-    assert!(began.elapsed() <= std::time::Duration::from_secs(5), "a function has no more");
+    assert_unavailable(&service.revoke(&id).await, "every operation is slow");
+    assert!(began.elapsed() <= std::time::Duration::from_secs(5), "the host allows five seconds");
     assert!(service.audit.lines().last().unwrap().contains("deadline exceeded"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cold_start_without_secrets_refuses_until_they_are_back() {
+async fn a_cold_start_without_secrets_gives_503() {
     let (mut service, embedded) = service(25).await;
     let id = service.create().await;
     service.restart();
     embedded.secrets.plan(|_| Some(Fault::BreakBefore));
-    assert_unavailable(&service.issue(&service.primary, &id).await, "no secrets");
+    assert_unavailable(&service.issue(&service.primary, &id).await, "the secrets cannot be read");
     embedded.secrets.plan(|_| None);
     assert_eq!(service.issue(&service.primary, &id).await.status, 200);
 }
 
 #[tokio::test]
-async fn keys_that_are_not_the_published_ones_never_sign() {
+async fn unpublished_keys_never_sign() {
     let (ports, memory) = Ports::memory();
     let mut service = TestService::new(ports, Algorithm::Es256, 26).await;
     let id = service.create().await;
     let pointer = service.ports.pointers.pointer().await.unwrap().unwrap();
-    let others = signing_keys(Algorithm::Es256, 5).to_document();
-    memory.replace_secret(SecretName::SigningKeys, &pointer.signing_keys, others);
+    let other_keys = signing_keys(Algorithm::Es256, 5).to_document();
+    memory.replace_secret(SecretName::SigningKeys, &pointer.signing_keys, other_keys);
     service.restart();
-    assert_unavailable(&service.issue(&service.primary, &id).await, "other keys under the same version");
+    assert_unavailable(&service.issue(&service.primary, &id).await, "other keys in the same version");
 }

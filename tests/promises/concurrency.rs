@@ -1,4 +1,4 @@
-//! Revocation when many act at once, within one tick of the clock, and with answers lost.
+//! Concurrent requests, requests within one clock tick, and requests with lost answers.
 
 use std::sync::Arc;
 
@@ -10,26 +10,26 @@ use identity::testing::SeededRandom;
 use identity::token::verify::{TokenError, VerifyError};
 
 #[tokio::test]
-async fn issue_revoke_issue_within_one_tick() {
+async fn revocation_works_within_one_clock_tick() {
     let (ports, _) = Ports::embedded(11).await;
     let service = TestService::new(ports, Algorithm::Rs256, 11).await;
     let id = service.create().await;
-    let mut dead = Vec::new();
-    // The clock never moves: nothing may depend on it.
+    let mut revoked = Vec::new();
+    // The clock does not move, because revocation must not depend on it.
     for _ in 0..20 {
         let token = service.issue(&service.primary, &id).await.token().unwrap();
-        assert!(service.verify(&token).await.is_ok(), "fresh is active");
+        assert!(service.verify(&token).await.is_ok(), "a new token is active");
         assert_eq!(service.revoke(&id).await.status, 204);
-        dead.push(token);
-        for token in &dead {
-            let refused = service.verify(token).await;
-            assert!(matches!(refused, Err(VerifyError::Refused(TokenError::Revoked))), "{refused:?}");
+        revoked.push(token);
+        for token in &revoked {
+            let outcome = service.verify(token).await;
+            assert!(matches!(outcome, Err(VerifyError::Refused(TokenError::Revoked))), "{outcome:?}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn fifty_revokes_at_once_with_answers_lost() {
+async fn concurrent_revokes_with_lost_answers_keep_both_promises() {
     for seed in 0..8 {
         let (ports, embedded) = Ports::embedded(seed).await;
         let service = Arc::new(TestService::new(ports, Algorithm::Es256, seed).await);
@@ -40,8 +40,8 @@ async fn fifty_revokes_at_once_with_answers_lost() {
         embedded.dynamodb.plan(move |operation| {
             let mut byte = [0];
             random.fill(&mut byte);
-            let after = [None, Some(Fault::BreakAfter), Some(Fault::SilentAfter), Some(Fault::Late)];
-            if operation == "UpdateItem" { after[usize::from(byte[0] % 4)] } else { None }
+            let faults = [None, Some(Fault::BreakAfter), Some(Fault::SilentAfter), Some(Fault::Late)];
+            if operation == "UpdateItem" { faults[usize::from(byte[0] % 4)] } else { None }
         });
         let tasks: Vec<_> = (0..50)
             .map(|_| {
@@ -49,27 +49,27 @@ async fn fifty_revokes_at_once_with_answers_lost() {
                 tokio::spawn(async move { service.revoke(&id).await.status })
             })
             .collect();
-        let mut done = 0;
+        let mut succeeded = 0;
         for task in tasks {
             match task.await.unwrap() {
-                204 => done += 1,
+                204 => succeeded += 1,
                 status => assert_eq!(status, 503, "seed {seed}"),
             }
         }
         embedded.dynamodb.plan(|_| None);
-        assert!(done > 0, "seed {seed}: some get through");
-        assert!(service.verify(&old).await.is_err(), "seed {seed}: dead once any revoke returned");
+        assert!(succeeded > 0, "seed {seed}: no revoke succeeded");
+        assert!(service.verify(&old).await.is_err(), "seed {seed}: S1 after the first success");
 
         assert_eq!(service.revoke(&id).await.status, 204);
         let fresh = service.issue(&service.primary, &id).await.token().unwrap();
         embedded.dynamodb.deliver_late().await;
-        assert!(service.verify(&fresh).await.is_ok(), "seed {seed}: late duplicates kill nothing fresh");
-        assert!(service.verify(&old).await.is_err(), "seed {seed}: and bring nothing back");
+        assert!(service.verify(&fresh).await.is_ok(), "seed {seed}: S2 after late duplicates");
+        assert!(service.verify(&old).await.is_err(), "seed {seed}: S1 after late duplicates");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn identities_made_at_once_are_all_different() {
+async fn concurrent_creations_give_different_identities() {
     let (ports, _) = Ports::embedded(12).await;
     let service = Arc::new(TestService::new(ports, Algorithm::Es256, 12).await);
     let tasks: Vec<_> = (0..100)
@@ -80,12 +80,12 @@ async fn identities_made_at_once_are_all_different() {
         .collect();
     let mut ids = std::collections::HashSet::new();
     for task in tasks {
-        assert!(ids.insert(task.await.unwrap()), "an id twice");
+        assert!(ids.insert(task.await.unwrap()), "two identities have the same id");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_creation_whose_answer_was_lost_is_recognised_by_its_retry() {
+async fn a_creation_succeeds_when_its_answer_is_lost() {
     let (ports, embedded) = Ports::embedded(13).await;
     let service = TestService::new(ports, Algorithm::Es256, 13).await;
     service.create().await;
@@ -95,6 +95,10 @@ async fn a_creation_whose_answer_was_lost_is_recognised_by_its_retry() {
         (operation == "PutItem" && puts == 1).then_some(Fault::BreakAfter)
     });
     let id = service.create().await;
-    assert_eq!(embedded.dynamodb.calls_of("PutItem"), 3, "one for the first identity, two for this");
+    assert_eq!(
+        embedded.dynamodb.calls_of("PutItem"),
+        3,
+        "one call for the first identity, two calls for the second"
+    );
     assert_eq!(service.issue(&service.primary, &id).await.status, 200);
 }

@@ -1,6 +1,6 @@
-//! Replacing keys, broken off at every call of every step in every way: the process dies, the call fails
-//! for good, or only once. Afterwards somebody starts anew, mints, and replaces keys again. The promises
-//! are checked each time, over every token ever minted.
+//! Replacements of keys that fail at every call of every step, in three ways: the process crashes, the call and all
+//! later calls fail, or the call fails once. Then the service restarts, mints tokens, and replaces keys again. Every
+//! time the promises (docs/promises.md) are checked for all tokens that were minted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,23 +15,23 @@ use identity::secrets::{SecretName, StagingLabel};
 use identity::token::verify::VerifyError;
 use tokio::sync::Notify;
 
-/// How keys are replaced.
+/// The way in which keys are replaced.
 #[derive(Clone, Copy, Debug)]
 enum Run {
-    /// An operator's call.
+    /// An operator calls the function.
     Operator(Change),
-    /// Secrets Manager's four steps.
+    /// Secrets Manager calls the four steps of a rotation.
     Scheduled,
 }
 
-/// What happens at the chosen call.
+/// The failure at the chosen call.
 #[derive(Clone, Copy, Debug)]
 enum Break {
-    /// The process dies there: the future is dropped.
-    Dies(Fault),
-    /// That call and every later one fail.
+    /// The process crashes: the future is dropped.
+    Crash(Fault),
+    /// The call and every later call fail.
     Outage(Fault),
-    /// That call fails once; the SDK tries again.
+    /// The call fails once, and the SDK repeats it.
     Once(Fault),
 }
 
@@ -43,8 +43,8 @@ const RUNS: [Run; 4] = [
 ];
 
 const BREAKS: [Break; 6] = [
-    Break::Dies(Fault::SilentBefore),
-    Break::Dies(Fault::SilentAfter),
+    Break::Crash(Fault::SilentBefore),
+    Break::Crash(Fault::SilentAfter),
     Break::Outage(Fault::BreakBefore),
     Break::Outage(Fault::BreakAfter),
     Break::Once(Fault::BreakBefore),
@@ -52,7 +52,7 @@ const BREAKS: [Break; 6] = [
 ];
 
 impl Run {
-    fn kills(self, slot: Slot) -> bool {
+    fn replaces(self, slot: Slot) -> bool {
         match self {
             Self::Operator(Change::RegenerateAccessKey(regenerated)) => slot == regenerated.into(),
             Self::Operator(Change::RotateSigningKeys) | Self::Scheduled => true,
@@ -75,7 +75,7 @@ impl Run {
     }
 }
 
-/// A resource with a token through each access key.
+/// A resource, with the tokens that were issued through each access key.
 struct Matrix {
     service: TestService,
     embedded: Embedded,
@@ -98,7 +98,7 @@ impl Matrix {
         matrix
     }
 
-    /// What Secrets Manager does before the first step: the version is pending, without a value.
+    /// Does the part of Secrets Manager before the first step: creates a pending version without a value.
     async fn announce(&self) {
         self.embedded.begin_rotation(SecretName::SigningKeys.as_str(), self.version.as_str());
     }
@@ -108,12 +108,12 @@ impl Matrix {
             let reply = self.service.issue(self.service.key(slot), &self.id).await;
             assert_eq!(reply.status, 200, "K: {}", reply.text);
             let token = reply.token().unwrap();
-            assert!(self.service.verify(&token).await.is_ok(), "S2: a fresh token is dead");
+            assert!(self.service.verify(&token).await.is_ok(), "S2: a new token is refused");
             self.tokens.push((slot, token));
         }
     }
 
-    /// Which tokens are active. None may be undecidable: the pointer can always be read.
+    /// Whether each token is active. Every token must get a decision, because the pointer can always be read.
     async fn active(&self) -> Vec<bool> {
         let mut active = Vec::new();
         for (_, token) in &self.tokens {
@@ -136,8 +136,8 @@ impl Matrix {
                     reached.notify_one();
                 }
                 match broken {
-                    Break::Dies(fault) | Break::Once(fault) => (call == at).then_some(fault),
-                    // What was begun may still happen; what follows does not.
+                    Break::Crash(fault) | Break::Once(fault) => (call == at).then_some(fault),
+                    // The chosen call may still take effect. Later calls do not.
                     Break::Outage(fault) if call == at => Some(fault),
                     Break::Outage(_) => (call > at).then_some(Fault::BreakBefore),
                 }
@@ -151,7 +151,8 @@ impl Matrix {
         }
     }
 
-    /// Exactly one set of live private keys at rest: what the pointer names, current and held.
+    /// Checks that Secrets Manager stores exactly one version of each secret: the version in the pointer, with the
+    /// labels `AWSCURRENT` and `IN_FORCE`.
     async fn assert_one_set_at_rest(&self) {
         let pointer = self.service.ports.pointers.pointer().await.unwrap().unwrap();
         for (secret, named) in
@@ -166,15 +167,15 @@ impl Matrix {
     }
 }
 
-/// Runs with a break at one call. Returns whether the call was reached at all.
+/// Runs a replacement that fails at the call number `at`. Returns whether the run reached that call.
 async fn cell(run: Run, at: usize, broken: Break) -> bool {
     let mut matrix = Matrix::new(run).await;
     let reached = Arc::new(Notify::new());
     matrix.plan(at, broken, &reached);
     let version = matrix.version.clone();
     let outcome = match broken {
-        // Dropped at the very call, before any of the SDK's timeouts could fire.
-        Break::Dies(_) => tokio::select! {
+        // The future is dropped at the call itself, before a timeout of the SDK.
+        Break::Crash(_) => tokio::select! {
             biased;
             () = reached.notified() => None,
             outcome = run.go(&matrix.service, &version) => Some(outcome),
@@ -182,7 +183,7 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
         _ => Some(run.go(&matrix.service, &version).await),
     };
     let was_reached = match broken {
-        Break::Dies(_) => outcome.is_none(),
+        Break::Crash(_) => outcome.is_none(),
         _ => tokio::time::timeout(std::time::Duration::ZERO, reached.notified()).await.is_ok(),
     };
     matrix.repair();
@@ -192,19 +193,19 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
     let before = matrix.active().await;
     for ((slot, _), active) in matrix.tokens.iter().zip(&before) {
         if matches!(outcome, Some(Ok(()))) {
-            assert_eq!(*active, !run.kills(*slot), "S1, or too much: {slot:?} after success");
-        } else if !run.kills(*slot) {
-            assert!(active, "a slot that is not replaced lives on: {slot:?}");
+            assert_eq!(*active, !run.replaces(*slot), "S1, or another slot: {slot:?} after success");
+        } else if !run.replaces(*slot) {
+            assert!(active, "a token of a slot that is not replaced stays active: {slot:?}");
         }
     }
     if matches!(outcome, Some(Ok(()))) {
         matrix.assert_one_set_at_rest().await;
     }
 
-    // A driver repeats a scheduled rotation with its version: once done, it must stay done.
+    // Secrets Manager repeats a scheduled rotation with the same version. A completed rotation must stay complete.
     if let Run::Scheduled = run {
         let repeated = run.go(&matrix.service, &version).await;
-        assert!(repeated.is_ok(), "the same version again: {repeated:?}");
+        assert!(repeated.is_ok(), "the repeat with the same version: {repeated:?}");
         assert!(!matrix.active().await.contains(&true), "S1 of the scheduled rotation");
         matrix.assert_one_set_at_rest().await;
     }
@@ -214,11 +215,11 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
     assert!(replaced.is_ok(), "the next replacement: {replaced:?}");
     let active = matrix.active().await;
     for (index, ((slot, _), active)) in matrix.tokens.iter().zip(active).enumerate() {
-        let was_alive = before.get(index).copied().unwrap_or(true);
-        if run.kills(*slot) {
+        let was_active = before.get(index).copied().unwrap_or(true);
+        if run.replaces(*slot) {
             assert!(!active, "S1: token {index} of {slot:?} is active after the next replacement");
         } else {
-            assert_eq!(active, was_alive, "token {index} of {slot:?} was not to be touched");
+            assert_eq!(active, was_active, "the replacement changed token {index} of {slot:?}");
         }
     }
     matrix.assert_one_set_at_rest().await;
@@ -227,7 +228,7 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
     was_reached
 }
 
-/// The next replacement is always an operator's, and always fresh.
+/// The next replacement. It is always a new replacement by an operator.
 async fn run_again(run: Run, service: &TestService) -> Result<(), RotationError> {
     match run {
         Run::Operator(change) => service.replace_keys(change).await,
@@ -236,21 +237,21 @@ async fn run_again(run: Run, service: &TestService) -> Result<(), RotationError>
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_call_of_every_step_may_break() {
+async fn failure_at_any_call_keeps_every_promise() {
     for run in RUNS {
         for broken in BREAKS {
             let mut cells = 0;
             while cell(run, cells, broken).await {
                 cells += 1;
-                assert!(cells < 200, "{run:?} {broken:?}: no end");
+                assert!(cells < 200, "{run:?} {broken:?}: the run makes too many calls");
             }
-            assert!(cells >= 12, "{run:?} {broken:?}: only {cells} calls were broken");
+            assert!(cells >= 12, "{run:?} {broken:?}: only {cells} calls were tested");
         }
     }
 }
 
 #[tokio::test]
-async fn two_at_once_one_wins_and_the_other_is_told() {
+async fn concurrent_replacements_succeed_or_report_a_conflict() {
     let (mut won, mut conflicts) = (0, 0);
     for seed in 0..60 {
         let (ports, _) = Ports::embedded(seed).await;
@@ -266,16 +267,16 @@ async fn two_at_once_one_wins_and_the_other_is_told() {
                 Err(error) => panic!("seed {seed}: {error}"),
             }
         }
-        assert!(first.is_ok() || second.is_ok(), "seed {seed}: somebody wins");
+        assert!(first.is_ok() || second.is_ok(), "seed {seed}: no replacement succeeded");
         assert!(service.verify(&old).await.is_err(), "seed {seed}: S1");
         let fresh = service.issue(&service.primary, &id).await.token().unwrap();
         assert!(service.verify(&fresh).await.is_ok(), "seed {seed}: S2");
     }
-    assert!(won >= 60 && conflicts > 0, "{won} won, {conflicts} conflicts");
+    assert!(won >= 60 && conflicts > 0, "{won} successes, {conflicts} conflicts");
 }
 
 #[tokio::test]
-async fn a_regenerated_key_replaces_exactly_its_own() {
+async fn regenerating_one_key_keeps_the_other() {
     let (ports, _) = Ports::embedded(52).await;
     let mut service = TestService::new(ports, Algorithm::Rs256, 52).await;
     let id = service.create().await;
@@ -284,11 +285,11 @@ async fn a_regenerated_key_replaces_exactly_its_own() {
     let (old_primary, old_secondary) = (service.primary.clone(), service.secondary.clone());
     let change = Change::RegenerateAccessKey(AccessSlot::Primary);
     service.replace_keys(change).await.unwrap();
-    // The service is warm: it still has the former keys in memory.
+    // The service still has the former keys in its cache.
     assert_eq!(service.issue(&old_primary, &id).await.status, 401, "the former key is refused at once");
     assert!(service.verify(&through_primary).await.is_err());
     assert!(service.verify(&through_secondary).await.is_ok());
-    assert_eq!(service.issue(&old_secondary, &id).await.status, 200, "the other key is untouched");
+    assert_eq!(service.issue(&old_secondary, &id).await.status, 200, "the other key is unchanged");
     service.learn_access_keys().await;
     assert_eq!(service.secondary, old_secondary);
     assert_ne!(service.primary, old_primary);

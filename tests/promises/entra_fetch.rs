@@ -1,5 +1,5 @@
-//! What a fetch from an Entra issuer may cost, whatever the other end does. The servers here speak HTTP/1.1
-//! over TLS by hand, and are not polite.
+//! Limits of a fetch from an Entra issuer: time, size, redirects and trust. The servers of these tests write HTTP/1.1 over
+//! TLS by hand, with and without errors.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,16 +15,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// What a server does once it has read a request.
+/// The behaviour of a server after it has read a request.
 #[derive(Clone)]
-enum Conduct {
-    /// Writes this, then ends the connection.
-    Says(Vec<u8>),
-    /// Writes this, then the same piece for ever, with pauses.
-    GoesOn { first: &'static str, piece: Vec<u8>, pause: Duration },
-    /// Ends the connection at once.
-    HangsUp,
-    /// Says nothing.
+enum Behaviour {
+    /// Writes these bytes, then reads the next request.
+    Replies(Vec<u8>),
+    /// Writes `first`, then the same piece without end, with pauses.
+    NeverEnds { first: &'static str, piece: Vec<u8>, pause: Duration },
+    /// Closes the connection.
+    Closes,
+    /// Keeps the connection open without a reply.
     Waits,
 }
 
@@ -35,11 +35,11 @@ struct Server {
     written: Arc<AtomicUsize>,
 }
 
-/// More than sockets buffer on both sides of a loopback connection, and far less than 100 MB.
-const PLENTY: usize = 16 * 1024 * 1024;
+/// More bytes than the socket buffers of a loopback connection hold, and far fewer than 100 MB.
+const MORE_THAN_BUFFERS: usize = 16 * 1024 * 1024;
 
 impl Server {
-    async fn start(test: &str, conduct: Conduct) -> Self {
+    async fn start(test: &str, behaviour: Behaviour) -> Self {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("entra-fetch-{test}"));
         std::fs::create_dir_all(&directory).unwrap();
         let mut tls =
@@ -53,17 +53,17 @@ impl Server {
         let (requests, written) = (server.requests.clone(), server.written.clone());
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (acceptor, conduct) = (acceptor.clone(), conduct.clone());
+                let (acceptor, behaviour) = (acceptor.clone(), behaviour.clone());
                 let (requests, written) = (requests.clone(), written.clone());
                 tokio::spawn(async move {
                     let Ok(mut stream) = acceptor.accept(socket).await else { return };
                     while read_head(&mut stream).await {
                         requests.fetch_add(1, Ordering::SeqCst);
-                        if !act(&mut stream, &conduct, &written).await {
+                        if !reply(&mut stream, &behaviour, &written).await {
                             break;
                         }
                     }
-                    // The client may be gone already.
+                    // An error means that the client has closed the connection.
                     let _ = stream.shutdown().await;
                 });
             }
@@ -84,7 +84,7 @@ impl Server {
     }
 }
 
-/// Reads one request's head. Whether there was one.
+/// Reads the head of a request. `false` if the connection ends before it.
 async fn read_head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> bool {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -96,15 +96,15 @@ async fn read_head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> bool {
     true
 }
 
-/// Whether the connection can go on.
-async fn act(
+/// Carries out the behaviour. `false` if the connection is to be closed.
+async fn reply(
     stream: &mut (impl tokio::io::AsyncWrite + Unpin),
-    conduct: &Conduct,
+    behaviour: &Behaviour,
     written: &AtomicUsize,
 ) -> bool {
-    match conduct {
-        Conduct::Says(text) => stream.write_all(text).await.is_ok(),
-        Conduct::GoesOn { first, piece, pause } => {
+    match behaviour {
+        Behaviour::Replies(text) => stream.write_all(text).await.is_ok(),
+        Behaviour::NeverEnds { first, piece, pause } => {
             let mut next = first.as_bytes();
             while stream.write_all(next).await.is_ok() && stream.flush().await.is_ok() {
                 written.fetch_add(next.len(), Ordering::SeqCst);
@@ -113,18 +113,18 @@ async fn act(
             }
             false
         }
-        Conduct::HangsUp => false,
-        Conduct::Waits => std::future::pending().await,
+        Behaviour::Closes => false,
+        Behaviour::Waits => std::future::pending().await,
     }
 }
 
-fn answer(status: &str, headers: &str, body: &[u8]) -> Conduct {
+fn answer(status: &str, headers: &str, body: &[u8]) -> Behaviour {
     let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n", body.len());
-    Conduct::Says([head.as_bytes(), body].concat())
+    Behaviour::Replies([head.as_bytes(), body].concat())
 }
 
 #[tokio::test]
-async fn a_document_is_fetched_up_to_the_limit() {
+async fn documents_are_fetched_up_to_the_limit() {
     let server = Server::start("good", answer("200 OK", "", b"{}")).await;
     let fetch = server.fetch();
     for _ in 0..3 {
@@ -136,14 +136,14 @@ async fn a_document_is_fetched_up_to_the_limit() {
     assert_eq!(server.get().await, Ok(longest));
     let server = Server::start("too-long", answer("200 OK", "", &vec![b'x'; MAX_DOCUMENT + 1])).await;
     assert_eq!(server.get().await, Err(FetchError::TooLarge));
-    // What it says is not decision here.
+    // The content of the document is checked elsewhere.
     let html = "content-type: text/html\r\ncontent-encoding: gzip\r\n";
     let server = Server::start("html", answer("200 OK", html, b"<html>")).await;
     assert_eq!(server.get().await, Ok(b"<html>".to_vec()));
 }
 
 #[tokio::test]
-async fn only_status_200_is_a_document() {
+async fn other_statuses_than_200_are_errors() {
     for (status, expected) in [
         ("201 Created", FetchError::Status(201)),
         ("206 Partial Content", FetchError::Status(206)),
@@ -175,7 +175,7 @@ async fn no_redirect_is_followed() {
 }
 
 #[tokio::test]
-async fn no_more_is_read_than_a_document_may_have() {
+async fn reading_stops_at_the_size_limit() {
     let bodies = [
         ("HTTP/1.1 200 OK\r\ncontent-length: 104857600\r\n\r\n", vec![b'x'; 16 * 1024]),
         ("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", vec![b'x'; 16 * 1024]),
@@ -189,31 +189,32 @@ async fn no_more_is_read_than_a_document_may_have() {
         ),
     ];
     for (n, (first, piece)) in bodies.into_iter().enumerate() {
-        let conduct = Conduct::GoesOn { first, piece, pause: Duration::ZERO };
-        let server = Server::start(&format!("endless-{n}"), conduct).await;
+        let behaviour = Behaviour::NeverEnds { first, piece, pause: Duration::ZERO };
+        let server = Server::start(&format!("endless-{n}"), behaviour).await;
         assert_eq!(server.get().await, Err(FetchError::TooLarge));
         let written = server.written.load(Ordering::SeqCst);
-        assert!(written < PLENTY, "the rest lies in the sockets' buffers: {written}");
+        assert!(written < MORE_THAN_BUFFERS, "the client read on: {written} bytes");
     }
-    // A head without end is a broken connection.
+    // A head without an end is a failed connection.
     let first = "HTTP/1.1 200 OK\r\n";
-    let conduct = Conduct::GoesOn { first, piece: b"a: b\r\n".repeat(1024), pause: Duration::ZERO };
-    let server = Server::start("endless-head", conduct).await;
+    let behaviour = Behaviour::NeverEnds { first, piece: b"a: b\r\n".repeat(1024), pause: Duration::ZERO };
+    let server = Server::start("endless-head", behaviour).await;
     assert_eq!(server.get().await, Err(FetchError::Connection));
 }
 
 #[tokio::test]
-async fn a_fetch_ends_in_time() {
-    let slow = |first| Conduct::GoesOn { first, piece: b"x".to_vec(), pause: Duration::from_millis(200) };
+async fn a_fetch_ends_at_the_deadline() {
+    let slow =
+        |first| Behaviour::NeverEnds { first, piece: b"x".to_vec(), pause: Duration::from_millis(200) };
     let cases = [
-        ("waits", Conduct::Waits),
+        ("waits", Behaviour::Waits),
         ("slow-body", slow("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")),
         ("slow-head", slow("HTTP/1.1 200 OK\r\nx: ")),
         ("slow-status", slow("HTTP/1.1 200 O")),
     ];
-    let fetches = cases.map(|(test, conduct)| {
+    let fetches = cases.map(|(test, behaviour)| {
         tokio::spawn(async move {
-            let server = Server::start(test, conduct).await;
+            let server = Server::start(test, behaviour).await;
             let began = began();
             assert_eq!(server.get().await, Err(FetchError::Timeout), "{test}");
             began.elapsed()
@@ -223,7 +224,7 @@ async fn a_fetch_ends_in_time() {
         let taken = fetch.await.unwrap();
         assert!(taken >= FETCH_DEADLINE && taken < FETCH_DEADLINE * 2, "{taken:?}");
     }
-    // A server that does not even shake hands.
+    // A server that does not answer the TLS handshake.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
     assert_eq!(HttpsFetch::new().get(&url).await, Err(FetchError::Timeout));
@@ -235,16 +236,16 @@ fn began() -> Instant {
 }
 
 #[tokio::test]
-async fn a_broken_connection_is_no_document() {
-    for (test, conduct) in [
-        ("hangs-up", Conduct::HangsUp),
-        ("garbage", Conduct::Says(b"SSH-2.0-OpenSSH\r\n\r\n".to_vec())),
+async fn broken_connections_are_errors() {
+    for (test, behaviour) in [
+        ("closes", Behaviour::Closes),
+        ("garbage", Behaviour::Replies(b"SSH-2.0-OpenSSH\r\n\r\n".to_vec())),
         ("two-lengths", answer("200 OK", "content-length: 7\r\n", b"{}")),
     ] {
-        let server = Server::start(test, conduct).await;
+        let server = Server::start(test, behaviour).await;
         assert_eq!(server.get().await, Err(FetchError::Connection), "{test}");
     }
-    // Nobody there any more.
+    // A port without a server.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
     drop(listener);
@@ -268,15 +269,12 @@ async fn only_https_urls_are_fetched() {
     assert_eq!(server.requests.load(Ordering::SeqCst), 0);
 }
 
-/// Where a second run of this test finds the first one's server.
+/// The second run of the test finds the URL of the server of the first run in this variable.
 const URL: &str = "ENTRA_FETCH_TEST_URL";
 
 #[tokio::test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the roots come from the environment; nothing else hands them in"
-)]
-async fn only_trusted_roots_count_and_the_environment_may_name_them() {
+#[expect(clippy::disallowed_methods, reason = "the roots come only from the environment")]
+async fn untrusted_roots_are_refused_unless_the_environment_names_them() {
     if let Ok(url) = std::env::var(URL) {
         assert_eq!(HttpsFetch::new().get(&url).await, Ok(b"{}".to_vec()));
         return;
@@ -288,13 +286,13 @@ async fn only_trusted_roots_count_and_the_environment_may_name_them() {
     assert_eq!(server.fetch().get(&other_name).await, Err(FetchError::Connection));
     let (url, authority) = (server.url(), server.authority.clone());
     let run = tokio::task::spawn_blocking(move || {
-        let test = "entra_fetch::only_trusted_roots_count_and_the_environment_may_name_them";
+        let test = "entra_fetch::untrusted_roots_are_refused_unless_the_environment_names_them";
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", test]).env(URL, url).env("SSL_CERT_FILE", authority);
         command.output().unwrap()
     });
     let run = run.await.unwrap();
-    let said = String::from_utf8_lossy(&run.stdout).into_owned();
-    assert!(run.status.success() && said.contains("1 passed"), "{said}");
+    let output = String::from_utf8_lossy(&run.stdout).into_owned();
+    assert!(run.status.success() && output.contains("1 passed"), "{output}");
     assert_eq!(server.requests.load(Ordering::SeqCst), 1);
 }

@@ -1,5 +1,6 @@
-//! The first keys of a new resource, by the deployment's event or by the secret's first rotation, broken off at
-//! every call. Whoever comes next ends with keys that sign, and with labels that Secrets Manager takes as an end.
+//! The first keys of a new resource, made by the deployment's event or by the secret's first rotation. The set-up is
+//! interrupted at every call. The next run must complete it: the keys sign, and the staging labels show Secrets Manager
+//! a completed rotation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use identity::secrets::VersionId;
 use identity::secrets::{SecretName, StagingLabel};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, signing_key};
 
-/// Who makes them.
+/// The trigger of the set-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Maker {
     Event,
@@ -60,7 +61,7 @@ impl NewResource {
         }
     }
 
-    /// From the given call on every call fails, or that one alone.
+    /// Lets every call from number `at` on fail, or only that call.
     fn break_at(&self, at: usize, fault: Fault, for_good: bool) {
         let calls = Arc::new(AtomicUsize::new(0));
         for client in [&self.embedded.dynamodb, &self.embedded.secrets] {
@@ -73,7 +74,7 @@ impl NewResource {
         }
     }
 
-    fn mend(&self) {
+    fn repair(&self) {
         self.embedded.dynamodb.plan(|_| None);
         self.embedded.secrets.plan(|_| None);
     }
@@ -82,9 +83,9 @@ impl NewResource {
         self.embedded.dynamodb.calls() + self.embedded.secrets.calls()
     }
 
-    /// Keys that sign, and labels that are an end: what the pointer names is current and held, and nothing
-    /// else is pending.
-    async fn works(self, case: &str) {
+    /// Checks that the keys sign and that the set-up is complete: each version in the pointer has the labels
+    /// `AWSCURRENT` and `IN_FORCE`, and no other version has `AWSPENDING`.
+    async fn assert_complete(self, case: &str) {
         let service = TestService::new(self.ports, Algorithm::Es256, 11).await;
         let id = service.create().await;
         let token = service.issue(&service.secondary, &id).await.token().unwrap();
@@ -106,16 +107,16 @@ impl NewResource {
 }
 
 #[tokio::test]
-async fn the_first_rotation_is_the_set_up() {
+async fn first_rotation_sets_up_the_resource() {
     let resource = NewResource::new(Maker::Rotation).await;
     resource.make(Maker::Rotation).await.unwrap();
     let pointer = resource.ports.pointers.pointer().await.unwrap().unwrap();
     assert_eq!(pointer.signing_keys, resource.version, "the announced version holds the first keys");
-    resource.works("unbroken").await;
+    resource.assert_complete("without a failure").await;
 }
 
 #[tokio::test]
-async fn setting_up_again_changes_nothing() {
+async fn repeated_set_up_keeps_the_pointer() {
     let resource = NewResource::new(Maker::Event).await;
     resource.make(Maker::Event).await.unwrap();
     let before = resource.ports.pointers.pointer().await.unwrap();
@@ -123,20 +124,20 @@ async fn setting_up_again_changes_nothing() {
     assert_eq!(resource.ports.pointers.pointer().await.unwrap(), before);
 }
 
-/// The deployment's event and the secret's first rotation, either first.
+/// The deployment's event and the secret's first rotation run in both orders.
 #[tokio::test]
-async fn event_and_rotation_agree_whoever_is_first() {
+async fn event_and_rotation_agree_in_either_order() {
     for order in [[Maker::Event, Maker::Rotation], [Maker::Rotation, Maker::Event]] {
         let resource = NewResource::new(Maker::Rotation).await;
         for maker in order {
             resource.make(maker).await.unwrap();
         }
-        resource.works(&format!("{order:?}")).await;
+        resource.assert_complete(&format!("{order:?}")).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn broken_off_anywhere_it_is_finished_by_whoever_comes_next() {
+async fn interrupted_set_up_is_finished_by_next_run() {
     for maker in [Maker::Event, Maker::Rotation] {
         let unbroken = NewResource::new(maker).await;
         let before = unbroken.calls();
@@ -149,34 +150,34 @@ async fn broken_off_anywhere_it_is_finished_by_whoever_comes_next() {
                     let case = format!("{maker:?}, {fault:?} at {at}, for good: {for_good}, then {next:?}");
                     let resource = NewResource::new(maker).await;
                     resource.break_at(at, fault, for_good);
-                    // What comes of it is not known; what comes next must not depend on it.
+                    // The outcome of the interrupted run is unclear. The next run must not depend on it.
                     let _ = resource.make(maker).await;
-                    resource.mend();
+                    resource.repair();
                     resource.make(next).await.unwrap_or_else(|error| panic!("{case}: {error}"));
-                    resource.works(&case).await;
+                    resource.assert_complete(&case).await;
                 }
             }
         }
     }
 }
 
-/// A value that cannot be read may be there: it is neither replaced nor put in force unread.
+/// An unreadable value may exist. It must not be replaced, and must not come into force before it is read.
 #[tokio::test(start_paused = true)]
-async fn a_value_that_cannot_be_read_is_not_taken_for_a_missing_one() {
+async fn unreadable_value_is_not_treated_as_missing() {
     let resource = NewResource::new(Maker::Rotation).await;
     let unreadable = |operation: &str| (operation == "GetSecretValue").then_some(Fault::InternalError);
     resource.embedded.secrets.plan(unreadable);
     assert!(resource.make(Maker::Rotation).await.is_err());
     let labels = resource.ports.secret_store_writer.labels(SecretName::SigningKeys).await.unwrap();
-    assert!(labels.version_with(StagingLabel::Current).is_none(), "nothing unread is current");
-    resource.mend();
+    assert!(labels.version_with(StagingLabel::Current).is_none(), "an unread version is not current");
+    resource.repair();
     resource.make(Maker::Rotation).await.unwrap();
-    resource.works("readable again").await;
+    resource.assert_complete("the value is readable again").await;
 }
 
-/// What an earlier attempt wrote may arrive after everything else: it must not be what is current then.
+/// A write of an earlier attempt may arrive last. It must not change the current version.
 #[tokio::test(start_paused = true)]
-async fn what_arrives_late_displaces_nothing() {
+async fn late_writes_do_not_change_the_first_keys() {
     for operation in ["PutSecretValue", "UpdateSecretVersionStage", "TransactWriteItems"] {
         for maker in [Maker::Event, Maker::Rotation] {
             let resource = NewResource::new(maker).await;
@@ -184,7 +185,7 @@ async fn what_arrives_late_displaces_nothing() {
                 client.plan(move |called| (called == operation).then_some(Fault::Late));
             }
             assert!(resource.make(maker).await.is_err(), "{operation}");
-            resource.mend();
+            resource.repair();
             resource.make(Maker::Event).await.unwrap();
             let before = resource.ports.pointers.pointer().await.unwrap();
             resource.embedded.dynamodb.deliver_late().await;
@@ -201,12 +202,12 @@ async fn what_arrives_late_displaces_nothing() {
 }
 
 #[tokio::test]
-async fn two_makers_at_once_agree() {
+async fn concurrent_set_ups_agree() {
     for makers in [[Maker::Event, Maker::Event], [Maker::Rotation, Maker::Event]] {
         let resource = NewResource::new(makers[0]).await;
         let (first, second) = tokio::join!(resource.make(makers[0]), resource.make(makers[1]));
         assert!(first.is_ok() || second.is_ok(), "{first:?}, {second:?}");
         resource.make(Maker::Event).await.unwrap();
-        resource.works(&format!("{makers:?}")).await;
+        resource.assert_complete(&format!("{makers:?}")).await;
     }
 }

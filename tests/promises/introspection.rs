@@ -1,4 +1,5 @@
-//! Introspection (RFC 7662): for services, what a token says and permits; of a token that is not good, nothing.
+//! Introspection (RFC 7662): a service gets the claims and capabilities of an active token. For every other token it
+//! gets `{"active":false}`.
 
 use e2e::faults::Fault;
 use e2e::signer::{Call, sign};
@@ -20,7 +21,7 @@ async fn introspect(service: &TestService, token: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn a_good_token_is_told_with_all_it_says_and_permits() {
+async fn an_active_token_returns_claims_and_capabilities() {
     let (service, embedded) = service().await;
     let id = service.create().await;
     let target = format!("/identities/{id}/:issueAccessToken?api-version=2023-10-01");
@@ -28,11 +29,11 @@ async fn a_good_token_is_told_with_all_it_says_and_permits() {
     let token = service.send("POST", &target, scopes).await.token().unwrap();
     let before = [embedded.dynamodb.calls(), embedded.secrets.calls()];
     let reply = introspect(&service, &token).await;
-    assert_eq!(embedded.dynamodb.calls() - before[0], 1, "one read judges the caller and the token");
+    assert_eq!(embedded.dynamodb.calls() - before[0], 1, "one read serves the caller and the token");
     assert_eq!(embedded.secrets.calls(), before[1]);
     assert_eq!(reply.status, 200);
     assert_eq!(reply.headers["cache-control"], "no-store");
-    assert!(!reply.headers.contains_key("api-supported-versions"), "it has no versions");
+    assert!(!reply.headers.contains_key("api-supported-versions"), "introspection has no API versions");
     for (member, value) in [
         ("active", json!(true)),
         ("token_type", json!("Bearer")),
@@ -59,13 +60,13 @@ async fn a_good_token_is_told_with_all_it_says_and_permits() {
 }
 
 #[tokio::test]
-async fn what_is_not_good_is_told_in_one_way_and_logged_with_its_reason() {
+async fn inactive_tokens_get_one_answer_and_logged_reasons() {
     let (service, _) = service().await;
-    let (id, gone) = (service.create().await, service.create().await);
+    let (id, deleted) = (service.create().await, service.create().await);
     let revoked = service.issue(&service.primary, &id).await.token().unwrap();
     assert_eq!(service.revoke(&id).await.status, 204);
-    let orphaned = service.issue(&service.primary, &gone).await.token().unwrap();
-    assert_eq!(service.delete(&gone).await.status, 204);
+    let orphaned = service.issue(&service.primary, &deleted).await.token().unwrap();
+    assert_eq!(service.delete(&deleted).await.status, 204);
     let expired = service.issue(&service.primary, &id).await.token().unwrap();
     let altered = format!("{}AAAA", &expired[..expired.len() - 4]);
     service.clock.advance(24 * 3_600 * 1_000);
@@ -74,14 +75,14 @@ async fn what_is_not_good_is_told_in_one_way_and_logged_with_its_reason() {
         (&altered, "the signature does not verify"),
         (&expired, "the token has expired"),
     ] {
-        is_inactive(&service, token, reason).await;
+        assert_inactive(&service, token, reason).await;
     }
     service.clock.advance(-24 * 3_600 * 1_000);
-    is_inactive(&service, &revoked, "the token's revision is not the stored one: it was revoked").await;
-    is_inactive(&service, &orphaned, "the identity was deleted or never existed").await;
+    assert_inactive(&service, &revoked, "the token's revision is not the stored one: it was revoked").await;
+    assert_inactive(&service, &orphaned, "the identity was deleted or never existed").await;
 }
 
-async fn is_inactive(service: &TestService, token: &str, reason: &str) {
+async fn assert_inactive(service: &TestService, token: &str, reason: &str) {
     let reply = introspect(service, token).await;
     assert_eq!((reply.status, reply.text.as_str()), (200, r#"{"active":false}"#), "{reason}");
     let line: Value = serde_json::from_str(service.audit.lines().last().unwrap()).unwrap();
@@ -89,9 +90,9 @@ async fn is_inactive(service: &TestService, token: &str, reason: &str) {
 }
 
 #[tokio::test]
-async fn a_form_without_one_token_is_refused_with_its_fault() {
+async fn a_form_without_exactly_one_token_is_refused() {
     let (service, _) = service().await;
-    for (form, told) in [
+    for (form, message) in [
         ("", "Token: The Token field is required."),
         ("token=", "Token: The Token field is required."),
         ("Token=a.b.c", "Token: The Token field is required."),
@@ -99,7 +100,7 @@ async fn a_form_without_one_token_is_refused_with_its_fault() {
         ("token=a.b.c&token=a.b.c", "The request body is not valid: the form has several tokens."),
     ] {
         let reply = service.send("POST", "/introspect", form).await;
-        assert_eq!((reply.status, reply.json["error"]["message"].as_str()), (400, Some(told)), "{form}");
+        assert_eq!((reply.status, reply.json["error"]["message"].as_str()), (400, Some(message)), "{form}");
     }
     let hinted = service.send("POST", "/introspect", "token_type_hint=access_token&token=a.b.c&x=y").await;
     assert_eq!((hinted.status, hinted.text.as_str()), (200, r#"{"active":false}"#));
@@ -107,28 +108,28 @@ async fn a_form_without_one_token_is_refused_with_its_fault() {
 }
 
 #[tokio::test]
-async fn only_services_may_ask() {
-    let (service, embedded) = service().await;
-    let id = service.create().await;
-    let token = service.issue(&service.primary, &id).await.token().unwrap();
+async fn unauthenticated_callers_cannot_introspect() {
+    let (fixture, embedded) = service().await;
+    let id = fixture.create().await;
+    let token = fixture.issue(&fixture.primary, &id).await.token().unwrap();
     let form = format!("token={token}");
     let call = Call { method: "POST", target: "/introspect", body: &form };
-    let mut unsigned = sign(&call, &service.primary, HOST, service.clock.now());
+    let mut unsigned = sign(&call, &fixture.primary, HOST, fixture.clock.now());
     unsigned.headers.remove(AUTHORIZATION);
-    let mut by_a_user = sign(&call, &service.primary, HOST, service.clock.now());
-    by_a_user.headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap());
-    let mut altered = sign(&call, &service.primary, HOST, service.clock.now());
+    let mut user_token = sign(&call, &fixture.primary, HOST, fixture.clock.now());
+    user_token.headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap());
+    let mut altered = sign(&call, &fixture.primary, HOST, fixture.clock.now());
     altered.body = Body::Complete("token=another".into());
     let before = embedded.dynamodb.calls();
-    for (name, request) in [("unsigned", unsigned), ("a user's token", by_a_user), ("altered", altered)] {
-        let reply = Reply::of(service.service.handle(request).await);
+    for (name, request) in [("unsigned", unsigned), ("a user's token", user_token), ("altered", altered)] {
+        let reply = Reply::of(fixture.service.handle(request).await);
         assert_eq!((reply.status, reply.code().as_deref()), (401, Some("Denied")), "{name}");
     }
-    assert_eq!(embedded.dynamodb.calls(), before);
+    assert_eq!(embedded.dynamodb.calls(), before, "a refusal makes no call");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_read_is_no_verdict() {
+async fn unreadable_state_gives_503_and_no_verdict() {
     let (service, embedded) = service().await;
     let id = service.create().await;
     let token = service.issue(&service.primary, &id).await.token().unwrap();

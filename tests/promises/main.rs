@@ -1,7 +1,8 @@
-//! Tests of the promises that docs/promises.md defines, and of the number of calls that each operation
-//! makes. Everything runs in one process over the real adapters.
+//! Tests of the promises in docs/promises.md, and of the number of calls that each operation makes. Each test runs in
+//! one process, over the in-memory ports or over the adapters with embedded services.
 
 mod adapters;
+mod assignments;
 mod attacks;
 mod browsers;
 mod calls;
@@ -16,4 +17,6 @@ mod history;
 mod introspection;
 mod published_keys;
 mod quiet;
+mod replacements_at_once;
+mod retries;
 mod state_machine;

@@ -1,4 +1,4 @@
-//! The key set and the discovery document: public, complete at every moment, and never more than public.
+//! The key set and the discovery document. Both are public, complete at every moment, and free of secrets.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ async fn service(algorithm: Algorithm) -> (TestService, Embedded) {
     (TestService::new(ports, algorithm, 62).await, embedded)
 }
 
-/// A request by anyone: nothing is signed.
+/// A request without credentials.
 fn unsigned(method: Method, target: &str, headers: HeaderMap) -> Request {
     Request { method, target: Target::from_wire(target), headers, body: Body::Complete("".into()) }
 }
@@ -40,7 +40,7 @@ async fn get(service: &TestService, target: &str) -> Reply {
     Reply::of(service.service.handle(unsigned(Method::GET, target, HeaderMap::new())).await)
 }
 
-/// The key set as a cache that has run out gets it.
+/// The key set after the cached copy of the service has expired.
 async fn key_set(service: &TestService) -> Value {
     service.clock.advance(1_000);
     let reply = get(service, KEY_SET).await;
@@ -48,11 +48,11 @@ async fn key_set(service: &TestService) -> Value {
     reply.json
 }
 
-/// RFC 7518 section 6: the members of public keys, and those that say what they are for.
+/// Checks that the keys have no other members than those of public keys (RFC 7518 section 6) and `use`, `alg`, `kid`.
 fn is_public(key_set: &Value) {
     let public: BTreeSet<_> = ["kty", "use", "alg", "kid", "n", "e", "crv", "x", "y"].into();
     let keys = key_set["keys"].as_array().unwrap();
-    assert_eq!(keys.len(), 3, "one for each slot");
+    assert_eq!(keys.len(), 3, "one key for each slot");
     for key in keys {
         let members: BTreeSet<_> = key.as_object().unwrap().keys().map(String::as_str).collect();
         assert!(members.is_subset(&public), "{members:?}");
@@ -65,8 +65,8 @@ fn offline(service: &TestService, key_set: &Value) -> OfflineVerifier {
     OfflineVerifier::new(Expected::from(&settings().resource), keys, service.clock.clone())
 }
 
-/// What is minted at this moment verifies by the set of this moment, through either key.
-async fn verifies_what_is_minted(service: &TestService, id: &str, moment: &str) -> [String; 2] {
+/// Mints a token through each access key, and verifies both tokens offline with the current key set.
+async fn mint_and_verify_offline(service: &TestService, id: &str, moment: &str) -> [String; 2] {
     let set = key_set(service).await;
     is_public(&set);
     let verifier = offline(service, &set);
@@ -79,11 +79,11 @@ async fn verifies_what_is_minted(service: &TestService, id: &str, moment: &str) 
 }
 
 #[tokio::test]
-async fn at_every_moment_of_a_rotation_the_set_verifies_what_is_minted() {
+async fn key_set_verifies_new_tokens_throughout_a_rotation() {
     for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
         let (mut service, embedded) = service(algorithm).await;
         let id = service.create().await;
-        let [before, _] = verifies_what_is_minted(&service, &id, "set up").await;
+        let [before, _] = mint_and_verify_offline(&service, &id, "set up").await;
         let version = VersionId::new("11111111-2222-4333-8444-555555555555");
         embedded.begin_rotation("signing-keys", version.as_str());
         for step in ["create", "set", "test", "finish", "finish again"] {
@@ -95,27 +95,27 @@ async fn at_every_moment_of_a_rotation_the_set_verifies_what_is_minted() {
                 _ => rotator.finish(&version).await.map(|_| ()),
             });
             done.await.unwrap();
-            verifies_what_is_minted(&service, &id, step).await;
+            mint_and_verify_offline(&service, &id, step).await;
         }
         let former = offline(&service, &key_set(&service).await).verify(&before);
         assert_eq!(
             former.unwrap_err(),
             TokenError::KeyNotInForce,
-            "the rotation reaches whoever fetches again"
+            "the new key set refuses a token of the former key"
         );
         service.replace_keys(Change::RegenerateAccessKey(AccessSlot::Primary)).await.unwrap();
         service.learn_access_keys().await;
-        verifies_what_is_minted(&service, &id, "regenerated").await;
+        mint_and_verify_offline(&service, &id, "regenerated").await;
     }
 }
 
-/// An independent implementation, over OpenSSL, reads the set and agrees.
+/// `josekit` is an independent implementation on OpenSSL.
 #[tokio::test]
-async fn josekit_verifies_by_the_set_what_is_minted() {
+async fn josekit_verifies_new_tokens_with_the_key_set() {
     for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
         let (service, _) = service(algorithm).await;
         let id = service.create().await;
-        let tokens = verifies_what_is_minted(&service, &id, "set up").await;
+        let tokens = mint_and_verify_offline(&service, &id, "set up").await;
         let set = JwkSet::from_bytes(key_set(&service).await.to_string()).unwrap();
         for token in tokens {
             let header = josekit::jwt::decode_header(&token).unwrap();
@@ -134,16 +134,16 @@ async fn josekit_verifies_by_the_set_what_is_minted() {
     }
 }
 
-/// What an offline verifier cannot see, and what it does.
+/// An offline verifier sees no deletion. It still checks the signature and the expiry.
 #[tokio::test]
-async fn offline_a_token_lives_until_it_expires() {
+async fn token_of_deleted_identity_verifies_offline_until_expiry() {
     let (service, _) = service(Algorithm::Es256).await;
     let id = service.create().await;
-    let [token, _] = verifies_what_is_minted(&service, &id, "set up").await;
+    let [token, _] = mint_and_verify_offline(&service, &id, "set up").await;
     let verifier = offline(&service, &key_set(&service).await);
     assert_eq!(service.delete(&id).await.status, 204);
     assert!(service.verify(&token).await.is_err());
-    assert!(verifier.verify(&token).is_ok(), "the deletion is not seen");
+    assert!(verifier.verify(&token).is_ok(), "an offline verifier does not see the deletion");
     let mut altered = token.clone();
     altered.replace_range(token.len() - 8.., "AAAAAAAA");
     assert_eq!(verifier.verify(&altered).unwrap_err(), TokenError::Signature);
@@ -152,14 +152,14 @@ async fn offline_a_token_lives_until_it_expires() {
 }
 
 #[tokio::test]
-async fn the_documents_are_for_anyone_and_for_a_minute() {
+async fn documents_are_public_and_cacheable_for_a_minute() {
     let (service, _) = service(Algorithm::Rs256).await;
     for document in [KEY_SET, DISCOVERY] {
         let reply = get(&service, document).await;
         assert_eq!(reply.status, 200);
         assert_eq!(reply.headers["cache-control"], "public, max-age=60");
         assert_eq!(reply.headers["content-type"], "application/json; charset=utf-8");
-        assert!(reply.text.len() < 150 * 1024, "an Application Load Balancer takes no larger one");
+        assert!(reply.text.len() < 150 * 1024, "an Application Load Balancer accepts no larger document");
     }
     let discovery = get(&service, DISCOVERY).await.json;
     assert_eq!(
@@ -176,7 +176,7 @@ async fn the_documents_are_for_anyone_and_for_a_minute() {
 }
 
 #[tokio::test]
-async fn nothing_of_the_request_is_in_a_document() {
+async fn request_headers_do_not_change_the_discovery_document() {
     let (service, _) = service(Algorithm::Es256).await;
     let expected = get(&service, DISCOVERY).await.text;
     for name in ["host", "x-forwarded-host", "forwarded", "x-forwarded-proto", "x-original-url"] {
@@ -188,9 +188,10 @@ async fn nothing_of_the_request_is_in_a_document() {
     }
 }
 
-/// Whoever asks is anyone, so asking costs little: one read a second, no secret, ever.
+/// The endpoints need no authentication, so many requests must be cheap: one read of the pointer a second, and no read
+/// of a secret.
 #[tokio::test]
-async fn a_flood_reads_the_pointer_once_a_second() {
+async fn many_requests_read_the_pointer_once_a_second() {
     let (service, embedded) = service(Algorithm::Es256).await;
     let before = [embedded.dynamodb.calls(), embedded.secrets.calls()];
     for _ in 0..3 {
@@ -204,24 +205,24 @@ async fn a_flood_reads_the_pointer_once_a_second() {
     assert_eq!(embedded.secrets.calls(), before[1]);
 }
 
-/// Kept documents do not outlive the second either.
+/// The cached documents are also unused after one second.
 #[tokio::test(start_paused = true)]
-async fn without_the_pointer_there_is_no_document() {
+async fn unreadable_pointer_gives_503_and_no_document() {
     let (service, embedded) = service(Algorithm::Es256).await;
     assert_eq!(get(&service, KEY_SET).await.status, 200);
     embedded.dynamodb.plan(|_| Some(Fault::InternalError));
     service.clock.advance(1_000);
     let reply = get(&service, KEY_SET).await;
     assert_eq!((reply.status, reply.code().as_deref()), (503, Some("ServiceUnavailable")));
-    assert!(!reply.headers.contains_key("cache-control"), "a failure is not kept");
+    assert!(!reply.headers.contains_key("cache-control"), "a failure is not cacheable");
 }
 
-/// The function that publishes has no access keys, and so asks nobody to sign.
+/// The function `keys` cannot read access keys, so it offers no route that needs a signature.
 #[tokio::test]
-async fn alone_it_says_what_it_does_not_have() {
+async fn keys_function_serves_the_documents_only() {
     let (service, embedded) = service(Algorithm::Es256).await;
     let all = &service.service;
-    let alone = Service {
+    let keys_function = Service {
         settings: Settings { ..settings() },
         store: all.store.clone(),
         key_cache: all.key_cache.clone(),
@@ -239,7 +240,7 @@ async fn alone_it_says_what_it_does_not_have() {
         (Method::POST, "/identities?api-version=2023-10-01", 404),
         (Method::POST, "/introspect", 404),
     ] {
-        let reply = Reply::of(alone.handle(unsigned(method.clone(), target, HeaderMap::new())).await);
+        let reply = Reply::of(keys_function.handle(unsigned(method.clone(), target, HeaderMap::new())).await);
         assert_eq!(reply.status, status, "{method} {target}");
     }
     assert_eq!(embedded.secrets.calls(), secrets_read);

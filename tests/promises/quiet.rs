@@ -1,4 +1,4 @@
-//! Quiet: no key, signature or token reaches an audit line or an error body, whatever goes wrong.
+//! The promise Quiet: no key, signature or token reaches an audit line or an error body, under any fault.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,43 +10,49 @@ use identity::runtime::Clock as _;
 use identity::secrets::SecretName;
 
 #[tokio::test(start_paused = true)]
-async fn no_secret_is_ever_written() {
+async fn no_secret_reaches_audit_lines_or_error_bodies() {
     let (ports, embedded) = Ports::embedded(41).await;
-    let mut service = TestService::new(ports, Algorithm::Es256, 41).await;
-    let pointer = service.ports.pointers.pointer().await.unwrap().unwrap();
-    let mut secrets = vec![service.primary.clone(), service.secondary.clone(), CANARY.to_owned()];
+    let mut fixture = TestService::new(ports, Algorithm::Es256, 41).await;
+    let pointer = fixture.ports.pointers.pointer().await.unwrap().unwrap();
+    let mut secrets = vec![fixture.primary.clone(), fixture.secondary.clone(), CANARY.to_owned()];
     for (secret, version) in
         [(SecretName::AccessKeys, &pointer.access_keys), (SecretName::SigningKeys, &pointer.signing_keys)]
     {
-        let document = service.ports.secret_store.read(secret, version).await.unwrap();
+        let document = fixture.ports.secret_store.read(secret, version).await.unwrap();
         let document: serde_json::Value = serde_json::from_slice(document.expose()).unwrap();
-        let texts = document.as_object().unwrap().values().map(|value| value.get("pkcs8").unwrap_or(value));
-        secrets.extend(texts.filter_map(|text| text.as_str().map(str::to_owned)));
+        let values = document.as_object().unwrap().values().map(|value| value.get("pkcs8").unwrap_or(value));
+        secrets.extend(values.filter_map(|value| value.as_str().map(str::to_owned)));
     }
-    let mut bodies = Vec::new();
-    let id = service.create().await;
+    assert_eq!(secrets.len(), 8, "the canary, the access keys twice, and three signing keys");
+    let (mut bodies, mut tokens) = (Vec::new(), 0);
+    let id = fixture.create().await;
     for fault in std::iter::once(None).chain(Fault::ALL.map(Some)) {
         embedded.dynamodb.plan(move |_| fault);
         embedded.secrets.plan(move |_| fault);
         for (method, target, body) in requests(&id) {
             let call = Call { method, target: &target, body };
-            let mut request = sign(&call, &service.primary, HOST, service.clock.now());
+            let mut request = sign(&call, &fixture.primary, HOST, fixture.clock.now());
             let signature = request.headers["authorization"].to_str().unwrap();
             secrets.push(signature.rsplit_once("Signature=").unwrap().1.to_owned());
             let canary = STANDARD.encode(format!("canary {target}"));
             request.headers.insert("x-canary", canary.parse().unwrap());
             secrets.push(canary);
-            let reply = Reply::of(service.service.handle(request).await);
+            let reply = Reply::of(fixture.service.handle(request).await);
             match reply.token() {
-                Some(token) => secrets.extend(token.split('.').map(str::to_owned)),
+                Some(token) => {
+                    tokens += 1;
+                    secrets.extend(token.split('.').map(str::to_owned));
+                }
                 None => bodies.push(reply.text),
             }
         }
-        service.restart();
+        fixture.restart();
     }
-    let written = service.audit.lines().join("\n") + &bodies.join("\n");
-    assert!(written.len() > 5_000, "there is something to search");
-    for secret in secrets.iter().filter(|secret| secret.len() > 8) {
+    assert!(tokens > 0, "no token was issued");
+    let written = fixture.audit.lines().join("\n") + &bodies.join("\n");
+    assert!(written.len() > 5_000, "too little was written for a search: {written}");
+    for secret in secrets {
+        assert!(secret.len() > 8, "{secret:?} is too short to be a secret");
         assert!(!written.contains(secret.as_str()), "{secret} was written");
     }
 }

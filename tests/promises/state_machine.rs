@@ -1,5 +1,5 @@
-//! Random histories against a model. After every step every token ever minted is verified: spot checks
-//! would miss a token that comes back.
+//! Random histories against a model. After every step, the test verifies every token that was minted so far, because a
+//! spot check would miss a token that becomes active again.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use identity::token::verify::VerifyError;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-/// One step of a history. Identities are picked by index, modulo how many there are.
+/// One step of a history. A step chooses an identity by an index, modulo the number of identities.
 #[derive(Clone, Debug)]
 enum Step {
     Advance {
@@ -25,7 +25,7 @@ enum Step {
     },
     Delete(usize),
     DeliverLate,
-    /// The calls of the next request meet these.
+    /// The faults of the next calls.
     Faults(Vec<Fault>),
     Issue(usize, Slot),
     /// Rotates or regenerates.
@@ -34,24 +34,25 @@ enum Step {
     Revoke(usize),
 }
 
-/// Where faults are planned.
+/// The services in which faults are planned.
 enum Backend {
     Embedded(Embedded),
     Memory(Arc<Memory>),
 }
 
-/// What is known of a token.
+/// A token and the verdicts that the promises permit for it.
 struct Minted {
     token: String,
     identity: usize,
     slot: Slot,
-    /// Minutes on the clock at which it has ended.
-    ends: u32,
-    /// A revoke or delete that began after it was issued has returned success.
-    must_be_dead: bool,
-    /// One whose outcome is unclear may have reached it.
-    may_be_dead: bool,
-    seen_dead: bool,
+    /// The minute of expiry, on the model's clock.
+    expires_at: u32,
+    /// A revocation that began after the issue of the token has returned success.
+    must_be_inactive: bool,
+    /// A revocation with an unclear outcome may have included the token.
+    may_be_inactive: bool,
+    /// The verifier has refused the token once.
+    was_refused: bool,
 }
 
 struct Model {
@@ -61,23 +62,23 @@ struct Model {
     tokens: Vec<Minted>,
     minutes: u32,
     faults: Vec<Fault>,
-    /// An unclear replacement of keys may still take effect.
-    keys_haunted: bool,
+    /// A replacement of keys with an unclear outcome may still take effect.
+    has_unclear_replacement: bool,
 }
 
 struct Identity {
     id: String,
     deleted: bool,
     maybe_deleted: bool,
-    /// An unclear write is still on its way and may act on what is issued meanwhile.
-    haunted: bool,
+    /// A write with an unclear outcome may still arrive, and may revoke tokens that are issued before it arrives.
+    has_unclear_write: bool,
 }
 
 impl Backend {
     fn plan(&self, faults: Vec<Fault>) {
         match self {
             Self::Embedded(services) => {
-                // One plan for both services: whichever is called next meets the next fault.
+                // Both services share one plan, so the next call of either takes the next fault.
                 let faults = Arc::new(Mutex::new(VecDeque::from(faults)));
                 for client in [&services.dynamodb, &services.secrets] {
                     let faults = Arc::clone(&faults);
@@ -104,7 +105,7 @@ fn in_memory(fault: Fault) -> Option<memory::Fault> {
         Fault::BreakAfter | Fault::SilentAfter => Some(memory::Fault::After),
         Fault::Late => Some(memory::Fault::Delayed),
         Fault::Unprocessed => None,
-        // Whatever else: nothing happened.
+        // The other faults have no effect before the error.
         _ => Some(memory::Fault::Before),
     }
 }
@@ -133,9 +134,9 @@ impl Model {
                 self.backend.plan(Vec::new());
                 self.backend.deliver_late().await;
                 for identity in &mut self.identities {
-                    identity.haunted = false;
+                    identity.has_unclear_write = false;
                 }
-                self.keys_haunted = false;
+                self.has_unclear_replacement = false;
                 self.service.learn_access_keys().await;
             }
             Step::Faults(faults) => self.faults = faults.clone(),
@@ -154,8 +155,8 @@ impl Model {
         }
         assert_eq!(reply.status, 201, "{}", reply.text);
         let id = reply.id().unwrap();
-        assert!(self.identities.iter().all(|known| known.id != id), "an id twice");
-        self.identities.push(Identity { id, deleted: false, maybe_deleted: false, haunted: false });
+        assert!(self.identities.iter().all(|known| known.id != id), "two identities have the same id");
+        self.identities.push(Identity { id, deleted: false, maybe_deleted: false, has_unclear_write: false });
         if with_token {
             self.keep(&reply, self.identities.len() - 1, Slot::Primary);
         }
@@ -169,7 +170,7 @@ impl Model {
         let reply = self.service.issue(self.service.key(slot), &identity.id).await;
         match reply.status {
             200 => {
-                assert!(!identity.deleted, "a deleted identity was given a token");
+                assert!(!identity.deleted, "a deleted identity got a token");
                 self.keep(&reply, index, slot);
             }
             404 => assert!(identity.deleted || identity.maybe_deleted, "{}", reply.text),
@@ -177,7 +178,7 @@ impl Model {
         }
     }
 
-    /// Revoke, or delete.
+    /// Revokes the tokens of an identity, or deletes the identity.
     async fn end(&mut self, pick: usize, deletes: bool, faulty: bool) {
         let Some(index) = pick.checked_rem(self.identities.len()) else {
             return;
@@ -191,8 +192,8 @@ impl Model {
         match reply.status {
             204 => {
                 identity.deleted |= deletes;
-                // The revision has moved on: no late revoke can act any more. A late delete still can.
-                identity.haunted &= identity.maybe_deleted;
+                // The revision is higher now, so a late revoke has no effect. A late delete still has.
+                identity.has_unclear_write &= identity.maybe_deleted;
             }
             404 => {
                 assert!(!deletes && (identity.deleted || identity.maybe_deleted), "{}", reply.text);
@@ -201,12 +202,12 @@ impl Model {
             status => {
                 assert!(status == 503 && faulty, "{}", reply.text);
                 identity.maybe_deleted |= deletes;
-                identity.haunted = true;
+                identity.has_unclear_write = true;
             }
         }
         for minted in self.tokens.iter_mut().filter(|minted| minted.identity == index) {
-            minted.must_be_dead |= reply.status != 503;
-            minted.may_be_dead = true;
+            minted.must_be_inactive |= reply.status != 503;
+            minted.may_be_inactive = true;
         }
     }
 
@@ -214,17 +215,17 @@ impl Model {
         let outcome = self.service.replace_keys(change).await;
         self.backend.plan(Vec::new());
         assert!(outcome.is_ok() || faulty, "{outcome:?}");
-        let killed = |slot: Slot| match change {
+        let is_revoked = |slot: Slot| match change {
             Change::RotateSigningKeys => true,
             Change::RegenerateAccessKey(regenerated) => slot == regenerated.into(),
         };
-        // A replacement that failed, or that healed one which had, may reach any slot.
-        let unclear = outcome.is_err() || self.keys_haunted;
+        // A replacement that failed may revoke tokens of any slot, and so may the replacement that repairs it.
+        let unclear = outcome.is_err() || self.has_unclear_replacement;
         for minted in &mut self.tokens {
-            minted.must_be_dead |= outcome.is_ok() && killed(minted.slot);
-            minted.may_be_dead |= unclear || killed(minted.slot);
+            minted.must_be_inactive |= outcome.is_ok() && is_revoked(minted.slot);
+            minted.may_be_inactive |= unclear || is_revoked(minted.slot);
         }
-        self.keys_haunted = outcome.is_err();
+        self.has_unclear_replacement = outcome.is_err();
         self.service.learn_access_keys().await;
     }
 
@@ -233,29 +234,29 @@ impl Model {
             token: reply.token().unwrap(),
             identity,
             slot,
-            ends: self.minutes + 1_440,
-            must_be_dead: false,
-            may_be_dead: self.keys_haunted
-                || self.identities[identity].haunted
+            expires_at: self.minutes + 1_440,
+            must_be_inactive: false,
+            may_be_inactive: self.has_unclear_replacement
+                || self.identities[identity].has_unclear_write
                 || self.identities[identity].maybe_deleted,
-            seen_dead: false,
+            was_refused: false,
         });
     }
 
     async fn verify_all(&mut self, after: &Step) {
         for (index, minted) in self.tokens.iter_mut().enumerate() {
-            let expired = self.minutes >= minted.ends;
+            let expired = self.minutes >= minted.expires_at;
             match self.service.verify(&minted.token).await {
                 Ok(_) => {
-                    let dead = minted.must_be_dead || minted.seen_dead || expired;
-                    assert!(!dead, "S1: token {index} is active after {after:?}");
+                    let must_be_refused = minted.must_be_inactive || minted.was_refused || expired;
+                    assert!(!must_be_refused, "S1: token {index} is accepted after {after:?}");
                 }
-                Err(VerifyError::Refused(fault)) => {
-                    let excused = minted.must_be_dead || minted.may_be_dead || expired;
-                    assert!(excused, "S2: token {index} is dead after {after:?}: {fault}");
-                    minted.seen_dead = true;
+                Err(VerifyError::Refused(error)) => {
+                    let may_be_refused = minted.must_be_inactive || minted.may_be_inactive || expired;
+                    assert!(may_be_refused, "S2: token {index} is refused after {after:?}: {error}");
+                    minted.was_refused = true;
                 }
-                Err(error) => panic!("token {index} cannot be decision after {after:?}: {error}"),
+                Err(error) => panic!("token {index} has no verdict after {after:?}: {error}"),
             }
         }
     }
@@ -285,7 +286,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn check(cases: u32, embedded: bool) {
-    // Seeded, so that a failure is the same on every machine; the failing history is printed.
+    // The fixed seed gives the same failure on every machine. The failing history is printed.
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(
         config,
@@ -312,7 +313,7 @@ fn check(cases: u32, embedded: bool) {
                 tokens,
                 minutes: 0,
                 faults: Vec::new(),
-                keys_haunted: false,
+                has_unclear_replacement: false,
             };
             model.run(&steps).await;
         });
@@ -324,11 +325,11 @@ fn check(cases: u32, embedded: bool) {
 }
 
 #[test]
-fn every_history_keeps_the_promises_in_memory() {
+fn random_histories_keep_the_promises_in_memory() {
     check(400, false);
 }
 
 #[test]
-fn every_history_keeps_the_promises_over_the_real_adapters() {
+fn random_histories_keep_the_promises_over_the_adapters() {
     check(40, true);
 }

@@ -1,13 +1,14 @@
-//! A chat service behind the authorizer, for the real chat clients: a gateway of either shape with TLS, and
-//! canned answers in place of chat. The authorizer is the one of a running local server, invoked as Lambda's
-//! Invoke API does.
+//! A chat service behind the authorizer, for the real chat clients.
+//!
+//! A simulated gateway of either shape, with TLS, sends canned answers in place of chat. It calls the authorizer of a
+//! running local server through Lambda's Invoke API.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use acs_identity::certificates;
-use acs_identity::names::Names;
+use acs_identity::names::ServerNames;
 use bytes::Bytes;
 use functions::system::System;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -27,11 +28,11 @@ use crate::router::{Shape, Verdict, by_policy, event, simple};
 
 /// A running chat service.
 pub struct ChatApi {
-    /// Where clients connect.
+    /// The endpoint for clients: an HTTPS URL with a slash at the end.
     pub endpoint: String,
 }
 
-/// What chat answers to one kind of request.
+/// A canned answer to one kind of request.
 #[derive(Deserialize)]
 struct Answer {
     method: String,
@@ -42,21 +43,22 @@ struct Answer {
 
 struct Gateway {
     shape: Shape,
-    /// Host and port of the local server's plain HTTP.
+    /// Host and port of plain HTTP on the local server.
     authorizer: String,
     answers: Vec<Answer>,
 }
 
 impl ChatApi {
-    /// A chat service behind a gateway of this shape, under the certificate of the local server that has this
-    /// state directory and serves plain HTTP at `authorizer` (host and port).
+    /// Starts a chat service behind a gateway of this shape. The service has the certificate of the local server whose
+    /// state directory is `state`. `authorizer` is the host and port where that server serves plain HTTP.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// When the service cannot be started.
     pub async fn start(shape: Shape, state: &Path, authorizer: &str) -> Self {
         let answers = serde_json::from_str(include_str!("../clients/chat_answers.json")).unwrap();
         let gateway = Arc::new(Gateway { shape, authorizer: authorizer.to_owned(), answers });
-        let tls = certificates::server_config(state, &Names::default().certified(), System::new().now());
+        let tls =
+            certificates::server_config(state, &ServerNames::default().certified(), System::new().now());
         let mut tls = tls.unwrap();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(tls));
@@ -71,7 +73,7 @@ impl ChatApi {
     }
 }
 
-/// A client that breaks the connection off has nobody to be told.
+/// Serves one connection. Errors are ignored, because a client may close the connection at any time.
 async fn serve(gateway: Arc<Gateway>, acceptor: TlsAcceptor, stream: TcpStream) {
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let respond = service_fn(move |request| {
@@ -84,18 +86,18 @@ async fn serve(gateway: Arc<Gateway>, acceptor: TlsAcceptor, stream: TcpStream) 
 impl Gateway {
     async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
-        // Read to its end, so that the connection can be used again.
+        // The body is read to its end, so that the client can reuse the connection.
         let _ = body.collect().await;
         let path = percent_decode_str(parts.uri.path()).decode_utf8().unwrap().into_owned();
         let (method, query) = (parts.method.as_str(), parts.uri.query().unwrap_or(""));
-        let verdict = self.ask(method, &path, query, &parts.headers).await;
+        let verdict = self.authorize(method, &path, query, &parts.headers).await;
         match verdict.status() {
             Some(status) => json_response(status, &json!({"message": status.to_string()})),
             None => self.answer(method, &path),
         }
     }
 
-    async fn ask(&self, method: &str, path: &str, query: &str, headers: &HeaderMap) -> Verdict {
+    async fn authorize(&self, method: &str, path: &str, query: &str, headers: &HeaderMap) -> Verdict {
         let authorization: Vec<_> =
             headers.get_all(AUTHORIZATION).iter().map(|value| value.to_str().unwrap()).collect();
         let event = event(self.shape, method, path, query, &authorization);
@@ -108,7 +110,7 @@ impl Gateway {
         }
     }
 
-    /// Whether the function failed, and what it answered.
+    /// Invokes the authorizer. Returns whether the function failed, and its answer.
     async fn invoke(&self, event: &Value) -> (bool, Value) {
         let stream = TcpStream::connect(&self.authorizer).await.unwrap();
         let (mut client, connection) =
@@ -126,8 +128,8 @@ impl Gateway {
     }
 
     fn answer(&self, method: &str, path: &str) -> Response<Full<Bytes>> {
-        let is_meant = |answer: &&Answer| answer.method == method && fits(&answer.path, path);
-        let answer = self.answers.iter().find(is_meant).unwrap_or_else(|| panic!("{method} {path}"));
+        let is_for_request = |answer: &&Answer| answer.method == method && matches(&answer.path, path);
+        let answer = self.answers.iter().find(is_for_request).unwrap_or_else(|| panic!("{method} {path}"));
         match &answer.body {
             Some(body) => json_response(answer.status, body),
             None => {
@@ -139,7 +141,8 @@ impl Gateway {
     }
 }
 
-fn fits(template: &str, path: &str) -> bool {
+/// Whether a path matches a template. A segment in braces matches any segment.
+fn matches(template: &str, path: &str) -> bool {
     let (template, path) = (template.split('/'), path.split('/'));
     template.clone().count() == path.clone().count()
         && template.zip(path).all(|(part, segment)| part.starts_with('{') || part == segment)

@@ -1,5 +1,5 @@
-//! Faults at the SDK's HTTP boundary: a call may fail before its effect, lose its answer after it, never
-//! be answered, or arrive late. What stands behind is a real embedded service.
+//! Faults at the HTTP boundary of the AWS SDK. A call may fail before its effect, lose its answer after its effect, get
+//! no answer, or arrive late. An embedded service executes the calls.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,33 +11,34 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
 use identity::runtime::Random as _;
 use identity::testing::SeededRandom;
 
-/// In the body of every answer that is a fault: services quote what they were sent, so none of it may be
-/// repeated.
+/// A text in the body of every faulty answer. Services quote request data in their messages, so no such message may
+/// reach a log or a client.
 pub const CANARY: &str = "canary-in-a-service-message";
 
-/// What happens to one HTTP call.
+/// A fault of one HTTP call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The service throttles: nothing happened.
+    /// The service throttles the call. The call has no effect.
     Throttle,
-    /// The service answers 500 and did nothing.
+    /// The service answers 500. The call has no effect.
     InternalError,
-    /// The connection breaks before the request arrives.
+    /// The connection breaks before the request arrives. The call has no effect.
     BreakBefore,
-    /// It happens, and the connection breaks before the answer.
+    /// The call takes effect, and the connection breaks before the answer.
     BreakAfter,
-    /// It happens, and the answer never comes.
+    /// The call takes effect, and no answer arrives.
     SilentAfter,
-    /// It does not happen, and the answer never comes.
+    /// The call has no effect, and no answer arrives.
     SilentBefore,
-    /// The answer never comes; it happens when [`FaultyClient::deliver_late`] is called.
+    /// No answer arrives. The call takes effect when [`FaultyClient::deliver_late`] runs.
     Late,
-    /// The answer is not what the service says.
+    /// The call has no effect, and the answer is HTML with status 200.
     Garbage,
-    /// A batch answer that processed nothing and says so.
+    /// A batch answer that lists every key as unprocessed. Other calls are unchanged.
     Unprocessed,
 }
 
@@ -58,7 +59,7 @@ impl Fault {
 
 type Plan = dyn FnMut(&str) -> Option<Fault> + Send;
 
-/// An HTTP client over another, with faults by plan and every call counted.
+/// An HTTP client that wraps another one. It injects faults by a plan and counts the calls.
 #[derive(Clone)]
 pub struct FaultyClient {
     inner: SharedHttpConnector,
@@ -67,10 +68,19 @@ pub struct FaultyClient {
 
 struct State {
     plan: Box<Plan>,
-    /// Decides how often a call lets others go first.
+    /// Decides how often a call yields to other tasks.
     random: SeededRandom,
     calls: HashMap<String, usize>,
     late: Vec<HttpRequest>,
+    /// Set while DynamoDB calls are measured.
+    units: Option<Units>,
+}
+
+/// The DynamoDB capacity that calls have consumed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Units {
+    pub read: f64,
+    pub write: f64,
 }
 
 impl std::fmt::Debug for FaultyClient {
@@ -80,43 +90,66 @@ impl std::fmt::Debug for FaultyClient {
 }
 
 impl FaultyClient {
-    /// A client over `inner` that does nothing wrong yet. Before and after each call it lets other tasks
-    /// run, as often as `seed` says: what stands behind answers at once, a network does not.
+    /// A client over `inner` without faults. It yields to other tasks before and after each call, a random number of
+    /// times from `seed`, because the embedded service answers at once and a network does not.
     #[must_use]
     pub fn over(inner: impl HttpConnector + 'static, seed: u64) -> Self {
         let random = SeededRandom::new(seed);
-        let state = State { plan: Box::new(|_| None), random, calls: HashMap::new(), late: Vec::new() };
+        let state =
+            State { plan: Box::new(|_| None), random, calls: HashMap::new(), late: Vec::new(), units: None };
         Self { inner: SharedHttpConnector::new(inner), state: Arc::new(Mutex::new(state)) }
     }
 
-    /// From now on each call, named by its operation, meets what `plan` says.
+    /// Sets the plan: it receives the operation of each call and returns the fault.
     pub fn plan(&self, plan: impl FnMut(&str) -> Option<Fault> + Send + 'static) {
         self.state().plan = Box::new(plan);
     }
 
-    /// The next calls meet these faults in order; calls after them are well.
+    /// Plans these faults for the next calls, in order. Later calls have no fault.
     pub fn plan_next(&self, faults: impl IntoIterator<Item = Fault>) {
         let mut faults: std::collections::VecDeque<_> = faults.into_iter().collect();
         self.plan(move |_| faults.pop_front());
     }
 
-    /// How many calls have been made, all told.
+    /// The number of calls since the start.
     #[must_use]
     pub fn calls(&self) -> usize {
         self.state().calls.values().sum()
     }
 
-    /// How many calls of one operation have been made.
+    /// The number of calls of one operation since the start.
     #[must_use]
     pub fn calls_of(&self, operation: &str) -> usize {
         self.state().calls.get(operation).copied().unwrap_or(0)
     }
 
-    /// Delivers what was held back, as a network may long after the caller gave up.
+    /// Measures the capacity of all calls from now on.
+    pub fn measure(&self) {
+        self.state().units = Some(Units::default());
+    }
+
+    /// The capacity that calls have consumed since the last [`Self::measure`].
+    #[must_use]
+    pub fn units(&self) -> Units {
+        self.state().units.unwrap_or_default()
+    }
+
+    /// Makes a DynamoDB call of its own, without faults and uncounted.
+    ///
+    /// # Panics
+    /// When the answer is not JSON.
+    pub async fn dynamodb(&self, operation: &str, body: &serde_json::Value) -> serde_json::Value {
+        let mut request = HttpRequest::new(body.to_string().into());
+        request.headers_mut().insert("x-amz-target", format!("DynamoDB_20120810.{operation}"));
+        let answer = self.inner.call(request).await.unwrap();
+        serde_json::from_slice(answer.body().bytes().unwrap_or_default()).unwrap()
+    }
+
+    /// Delivers the delayed calls, as a network may do long after the timeout of the caller.
     pub async fn deliver_late(&self) {
         let late = std::mem::take(&mut self.state().late);
         for request in late {
-            // Nobody is left to hear the answer.
+            // The caller no longer waits, so the answer is dropped.
             let _ = self.inner.call(request).await;
         }
     }
@@ -125,7 +158,7 @@ impl FaultyClient {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn let_others_go_first(&self) {
+    async fn yield_to_others(&self) {
         let mut byte = [0];
         self.state().random.fill(&mut byte);
         for _ in 0..byte[0] % 4 {
@@ -133,10 +166,19 @@ impl FaultyClient {
         }
     }
 
-    async fn forward(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
-        self.let_others_go_first().await;
+    async fn forward(&self, mut request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let is_measured = self.state().units.is_some();
+        if is_measured {
+            *request.body_mut() = with_capacity(&request);
+        }
+        self.yield_to_others().await;
         let answer = self.inner.call(request).await;
-        self.let_others_go_first().await;
+        self.yield_to_others().await;
+        if let Ok(answer) = &answer
+            && let Some(units) = &mut self.state().units
+        {
+            units.add(answer);
+        }
         answer
     }
 
@@ -156,8 +198,8 @@ impl HttpConnector for FaultyClient {
         HttpConnectorFuture::new(async move {
             match fault {
                 None => this.forward(request).await,
-                Some(Fault::Throttle) => Ok(refusal(400, "ThrottlingException")),
-                Some(Fault::InternalError) => Ok(refusal(500, "InternalServerError")),
+                Some(Fault::Throttle) => Ok(error_answer(400, "ThrottlingException")),
+                Some(Fault::InternalError) => Ok(error_answer(500, "InternalServerError")),
                 Some(Fault::BreakBefore) => Err(broken()),
                 Some(Fault::BreakAfter) => {
                     let _ = this.forward(request).await;
@@ -186,11 +228,34 @@ impl HttpClient for FaultyClient {
     }
 }
 
+impl Units {
+    /// Adds the capacity of one answer. The unit of a batch or a query is a read.
+    fn add(&mut self, answer: &HttpResponse) {
+        let answer: serde_json::Value =
+            serde_json::from_slice(answer.body().bytes().unwrap_or_default()).unwrap_or_default();
+        let is_read = answer.get("Responses").or(answer.get("Items")).is_some();
+        let consumed = answer.get("ConsumedCapacity").cloned().unwrap_or_default();
+        let tables = consumed.as_array().cloned().unwrap_or_else(|| vec![consumed]);
+        let units: f64 = tables.iter().filter_map(|table| table.get("CapacityUnits")?.as_f64()).sum();
+        *(if is_read { &mut self.read } else { &mut self.write }) += units;
+    }
+}
+
+/// The body with the request to report the consumed capacity.
+fn with_capacity(request: &HttpRequest) -> SdkBody {
+    let body = request.body().bytes().unwrap_or_default();
+    let mut body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    if let Some(members) = body.as_object_mut() {
+        members.insert("ReturnConsumedCapacity".to_owned(), "TOTAL".into());
+    }
+    body.to_string().into()
+}
+
 fn broken() -> ConnectorError {
     ConnectorError::io("connection reset".into())
 }
 
-fn refusal(status: u16, code: &str) -> HttpResponse {
+fn error_answer(status: u16, code: &str) -> HttpResponse {
     answer(status, &serde_json::json!({"__type": code, "message": CANARY}).to_string())
 }
 
@@ -199,10 +264,10 @@ fn answer(status: u16, body: &str) -> HttpResponse {
     HttpResponse::new(status, body.to_owned().into())
 }
 
-/// All that was asked for, as "not processed".
+/// A batch answer that lists every requested key as unprocessed.
 fn unprocessed(request: &HttpRequest) -> HttpResponse {
     let body = request.body().bytes().unwrap_or_default();
-    let asked: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let keys = asked.get("RequestItems").cloned().unwrap_or_default();
+    let request: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let keys = request.get("RequestItems").cloned().unwrap_or_default();
     answer(200, &serde_json::json!({"Responses": {}, "UnprocessedKeys": keys}).to_string())
 }

@@ -1,15 +1,17 @@
-//! The service the end-to-end tests stand on.
+//! The fixtures of the end-to-end tests. `tests/README.md` describes the suites.
 //!
-//! | module | owns |
+//! | Module | Content |
 //! |---|---|
-//! | [`mod@service`] | a whole resource in one process |
+//! | [`test_service`] | a whole resource in one process |
+//! | [`entra_issuer`] | an Entra issuer, and a service that trusts it |
+//! | [`faults`] | an HTTP client for the AWS SDK that fails, loses answers and delivers late, by plan |
+//! | [`signer`] | a second signer of requests, written from the specification |
+//! | [`router`] | a simulated API Gateway that calls the authorizer |
 //! | [`chat_api`] | a chat service behind the authorizer |
-//! | [`faults`] | an SDK HTTP client that fails, loses answers and delivers late, on demand |
-//! | [`router`] | a gateway that asks the authorizer |
-//! | [`signer`] | requests signed as the specification says, sharing no code with the service |
 //! | [`server`] | the local server as a process |
 
 pub mod chat_api;
+pub mod entra_issuer;
 pub mod faults;
 pub mod router;
 pub mod server;

@@ -1,12 +1,12 @@
-//! A gateway in front of a resource server, in both shapes: it makes the authorizer's events and does what the
-//! answers say. Policies are evaluated as IAM evaluates them, not compared.
+//! A simulated API Gateway in front of a resource server, in both shapes. It builds the events of the authorizer and
+//! applies its answers. Policies are evaluated by the rules of IAM and not compared as text.
 
 use functions::authorizer::{self, AuthorizerError};
 use identity::authorization::authorizer::Authorizer;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-/// The kind of gateway.
+/// The kind of API in API Gateway: an HTTP API or a REST API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     Http,
@@ -17,16 +17,16 @@ impl Shape {
     pub const BOTH: [Self; 2] = [Self::Http, Self::Rest];
 }
 
-/// What a client meets.
+/// The result of a request for the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Let through, with what the resource server is told.
+    /// The request reaches the resource server, with this context from the authorizer.
     Allowed(Value),
-    /// 403.
+    /// Status 403.
     Forbidden,
-    /// 401; only a REST API can say it.
+    /// Status 401. Only a REST API can send it.
     Unauthorized,
-    /// 500.
+    /// Status 500, because the authorizer failed.
     Failed,
 }
 
@@ -36,7 +36,7 @@ impl Verdict {
         matches!(self, Self::Allowed(_))
     }
 
-    /// The status of the gateway's answer, if it does not let the request through.
+    /// The status of the gateway's answer, if the request does not reach the resource server.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {
@@ -48,10 +48,11 @@ impl Verdict {
     }
 }
 
-/// The API that policies are for.
+/// The ARN of the API, with its stage.
 const API: &str = "arn:aws:execute-api:us-east-1:123456789012:a1b2c3d4e5/v1";
 
-/// Everything but what a path may hold as it stands (RFC 3986 section 3.3), of what these tests send.
+/// Characters that are percent-encoded in a path. RFC 3986 section 3.3 permits more unencoded characters, but these
+/// tests do not use them.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -61,7 +62,8 @@ const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@')
     .remove(b'/');
 
-/// The event that a gateway makes of a request with these `Authorization` headers, its path decoded.
+/// The event that a gateway builds from a request. `path` is decoded, and `authorization` holds the values of the
+/// `Authorization` headers.
 #[must_use]
 pub fn event(shape: Shape, method: &str, path: &str, query: &str, authorization: &[&str]) -> Value {
     match shape {
@@ -104,13 +106,13 @@ fn parameters(query: &str) -> Value {
     pairs.map(|(name, value)| (name.to_owned(), Value::from(value))).collect()
 }
 
-/// Asks the authorizer about a request with a bearer token, and does what it says.
+/// Sends a request with a bearer token through the gateway.
 pub async fn ask(authorizer: &Authorizer, shape: Shape, method: &str, path: &str, token: &str) -> Verdict {
     execute(authorizer, shape, event(shape, method, path, "", &[&format!("Bearer {token}")]), method, path)
         .await
 }
 
-/// Sends an event and does what the answer says.
+/// Calls the authorizer with an event and applies its answer to the request.
 pub async fn execute(
     authorizer: &Authorizer,
     shape: Shape,
@@ -126,7 +128,7 @@ pub async fn execute(
     }
 }
 
-/// What an HTTP API does with a simple response.
+/// Applies a simple response, as an HTTP API does.
 #[must_use]
 pub fn simple(answer: Value) -> Verdict {
     match answer["isAuthorized"].as_bool() {
@@ -136,20 +138,20 @@ pub fn simple(answer: Value) -> Verdict {
     }
 }
 
-/// What a REST API does with a policy, be it the policy for this request or one it kept.
+/// Applies a policy to a request, as a REST API does. The policy may come from the cache, for another request.
 #[must_use]
 pub fn by_policy(answer: &Value, method: &str, path: &str) -> Verdict {
     assert!(answer["principalId"].is_string(), "{answer}");
     let statements = answer["policyDocument"]["Statement"].as_array().unwrap();
-    assert!(!statements.is_empty(), "a gateway takes no policy without statements");
-    let says = |effect: &str| {
-        let of_effect = statements.iter().filter(|one| one["Effect"] == effect);
-        of_effect
-            .map(|one| one["Resource"].as_str().unwrap())
-            .any(|pattern| stands_for(pattern.as_bytes(), arn(method, path).as_bytes()))
+    assert!(!statements.is_empty(), "a gateway refuses a policy without statements");
+    let has = |effect: &str| {
+        let with_effect = statements.iter().filter(|statement| statement["Effect"] == effect);
+        with_effect
+            .map(|statement| statement["Resource"].as_str().unwrap())
+            .any(|pattern| matches(pattern.as_bytes(), arn(method, path).as_bytes()))
     };
-    assert!(statements.iter().all(|one| one["Action"] == "execute-api:Invoke"), "{answer}");
-    if says("Allow") && !says("Deny") {
+    assert!(statements.iter().all(|statement| statement["Action"] == "execute-api:Invoke"), "{answer}");
+    if has("Allow") && !has("Deny") {
         Verdict::Allowed(answer["context"].clone())
     } else {
         Verdict::Forbidden
@@ -160,16 +162,15 @@ fn arn(method: &str, path: &str) -> String {
     format!("{API}/{method}{path}")
 }
 
-/// IAM's patterns: a star is any text, a question mark any one character.
-fn stands_for(pattern: &[u8], text: &[u8]) -> bool {
+/// Whether a text matches a pattern of IAM. A star matches any text, and a question mark any one character.
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern, text) {
         ([], []) => true,
         ([b'*', rest @ ..], _) => {
-            stands_for(rest, text)
-                || text.split_first().is_some_and(|(_, further)| stands_for(pattern, further))
+            matches(rest, text) || text.split_first().is_some_and(|(_, tail)| matches(pattern, tail))
         }
-        ([one, rest @ ..], [other, further @ ..]) => {
-            (one == other || *one == b'?') && stands_for(rest, further)
+        ([expected, rest @ ..], [found, tail @ ..]) => {
+            (expected == found || *expected == b'?') && matches(rest, tail)
         }
         _ => false,
     }
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_stands_for_what_iam_says() {
+    fn patterns_match_by_the_rules_of_iam() {
         for (pattern, text, expected) in [
             ("a/*/c", "a/b/c", true),
             ("a/*/c", "a/b/b/c", true),
@@ -192,7 +193,7 @@ mod tests {
             ("a", "ab", false),
             ("*", "", true),
         ] {
-            assert_eq!(stands_for(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+            assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
         }
     }
 }

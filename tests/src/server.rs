@@ -2,26 +2,72 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
+
+use serde::Deserialize;
 
 /// A running server.
 pub struct Server {
     child: Child,
-    stdout: BufReader<ChildStdout>,
     log: PathBuf,
-    /// What was printed before it was ready.
+    printed: PathBuf,
+    /// The text that the server printed before it was ready.
     pub start_page: String,
     /// The values of the `env` file.
     pub env: HashMap<String, String>,
+    /// The content of `ready.json`.
+    pub ready: Ready,
 }
 
-/// The program, built by this very source: a stale one would test something else.
+/// The signal `ready.json` of a running server.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ready {
+    pub version: String,
+    pub pid: u32,
+    pub endpoints: HashMap<String, String>,
+    pub resource_id: String,
+}
+
+impl Ready {
+    /// Waits until this process has written its signal into a state directory. `None` if the process ends before.
+    /// The signal of an earlier process does not count.
+    ///
+    /// # Panics
+    /// When the file cannot be read.
+    pub fn wait(state: &Path, child: &mut Child) -> Option<Self> {
+        let path = state.join("ready.json");
+        loop {
+            if let Ok(text) = fs::read(&path) {
+                let ready: Self = serde_json::from_slice(&text).unwrap();
+                if ready.pid == child.id() {
+                    return Some(ready);
+                }
+            }
+            if child.try_wait().unwrap().is_some() {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Host and port of plain HTTP.
+    ///
+    /// # Panics
+    /// When the server has no such endpoint.
+    pub fn http_address(&self) -> &str {
+        self.endpoints["http"].strip_prefix("http://").unwrap().trim_end_matches('/')
+    }
+}
+
+/// The program, built from this source, because an older build would test something else.
 ///
 /// # Panics
-/// When it cannot be built.
+/// When the program does not build.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -37,10 +83,10 @@ pub fn program() -> &'static Path {
     })
 }
 
-/// A fresh state directory for a test.
+/// The path of a state directory that does not exist yet, for a test.
 ///
 /// # Panics
-/// When it cannot be made.
+/// When its parent directory cannot be created.
 pub fn state_directory(scratch: &str, test: &str) -> PathBuf {
     let path = Path::new(scratch).join(test);
     if path.exists() {
@@ -50,10 +96,10 @@ pub fn state_directory(scratch: &str, test: &str) -> PathBuf {
     path.join("state")
 }
 
-/// Runs the program to its end.
+/// Runs the program until it ends.
 ///
 /// # Panics
-/// When it cannot be run.
+/// When the program cannot be run.
 pub fn run(arguments: &[&str]) -> Output {
     Command::new(program()).args(arguments).output().unwrap()
 }
@@ -62,77 +108,79 @@ impl Server {
     /// Starts a server over a state directory, on free ports unless the arguments name some.
     ///
     /// # Panics
-    /// When it ends instead of becoming ready.
+    /// When the server ends before it is ready.
     pub fn start(state: &Path, arguments: &[&str]) -> Self {
-        let log = state.with_extension("log");
+        Self::spawn(Command::new(program()), state, arguments)
+    }
+
+    /// As [`Self::start`], with a umask in octal notation.
+    ///
+    /// # Panics
+    /// When the server ends before it is ready.
+    pub fn start_with_umask(umask: &str, state: &Path, arguments: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("umask {umask}; exec \"$0\" \"$@\"")).arg(program());
+        Self::spawn(shell, state, arguments)
+    }
+
+    fn spawn(mut command: Command, state: &Path, arguments: &[&str]) -> Self {
+        let (log, printed) = (state.with_extension("log"), state.with_extension("out"));
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        let mut child = Command::new(program())
+        let mut child = command
             .args(["--https-port", "0", "--http-port", "0", "--data-dir"])
             .arg(state)
             .args(arguments)
-            .stdout(Stdio::piped())
+            .stdout(File::create(&printed).unwrap())
             .stderr(stderr)
             .spawn()
             .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut start_page = String::new();
-        while !start_page.contains("Ctrl-C") {
-            if stdout.read_line(&mut start_page).unwrap() == 0 {
-                panic!("the server ended: {}", fs::read_to_string(&log).unwrap());
-            }
-        }
-        Self { child, stdout, start_page, env: read_env(&state.join("env")), log }
+        let Some(ready) = Ready::wait(state, &mut child) else {
+            panic!("the server ended: {}", fs::read_to_string(&log).unwrap());
+        };
+        let start_page = fs::read_to_string(&printed).unwrap();
+        Self { child, log, printed, start_page, env: read_env(&state.join("env")), ready }
     }
 
     /// One value of the `env` file.
     ///
     /// # Panics
-    /// When it is not there.
+    /// When the value is missing.
     pub fn value(&self, name: &str) -> &str {
         self.env.get(name).unwrap_or_else(|| panic!("env lacks {name}"))
     }
 
-    /// Host and port of plain HTTP, as the start page tells.
+    /// The standard error of every server so far that used this state directory.
     ///
     /// # Panics
-    /// When it is not there.
-    pub fn http_address(&self) -> String {
-        let (_, rest) = self.start_page.split_once("(HTTP on http://").unwrap();
-        rest.split_once('/').unwrap().0.to_owned()
-    }
-
-    /// Everything written to standard error so far, by every server of this state directory.
-    ///
-    /// # Panics
-    /// When it cannot be read.
+    /// When the log cannot be read.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// A command that has the `env` file's values, and nothing else of the kind.
+    /// A command with the values of the `env` file in its environment.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.envs(&self.env);
         command
     }
 
-    /// Stops it as Ctrl-C does. Returns how it ended and what it printed at last.
+    /// Stops the server as Ctrl-C does. Returns its exit status and the text it printed after the start page.
     ///
     /// # Panics
-    /// When it cannot be stopped.
+    /// When the server cannot be stopped.
     pub fn stop(mut self) -> (ExitStatus, String) {
         let killed = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
         assert!(killed.unwrap().success());
-        let mut rest = String::new();
-        self.stdout.read_to_string(&mut rest).unwrap();
-        (self.child.wait().unwrap(), rest)
+        let status = self.child.wait().unwrap();
+        let printed = fs::read_to_string(&self.printed).unwrap();
+        (status, printed.strip_prefix(&self.start_page).unwrap().to_owned())
     }
 }
 
-/// No server outlives its test.
+/// Ends the server with its test.
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has ended already after `stop`.
+        // After `stop` the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -27,10 +27,10 @@ use identity::token::verify::{Expected, Verified, Verifier, VerifyError};
 use crate::faults::FaultyClient;
 use crate::signer::{Call, sign};
 
-/// The host every request is signed for.
+/// The host in the signature of every request.
 pub const HOST: &str = "localhost:8443";
 
-/// The ports a resource stands on.
+/// The ports that a resource uses.
 pub struct Ports {
     pub store: Arc<dyn Store>,
     pub pointers: Arc<dyn PointerWriter>,
@@ -45,7 +45,7 @@ pub struct TestService {
     pub authorizer: Arc<Authorizer>,
     pub clock: Arc<FrozenClock>,
     pub audit: Arc<CapturedAudit>,
-    /// The access keys as connection strings carry them.
+    /// The access keys in base64, as connection strings hold them.
     pub primary: String,
     pub secondary: String,
     pub ports: Ports,
@@ -53,7 +53,7 @@ pub struct TestService {
     random: Arc<SeededRandom>,
 }
 
-/// The real embedded services, each behind a client that can be told to fail.
+/// The embedded services, each behind a client with planned faults.
 pub struct Embedded {
     pub dynamodb: FaultyClient,
     pub secrets: FaultyClient,
@@ -61,7 +61,8 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// What Secrets Manager does before the first step of a scheduled rotation.
+    /// Creates the pending version of a secret, as Secrets Manager does before the first step of a scheduled
+    /// rotation.
     ///
     /// # Panics
     /// When another rotation is in progress.
@@ -70,7 +71,7 @@ impl Embedded {
     }
 }
 
-/// Keys for tests, made once a run and handed out one after another.
+/// Signing keys for tests. They are generated once for each process and handed out in order.
 struct KeySource {
     algorithm: Algorithm,
     next: AtomicUsize,
@@ -87,7 +88,7 @@ impl Ports {
         KeyPorts { pointers: self.pointers.as_ref(), secret_store: self.secret_store_writer.as_ref() }
     }
 
-    /// The access keys in force, as connection strings carry them: primary, secondary.
+    /// The current access keys in base64: primary, secondary.
     ///
     /// # Panics
     /// When they cannot be read.
@@ -99,7 +100,7 @@ impl Ports {
         (primary, secondary)
     }
 
-    /// In memory.
+    /// Ports in memory.
     #[must_use]
     pub fn memory() -> (Self, Arc<Memory>) {
         let memory = Arc::new(Memory::default());
@@ -112,18 +113,18 @@ impl Ports {
         (ports, memory)
     }
 
-    /// The production adapters over the real SDK clients and the embedded services.
+    /// The production adapters over the AWS SDK clients and the embedded services.
     ///
     /// # Panics
-    /// When they cannot be set up.
+    /// When the embedded services cannot be set up.
     pub async fn embedded(seed: u64) -> (Self, Embedded) {
         let random = Arc::new(SeededRandom::new(seed));
-        let surroundings = Environment {
+        let environment = Environment {
             region: "us-east-1".to_owned(),
             epoch_seconds: Arc::new(|| 1_709_294_400),
             random_bytes: Arc::new(move |bytes| random.fill(bytes)),
         };
-        let secrets_manager = EmbeddedSecretsManager::in_memory(surroundings);
+        let secrets_manager = EmbeddedSecretsManager::in_memory(environment);
         let services = Embedded {
             dynamodb: FaultyClient::over(EmbeddedDynamoDb::in_memory().unwrap(), seed),
             secrets: FaultyClient::over(secrets_manager.clone(), !seed),
@@ -141,10 +142,10 @@ impl Ports {
 }
 
 impl TestService {
-    /// A resource that was just set up.
+    /// A new resource with its first keys.
     ///
     /// # Panics
-    /// When it cannot be.
+    /// When the first keys cannot be made.
     pub async fn new(ports: Ports, algorithm: Algorithm, seed: u64) -> Self {
         let clock = FrozenClock::at_noon();
         let random = Arc::new(SeededRandom::new(seed));
@@ -166,15 +167,15 @@ impl TestService {
     /// Replaces keys, as the function `rotate-keys` does.
     ///
     /// # Errors
-    /// As the rotator says.
+    /// The errors of [`Rotator::run`].
     pub async fn replace_keys(&self, change: Change) -> Result<(), RotationError> {
         self.rotate(async |rotator| rotator.run(change).await.map(|_| ())).await
     }
 
-    /// Hands out a rotator, for its single steps.
+    /// Runs single steps of a rotator.
     ///
     /// # Errors
-    /// As the steps say.
+    /// The errors of the steps.
     pub async fn rotate<T>(
         &self,
         steps: impl AsyncFnOnce(Rotator<'_>) -> Result<T, RotationError>,
@@ -190,12 +191,12 @@ impl TestService {
         steps(rotator).await
     }
 
-    /// Learns the access keys in force, as an operator does after a regeneration.
+    /// Reads the current access keys, as an operator does after a regeneration.
     pub async fn learn_access_keys(&mut self) {
         (self.primary, self.secondary) = self.ports.access_keys().await;
     }
 
-    /// A fresh process over the same state: nothing cached.
+    /// Replaces the service by a new one over the same state, with empty caches.
     pub fn restart(&mut self) {
         let Hosts { service, verifier, authorizer } =
             host(&self.ports, &self.clock, &self.random, &self.audit);
@@ -213,7 +214,7 @@ impl TestService {
         self.send_as(&self.primary, method, target, body).await
     }
 
-    /// Sends a request signed with any key.
+    /// Sends a request signed with the given key.
     pub async fn send_as(&self, key: &str, method: &str, target: &str, body: &str) -> Reply {
         let call = Call { method, target, body };
         Reply::of(self.service.handle(sign(&call, key, HOST, self.clock.now())).await)
@@ -222,7 +223,7 @@ impl TestService {
     /// Creates an identity and returns its id.
     ///
     /// # Panics
-    /// When the service does not.
+    /// When the service refuses.
     pub async fn create(&self) -> String {
         let reply = self.send("POST", "/identities?api-version=2023-10-01", "").await;
         assert_eq!(reply.status, 201, "{}", reply.text);
@@ -246,23 +247,23 @@ impl TestService {
         self.send("DELETE", &format!("/identities/{id}?api-version=2023-10-01"), "").await
     }
 
-    /// Whether a token is good now.
+    /// Verifies a token.
     ///
     /// # Errors
-    /// As the verifier says.
+    /// The errors of [`Verifier::verify`].
     pub async fn verify(&self, token: &str) -> Result<Verified, VerifyError> {
         self.verifier.verify(token).await
     }
 }
 
-/// What answers, over the same ports.
+/// The three entry points over the same ports.
 struct Hosts {
     service: Arc<Service>,
     verifier: Arc<Verifier>,
     authorizer: Arc<Authorizer>,
 }
 
-/// Routes of a calling API, which has none of its own in ACS.
+/// Routes of an invented calling API. The product ships rules for the chat API only.
 const CALL_ROUTES: &str = "
     POST /calls                        voip.start_call
     POST /rooms/{room}/calls           voip.start_room_call
@@ -300,7 +301,7 @@ fn host(
     Hosts { service: Arc::new(service), verifier: Arc::new(verifier()), authorizer: Arc::new(authorizer) }
 }
 
-/// A reply, read.
+/// A reply with its parsed body. `json` is null when the body is not JSON.
 #[derive(Debug)]
 pub struct Reply {
     pub status: u16,
@@ -310,7 +311,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Reads a response.
+    /// Converts a response.
     #[must_use]
     pub fn of(response: Response<Bytes>) -> Self {
         let (parts, body) = response.into_parts();
@@ -323,19 +324,19 @@ impl Reply {
         self.json.pointer(pointer).and_then(serde_json::Value::as_str).map(str::to_owned)
     }
 
-    /// The identity's id, of a creation.
+    /// The id of the identity, in the reply of a creation.
     #[must_use]
     pub fn id(&self) -> Option<String> {
         self.text_at("/identity/id")
     }
 
-    /// The token, of an issue or of a creation with one.
+    /// The token, in the reply of an issue or of a creation with a token.
     #[must_use]
     pub fn token(&self) -> Option<String> {
         self.text_at("/token").or_else(|| self.text_at("/accessToken/token"))
     }
 
-    /// The error's code.
+    /// The code of an error reply.
     #[must_use]
     pub fn code(&self) -> Option<String> {
         self.text_at("/error/code")

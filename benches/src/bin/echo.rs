@@ -1,4 +1,4 @@
-//! The least a JSON server in Rust can be: the floor that requests are compared with.
+//! A minimal JSON server in Rust: the floor of a request.
 
 use std::net::Ipv4Addr;
 
@@ -12,7 +12,7 @@ async fn main() -> Result<(), std::io::Error> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     println!("HTTP on http://localhost:{}/", listener.local_addr()?.port());
     let listener = listener.tap_io(|stream| {
-        // As the local server does.
+        // The local server does the same.
         let _ = stream.set_nodelay(true);
     });
     axum::serve(listener, Router::new().fallback(echo)).await

@@ -1,4 +1,4 @@
-//! The least a Lambda function in Rust can be: the floor that start times are compared with.
+//! A minimal Lambda function in Rust: the floor of a start.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! The least a JSON server can be that asks the store once for each request.
+//! A minimal JSON server that reads the store once for each request.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -14,12 +14,14 @@ use tokio::net::TcpListener;
 #[tokio::main]
 async fn main() -> Result<(), std::io::Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [state, identity] = arguments.as_slice() else { panic!("a state directory and an identity") };
+    let [state, identity] = arguments.as_slice() else {
+        panic!("the arguments are a state directory and an identity")
+    };
     let call = Arc::new(StoreCall::over(Path::new(state), identity));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     println!("HTTP on http://localhost:{}/", listener.local_addr()?.port());
     let listener = listener.tap_io(|stream| {
-        // As the local server does.
+        // The local server does the same.
         let _ = stream.set_nodelay(true);
     });
     axum::serve(listener, Router::new().fallback(echo).with_state(call)).await

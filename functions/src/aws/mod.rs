@@ -1,25 +1,23 @@
-//! The ports over AWS, through the real SDK clients.
+//! The ports over AWS, through the SDK clients.
 
+mod retries;
 pub mod secrets_manager;
 pub mod table;
 
 use std::error::Error as StdError;
-use std::time::Duration;
 
-use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
-use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::{Builder, HttpClientError};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-/// A call to AWS that failed: which, and the service's code or what the network did. Never a message of
-/// the service's, which may quote values.
+/// A failed call to AWS. The text names the operation and the error code of the service, or the failure of the network.
+/// It never holds the message of the service, because that may quote values.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation}: {code}")]
 pub struct AwsFault {
@@ -48,25 +46,25 @@ impl AwsFault {
     }
 }
 
-/// The authorities that AWS's certificates come from (Amazon Trust Services). Reading these instead of the
-/// system's hundred and fifty saves most of what making a client costs.
+/// The certificate authorities of AWS (Amazon Trust Services). The system's list has about 150, and reading it takes
+/// most of the time that a client needs to start.
 const AMAZON_ROOTS: &[u8] = include_bytes!("amazon_roots.pem");
 
-/// One HTTP client for all SDK clients. Over TLS it trusts Amazon's authorities alone, or the system's where a
-/// deployment names an endpoint of its own.
-#[must_use]
-pub fn http_client(endpoint: Option<&str>) -> SharedHttpClient {
+/// One HTTP client for all SDK clients. Over TLS it trusts only the authorities of AWS. If a deployment configures an
+/// HTTPS endpoint of its own, the client trusts the system's authorities.
+///
+/// # Errors
+/// [`HttpClientError`] when TLS cannot be set up.
+pub fn http_client(endpoint: Option<&str>) -> Result<SharedHttpClient, HttpClientError> {
     let roots = match endpoint {
         Some(url) if url.starts_with("https://") => TrustStore::default(),
         _ => TrustStore::empty().with_pem_certificate(AMAZON_ROOTS),
     };
-    // A TLS context has no way to be wrong yet; the default one would be it as well.
-    let context = TlsContext::builder().with_trust_store(roots).build().unwrap_or_default();
-    Builder::new().tls_provider(Provider::rustls(CryptoMode::AwsLc)).tls_context(context).build_https()
+    let tls = TlsContext::builder().with_trust_store(roots).build()?;
+    Ok(Builder::new().tls_provider(Provider::rustls(CryptoMode::AwsLc)).tls_context(tls).build_https())
 }
 
-/// How every client is set up: few attempts and short timeouts. A request as a whole is bounded by the
-/// core's deadline.
+/// The configuration that all clients share.
 #[must_use]
 pub fn sdk_config(
     http: SharedHttpClient,
@@ -74,22 +72,32 @@ pub fn sdk_config(
     credentials: SharedCredentialsProvider,
     endpoint: Option<String>,
 ) -> SdkConfig {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_millis(500))
-        .operation_attempt_timeout(Duration::from_millis(1_000))
-        .operation_timeout(Duration::from_millis(2_500))
-        .build();
     let config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .http_client(http)
         .region(Region::new(region))
         .credentials_provider(credentials)
-        .retry_config(RetryConfig::standard().with_max_attempts(3))
-        .timeout_config(timeouts)
-        // It looks for bodies that stop arriving, later than the attempt's timeout has ended them.
+        .retry_config(retries::config())
+        .timeout_config(retries::timeouts())
+        // This protection detects a body that stops arriving. The timeout of an attempt is shorter.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     match endpoint {
         Some(url) => config.endpoint_url(url).build(),
         None => config.build(),
     }
+}
+
+/// A DynamoDB client with its own retry quota.
+#[must_use]
+pub fn dynamodb(config: &SdkConfig) -> aws_sdk_dynamodb::Client {
+    let config = aws_sdk_dynamodb::config::Builder::from(config).retry_partition(retries::quota("dynamodb"));
+    aws_sdk_dynamodb::Client::from_conf(config.build())
+}
+
+/// A Secrets Manager client with its own retry quota.
+#[must_use]
+pub fn secrets_manager(config: &SdkConfig) -> aws_sdk_secretsmanager::Client {
+    let quota = retries::quota("secretsmanager");
+    let config = aws_sdk_secretsmanager::config::Builder::from(config).retry_partition(quota);
+    aws_sdk_secretsmanager::Client::from_conf(config.build())
 }

@@ -1,5 +1,5 @@
-//! The secret store over Secrets Manager. Values are read by version id, never by label; labels only keep
-//! versions from being deleted and tell what an operator sees.
+//! The secret store over AWS Secrets Manager. Values are read by version id, never by staging label. The labels protect
+//! versions from deletion, and show an operator the state of each version.
 
 use std::sync::LazyLock;
 
@@ -20,16 +20,16 @@ use super::AwsFault;
 
 type MakeClient = Box<dyn FnOnce() -> Client + Send>;
 
-/// The secret store over Secrets Manager.
+/// The secret store over AWS Secrets Manager.
 pub struct SecretsManager {
-    /// Made for the first secret that is read: some functions read none, and no function starts with that.
+    /// Created at the first call. Some functions read no secret, and no function needs the client when it starts.
     client: LazyLock<Client, MakeClient>,
     access_keys: String,
     signing_keys: String,
 }
 
 impl SecretsManager {
-    /// The secret store over two secrets, each named by name or ARN.
+    /// A secret store over two secrets, each given by name or ARN. `client` runs at the first call.
     #[must_use]
     pub fn new(client: MakeClient, access_keys: String, signing_keys: String) -> Self {
         Self { client: LazyLock::new(client), access_keys, signing_keys }
@@ -42,10 +42,10 @@ impl SecretsManager {
         }
     }
 
-    /// The secret's ARN.
+    /// The ARN of a secret.
     ///
     /// # Errors
-    /// [`SecretStoreError::Unavailable`].
+    /// [`SecretStoreError::Unavailable`] when Secrets Manager does not answer or refuses the call.
     pub async fn arn(&self, secret: SecretName) -> Result<String, SecretStoreError> {
         Ok(self.describe(secret).await?.arn.unwrap_or_default())
     }
@@ -90,7 +90,7 @@ impl SecretStoreWriter for SecretsManager {
         const CALL: &str = "PutSecretValue";
         let text = std::str::from_utf8(value.expose());
         let text =
-            text.map_err(|_| SecretStoreError::Unavailable(AwsFault::boxed(CALL, "the value is no text")))?;
+            text.map_err(|_| SecretStoreError::Unavailable(AwsFault::boxed(CALL, "the value is not UTF-8")))?;
         let put = self
             .client
             .put_secret_value()
@@ -126,7 +126,7 @@ impl SecretStoreWriter for SecretsManager {
             UpdateError::InvalidParameterException(_)
             | UpdateError::InvalidRequestException(_)
             | UpdateError::ResourceNotFoundException(_) => {
-                // Refused: stale, unless an earlier attempt moved it and its answer was lost.
+                // A refused move is stale, unless an earlier attempt moved the label and its answer was lost.
                 let moved = self.labels(secret).await?.version_with(label) == to;
                 Ok(if moved { MoveOutcome::Moved } else { MoveOutcome::Stale })
             }

@@ -1,16 +1,27 @@
-//! The store over one DynamoDB table.
-//!
-//! Key schema: `pk`, a string. Three kinds of item:
+//! The store over two DynamoDB tables. The state table has the key `pk`, a string:
 //!
 //! | `pk` | attributes |
 //! |---|---|
-//! | `identity#<raw id>` | `state` (`live`, `deleted`), `revision` (N), `creation` (32 hex digits), `created_at` (N, epoch seconds); a tombstone also `expires_at` (N, epoch seconds, the table's TTL attribute) |
+//! | `identity#<raw id>` | `state` (`live`, `deleted`), `revision` (N), `creation` (32 hexadecimal digits), `created_at` (N, epoch seconds); a tombstone also `expires_at` |
 //! | `pointer#<n>`, n in `0..copies` | `generation` (N), `copies` (N), `access_keys`, `signing_keys` (version ids), `access_keys_sequence`, `signing_keys_sequence` (N), `published` (JSON) |
-//! | `assignments#<book>` | `version` (N), `entries` (JSON) |
+//! | `assignments#<kind>` | the list of a former release, see [`former_list`] |
 //!
-//! Every read is strongly consistent. Every write is conditional on what it changes, so that an attempt
-//! that arrives late, or twice, changes nothing (decision record 0002). TTL deletes tombstones some time
-//! after `expires_at`; nothing depends on when.
+//! The assignments table has the keys `pk` and `sk`, two strings:
+//!
+//! | `pk` | `sk` | attributes |
+//! |---|---|---|
+//! | `entra#<first digit of the object id>` | `<object id>` | `version` (32 hexadecimal digits), `assignments` (JSON); after a removal also `expires_at` |
+//! | `teams-extension#<first digit of the object id>` | `<object id>#<tenant id>` | the same |
+//!
+//! `expires_at` (N, epoch seconds) is the TTL attribute of both tables. The service does not depend on the moment of a
+//! deletion, only on its being no earlier.
+//!
+//! Every read is strongly consistent. Every write is conditional on the state that it changes, so an attempt that
+//! arrives twice or late never undoes a newer change (decision records 0002 and 0012).
+
+mod assignments;
+mod former_list;
+mod item;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,87 +40,90 @@ use identity::ids::RawId;
 use identity::keys::pointer::{Pointer, Published};
 use identity::runtime::Random;
 use identity::secrets::VersionId;
-use identity::store::assignments::{Book, BookName};
+use identity::store::assignments::{AssignmentChange, AssignmentPage, AssignmentWriteOutcome};
 use identity::store::{
-    BookChange, CreateOutcome, CreationId, IdentityState, PointerWriteOutcome, PointerWriter, ReadRequest,
-    Revision, Revocation, Snapshot, Store, StoreError,
+    CreateOutcome, CreationId, IdentityState, PointerWriteOutcome, PointerWriter, ReadRequest, Revision,
+    Revocation, Snapshot, Store, StoreError,
 };
 use time::OffsetDateTime;
+use uuid::Uuid;
 
+use self::former_list::MovedLists;
+use self::item::{Found, Item, ItemKey, integer, number, text};
 use super::AwsFault;
 
-type Item = HashMap<String, AttributeValue>;
+/// Most keys in one `BatchGetItem`.
+const BATCH_KEYS: usize = 100;
 
-/// The items of one read, a few, in any order.
-struct Found(Vec<Item>);
-
-impl Found {
-    fn item(&self, key: &str) -> Option<&Item> {
-        self.0.iter().find(|item| text(item, "pk").is_ok_and(|pk| pk == key))
-    }
-}
-
-/// How often a batch answer that left keys unprocessed is asked again, and the pause before the first.
+/// Attempts for the keys that a batch answer leaves unprocessed, and the pause before the second attempt.
 const BATCH_ATTEMPTS: u32 = 4;
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
 
-/// The store over a table.
+/// The store over the two tables.
 pub struct Table {
     client: Client,
-    name: String,
+    state: String,
+    /// The name of the assignments table. Empty in a function that reads no assignment.
+    assignments: String,
     random: Arc<dyn Random>,
-    /// How many copies of the pointer exist, as last read. A hint: copy 0 always exists.
+    /// The number of copies of the pointer, as last read. Copy 0 always exists.
     copies: AtomicU32,
+    moved_lists: MovedLists,
 }
 
 impl Table {
-    /// The store over the table `name`.
+    /// The store over the tables with these names.
     #[must_use]
-    pub fn new(client: Client, name: String, random: Arc<dyn Random>) -> Self {
-        Self { client, name, random, copies: AtomicU32::new(1) }
+    pub fn new(client: Client, state: String, assignments: String, random: Arc<dyn Random>) -> Self {
+        let (copies, moved_lists) = (AtomicU32::new(1), MovedLists::default());
+        Self { client, state, assignments, random, copies, moved_lists }
     }
 
-    /// Any copy of the pointer, so that reads spread over partitions.
-    fn some_copy(&self) -> u32 {
+    /// The key of a random copy of the pointer, so that reads spread over partitions.
+    fn some_pointer(&self) -> ItemKey {
         let mut bytes = [0; 4];
         self.random.fill(&mut bytes);
-        u32::from_le_bytes(bytes).checked_rem(self.copies.load(Ordering::Relaxed)).unwrap_or(0)
+        let copy = u32::from_le_bytes(bytes).checked_rem(self.copies.load(Ordering::Relaxed));
+        self.state_key(pointer_key(copy.unwrap_or(0)))
     }
 
-    /// Reads items by key, strongly consistent, in one call; keys the service left unprocessed again.
-    async fn batch(&self, keys: &[String]) -> Result<Found, StoreError> {
-        const CALL: &str = "BatchGetItem";
-        let unavailable = |code: &str| StoreError::Unavailable(AwsFault::boxed(CALL, code));
-        let mut found = Found(Vec::with_capacity(keys.len()));
-        let mut request =
-            self.request_for(keys).map_err(|_| unavailable("the request could not be built"))?;
+    fn state_key(&self, pk: String) -> ItemKey {
+        ItemKey { table: self.state.clone(), pk, sk: None }
+    }
+
+    /// Reads items strongly consistently, up to 100 in each call.
+    async fn batch(&self, keys: &[ItemKey]) -> Result<Found, StoreError> {
+        let mut found = Found::default();
+        for chunk in keys.chunks(BATCH_KEYS) {
+            let request = item::requests(chunk);
+            let request = request.map_err(|_| batch_error("the request could not be built"))?;
+            self.batch_chunk(request, &mut found).await?;
+        }
+        Ok(found)
+    }
+
+    /// Reads items in one call. Keys that the answer leaves unprocessed are requested again.
+    async fn batch_chunk(
+        &self,
+        mut request: HashMap<String, KeysAndAttributes>,
+        found: &mut Found,
+    ) -> Result<(), StoreError> {
         for attempt in 0..BATCH_ATTEMPTS {
             if attempt > 0 {
                 tokio::time::sleep(BATCH_PAUSE * 2_u32.pow(attempt - 1)).await;
             }
-            let answer = self.client.batch_get_item().request_items(&self.name, request).send().await;
-            let answer = answer.map_err(|error| StoreError::Unavailable(AwsFault::of(CALL, &error)))?;
-            for item in answer.responses.unwrap_or_default().remove(&self.name).unwrap_or_default() {
-                text(&item, "pk")?;
-                found.0.push(item);
+            let answer = self.client.batch_get_item().set_request_items(Some(request)).send().await;
+            let answer = answer.map_err(|error| StoreError::Unavailable(AwsFault::of(BATCH_CALL, &error)))?;
+            for item in answer.responses.unwrap_or_default().into_values().flatten() {
+                found.insert(item)?;
             }
-            match answer.unprocessed_keys.unwrap_or_default().remove(&self.name) {
-                Some(rest) if !rest.keys().is_empty() => request = rest,
-                _ => return Ok(found),
+            request = answer.unprocessed_keys.unwrap_or_default();
+            request.retain(|_, rest| !rest.keys().is_empty());
+            if request.is_empty() {
+                return Ok(());
             }
         }
-        Err(unavailable("keys left unprocessed"))
-    }
-
-    fn request_for(
-        &self,
-        keys: &[String],
-    ) -> Result<KeysAndAttributes, aws_smithy_types::error::operation::BuildError> {
-        let key = |pk: &String| HashMap::from([("pk".to_owned(), AttributeValue::S(pk.clone()))]);
-        KeysAndAttributes::builder()
-            .set_keys(Some(keys.iter().map(key).collect()))
-            .consistent_read(true)
-            .build()
+        Err(batch_error("keys left unprocessed"))
     }
 
     fn learn(&self, pointer: &Pointer) {
@@ -117,20 +131,35 @@ impl Table {
     }
 }
 
+const BATCH_CALL: &str = "BatchGetItem";
+
+fn batch_error(code: &str) -> StoreError {
+    StoreError::Unavailable(AwsFault::boxed(BATCH_CALL, code))
+}
+
 #[async_trait]
 impl Store for Table {
     async fn read(&self, request: ReadRequest<'_>) -> Result<Snapshot, StoreError> {
-        let identity_key = request.identity.map(identity_key);
-        let book_key = request.book.map(book_key);
-        let pointer_key = pointer_key(self.some_copy());
-        let further = identity_key.iter().chain(&book_key).cloned();
-        let keys: Vec<String> = std::iter::once(pointer_key.clone()).chain(further).collect();
+        let (pointer_key, lists) = (self.some_pointer(), self.unmoved_lists(request.assignments));
+        let identity_key = request.identity.map(|identity| self.state_key(identity_key(identity)));
+        let assignment_keys: Vec<_> =
+            request.assignments.iter().map(|key| self.assignment_key(*key)).collect();
+        let list_keys = lists.iter().map(|kind| self.former_list_key(*kind));
+        let keys: Vec<_> = std::iter::once(pointer_key.clone())
+            .chain(identity_key.clone())
+            .chain(list_keys)
+            .chain(assignment_keys.iter().cloned())
+            .collect();
         let found = self.batch(&keys).await?;
         let pointer = pointer(found.item(&pointer_key).ok_or(StoreError::NotSetUp)?)?;
         self.learn(&pointer);
-        let item = |key: Option<String>| key.and_then(|key| found.item(&key));
-        let identity = item(identity_key).map_or(Ok(IdentityState::Absent), identity_state)?;
-        Ok(Snapshot { pointer, identity, book: item(book_key).map_or(Ok(Book::default()), book)? })
+        let identity = identity_key.and_then(|key| found.item(&key));
+        let identity = identity.map_or(Ok(IdentityState::Absent), identity_state)?;
+        let assignments = match self.records(&request, &assignment_keys, &lists, &found).await? {
+            Some(records) => records,
+            None => return self.read(request).await,
+        };
+        Ok(Snapshot { pointer, identity, assignments })
     }
 
     async fn create(
@@ -142,7 +171,7 @@ impl Store for Table {
         let written = self
             .client
             .put_item()
-            .table_name(&self.name)
+            .table_name(&self.state)
             .item("pk", AttributeValue::S(identity_key(identity)))
             .item("state", AttributeValue::S(LIVE.to_owned()))
             .item("revision", number(Revision::FIRST.get()))
@@ -191,36 +220,24 @@ impl Store for Table {
         Ok(())
     }
 
-    async fn write_book(&self, name: BookName, book: &Book) -> Result<BookChange, StoreError> {
-        let entries = serde_json::to_string(&book.entries).map_err(|_| StoreError::Corrupt("entries"))?;
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.name)
-            .item("pk", AttributeValue::S(book_key(name)))
-            .item("version", number(book.version + 1))
-            .item("entries", AttributeValue::S(entries))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let put = match book.version {
-            0 => put.condition_expression("attribute_not_exists(pk)"),
-            read => {
-                put.condition_expression("version = :read").expression_attribute_values(":read", number(read))
-            }
-        };
-        let Err(error) = put.send().await else { return Ok(BookChange::Changed) };
-        let fault = AwsFault::of("PutItem", &error);
-        match error.into_service_error() {
-            // The SDK may have sent this very change before, and lost the answer.
-            PutItemError::ConditionalCheckFailedException(failed) => {
-                let stored = failed.item.as_ref().map(self::book).transpose()?;
-                Ok(BookChange::over(&stored.unwrap_or_default(), book))
-            }
-            _ => Err(StoreError::Unavailable(fault)),
-        }
+    async fn change_assignments(
+        &self,
+        changes: &[AssignmentChange],
+        now: OffsetDateTime,
+    ) -> Result<AssignmentWriteOutcome, StoreError> {
+        self.change_records(changes, now).await
+    }
+
+    async fn list_entra_assignments(
+        &self,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<AssignmentPage, StoreError> {
+        self.list_entra_records(after, limit).await
     }
 }
 
-/// What a conditional update met.
+/// The outcome of a conditional update.
 enum Updated {
     Done,
     /// The condition failed over this state.
@@ -238,7 +255,7 @@ impl Table {
         let mut update = self
             .client
             .update_item()
-            .table_name(&self.name)
+            .table_name(&self.state)
             .key("pk", AttributeValue::S(identity_key(identity)))
             .update_expression(change)
             .condition_expression(condition)
@@ -265,7 +282,7 @@ impl Table {
 #[async_trait]
 impl PointerWriter for Table {
     async fn pointer(&self) -> Result<Option<Pointer>, StoreError> {
-        let first = pointer_key(0);
+        let first = self.state_key(pointer_key(0));
         let found = self.batch(std::slice::from_ref(&first)).await?;
         found.item(&first).map(pointer).transpose()
     }
@@ -273,7 +290,7 @@ impl PointerWriter for Table {
     async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerWriteOutcome, StoreError> {
         let mut transaction = self.client.transact_write_items();
         for copy in 0..pointer.copies {
-            let put = pointer_put(&self.name, copy, pointer);
+            let put = pointer_put(&self.state, copy, pointer);
             transaction = transaction.transact_items(TransactWriteItem::builder().put(put?).build());
         }
         let Err(error) = transaction.send().await else {
@@ -301,23 +318,11 @@ fn identity_key(identity: &RawId) -> String {
     format!("identity#{identity}")
 }
 
-fn book_key(name: BookName) -> String {
-    format!("assignments#{}", name.as_str())
-}
-
-fn book(item: &Item) -> Result<Book, StoreError> {
-    let entries = serde_json::from_str(text(item, "entries")?);
-    Ok(Book {
-        version: integer(item, "version")?,
-        entries: entries.map_err(|_| StoreError::Corrupt("entries"))?,
-    })
-}
-
 fn pointer_key(copy: u32) -> String {
     format!("pointer#{copy}")
 }
 
-/// Replaces one copy, if it holds the generation before.
+/// Replaces one copy if it has the generation before.
 fn pointer_put(table: &str, copy: u32, pointer: &Pointer) -> Result<Put, StoreError> {
     let put = Put::builder()
         .table_name(table)
@@ -332,7 +337,7 @@ fn pointer_put(table: &str, copy: u32, pointer: &Pointer) -> Result<Put, StoreEr
     let put = match pointer.generation.saturating_sub(1) {
         0 => put.condition_expression("attribute_not_exists(pk)"),
         previous => put
-            // The number of copies never changes: a copy left behind would go on being read.
+            // The number of copies never changes, because a copy with a former generation would still be read.
             .condition_expression("generation = :previous AND copies = :copies")
             .expression_attribute_values(":previous", number(previous))
             .expression_attribute_values(":copies", number(pointer.copies)),
@@ -357,23 +362,5 @@ fn identity_state(item: &Item) -> Result<IdentityState, StoreError> {
         LIVE => Ok(IdentityState::Live(Revision::new(integer(item, "revision")?))),
         DELETED => Ok(IdentityState::Deleted),
         _ => Err(StoreError::Corrupt("state")),
-    }
-}
-
-fn number(value: impl ToString) -> AttributeValue {
-    AttributeValue::N(value.to_string())
-}
-
-fn text<'a>(item: &'a Item, name: &'static str) -> Result<&'a str, StoreError> {
-    match item.get(name) {
-        Some(AttributeValue::S(text)) => Ok(text),
-        _ => Err(StoreError::Corrupt(name)),
-    }
-}
-
-fn integer<T: std::str::FromStr>(item: &Item, name: &'static str) -> Result<T, StoreError> {
-    match item.get(name) {
-        Some(AttributeValue::N(digits)) => digits.parse().map_err(|_| StoreError::Corrupt(name)),
-        _ => Err(StoreError::Corrupt(name)),
     }
 }

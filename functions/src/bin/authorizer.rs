@@ -1,4 +1,4 @@
-//! Decides for the API Gateway of a resource server whether a request is allowed.
+//! Authorizes requests for the API Gateway of a resource server.
 
 use std::error::Error;
 

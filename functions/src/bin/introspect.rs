@@ -1,4 +1,4 @@
-//! Tells services whether a token is good. Its routes are in the route table, nowhere else.
+//! Tells services whether a token is active. Only the route table names its routes.
 
 use std::error::Error;
 

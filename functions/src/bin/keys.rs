@@ -1,4 +1,4 @@
-//! Publishes the public keys. Its routes are in the route table, nowhere else.
+//! Publishes the public keys. Only the route table names its routes.
 
 use std::error::Error;
 

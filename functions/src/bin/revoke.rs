@@ -1,4 +1,4 @@
-//! Revokes access tokens. Its routes are in the route table, nowhere else.
+//! Revokes access tokens. Only the route table names its routes.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! Replaces keys: on Secrets Manager's schedule, or when an operator invokes it.
+//! Replaces keys on the schedule of Secrets Manager or on a call by an operator.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! Exchanges Entra tokens, and keeps who is assigned. Its routes are in the route table, nowhere else.
+//! Exchanges Entra tokens, and stores the assignments of Entra users. Only the route table names its routes.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! Issues access tokens. Its routes are in the route table, nowhere else.
+//! Issues access tokens. Only the route table names its routes.
 
 use std::error::Error;
 

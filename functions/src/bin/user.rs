@@ -1,4 +1,4 @@
-//! Creates and deletes identities. Its routes are in the route table, nowhere else.
+//! Creates and deletes identities. Only the route table names its routes.
 
 use std::error::Error;
 

@@ -1,7 +1,8 @@
-//! The embedded DynamoDB and Secrets Manager as one endpoint on loopback, for `AWS_ENDPOINT_URL`: function
-//! binaries and resource servers that run as processes of their own meet them there, through their real SDK
-//! clients. A request must name the access key id that only the state directory's owner can read, and reach the
-//! endpoint under its own address; the signature itself is not judged.
+//! The embedded DynamoDB and Secrets Manager as one endpoint on loopback, for `AWS_ENDPOINT_URL`. Function binaries
+//! and resource servers in other processes use it through their real SDK clients.
+//!
+//! A request must name the access key id, which only the owner of the state directory can read. Its `Host` must be the
+//! endpoint's own address. The endpoint does not check the signature.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::dynamodb::EmbeddedDynamoDb;
 use crate::secrets_manager::EmbeddedSecretsManager;
 
-/// Largest request, in bytes: what DynamoDB takes at most.
+/// Largest request, in bytes. It is the limit of DynamoDB.
 const MAX_REQUEST: usize = 16 * 1024 * 1024;
 
 /// The two services behind the endpoint.
@@ -35,21 +36,23 @@ pub struct AwsEndpoint {
     access_key_id: Arc<str>,
 }
 
-/// The request is not one that a service here can answer.
+/// The request gets no answer from a service.
 #[derive(Debug, thiserror::Error)]
-enum Unanswered {
-    #[error("the request does not name the access key id of this endpoint, or reached it under another name")]
-    Stranger,
+enum ForwardError {
+    #[error(
+        "the access key id or the Host of the request is not that of this endpoint; use the values in platform.env"
+    )]
+    NotAdmitted,
     #[error("the request is for neither DynamoDB nor Secrets Manager")]
     OtherService,
-    #[error("the request cannot be read")]
+    #[error("the request cannot be read, or is larger than 16 MB")]
     Unreadable,
-    #[error("the service does not answer")]
-    Silent,
+    #[error("the service gave no answer")]
+    NoAnswer,
 }
 
 impl AwsEndpoint {
-    /// An endpoint for these services, with an access key id of its own.
+    /// An endpoint for these services, with a new access key id.
     #[must_use]
     pub fn new(
         dynamodb: EmbeddedDynamoDb,
@@ -65,13 +68,13 @@ impl AwsEndpoint {
         }
     }
 
-    /// What clients must use as access key id; their secret key may be anything.
+    /// The access key id for clients. Their secret key may have any value.
     #[must_use]
     pub fn access_key_id(&self) -> &str {
         &self.access_key_id
     }
 
-    /// Listens on loopback; port 0 takes any free one.
+    /// Listens on loopback. Port 0 takes a free port.
     ///
     /// # Errors
     /// When the port cannot be bound.
@@ -79,7 +82,7 @@ impl AwsEndpoint {
         TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
     }
 
-    /// Serves until it is dropped.
+    /// Serves until this future is dropped.
     pub async fn serve(self, listener: TcpListener) {
         loop {
             if let Ok((stream, _)) = listener.accept().await {
@@ -89,7 +92,7 @@ impl AwsEndpoint {
     }
 
     async fn serve_connection(self, stream: TcpStream) {
-        // Small replies must not wait for more; a socket that refuses the option still works.
+        // Small replies are sent at once. A socket that refuses the option still works.
         let _ = stream.set_nodelay(true);
         let respond = service_fn(move |request| {
             let endpoint = self.clone();
@@ -97,49 +100,49 @@ impl AwsEndpoint {
         });
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new());
-        // A client that goes away has nobody to be told.
+        // A broken connection needs no report.
         let _ = builder.serve_connection(TokioIo::new(stream), respond).await;
     }
 
     async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        self.forward(request).await.unwrap_or_else(|fault| {
-            let mut response = Response::new(Full::from(fault.to_string()));
+        self.forward(request).await.unwrap_or_else(|error| {
+            let mut response = Response::new(Full::from(error.to_string()));
             *response.status_mut() = StatusCode::BAD_REQUEST;
             response
         })
     }
 
-    async fn forward(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Unanswered> {
+    async fn forward(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, ForwardError> {
         let (parts, body) = request.into_parts();
         self.admit(&parts.headers)?;
-        let service = self.of(&parts)?;
-        let body = Limited::new(body, MAX_REQUEST).collect().await.map_err(|_| Unanswered::Unreadable)?;
+        let service = self.service(&parts)?;
+        let body = Limited::new(body, MAX_REQUEST).collect().await.map_err(|_| ForwardError::Unreadable)?;
         let request = Request::from_parts(parts, SdkBody::from(body.to_bytes()));
-        let request = HttpRequest::try_from(request).map_err(|_| Unanswered::Unreadable)?;
-        let answer = service.call(request).await.map_err(|_| Unanswered::Silent)?;
-        let answer = answer.try_into_http1x().map_err(|_| Unanswered::Silent)?;
+        let request = HttpRequest::try_from(request).map_err(|_| ForwardError::Unreadable)?;
+        let answer = service.call(request).await.map_err(|_| ForwardError::NoAnswer)?;
+        let answer = answer.try_into_http1x().map_err(|_| ForwardError::NoAnswer)?;
         let (parts, body) = answer.into_parts();
-        let body = body.collect().await.map_err(|_| Unanswered::Silent)?;
+        let body = body.collect().await.map_err(|_| ForwardError::NoAnswer)?;
         Ok(Response::from_parts(parts, Full::new(body.to_bytes())))
     }
 
-    /// A page that a browser was led to this address by (DNS rebinding) has another `Host`, and no credential.
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Unanswered> {
+    /// Checks the access key id and `Host`. A request of a web page through DNS rebinding fails both checks.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), ForwardError> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
         let named = text(AUTHORIZATION).split_once("Credential=").and_then(|(_, rest)| rest.split_once('/'));
         let is_known = named.is_some_and(|(id, _)| id == &*self.access_key_id);
         let is_own =
             text(HOST).split(':').next().is_some_and(|host| matches!(host, "127.0.0.1" | "localhost"));
-        if is_known && is_own { Ok(()) } else { Err(Unanswered::Stranger) }
+        if is_known && is_own { Ok(()) } else { Err(ForwardError::NotAdmitted) }
     }
 
-    /// The service that the operation named by `x-amz-target` is of.
-    fn of(&self, parts: &http::request::Parts) -> Result<&SharedHttpConnector, Unanswered> {
+    /// The service of the operation that `x-amz-target` names.
+    fn service(&self, parts: &http::request::Parts) -> Result<&SharedHttpConnector, ForwardError> {
         let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or("");
         match target.split_once('.') {
             Some(("DynamoDB_20120810", _)) => Ok(&self.dynamodb),
             Some(("secretsmanager", _)) => Ok(&self.secrets_manager),
-            _ => Err(Unanswered::OtherService),
+            _ => Err(ForwardError::OtherService),
         }
     }
 }

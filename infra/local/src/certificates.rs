@@ -1,17 +1,14 @@
-//! The local certificate authority and the server certificate it signs.
+//! The local certificate authority and the server certificate that it signs.
 //!
-//! Owns two files in the data directory: `ca.pem`, which clients trust, and `ca-key.pem`, which
-//! only this reads. They are made once and kept, so that a client told to trust `ca.pem` goes on
-//! working after a restart. The server certificate and its key are made anew at each start and
-//! never leave memory, save where another process is to serve under them.
+//! The authority has two files in the state directory: `ca.pem`, which clients trust, and `ca-key.pem`, which only this
+//! module reads. They are created once and kept, so a client that trusts `ca.pem` keeps working after a restart. Each
+//! start creates a new server certificate and key. They stay in memory, unless another process serves with them.
 //!
-//! The authority may sign for the names of its first start and this machine's own only (name
-//! constraints), so that a copy of its key is of no use against other servers. Both certificates
-//! carry what strict verifiers ask for: key identifiers, critical basic constraints, key usage.
+//! Name constraints (RFC 5280 section 4.2.1.10) limit the authority to the names of its first start and of this
+//! machine. So a copy of its key is useless against other servers. Both certificates have the extensions that strict
+//! verifiers require: key identifiers, critical basic constraints, key usage.
 
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,74 +26,65 @@ use rustls::{RootCertStore, ServerConfig};
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
+use crate::files::{self, FileError, Readers};
+
 const AUTHORITY_FILE: &str = "ca.pem";
 const KEY_FILE: &str = "ca-key.pem";
 const SERVER_FILE: &str = "server.pem";
 const SERVER_KEY_FILE: &str = "server-key.pem";
 const AUTHORITY_NAME: &str = "Local communication identity CA";
-const AUTHORITY_LIFE: Duration = Duration::days(3650);
-/// The longest that clients accept from any authority.
-const SERVER_LIFE: Duration = Duration::days(397);
-/// A client in a virtual machine may be behind our clock.
+const AUTHORITY_LIFETIME: Duration = Duration::days(3650);
+/// The longest lifetime that clients accept from any authority.
+const SERVER_LIFETIME: Duration = Duration::days(397);
+/// Certificates begin this much earlier, because the clock of a client in a virtual machine may be slow.
 const CLOCK_SKEW: Duration = Duration::hours(1);
-/// The names of this machine, for which the authority can always sign.
+/// The names of this machine. The authority can always sign for them.
 const OWN_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Why there is no server certificate.
+/// The server certificate cannot be created or used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// A file could not be read or made.
-    #[error("cannot use {}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// A file of the authority cannot be used any more.
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file of the authority cannot be used. It is left as it is.
     #[error(
-        "{} {problem}; delete {AUTHORITY_FILE} and {KEY_FILE} in its directory to have a new \
-         authority made, then let clients trust the new {AUTHORITY_FILE}",
+        "{} {problem}; to create a new authority, delete {AUTHORITY_FILE} and {KEY_FILE} in its directory, then let \
+         clients trust the new {AUTHORITY_FILE}",
         path.display()
     )]
-    Authority {
-        /// The file at fault.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
+    Authority { path: PathBuf, problem: String },
     /// A name is neither a host name nor an IP address.
-    #[error("not all of these are host names or IP addresses: {0}")]
+    #[error("{0} is neither a host name nor an IP address; choose another --host")]
     Name(String),
-    /// The time is outside of what certificates can express.
-    #[error("the time {0} does not fit in a certificate")]
+    /// A certificate cannot express the time.
+    #[error("the time {0} does not fit in a certificate; correct the clock")]
     Time(OffsetDateTime),
-    /// A certificate could not be made.
-    #[error("cannot make a certificate")]
-    Make(#[from] rcgen::Error),
-    /// The TLS library refused what was made.
-    #[error("cannot set up TLS")]
+    /// A certificate cannot be created.
+    #[error("cannot create a certificate: {0}")]
+    Create(#[from] rcgen::Error),
+    /// The TLS library refuses the certificate.
+    #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
 }
 
-/// The TLS side of the local server, for the host names and IP addresses `names` (this machine's
-/// own when there are none): a server certificate valid from `now` for 397 days or as long as the
-/// authority, and ALPN for HTTP/2 and HTTP/1.1.
+/// The TLS configuration of the local server. Its certificate has the host names and IP addresses `names`, or the names
+/// of this machine if `names` is empty. It is valid from `now` for 397 days, but not longer than the authority. ALPN
+/// offers HTTP/2 and HTTP/1.1.
 ///
-/// The authority is read from `dir`, which must exist, or made there at the first start: valid for
-/// ten years, and able to sign for `names` and this machine's own.
+/// The authority is read from the directory `dir`, which must exist. The first start creates it there, valid for ten
+/// years, with the right to sign for `names` and for this machine.
 ///
 /// # Errors
-/// [`CertificateError`]; an authority that has expired, is damaged or may not sign for one of
-/// `names` is reported with the file and the remedy, and left as it is.
+/// [`CertificateError`], also for an authority that has expired, is damaged, or may not sign for one of `names`.
 pub fn server_config(
     dir: &Path,
     names: &[String],
     now: OffsetDateTime,
 ) -> Result<ServerConfig, CertificateError> {
-    let (leaf, key, provider) = sign_server(dir, names, now)?;
+    let (leaf, key) = sign_server(dir, names, now)?;
     let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], key.into())?;
@@ -104,8 +92,8 @@ pub fn server_config(
     Ok(config)
 }
 
-/// Writes a server certificate and its key into `dir`, for a process that takes them from files; replaced each
-/// time. Returns where they are.
+/// Writes a new server certificate and its key into `dir`, for a process that reads them from files. Returns both
+/// paths.
 ///
 /// # Errors
 /// As [`server_config`].
@@ -114,67 +102,59 @@ pub fn write_server(
     names: &[String],
     now: OffsetDateTime,
 ) -> Result<(PathBuf, PathBuf), CertificateError> {
-    let (leaf, key, _) = sign_server(dir, names, now)?;
+    let (leaf, key) = sign_server(dir, names, now)?;
     let (file, key_file) = (dir.join(SERVER_FILE), dir.join(SERVER_KEY_FILE));
-    for path in [&file, &key_file] {
-        match fs::remove_file(path) {
-            Err(source) if source.kind() != ErrorKind::NotFound => return Err(file_error(path, source)),
-            _ => {}
-        }
-    }
-    create(&file, leaf.pem().as_bytes(), 0o644)?;
-    create(&key_file, Zeroizing::new(key.serialize_pem()).as_bytes(), 0o600)?;
+    files::replace(&file, leaf.pem().as_bytes(), Readers::Everyone)?;
+    files::replace(&key_file, Zeroizing::new(key.serialize_pem()).as_bytes(), Readers::Owner)?;
     Ok((file, key_file))
 }
 
-/// A certificate that the authority in `dir` signs for these names, with its key, proved.
+/// A certificate for these names, signed by the authority in `dir` and verified, with its key.
 fn sign_server(
     dir: &Path,
     names: &[String],
     now: OffsetDateTime,
-) -> Result<(Certificate, KeyPair, Arc<CryptoProvider>), CertificateError> {
-    let names = match names {
-        [] => OWN_NAMES.map(str::to_owned).to_vec(),
-        names => names.to_vec(),
-    };
-    let servers = names
-        .iter()
-        .map(|name| ServerName::try_from(name.clone()))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| CertificateError::Name(names.join(", ")))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let authority = Authority::open(dir, &names, now)?;
+) -> Result<(Certificate, KeyPair), CertificateError> {
+    let names = if names.is_empty() { OWN_NAMES.map(str::to_owned).to_vec() } else { names.to_vec() };
+    let parse =
+        |name: &String| ServerName::try_from(name.clone()).map_err(|_| CertificateError::Name(name.clone()));
+    let servers = names.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let authority = CertificateAuthority::open(dir, &names, now)?;
     let key = KeyPair::generate()?;
     let leaf = authority.sign(&key, &names, now)?;
-    authority.check(&provider, leaf.der(), &servers, now)?;
-    Ok((leaf, key, provider))
+    authority.check(leaf.der(), &servers, now)?;
+    Ok((leaf, key))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 /// The certificate authority, with its key.
-struct Authority {
+struct CertificateAuthority {
     file: PathBuf,
     certificate: CertificateDer<'static>,
     not_after: OffsetDateTime,
     issuer: Issuer<'static, KeyPair>,
 }
 
-impl Authority {
-    /// Reads the authority in `dir`; makes what is missing.
+impl CertificateAuthority {
+    /// Reads the authority in `dir`, and creates missing files.
     ///
-    /// A key without a certificate is what a crash leaves between the two files, or a `ca.pem`
-    /// deleted by mistake: the key is used again, so that copies of the old `ca.pem` stay good.
+    /// A crash between the two files leaves a key without a certificate, and so does a deleted `ca.pem`. The key is
+    /// used again, so copies of the old `ca.pem` stay valid.
     fn open(dir: &Path, names: &[String], now: OffsetDateTime) -> Result<Self, CertificateError> {
         let (file, key_file) = (dir.join(AUTHORITY_FILE), dir.join(KEY_FILE));
-        let (certificate, key) = match (read(&file)?, read(&key_file)?) {
+        let (certificate, key) = match (files::read(&file)?, files::read(&key_file)?) {
             (certificate, Some(key)) => (certificate, parse_key(&key_file, &key)?),
-            (None, None) => (None, make_key(&key_file)?),
+            (None, None) => (None, create_key(&key_file)?),
             (Some(_), None) => return Err(unusable(&key_file, "is missing")),
         };
         let text = match certificate {
             Some(text) => text,
             None => {
                 let text = authority(names, now)?.self_signed(&key)?.pem().into_bytes();
-                create(&file, &text, 0o644)?;
+                files::replace(&file, &text, Readers::Everyone)?;
                 Zeroizing::new(text)
             }
         };
@@ -188,17 +168,17 @@ impl Authority {
         key: KeyPair,
         now: OffsetDateTime,
     ) -> Result<Self, CertificateError> {
-        let unreadable = || unusable(&file, "does not hold a certificate that can be read");
+        let unreadable = || unusable(&file, "does not hold a readable certificate");
         let certificate = CertificateDer::from_pem_slice(text).map_err(|_| unreadable())?;
         let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).map_err(|_| unreadable())?;
         let not_before = parsed.validity().not_before.to_datetime();
         let not_after = parsed.validity().not_after.to_datetime();
         if now < not_before {
-            let problem = format!("is not valid before {not_before} (is the clock right?)");
+            let problem = format!("is not valid before {not_before} (if the clock is wrong, correct it)");
             return Err(unusable(&file, &problem));
         }
         if not_after <= now {
-            return Err(unusable(&file, &format!("has expired on {not_after}")));
+            return Err(unusable(&file, &format!("expired on {not_after}")));
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|_| unreadable())?;
         Ok(Self { file, certificate, not_after, issuer })
@@ -214,7 +194,7 @@ impl Authority {
         let mut leaf = CertificateParams::new(names.to_vec())?;
         leaf.distinguished_name = common_name("Local communication identity");
         leaf.not_before = before(now)?;
-        leaf.not_after = self.not_after.min(leaf.not_before.saturating_add(SERVER_LIFE));
+        leaf.not_after = self.not_after.min(leaf.not_before.saturating_add(SERVER_LIFETIME));
         leaf.is_ca = IsCa::ExplicitNoCa;
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -222,11 +202,10 @@ impl Authority {
         Ok(leaf.signed_by(key, &self.issuer)?)
     }
 
-    /// Verifies `leaf` as a client that trusts the authority does. Finds here, rather than in every
-    /// client, a key that is not the certificate's and a name outside of the constraints.
+    /// Verifies `leaf` as a client that trusts the authority. A key that does not belong to the certificate, or a name
+    /// outside of the constraints, is found here and not at every client.
     fn check(
         &self,
-        provider: &Arc<CryptoProvider>,
         leaf: &CertificateDer<'_>,
         servers: &[ServerName<'_>],
         now: OffsetDateTime,
@@ -236,34 +215,34 @@ impl Authority {
         let mut roots = RootCertStore::empty();
         roots
             .add(self.certificate.clone())
-            .map_err(|it| unusable(&self.file, &format!("cannot be trusted ({it})")))?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone())
+            .map_err(|error| unusable(&self.file, &format!("cannot be trusted ({error})")))?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider())
             .build()
-            .map_err(|it| rustls::Error::General(it.to_string()))?;
-        let verify = |server| verifier.verify_server_cert(leaf, &[], server, &[], now);
-        servers.iter().try_for_each(|server| {
-            verify(server).map(|_| ()).map_err(|refused| {
-                let names: Vec<_> = servers.iter().map(ServerName::to_str).collect();
-                let names = names.join(", ");
-                let problem = match refused {
-                    // What TLS calls a name outside of the constraints.
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        for server in servers {
+            verifier.verify_server_cert(leaf, &[], server, &[], now).map_err(|error| {
+                // The constraints apply to all names of the certificate, and not only to the name of the connection.
+                let names = servers.iter().map(ServerName::to_str).collect::<Vec<_>>().join(", ");
+                let problem = match error {
+                    // The error for a name outside of the constraints.
                     rustls::Error::InvalidCertificate(rustls::CertificateError::Other(_)) => {
-                        format!("may sign only for the names it was made for, not for all of {names}")
+                        format!("may sign only for the names of its first start, not for all of {names}")
                     }
-                    refused => format!("does not verify what it signed for {names} ({refused})"),
+                    error => format!("does not verify the certificate that it signed for {names} ({error})"),
                 };
                 unusable(&self.file, &problem)
-            })
-        })
+            })?;
+        }
+        Ok(())
     }
 }
 
-/// What the authority's certificate says.
+/// The content of the authority's certificate.
 fn authority(names: &[String], now: OffsetDateTime) -> Result<CertificateParams, CertificateError> {
     let mut authority = CertificateParams::default();
     authority.distinguished_name = common_name(AUTHORITY_NAME);
     authority.not_before = before(now)?;
-    authority.not_after = now.checked_add(AUTHORITY_LIFE).ok_or(CertificateError::Time(now))?;
+    authority.not_after = now.checked_add(AUTHORITY_LIFETIME).ok_or(CertificateError::Time(now))?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     authority.use_authority_key_identifier_extension = true;
@@ -288,52 +267,22 @@ fn common_name(name: &str) -> DistinguishedName {
     distinguished
 }
 
-/// When a certificate made at `now` begins to be valid.
+/// The start of validity of a certificate that is created at `now`.
 fn before(now: OffsetDateTime) -> Result<OffsetDateTime, CertificateError> {
     now.checked_sub(CLOCK_SKEW).ok_or(CertificateError::Time(now))
-}
-
-/// The content of a file, if there is one.
-fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, CertificateError> {
-    match fs::read(path) {
-        Ok(content) => Ok(Some(Zeroizing::new(content))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(file_error(path, source)),
-    }
 }
 
 fn parse_key(path: &Path, text: &[u8]) -> Result<KeyPair, CertificateError> {
     let text = std::str::from_utf8(text).ok();
     text.and_then(|text| KeyPair::from_pem(text).ok())
-        .ok_or_else(|| unusable(path, "does not hold a private key that can be read"))
+        .ok_or_else(|| unusable(path, "does not hold a readable private key"))
 }
 
-fn make_key(path: &Path) -> Result<KeyPair, CertificateError> {
+fn create_key(path: &Path) -> Result<KeyPair, CertificateError> {
     let key = KeyPair::generate()?;
     let text = Zeroizing::new(key.serialize_pem());
-    create(path, text.as_bytes(), 0o600)?;
+    files::replace(path, text.as_bytes(), Readers::Owner)?;
     Ok(key)
-}
-
-/// Makes a file that was not there, with these permissions (where there are such), on the disk.
-fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), CertificateError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-    #[cfg(not(unix))]
-    let _ = mode;
-    let write = || {
-        let mut file = options.open(path)?;
-        file.write_all(content)?;
-        file.sync_all()
-    };
-    write().map_err(|source| file_error(path, source))
-}
-
-fn file_error(path: &Path, source: io::Error) -> CertificateError {
-    let path = path.to_path_buf();
-    CertificateError::File { path, source }
 }
 
 fn unusable(path: &Path, problem: &str) -> CertificateError {
@@ -342,21 +291,19 @@ fn unusable(path: &Path, problem: &str) -> CertificateError {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, io};
+
+    use rustls::ClientConfig;
     use rustls::time_provider::TimeProvider;
-    use rustls::{ClientConfig, ClientConnection, ServerConnection};
+    use tempfile::tempdir;
     use time::macros::datetime;
+    use tokio::io::DuplexStream;
+    use tokio_rustls::client::TlsStream;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
 
     const NOW: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
-
-    /// An empty directory of this test's own.
-    fn scratch(test: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("certificates-{}-{test}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        path
-    }
 
     fn start(dir: &Path) -> Result<ServerConfig, CertificateError> {
         server_config(dir, &[], NOW)
@@ -378,71 +325,55 @@ mod tests {
         }
     }
 
-    /// What a client sees that trusts `authority`, at `now`: the protocol chosen, or the refusal.
-    fn connect(
+    /// Connects as a client that trusts `authority`, at the time `now`.
+    async fn connect(
         server: &ServerConfig,
         authority: &Path,
         name: &str,
         now: OffsetDateTime,
-    ) -> Result<Vec<u8>, rustls::Error> {
+    ) -> io::Result<TlsStream<DuplexStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_details(provider, Arc::new(At(now)))
+        let mut config = ClientConfig::builder_with_details(provider(), Arc::new(At(now)))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
-        let mut server = ServerConnection::new(Arc::new(server.clone())).unwrap();
-        while client.is_handshaking() || server.is_handshaking() {
-            let mut bytes = Vec::new();
-            while client.wants_write() {
-                client.write_tls(&mut bytes).unwrap();
-            }
-            let mut received = bytes.as_slice();
-            while !received.is_empty() {
-                server.read_tls(&mut received).unwrap();
-            }
-            server.process_new_packets()?;
-            let mut bytes = Vec::new();
-            while server.wants_write() {
-                server.write_tls(&mut bytes).unwrap();
-            }
-            let mut received = bytes.as_slice();
-            while !received.is_empty() {
-                client.read_tls(&mut received).unwrap();
-            }
-            client.process_new_packets()?;
-        }
-        Ok(client.alpn_protocol().unwrap().to_vec())
+        let (client_end, server_end) = tokio::io::duplex(16 * 1024);
+        let client = TlsConnector::from(Arc::new(config));
+        let server = TlsAcceptor::from(Arc::new(server.clone()));
+        let (client, server) = tokio::join!(client.connect(name, client_end), server.accept(server_end));
+        server.and(client)
     }
 
     fn said(result: Result<ServerConfig, CertificateError>) -> String {
         result.err().unwrap().to_string()
     }
 
-    #[test]
-    fn a_client_that_trusts_the_authority_connects_by_every_name() {
-        let dir = scratch("connects");
-        let server = start(&dir).unwrap();
+    #[tokio::test]
+    async fn trusting_clients_connect_by_every_name() {
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        let server = start(dir).unwrap();
         let authority = dir.join(AUTHORITY_FILE);
         for name in OWN_NAMES {
-            let protocol = connect(&server, &authority, name, NOW).unwrap();
-            assert_eq!(protocol, b"h2", "{name}");
+            let client = connect(&server, &authority, name, NOW).await.unwrap();
+            assert_eq!(client.get_ref().1.alpn_protocol(), Some(&b"h2"[..]), "{name}");
         }
-        connect(&server, &authority, "example.com", NOW).unwrap_err();
-        let other = scratch("other");
-        start(&other).unwrap();
-        connect(&server, &other.join(AUTHORITY_FILE), "localhost", NOW).unwrap_err();
+        connect(&server, &authority, "example.com", NOW).await.unwrap_err();
+        let other = tempdir().unwrap();
+        let other = other.path();
+        start(other).unwrap();
+        connect(&server, &other.join(AUTHORITY_FILE), "localhost", NOW).await.unwrap_err();
     }
 
-    #[test]
-    fn the_server_certificate_lives_for_397_days() {
-        let dir = scratch("life");
-        let server = start(&dir).unwrap();
+    #[tokio::test]
+    async fn server_certificates_are_valid_for_397_days() {
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        let server = start(dir).unwrap();
         let authority = dir.join(AUTHORITY_FILE);
         // (offset from the start, accepted)
         let rows = [
@@ -452,132 +383,142 @@ mod tests {
             (Duration::days(397), false),
         ];
         for (offset, accepted) in rows {
-            let connected = connect(&server, &authority, "localhost", NOW + offset);
+            let connected = connect(&server, &authority, "localhost", NOW + offset).await;
             assert_eq!(connected.is_ok(), accepted, "{offset}");
         }
     }
 
-    #[test]
-    fn a_restart_keeps_the_authority() {
-        let dir = scratch("restart");
-        start(&dir).unwrap();
+    #[tokio::test]
+    async fn a_restart_keeps_the_authority() {
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        start(dir).unwrap();
         let files = || [AUTHORITY_FILE, KEY_FILE].map(|file| fs::read(dir.join(file)).unwrap());
         let made = files();
         let later = NOW + Duration::days(3649);
-        let server = server_config(&dir, &[], later).unwrap();
+        let server = server_config(dir, &[], later).unwrap();
         assert_eq!(files(), made);
         let authority = dir.join(AUTHORITY_FILE);
-        connect(&server, &authority, "localhost", later).unwrap();
+        connect(&server, &authority, "localhost", later).await.unwrap();
         // The server's certificate ends with the authority's.
         let ended = later + Duration::days(2);
-        connect(&server, &authority, "localhost", ended).unwrap_err();
+        connect(&server, &authority, "localhost", ended).await.unwrap_err();
     }
 
-    #[test]
-    fn a_lost_certificate_is_made_again_for_the_same_key() {
-        let dir = scratch("lost");
-        start(&dir).unwrap();
+    #[tokio::test]
+    async fn lost_certificates_are_replaced_for_the_same_key() {
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        start(dir).unwrap();
         let copy = dir.join("copy.pem");
         fs::rename(dir.join(AUTHORITY_FILE), &copy).unwrap();
-        let server = start(&dir).unwrap();
-        connect(&server, &copy, "localhost", NOW).unwrap();
-        connect(&server, &dir.join(AUTHORITY_FILE), "127.0.0.1", NOW).unwrap();
+        let server = start(dir).unwrap();
+        connect(&server, &copy, "localhost", NOW).await.unwrap();
+        connect(&server, &dir.join(AUTHORITY_FILE), "127.0.0.1", NOW).await.unwrap();
     }
 
     #[test]
-    fn an_authority_that_cannot_be_used_is_named_with_the_remedy() {
-        let dir = scratch("unusable");
-        start(&dir).unwrap();
+    fn unusable_authorities_are_named_with_the_next_step() {
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        start(dir).unwrap();
         let (file, key) = (dir.join(AUTHORITY_FILE), dir.join(KEY_FILE));
         let (certificate, private) = (fs::read(&file).unwrap(), fs::read(&key).unwrap());
 
-        let expired = said(server_config(&dir, &[], NOW + Duration::days(3651)));
-        assert!(expired.contains("ca.pem has expired"), "{expired}");
+        let expired = said(server_config(dir, &[], NOW + Duration::days(3651)));
+        assert!(expired.contains("ca.pem expired on"), "{expired}");
         assert!(expired.contains("delete ca.pem and ca-key.pem"), "{expired}");
-        let early = said(server_config(&dir, &[], NOW - Duration::days(1)));
+        let early = said(server_config(dir, &[], NOW - Duration::days(1)));
         assert!(early.contains("ca.pem is not valid before"), "{early}");
 
         fs::remove_file(&key).unwrap();
-        let missing = said(start(&dir));
+        let missing = said(start(dir));
         assert!(missing.contains("ca-key.pem is missing"), "{missing}");
         for damaged in ["", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
             fs::write(&key, damaged).unwrap();
-            let unread = said(start(&dir));
+            let unread = said(start(dir));
             assert!(unread.contains("ca-key.pem does not hold"), "{unread}");
         }
-        let other = scratch("unusable-other");
-        start(&other).unwrap();
+        let other = tempdir().unwrap();
+        let other = other.path();
+        start(other).unwrap();
         fs::copy(other.join(KEY_FILE), &key).unwrap();
-        let mixed = said(start(&dir));
+        let mixed = said(start(dir));
         assert!(mixed.contains("ca.pem does not verify"), "{mixed}");
 
         fs::write(&key, private).unwrap();
         for damaged in [&certificate[..certificate.len() / 2], b"not PEM", b""] {
             fs::write(&file, damaged).unwrap();
-            let unread = said(start(&dir));
+            let unread = said(start(dir));
             assert!(unread.contains("ca.pem does not hold"), "{unread}");
             assert_eq!(fs::read(&file).unwrap(), damaged);
         }
         fs::write(&file, certificate).unwrap();
-        start(&dir).unwrap();
+        start(dir).unwrap();
     }
 
-    #[test]
-    fn the_authority_signs_for_the_names_of_its_first_start_and_its_own() {
-        let dir = scratch("names");
+    #[tokio::test]
+    async fn authorities_sign_only_for_their_first_names() {
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
         let authority = dir.join(AUTHORITY_FILE);
-        let server = named(&dir, &["acs.internal", "192.0.2.7"]).unwrap();
+        let server = named(dir, &["acs.internal", "192.0.2.7"]).unwrap();
         for name in ["acs.internal", "192.0.2.7"] {
-            connect(&server, &authority, name, NOW).unwrap();
+            connect(&server, &authority, name, NOW).await.unwrap();
         }
-        connect(&server, &authority, "localhost", NOW).unwrap_err();
-        let server = named(&dir, &["127.0.0.1"]).unwrap();
-        connect(&server, &authority, "127.0.0.1", NOW).unwrap();
+        connect(&server, &authority, "localhost", NOW).await.unwrap_err();
+        let server = named(dir, &["127.0.0.1"]).unwrap();
+        connect(&server, &authority, "127.0.0.1", NOW).await.unwrap();
         for outside in ["example.com", "192.0.2.8", "2001:db8::1"] {
-            let refused = said(named(&dir, &["localhost", outside]));
+            let refused = said(named(dir, &["localhost", outside]));
             assert!(refused.contains(&format!("not for all of localhost, {outside};")), "{refused}");
             assert!(refused.contains("delete ca.pem"), "{refused}");
         }
     }
 
     #[test]
-    fn a_name_that_is_none_makes_nothing() {
-        let dir = scratch("no-name");
-        let refused = named(&dir, &["localhost", "two words"]).err().unwrap();
+    fn malformed_names_create_no_file() {
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        let refused = named(dir, &["localhost", "two words"]).err().unwrap();
         assert!(matches!(refused, CertificateError::Name(_)), "{refused}");
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
         let absent = start(&dir.join("absent")).err().unwrap();
         assert!(matches!(absent, CertificateError::File { .. }), "{absent}");
     }
 
-    #[test]
-    fn every_start_has_another_key() {
-        let dir = scratch("keys");
-        let keys: BTreeSet<_> = (0..3)
-            .map(|_| {
-                let key = KeyPair::generate().unwrap();
-                let names = OWN_NAMES.map(str::to_owned);
-                let authority = Authority::open(&dir, &names, NOW).unwrap();
-                authority.sign(&key, &names, NOW).unwrap().der().to_vec()
-            })
-            .collect();
+    #[tokio::test]
+    async fn each_start_has_a_new_key_in_memory() {
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        let mut keys = BTreeSet::new();
+        for _ in 0..3 {
+            let server = start(dir).unwrap();
+            let client = connect(&server, &dir.join(AUTHORITY_FILE), "localhost", NOW).await.unwrap();
+            let leaf = &client.get_ref().1.peer_certificates().unwrap()[0];
+            let (_, leaf) = x509_parser::parse_x509_certificate(leaf).unwrap();
+            keys.insert(leaf.public_key().raw.to_vec());
+        }
         assert_eq!(keys.len(), 3);
-        let files = fs::read_dir(&dir).unwrap().map(|it| it.unwrap().file_name());
+        let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
         let files: BTreeSet<_> = files.collect();
         assert_eq!(files, BTreeSet::from([KEY_FILE.into(), AUTHORITY_FILE.into()]));
     }
 
-    #[cfg(unix)]
     #[test]
-    fn the_key_is_for_its_owner_alone() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = scratch("mode");
-        start(&dir).unwrap();
-        let mode = |file| {
-            let metadata = fs::metadata(dir.join(file)).unwrap();
-            metadata.permissions().mode() & 0o777
-        };
-        assert_eq!(mode(KEY_FILE), 0o600);
-        assert_eq!(mode(AUTHORITY_FILE) & 0o644, mode(AUTHORITY_FILE));
+    fn keys_are_private_and_certificates_readable() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        let names = OWN_NAMES.map(str::to_owned);
+        write_server(dir, &names, NOW).unwrap();
+        let mode = |file| fs::metadata(dir.join(file)).unwrap().permissions().mode() & 0o777;
+        for key in [KEY_FILE, SERVER_KEY_FILE] {
+            assert_eq!(mode(key), 0o600, "{key}");
+        }
+        for certificate in [AUTHORITY_FILE, SERVER_FILE] {
+            // The umask of the test may take the right from others.
+            assert_eq!(mode(certificate) | 0o044, 0o644, "{certificate}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Audit lines of the local server, on standard error: readable in a terminal, JSON for a program.
+//! Audit lines of the local server on standard error: text on a terminal, JSON elsewhere.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -31,8 +31,7 @@ impl Console {
         let mut line =
             if self.readable { readable(event) } else { serde_json::to_string(event).unwrap_or_default() };
         line.push('\n');
-        // One write, for standard error keeps nothing back. A log that cannot be written must not fail what it
-        // speaks of.
+        // One write, because standard error has no buffer. A request does not fail because its line cannot be written.
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
 }
@@ -81,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_reads_from_left_to_right() {
+    fn request_lines_are_readable() {
         let event = AuditEvent {
             time: "2024-03-01T12:00:00Z".to_owned(),
             request_id: "r".to_owned(),

@@ -1,7 +1,8 @@
-//! The control socket: an operator's commands reach the running server, which alone may open its state.
+//! The control socket: a command line sends commands through it to the running server, because only one process may
+//! open the state.
 //!
-//! A Unix socket in the state directory, for its owner alone. One line of JSON asks, one
-//! answers: `{"invoke":<event of rotate-keys>}`, `{"inspect":"<token>"}` or `"keys"`; the answer is `{"ok":...}` or
+//! It is a Unix socket in the state directory, and only its owner can use it. A command is one line of JSON:
+//! `{"invoke":<event of rotate-keys>}`, `{"inspect":"<token>"}` or `"keys"`. The answer is one line: `{"ok":...}` or
 //! `{"error":"..."}`.
 
 use std::fs;
@@ -16,19 +17,20 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::files::{self, FileError};
+use crate::output::{start_page, token_page};
 use crate::platform::Platform;
-use crate::{start_page, token_page};
 use identity::error_chain::error_chain;
 
 /// A command for the running server. No `Debug`: it may hold a token.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Command {
-    /// An event for the function `rotate-keys`.
+    /// Handles an event for the function `rotate-keys`.
     Invoke(Value),
-    /// Whether a token is active.
+    /// Verifies a token.
     Inspect(String),
-    /// The keys in force.
+    /// Lists the keys in force.
     Keys,
 }
 
@@ -40,12 +42,14 @@ pub enum Answer {
     Error(String),
 }
 
-/// The command did not reach a server, or was refused by it.
+/// The command did not reach a server, or the server refused it.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    #[error("no server is running on {}; start one with `cargo run`", .0.display())]
+    #[error("no server is running on {}; start one, or name its state directory with --data-dir", .0.display())]
     NotRunning(PathBuf),
-    #[error("{}: {source}", path.display())]
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("cannot use the control socket {}: {source}", path.display())]
     Socket { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Refused(String),
@@ -54,40 +58,35 @@ pub enum ControlError {
 /// Longest command, in bytes.
 const MAX_COMMAND: u64 = 16 * 1024;
 
-/// How long a client may take to say its command.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for a command on an open connection.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn socket(dir: &Path) -> PathBuf {
     dir.join("control.sock")
 }
 
-/// Listens in the state directory. A socket that is left from a server that ended hard is replaced: the
-/// state is locked, so no other server can be using it.
+/// Listens in the state directory. A socket that a killed server left is replaced, because the lock of the state
+/// keeps out other servers.
 ///
 /// # Errors
-/// [`ControlError::Socket`], also when the path is longer than a socket's may be (107 bytes).
+/// [`ControlError`], also when the path is longer than a socket path may be (107 bytes).
 pub fn bind(dir: &Path) -> Result<UnixListener, ControlError> {
     let path = socket(dir);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(ControlError::Socket { path, source: error });
-        }
-        _ => {}
-    }
+    files::remove(&path)?;
     let listen = || {
         let listener = UnixListener::bind(&path)?;
-        // The directory may be open to others; nothing is answered before this.
+        // The directory may be open to other users. No connection is answered before this call.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         Ok(listener)
     };
     listen().map_err(|source| ControlError::Socket { path: path.clone(), source })
 }
 
-/// Answers commands, for ever.
+/// Answers commands. This future never completes.
 pub async fn serve(listener: UnixListener, platform: Arc<Platform>) {
     loop {
         if let Ok((stream, _)) = listener.accept().await {
-            // One after another: two commands at once would only conflict. Whoever hangs up is done.
+            // Commands run one after another, because two at once would conflict. A broken connection needs no answer.
             let _ = serve_connection(stream, &platform).await;
         }
     }
@@ -97,10 +96,12 @@ async fn serve_connection(stream: UnixStream, platform: &Platform) -> io::Result
     let (reading, mut writing) = stream.into_split();
     let mut line = String::new();
     let mut reading = BufReader::new(reading.take(MAX_COMMAND));
-    tokio::time::timeout(PATIENCE, reading.read_line(&mut line)).await??;
+    tokio::time::timeout(COMMAND_TIMEOUT, reading.read_line(&mut line)).await??;
     let answer = match serde_json::from_str(&line) {
         Ok(command) => execute(command, platform).await,
-        Err(_) => Answer::Error("not a command of this server".to_owned()),
+        Err(_) => {
+            Answer::Error("the server does not support this command; restart it with this version".to_owned())
+        }
     };
     let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');
@@ -119,10 +120,14 @@ async fn execute(command: Command, platform: &Platform) -> Answer {
     outcome.map_or_else(Answer::Error, Answer::Ok)
 }
 
-/// An access key may have changed: the `env` file must say so before the command is answered.
+/// Writes the access keys into the `env` file, before the command is answered.
 async fn rewrite_env(platform: &Platform) -> Result<(), String> {
     let strings = platform.connection_strings().await.map_err(|error| error_chain(&error))?;
-    start_page::write_env(platform, &strings).map_err(|error| format!("the keys were replaced, but {error}"))
+    start_page::write_env(platform, &strings).map_err(|error| {
+        format!(
+            "the keys were replaced, but the new ones could not be published: {error}; restart the server"
+        )
+    })
 }
 
 /// Sends a command to the server that runs on a state directory.

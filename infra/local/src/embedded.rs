@@ -1,4 +1,5 @@
-//! The production adapters over the embedded services, and what a deployment's template would have made.
+//! The production adapters over the embedded services, with the tables and the secrets that a deployment's template
+//! creates.
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -8,28 +9,29 @@ use aws_sdk_dynamodb::types::{
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
 use aws_smithy_runtime_api::client::http::{HttpClient, SharedHttpClient};
 use functions::adapters::{Adapters, StateNames};
-use functions::aws::sdk_config;
+use functions::aws::{self, sdk_config};
 use identity::secrets::SecretName;
 
 use identity::error_chain::error_chain;
 
 pub(crate) const TABLE: &str = "communication-identity";
+pub(crate) const ASSIGNMENTS_TABLE: &str = "communication-identity-assignments";
 
-/// The region the clients are told; the embedded services have none.
+/// The region in the clients' configuration. The embedded services ignore it.
 pub(crate) const REGION: &str = "us-east-1";
 
-/// The table or the secrets could not be made.
+/// A table or a secret cannot be created.
 #[derive(Debug, thiserror::Error)]
-#[error("making {what}: {cause}")]
+#[error("cannot create {what}: {cause}")]
 pub struct PrepareError {
     what: &'static str,
     cause: String,
 }
 
-/// The production adapters, their clients' HTTP replaced by the embedded services.
+/// The production adapters, whose clients send their requests to the embedded services.
 ///
 /// # Errors
-/// [`PrepareError`] when the table or the secrets cannot be made.
+/// [`PrepareError`] when a table or a secret cannot be created.
 pub async fn adapters(
     database: impl HttpClient + 'static,
     secrets: impl HttpClient + 'static,
@@ -37,41 +39,46 @@ pub async fn adapters(
     let credentials =
         || SharedCredentialsProvider::new(Credentials::new("local", "local", None, None, "local"));
     let config = |http| sdk_config(http, REGION.to_owned(), credentials(), None);
-    let database = aws_sdk_dynamodb::Client::new(&config(SharedHttpClient::new(database)));
-    let secrets = aws_sdk_secretsmanager::Client::new(&config(SharedHttpClient::new(secrets)));
-    prepare_table(&database).await?;
+    let database = aws::dynamodb(&config(SharedHttpClient::new(database)));
+    let secrets = aws::secrets_manager(&config(SharedHttpClient::new(secrets)));
+    prepare_table(&database, TABLE, &["pk"]).await?;
+    prepare_table(&database, ASSIGNMENTS_TABLE, &["pk", "sk"]).await?;
     prepare_secrets(&secrets).await?;
     let name = |secret: SecretName| secret.as_str().to_owned();
     let names = StateNames {
         table: TABLE.to_owned(),
+        assignments_table: ASSIGNMENTS_TABLE.to_owned(),
         access_keys: name(SecretName::AccessKeys),
         signing_keys: name(SecretName::SigningKeys),
     };
     Ok(Adapters::new(database, || secrets, names))
 }
 
-/// Makes the table a deployment's template makes.
-async fn prepare_table(client: &aws_sdk_dynamodb::Client) -> Result<(), PrepareError> {
-    let fault = |cause: String| PrepareError { what: "the table", cause };
-    if client.describe_table().table_name(TABLE).send().await.is_ok() {
+/// Creates a table of a deployment's template, if it does not exist. The first key is the partition key, and the
+/// second one the sort key.
+async fn prepare_table(
+    client: &aws_sdk_dynamodb::Client,
+    table: &str,
+    keys: &[&str],
+) -> Result<(), PrepareError> {
+    let fault = |cause: String| PrepareError { what: "the tables", cause };
+    if client.describe_table().table_name(table).send().await.is_ok() {
         return Ok(());
     }
-    let attribute =
-        AttributeDefinition::builder().attribute_name("pk").attribute_type(ScalarAttributeType::S);
-    let key = KeySchemaElement::builder().attribute_name("pk").key_type(KeyType::Hash);
+    let mut create = client.create_table().table_name(table).billing_mode(BillingMode::PayPerRequest);
+    for (name, key_type) in keys.iter().zip([KeyType::Hash, KeyType::Range]) {
+        let attribute =
+            AttributeDefinition::builder().attribute_name(*name).attribute_type(ScalarAttributeType::S);
+        let key = KeySchemaElement::builder().attribute_name(*name).key_type(key_type);
+        create = create
+            .attribute_definitions(attribute.build().map_err(|error| fault(error_chain(&error)))?)
+            .key_schema(key.build().map_err(|error| fault(error_chain(&error)))?);
+    }
+    create.send().await.map_err(|error| fault(error_chain(&error)))?;
     let ttl = TimeToLiveSpecification::builder().attribute_name("expires_at").enabled(true);
     client
-        .create_table()
-        .table_name(TABLE)
-        .billing_mode(BillingMode::PayPerRequest)
-        .attribute_definitions(attribute.build().map_err(|error| fault(error_chain(&error)))?)
-        .key_schema(key.build().map_err(|error| fault(error_chain(&error)))?)
-        .send()
-        .await
-        .map_err(|error| fault(error_chain(&error)))?;
-    client
         .update_time_to_live()
-        .table_name(TABLE)
+        .table_name(table)
         .time_to_live_specification(ttl.build().map_err(|error| fault(error_chain(&error)))?)
         .send()
         .await
@@ -79,7 +86,7 @@ async fn prepare_table(client: &aws_sdk_dynamodb::Client) -> Result<(), PrepareE
     Ok(())
 }
 
-/// Makes the two secrets, empty, as a deployment's template does.
+/// Creates the two secrets of a deployment's template, without values.
 async fn prepare_secrets(client: &aws_sdk_secretsmanager::Client) -> Result<(), PrepareError> {
     for secret in [SecretName::AccessKeys, SecretName::SigningKeys] {
         match client.create_secret().name(secret.as_str()).send().await {

@@ -1,7 +1,6 @@
 //! The listeners: HTTPS and HTTP, HTTP/1.1 and 2, one service behind them.
 //!
-//! What it adds to the core is what a gateway adds: TLS, limits of size, time and number, the raw request
-//! target.
+//! They add to the core the parts of a gateway: TLS, limits of size, time and number, and the raw request target.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -39,12 +38,12 @@ use crate::entra::EntraStandIn;
 use crate::health::Health;
 use crate::invoke;
 
-/// What stands behind the listeners.
+/// The services behind the listeners.
 pub struct Router {
     pub service: Arc<Service>,
-    /// For resource servers on this machine.
+    /// Answers resource servers on this machine.
     pub authorizer: Arc<Authorizer>,
-    /// The stand-in for Entra, if it is on.
+    /// The stand-in for Entra, unless a real authority is configured.
     pub entra: Option<Arc<EntraStandIn>>,
     /// Answers probes.
     pub health: Health,
@@ -58,38 +57,42 @@ pub struct Listeners {
     http_port: u16,
 }
 
-/// A port cannot be listened on.
+/// The server cannot listen on a port.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    #[error("port {port} is already in use; stop what uses it, or choose another with --{scheme}-port")]
+    #[error(
+        "port {port} is already in use; stop the program that uses it, or choose another port with --{scheme}-port"
+    )]
     InUse { port: u16, scheme: &'static str },
-    #[error("cannot listen on {address}: {source}")]
-    Other { address: SocketAddr, source: io::Error },
+    #[error(
+        "cannot listen on {address}: {source}; choose another address with --listen, or another port with --{scheme}-port"
+    )]
+    Other { address: SocketAddr, scheme: &'static str, source: io::Error },
 }
 
-/// How long clients may take, and how many may come at once.
+/// Limits for clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// For a TLS handshake, a request's head, a request's body; and how long a connection may be open
-    /// without a request, or twice that.
+    /// Longest time for a TLS handshake, for a request's head and for a request's body. A connection without a request
+    /// is closed after this time, or at most twice this time.
     pub idle_timeout: Duration,
-    /// For what is under way on a connection that is ending.
+    /// Longest time for requests under way on a connection that is closing.
     pub shutdown_grace: Duration,
-    /// Connections open at the same time; others wait in the system's queue.
+    /// Most open connections. Further connections wait in the queue of the operating system.
     pub connections: usize,
 }
 
-/// Half of the 1,024 files that a process commonly may have open: the state needs some too.
+/// Half of the 1,024 open files that a process commonly may have, because the state needs some too.
 const MAX_CONNECTIONS: usize = 512;
 
-/// Largest head of a request, in bytes: several times what a gateway of AWS lets through.
+/// Largest head of a request, in bytes. It is several times the limit of API Gateway.
 const MAX_HEAD: u32 = 64 * 1024;
 
-/// How much of a body that is too large is read before the refusal: a client that is still writing would
-/// otherwise meet a closed connection instead of the answer.
+/// Most bytes of a too large body that are read before the refusal. A client that is still writing would otherwise
+/// find a closed connection instead of the answer.
 const MAX_DISCARDED: usize = 16 * 1024 * 1024;
 
-/// How often a free port is looked for that is free on every address.
+/// Attempts to find a port that is free on every address.
 const PORT_ATTEMPTS: u32 = 16;
 
 impl Default for Limits {
@@ -103,29 +106,29 @@ impl Default for Limits {
 }
 
 impl Listeners {
-    /// Binds both ports on loopback, or on the one address given. Port 0 takes any free one.
+    /// Binds both ports on loopback, or on the given address. Port 0 takes a free port.
     ///
     /// # Errors
-    /// [`BindError`] naming the port and what to do.
+    /// [`BindError`] with the port and the next step.
     pub fn bind(address: Option<IpAddr>, https_port: u16, http_port: u16) -> Result<Self, BindError> {
         let (https, https_port) = bind_port(address, https_port, |at| bind_socket(at, "https"))?;
         let (http, http_port) = bind_port(address, http_port, |at| bind_socket(at, "http"))?;
         Ok(Self { https, http, https_port, http_port })
     }
 
-    /// The port HTTPS is served on.
+    /// The port of HTTPS.
     #[must_use]
     pub fn https_port(&self) -> u16 {
         self.https_port
     }
 
-    /// The port HTTP is served on.
+    /// The port of HTTP.
     #[must_use]
     pub fn http_port(&self) -> u16 {
         self.http_port
     }
 
-    /// Serves until `stop` is ready, then lets requests under way finish.
+    /// Serves until `stop` is ready. Requests under way may then finish within the grace time.
     pub async fn serve(
         self,
         router: Arc<Router>,
@@ -151,20 +154,20 @@ impl Listeners {
         drop(self);
         stopping.send_replace(true);
         let ended = async { while connections.join_next().await.is_some() {} };
-        // Those that take longer are cut off: the process is ending.
+        // Requests that take longer are cut off, because the process is ending.
         let _ = timeout(limits.shutdown_grace, ended).await;
     }
 
-    /// The next connection, and whether it speaks TLS.
+    /// The next connection, and whether it uses TLS.
     async fn accept(&self) -> (TcpStream, bool) {
         loop {
             match poll_fn(|context| self.poll_accept(context)).await {
                 Ok((stream, secure)) => {
-                    // Small replies must not wait for more; a socket that refuses the option still works.
+                    // Small replies are sent at once. A socket that refuses the option still works.
                     let _ = stream.set_nodelay(true);
                     return (stream, secure);
                 }
-                // Out of file descriptors, most likely: a connection that closes frees one.
+                // The likeliest cause is a lack of file descriptors. A connection that closes frees one.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
@@ -181,7 +184,7 @@ impl Listeners {
     }
 }
 
-/// Binds one port on every loopback address this machine has, or on the address given.
+/// Binds one port on every loopback address of this machine, or on the given address.
 fn bind_port<S>(
     address: Option<IpAddr>,
     port: u16,
@@ -195,13 +198,13 @@ fn bind_port<S>(
             match bind(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port)) {
                 Ok((socket, _)) => sockets.push(socket),
                 Err(in_use @ BindError::InUse { .. }) => return Err(in_use),
-                // A machine without IPv6.
+                // The machine has no IPv6.
                 Err(BindError::Other { .. }) => {}
             }
         }
         Ok((sockets, port))
     };
-    // A port the system calls free on one address may be taken on the other.
+    // A port that is free on one address may be in use on the other.
     let mut attempts = if port == 0 { PORT_ATTEMPTS } else { 1 };
     loop {
         attempts -= 1;
@@ -221,11 +224,11 @@ fn bind_socket(address: SocketAddr, scheme: &'static str) -> Result<(TcpListener
     };
     bind().map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => BindError::InUse { port: address.port(), scheme },
-        _ => BindError::Other { address, source },
+        _ => BindError::Other { address, scheme, source },
     })
 }
 
-/// What serves one connection.
+/// The server side of one connection.
 struct Connection {
     router: Arc<Router>,
     limits: Limits,
@@ -233,10 +236,14 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+    async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        tls: Option<TlsAcceptor>,
+    ) {
         let builder = auto::Builder::new(TokioExecutor::new());
         let Some(acceptor) = tls else {
-            // A plain connection shows by its first bytes whether it is HTTP/2; `idle` bounds their arrival.
+            // The first bytes of a plain connection show whether it is HTTP/2. `idle` limits the wait for them.
             return self.serve_http(stream, builder).await;
         };
         let Ok(Ok(stream)) = timeout(self.limits.idle_timeout, acceptor.accept(stream)).await else {
@@ -270,18 +277,18 @@ impl Connection {
         let connection = builder.serve_connection(TokioIo::new(stream), respond).into_owned();
         let mut connection = pin!(connection);
         tokio::select! {
-            // A connection that breaks has nobody left to be told.
+            // A broken connection needs no report.
             _ = connection.as_mut() => return,
             () = idle(&seen, limits.idle_timeout) => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
         connection.as_mut().graceful_shutdown();
-        // Whoever has not finished by then is cut off.
+        // Requests that take longer are cut off.
         let _ = timeout(limits.shutdown_grace, connection).await;
     }
 }
 
-/// What happens on one connection. Only counted: to wake the connection at each request would cost more.
+/// The requests on one connection. They are only counted, because waking the connection for each would cost more.
 #[derive(Default)]
 struct Activity {
     under_way: AtomicUsize,
@@ -289,7 +296,7 @@ struct Activity {
     changes: AtomicU64,
 }
 
-/// A request that is being answered, as long as this lives; HTTP/2 has several on one connection.
+/// A request under way, until this is dropped. HTTP/2 has several on one connection.
 struct UnderWay(Arc<Activity>);
 
 impl UnderWay {
@@ -300,7 +307,7 @@ impl UnderWay {
     }
 }
 
-/// Also when the client takes its request back.
+/// A request that the client cancels ends here too.
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
@@ -308,8 +315,8 @@ impl Drop for UnderWay {
     }
 }
 
-/// Waits until nothing happened for `idle_timeout`, and at most twice as long: neither protocol says when the first
-/// bytes must come, and an open connection costs a place.
+/// Waits until a connection had no request for `idle_timeout`, or at most twice as long. Neither protocol limits the
+/// wait for the first bytes, and an open connection counts against the limit.
 async fn idle(activity: &Activity, idle_timeout: Duration) {
     let mut seen = 0;
     loop {
@@ -322,7 +329,7 @@ async fn idle(activity: &Activity, idle_timeout: Duration) {
     }
 }
 
-/// The client stopped sending its body, or took too long: the connection ends, for there is no request.
+/// The client stopped sending the body, or took too long. The connection ends, because there is no whole request.
 #[derive(Debug, thiserror::Error)]
 #[error("the request's body did not arrive")]
 struct BrokenBody;
@@ -340,7 +347,7 @@ async fn respond(
         return Ok(response.map(Full::new));
     }
     if let Body::Complete(event) = &body
-        && invoke::is_asked(&parts.method, parts.uri.path())
+        && invoke::is_invocation(&parts.method, parts.uri.path())
     {
         return Ok(invoke::handle(&router.authorizer, event).await.map(Full::new));
     }
@@ -376,8 +383,8 @@ fn respond_as_entra(
     response
 }
 
-/// HTTP/2, and HTTP/1 requests in absolute form, name the host in the target. A `Host` header that says
-/// something else is dropped: a request has one host or none.
+/// HTTP/2, and HTTP/1 requests in absolute form, name the host in the target. A `Host` header with another value is
+/// dropped, so a request has one host or no host.
 fn name_host(parts: &mut http::request::Parts) {
     let Some(authority) = parts.uri.authority() else {
         return;
@@ -415,10 +422,164 @@ async fn read(mut body: Incoming) -> Result<Body, BrokenBody> {
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore};
+    use tempfile::TempDir;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+    use tokio::time::{Instant, advance};
+    use tokio_rustls::TlsConnector;
+
     use super::*;
+    use crate::platform::tests::open;
+
+    /// The server side over connections in memory. The clock stands still, and moves on when every task waits for it.
+    struct Gateway {
+        router: Arc<Router>,
+        tls: Arc<ServerConfig>,
+        stopping: watch::Sender<bool>,
+        dir: TempDir,
+    }
+
+    impl Gateway {
+        async fn start() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let platform = open(dir.path()).await;
+            tokio::time::pause();
+            Self { router: platform.router, tls: platform.tls, stopping: watch::channel(false).0, dir }
+        }
+
+        fn connect(&self, secure: bool) -> (DuplexStream, JoinHandle<()>) {
+            let (client, server) = duplex(64 * 1024);
+            let connection = Connection {
+                router: Arc::clone(&self.router),
+                limits: Limits::default(),
+                stopping: self.stopping.subscribe(),
+            };
+            let tls = secure.then(|| TlsAcceptor::from(Arc::clone(&self.tls)));
+            (client, tokio::spawn(connection.serve(server, tls)))
+        }
+
+        async fn connect_tls(&self, protocols: &[&str]) -> impl AsyncRead + Unpin + use<> {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_file(self.dir.path().join("ca.pem")).unwrap()).unwrap();
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let mut config = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+            let name = ServerName::try_from("localhost").unwrap();
+            TlsConnector::from(Arc::new(config)).connect(name, self.connect(true).0).await.unwrap()
+        }
+    }
+
+    /// Sends a request without a signature and reads the refusal. The connection stays open.
+    async fn send_unsigned(stream: &mut DuplexStream) {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}}") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 401 "));
+    }
+
+    /// The bytes until the connection ends, and the time until then.
+    async fn until_end(stream: &mut (impl AsyncRead + Unpin)) -> (Vec<u8>, Duration) {
+        let began = Instant::now();
+        let mut bytes = Vec::new();
+        // A connection may end without the closing message of TLS.
+        let _ = stream.read_to_end(&mut bytes).await;
+        (bytes, began.elapsed())
+    }
+
+    #[tokio::test]
+    async fn connections_without_a_request_are_closed() {
+        let gateway = Gateway::start().await;
+        let mut open: Vec<(&str, Box<dyn AsyncRead + Unpin>)> = Vec::new();
+        for begun in ["", "PRI * HTT", "POST / HT", "POST / HTTP/1.1\r\nHost:"] {
+            let (mut stream, _) = gateway.connect(false);
+            stream.write_all(begun.as_bytes()).await.unwrap();
+            open.push((begun, Box::new(stream)));
+        }
+        for protocols in [&[][..], &["http/1.1"], &["h2"]] {
+            open.push(("TLS", Box::new(gateway.connect_tls(protocols).await)));
+        }
+        open.push(("no handshake", Box::new(gateway.connect(true).0)));
+        let (mut kept, _) = gateway.connect(false);
+        send_unsigned(&mut kept).await;
+        open.push(("its last answer", Box::new(kept)));
+        let began = Instant::now();
+        for (begun, mut stream) in open {
+            let (answer, _) = until_end(&mut stream).await;
+            assert!(!answer.starts_with(b"HTTP/1.1"), "after {begun:?}");
+        }
+        let limits = Limits::default();
+        assert!(began.elapsed() <= limits.idle_timeout * 2 + limits.shutdown_grace, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn idle_http2_connections_get_a_goaway() {
+        const EMPTY_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        let gateway = Gateway::start().await;
+        let (mut stream, _) = gateway.connect(false);
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        stream.write_all(&EMPTY_SETTINGS).await.unwrap();
+        let (answer, _) = until_end(&mut stream).await;
+        let (mut frames, mut types) = (answer.as_slice(), Vec::new());
+        // RFC 9113 section 4.1: three bytes of length, the type, five bytes more, and the payload.
+        while let [high, middle, low, frame_type, _, _, _, _, _, rest @ ..] = frames {
+            types.push(*frame_type);
+            frames = &rest[usize::from(*high) << 16 | usize::from(*middle) << 8 | usize::from(*low)..];
+        }
+        assert!(types.contains(&7), "{types:?}");
+    }
+
+    #[tokio::test]
+    async fn busy_connections_stay_open() {
+        let gateway = Gateway::start().await;
+        let (mut stream, _) = gateway.connect(false);
+        for _ in 0..8 {
+            send_unsigned(&mut stream).await;
+            advance(Limits::default().idle_timeout * 2 / 3).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn incomplete_bodies_end_the_connection() {
+        let gateway = Gateway::start().await;
+        for body in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
+            let (mut stream, _) = gateway.connect(false);
+            stream.write_all(format!("POST / HTTP/1.1\r\n{body}").as_bytes()).await.unwrap();
+            let (answer, time) = until_end(&mut stream).await;
+            assert_eq!(
+                (answer, time.as_secs()),
+                (Vec::new(), Limits::default().idle_timeout.as_secs()),
+                "{body}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_are_cut_off_after_the_grace_time() {
+        let gateway = Gateway::start().await;
+        let (mut stream, served) = gateway.connect(false);
+        stream
+            .write_all(b"POST / HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+            .await
+            .unwrap();
+        // The answer has begun, so the request is under way.
+        stream.read_exact(&mut [0; 25]).await.unwrap();
+        gateway.stopping.send_replace(true);
+        let (answer, time) = until_end(&mut stream).await;
+        assert_eq!((answer, time.as_secs()), (Vec::new(), Limits::default().shutdown_grace.as_secs()));
+        served.await.unwrap();
+    }
 
     #[test]
-    fn a_free_port_is_one_that_is_free_on_every_address() {
+    fn free_ports_are_free_on_every_address() {
         let (mut asked, mut free) = (Vec::new(), 50_000..);
         let bound = bind_port(None, 0, |at| {
             asked.push(at);
@@ -433,7 +594,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_was_asked_for_is_tried_once() {
+    fn given_ports_are_tried_once() {
         for port in [0, 8443] {
             let mut attempts = 0;
             let bound = bind_port::<()>(None, port, |at| {

@@ -1,6 +1,5 @@
-//! The function `authorizer`, invoked as Lambda's Invoke API invokes it: what a gateway does on AWS, and what a
-//! resource server on this machine can do instead. Nobody is authenticated: the answer speaks of the token that
-//! the event holds, and says less of it than the token does.
+//! The function `authorizer`, invoked as through Lambda's Invoke API: by a gateway on AWS, or by a resource server on
+//! this machine. The caller is not authenticated. The reply only restates claims of the token in the event.
 
 use bytes::Bytes;
 use functions::authorizer;
@@ -8,15 +7,15 @@ use http::{HeaderValue, Method, Response};
 use identity::authorization::authorizer::Authorizer;
 use serde_json::{Value, json};
 
-/// `Invoke`, for the one function that can be invoked.
+/// The path of `Invoke` for this function. No other function can be invoked.
 pub(crate) const PATH: &str = "/2015-03-31/functions/authorizer/invocations";
 
-/// Whether this is a request to invoke it.
-pub(crate) fn is_asked(method: &Method, path: &str) -> bool {
+/// Whether a request invokes the function.
+pub(crate) fn is_invocation(method: &Method, path: &str) -> bool {
     method == Method::POST && path == PATH
 }
 
-/// What Lambda answers: the function's answer, or its error under a header that says so.
+/// The reply of Lambda: the function's result, or its error with the header `x-amz-function-error`.
 pub(crate) async fn handle(authorizer: &Authorizer, event: &[u8]) -> Response<Bytes> {
     let event = serde_json::from_slice(event).unwrap_or(Value::Null);
     match authorizer::handle(authorizer, event).await {

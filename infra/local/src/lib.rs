@@ -1,30 +1,30 @@
-//! The local platform: what AWS provides to a deployment, on one machine, for development and CI.
+//! The local platform: the AWS side of a deployment, on one machine, for development and CI.
 //!
-//! It runs the same core and the same adapters as the Lambda functions, over the real AWS SDK clients;
-//! only what stands behind the clients is local.
+//! It runs the same core and the same adapters as the Lambda functions, over the real AWS SDK clients. Only the
+//! services behind the clients are local.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`platform`] | the composition root: state directory, embedded services, the service over them |
+//! | [`files`] | the files of the state directory: read, replaced, removed |
+//! | [`resource`] | the resource, kept across restarts |
+//! | [`names`] | the names and addresses of the server |
+//! | [`certificates`] | the local certificate authority and the server certificate |
 //! | [`gateway`] | the listeners: HTTPS and HTTP, HTTP/1.1 and 2 |
-//! | [`names`] | by which names and addresses clients may know it, and which one they are told |
-//! | [`resource`] | what the resource is, kept across restarts |
-//! | [`start_page`] | what is printed at start, and the `env` file |
-//! | [`key_page`] | what the commands about keys print |
-//! | [`aws_endpoint`] | the embedded services on one port, for processes of their own |
-//! | [`functions_page`] | what is told to functions that run as processes of their own |
-//! | [`token_page`] | what `token inspect` prints |
 //! | `invoke` | the authorizer, invoked as on Lambda |
-//! | [`console`] | audit lines for a terminal or for a program |
-//! | [`certificates`] | the local certificate authority |
 //! | [`health`] | `/health`, for probes |
-//! | [`control`] | the socket over which an operator's commands reach the running server |
+//! | [`ready`] | the signal to other programs that the server answers |
+//! | [`control`] | the socket through which commands reach the running server |
 //! | [`schedule`] | scheduled rotations, driven as Secrets Manager drives them |
-//! | [`embedded`] | the production adapters over the embedded services |
+//! | [`console`] | audit lines as text or as JSON |
+//! | [`output`] | the texts printed on the terminal, and the `env` files |
 //! | [`entra`] | the stand-in for Microsoft Entra ID, for development |
-//! | [`trust`] | whom the server trusts in Entra: the stand-in, or a real authority |
-//! | [`dynamodb`] | the embedded DynamoDB, behind the SDK's HTTP client |
-//! | [`secrets_manager`] | the stand-in for Secrets Manager, behind the SDK's HTTP client |
+//! | [`trust`] | the Entra authority that the server trusts |
+//! | [`embedded`] | the production adapters over the embedded services |
+//! | [`dynamodb`] | the embedded DynamoDB, in place of the SDK's HTTP client |
+//! | [`secrets_manager`] | the stand-in for Secrets Manager, in place of the SDK's HTTP client |
+//! | `sdk_response` | the responses of these two |
+//! | [`aws_endpoint`] | the embedded services on one port, for other processes |
 
 pub mod aws_endpoint;
 pub mod certificates;
@@ -33,17 +33,16 @@ pub mod control;
 pub mod dynamodb;
 pub mod embedded;
 pub mod entra;
-pub mod functions_page;
+pub mod files;
 pub mod gateway;
 pub mod health;
 mod invoke;
-pub mod key_page;
 pub mod names;
+pub mod output;
 pub mod platform;
-mod reply;
+pub mod ready;
 pub mod resource;
 pub mod schedule;
+mod sdk_response;
 pub mod secrets_manager;
-pub mod start_page;
-pub mod token_page;
 pub mod trust;

@@ -1,4 +1,4 @@
-//! By which names and addresses clients may know the server, and which one they are told.
+//! The names and addresses of the server: for its certificate, for `Host`, and for the endpoint that clients get.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,28 +6,30 @@ use std::str::FromStr;
 
 use identity::host::{Authority, Hosts, MalformedAuthorityError};
 
-/// A host name in lower case, or an IP address. Written as in a URL: an IPv6 address in brackets.
+/// A host name in lower case, or an IP address. Its text is as in a URL, with an IPv6 address in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     Address(IpAddr),
     Name(String),
 }
 
-/// The text is neither a host name nor an IP address; a port does not belong to it.
+/// The text is neither a host name nor an IP address, or it has a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("neither a host name nor an IP address")]
+#[error(
+    "neither a host name nor an IP address; give one such as acs.internal or 192.0.2.7, without scheme and port"
+)]
 pub struct MalformedHost;
 
 /// The names of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names {
+pub struct ServerNames {
     public: Host,
-    /// None twice, nor the public one.
+    /// Distinct, and different from `public`.
     others: Vec<Host>,
 }
 
 impl Host {
-    /// As certificates have it: without brackets.
+    /// The text in certificates, which has no brackets.
     fn bare(&self) -> String {
         match self {
             Self::Address(address) => address.to_string(),
@@ -57,7 +59,7 @@ impl FromStr for Host {
             return Ok(Self::Address(address));
         }
         match rustls::pki_types::DnsName::try_from(text) {
-            // A trailing dot never is in a certificate, an underscore never in an accepted host.
+            // A certificate has no trailing dot, and an accepted host has no underscore.
             Ok(_) if !text.ends_with('.') && Authority::new(text, 0).is_ok() => {
                 Ok(Self::Name(text.to_ascii_lowercase()))
             }
@@ -66,12 +68,12 @@ impl FromStr for Host {
     }
 }
 
-impl Names {
-    /// The names of a server that listens on `listen`, or on loopback when there is none; `further` are the
-    /// operator's. Names that always lead to this machine are always among them.
+impl ServerNames {
+    /// The names of a server that listens on the address `listen`, or on loopback by default. The names of loopback
+    /// and the `further` names of the operator are always among them.
     ///
-    /// Clients are told `localhost` where that leads to the server. Elsewhere they are told the first
-    /// further name, or else the address.
+    /// The public name is `localhost` where that leads to the server. Otherwise it is the first further name, or the
+    /// address when there is no further name.
     #[must_use]
     pub fn new(listen: Option<IpAddr>, further: Vec<Host>) -> Self {
         let localhost = Host::Name("localhost".to_owned());
@@ -93,7 +95,7 @@ impl Names {
         Self { public, others }
     }
 
-    /// The one clients are told.
+    /// The name in the endpoint.
     #[must_use]
     pub fn public(&self) -> &Host {
         &self.public
@@ -103,13 +105,13 @@ impl Names {
         std::iter::once(&self.public).chain(&self.others)
     }
 
-    /// Every name as certificates have it.
+    /// Every name, as in certificates.
     #[must_use]
     pub fn certified(&self) -> Vec<String> {
         self.iter().map(Host::bare).collect()
     }
 
-    /// What clients may send as `Host`: every name at both ports. The public one is that of HTTPS.
+    /// The accepted values of `Host`: every name at both ports. The public one has the port of HTTPS.
     ///
     /// # Errors
     /// [`MalformedAuthorityError`] for a name that cannot be in `Host`.
@@ -123,8 +125,8 @@ impl Names {
     }
 }
 
-/// Those of a server that listens on loopback.
-impl Default for Names {
+/// The names of a server that listens on loopback.
+impl Default for ServerNames {
     fn default() -> Self {
         Self::new(None, Vec::new())
     }
@@ -135,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_have_one_spelling() {
+    fn hosts_have_one_text_form() {
         for (text, written, bare) in [
             ("localhost", "localhost", "localhost"),
             ("ACS.Internal", "acs.internal", "acs.internal"),
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_told_a_name_that_leads_to_the_server() {
+    fn public_names_lead_to_the_server() {
         for (listen, further, public) in [
             (None, vec![], "localhost"),
             (None, vec!["acs.internal"], "localhost"),
@@ -182,7 +184,7 @@ mod tests {
         ] {
             let listen: Option<IpAddr> = listen.map(|address| address.parse().unwrap());
             let hosts = further.iter().map(|host| host.parse().unwrap()).collect();
-            let names = Names::new(listen, hosts);
+            let names = ServerNames::new(listen, hosts);
             assert_eq!(names.public().to_string(), public, "{listen:?} {further:?}");
             let accepted = names.accepted(8443, 8080).unwrap();
             assert_eq!(accepted.public().to_string(), format!("{public}:8443"));
@@ -197,7 +199,7 @@ mod tests {
                 }
                 assert!(certified.contains(&host.bare()), "{host} in {certified:?}");
             }
-            assert_eq!(accepted.len(), certified.len() * 2, "none twice");
+            assert_eq!(accepted.len(), certified.len() * 2, "a name occurs twice");
         }
     }
 }

@@ -1,7 +1,6 @@
-//! The composition root of the local server: embedded services under the production adapters.
+//! The composition root of the local server: the production adapters over the embedded services.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,18 +29,24 @@ use crate::aws_endpoint::AwsEndpoint;
 use crate::certificates::{self, CertificateError};
 use crate::dynamodb::{self, EmbeddedDynamoDb};
 use crate::embedded::{self, PrepareError};
+use crate::files::FileError;
 use crate::gateway::Router;
 use crate::health::Health;
-use crate::names::Names;
+use crate::names::ServerNames;
+use crate::ready;
 use crate::resource::{self, Choices, LocalResource, ResourceError};
 use crate::secrets_manager::{self, EmbeddedSecretsManager, Environment};
 use crate::trust::{self, EntraOptions, TrustError};
 
-/// How the local server is started.
+const SECRETS: &str = "secrets.json";
+const DATABASE: &str = "dynamodb.sqlite";
+
+/// The options of the local server.
 pub struct Options {
+    /// The state directory.
     pub data_dir: PathBuf,
-    /// By which names clients may know the server.
-    pub names: Names,
+    /// The names and addresses of the server.
+    pub names: ServerNames,
     pub https_port: u16,
     pub http_port: u16,
     /// Web origins whose pages may call the server, in addition to those of this machine.
@@ -49,9 +54,9 @@ pub struct Options {
     pub algorithm: Option<Algorithm>,
     pub location: Option<Location>,
     pub region: Option<Location>,
-    /// Whom to trust in Entra besides the stand-in; with an authority, instead of it.
+    /// The accepted tokens of Entra.
     pub entra: EntraOptions,
-    /// Further route rules for the authorizer.
+    /// A file with further route rules for the authorizer.
     pub route_rules: Option<PathBuf>,
 }
 
@@ -61,35 +66,42 @@ pub struct Platform {
     pub adapters: Adapters,
     pub resource: LocalResource,
     pub tls: Arc<rustls::ServerConfig>,
-    /// Where state is kept, absolute.
+    /// The state directory, as an absolute path.
     pub data_dir: PathBuf,
-    /// The hosts clients may address, the public one first.
+    /// The accepted values of `Host`, the public one first.
     pub hosts: Hosts,
-    /// Of HTTPS.
+    /// The port of HTTPS.
     pub port: u16,
-    /// For who asks about a token on the terminal.
+    /// Verifies tokens for `token inspect`.
     pub verifier: Verifier,
     /// The function that replaces keys.
     pub rotate_keys: RotateKeys,
-    /// For the driver of scheduled rotations.
+    /// The secrets, for scheduled rotations.
     pub secrets: EmbeddedSecretsManager,
-    /// For processes of their own.
+    /// The embedded services for other processes.
     pub aws_endpoint: AwsEndpoint,
     endpoint: String,
     http_endpoint: String,
 }
 
-/// The local server cannot start.
+/// The local server cannot start. Each message names the part, the file and the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("the certificate: {0}")]
     Certificate(#[from] CertificateError),
-    #[error("{}: {source}", path.display())]
-    Directory { path: PathBuf, source: io::Error },
+    #[error("the state directory: {0}")]
+    Directory(#[from] FileError),
+    /// The state is not that of a first start, so a new file would hide the loss.
+    #[error(
+        "{} is missing or empty, but other files of the same state exist; restore the file, or remove the \
+         directory to start with a new resource",
+        .0.display()
+    )]
+    Lost(PathBuf),
     #[error("the embedded DynamoDB: {0}")]
-    DynamoDb(#[from] dynamodb::OpenError),
+    DynamoDb(#[from] dynamodb::OpenDatabaseError),
     #[error("the names of this server: {0}")]
-    Names(#[from] MalformedAuthorityError),
+    ServerNames(#[from] MalformedAuthorityError),
     #[error("the route rules: {0}")]
     RouteRules(#[from] RulesError),
     #[error("the resource: {0}")]
@@ -100,31 +112,38 @@ pub enum StartError {
     SecretsManager(#[from] secrets_manager::OpenError),
     #[error(transparent)]
     Prepare(#[from] PrepareError),
-    #[error("setting up the resource: {0}")]
-    Setup(#[from] RotationError),
-    #[error("deleting what has expired: {0}")]
+    #[error(
+        "cannot set up the keys in {}: {source}; if secrets.json or dynamodb.sqlite there was replaced by an older \
+         copy, restore the newest copies, or remove the directory to start with a new resource",
+        path.display()
+    )]
+    Keys { path: PathBuf, source: RotationError },
+    #[error("cannot delete expired items from dynamodb.sqlite: {0}")]
     Sweep(#[source] DynoxideError),
 }
 
 impl Platform {
-    /// Opens the state directory, making on the first start whatever is not there.
+    /// Opens the state directory. The first start creates the state.
     ///
     /// # Errors
-    /// [`StartError`] with what is wrong and where.
+    /// [`StartError`].
     pub async fn open(options: Options, audit: Arc<dyn Audit>) -> Result<Self, StartError> {
         let data_dir = state_directory(&options.data_dir)?;
         let system = Arc::new(System::new());
-        // First, for it keeps a second server away from the directory.
-        let secrets = EmbeddedSecretsManager::open(&data_dir.join("secrets.json"), surroundings(&system))?;
-        let database = EmbeddedDynamoDb::open(&data_dir.join("dynamodb.sqlite"))?;
+        // This step comes first, because its lock keeps a second server out of the directory.
+        let secrets = EmbeddedSecretsManager::open(&data_dir.join(SECRETS), environment(&system))?;
+        ready::withdraw(&data_dir)?;
+        check_for_lost_files(&data_dir)?;
+        let database = EmbeddedDynamoDb::open(&data_dir.join(DATABASE))?;
         let choices =
             Choices { algorithm: options.algorithm, location: options.location, region: options.region };
         let resource = resource::open(&data_dir, options.https_port, &choices, system.as_ref())?;
         let adapters = embedded::adapters(database.clone(), secrets.clone()).await?;
-        // DynamoDB does it by itself. A database in which this fails would fail requests too.
+        // DynamoDB does this by itself. A database in which this fails would fail requests too.
         database.sweep_expired().map_err(StartError::Sweep)?;
         let rotate_keys = RotateKeys::new(&adapters, resource.algorithm, audit.clone());
-        rotate_keys.set_up().await?;
+        let keys_error = |source| StartError::Keys { path: data_dir.clone(), source };
+        rotate_keys.set_up().await.map_err(keys_error)?;
         let endpoint = format!("https://{}:{}/", options.names.public(), options.https_port);
         let (entra, stand_in) = trust::open(&data_dir, &endpoint, options.entra, &adapters.system)?;
         let tls = certificates::server_config(&data_dir, &options.names.certified(), adapters.system.now())?;
@@ -160,13 +179,13 @@ impl Platform {
         })
     }
 
-    /// Where SDK clients connect.
+    /// The HTTPS endpoint, for SDK clients.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Where plain HTTP is served.
+    /// The HTTP endpoint.
     #[must_use]
     pub fn http_endpoint(&self) -> &str {
         &self.http_endpoint
@@ -187,21 +206,32 @@ impl Platform {
     }
 }
 
-/// What SDK clients are given. Secret: they hold the access keys.
+/// The connection strings for SDK clients. They are secret, because they hold the access keys.
 pub struct ConnectionStrings {
     pub primary: Zeroizing<String>,
     pub secondary: Zeroizing<String>,
 }
 
-/// Makes the directory, private to its owner, and returns its absolute path. One that is there keeps its
-/// mode: it is its owner's choice, and the files that hold secrets are private by themselves.
+/// Creates the directory, private to its owner, and returns its absolute path. An existing directory keeps its mode,
+/// which is its owner's choice. Each file that holds secrets is private by itself.
 fn state_directory(path: &Path) -> Result<PathBuf, StartError> {
-    let fault = |source| StartError::Directory { path: path.to_owned(), source };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fault)?;
-    path.canonicalize().map_err(fault)
+    let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let absolute = created.and_then(|()| path.canonicalize());
+    absolute.map_err(|source| FileError::new("create or open", path, source).into())
 }
 
-fn surroundings(system: &Arc<System>) -> Environment {
+/// Refuses a state directory that has lost its resource or its table. The first start writes `secrets.json` after
+/// both.
+fn check_for_lost_files(data_dir: &Path) -> Result<(), StartError> {
+    let is_missing = |path: &PathBuf| fs::metadata(path).map_or(true, |metadata| metadata.len() == 0);
+    if is_missing(&data_dir.join(SECRETS)) {
+        return Ok(());
+    }
+    let lost = [resource::FILE, DATABASE].map(|file| data_dir.join(file)).into_iter().find(is_missing);
+    lost.map_or(Ok(()), |path| Err(StartError::Lost(path)))
+}
+
+fn environment(system: &Arc<System>) -> Environment {
     let (clock, random) = (Arc::clone(system), Arc::clone(system));
     Environment {
         region: embedded::REGION.to_owned(),
@@ -211,19 +241,25 @@ fn surroundings(system: &Arc<System>) -> Environment {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use aws_credential_types::Credentials;
     use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
     use aws_sdk_dynamodb::types::AttributeValue;
     use aws_sdk_dynamodb::{Client, Config};
 
-    use super::*;
-    use crate::console;
+    use identity::testing::CapturedAudit;
 
-    async fn open(dir: &Path) -> Platform {
+    use super::*;
+
+    /// A platform over the state in `dir`, or over a new state.
+    pub(crate) async fn open(dir: &Path) -> Platform {
+        try_open(dir).await.unwrap()
+    }
+
+    async fn try_open(dir: &Path) -> Result<Platform, StartError> {
         let options = Options {
             data_dir: dir.to_owned(),
-            names: Names::default(),
+            names: ServerNames::default(),
             https_port: 8443,
             http_port: 8080,
             allowed_origins: Vec::new(),
@@ -233,14 +269,14 @@ mod tests {
             entra: EntraOptions::default(),
             route_rules: None,
         };
-        Platform::open(options, console::audit()).await.unwrap()
+        Platform::open(options, Arc::new(CapturedAudit::default())).await
     }
 
     #[tokio::test]
-    async fn what_has_expired_is_gone_after_a_start() {
-        let dir = std::env::temp_dir().join(format!("platform-{}-expired", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        drop(open(&dir).await);
+    async fn expired_items_are_deleted_at_a_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        drop(open(dir).await);
         let database = EmbeddedDynamoDb::open(&dir.join("dynamodb.sqlite")).unwrap();
         let client = Client::from_conf(
             Config::builder()
@@ -255,12 +291,41 @@ mod tests {
             let item = client.put_item().table_name(embedded::TABLE).item("pk", text(key));
             item.item("expires_at", AttributeValue::N(expires_at.to_owned())).send().await.unwrap();
         }
-        drop(open(&dir).await);
+        drop(open(dir).await);
         for (key, is_there) in [("past", false), ("future", true)] {
             let item =
                 client.get_item().table_name(embedded::TABLE).key("pk", text(key)).send().await.unwrap();
             assert_eq!(item.item().is_some(), is_there, "{key}");
         }
-        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[tokio::test]
+    async fn lost_files_are_named_and_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let platform = open(dir.path()).await;
+        // A process that is killed does not move the log into the table file.
+        assert!(fs::metadata(dir.path().join(DATABASE)).unwrap().len() > 0);
+        drop(platform);
+        for file in [resource::FILE, DATABASE] {
+            let (path, kept) = (dir.path().join(file), dir.path().join("kept"));
+            fs::rename(&path, &kept).unwrap();
+            let refused = try_open(dir.path()).await.err().unwrap();
+            assert!(matches!(&refused, StartError::Lost(lost) if lost.ends_with(file)), "{refused}");
+            assert!(!path.exists());
+            fs::write(&path, "").unwrap();
+            assert!(matches!(try_open(dir.path()).await, Err(StartError::Lost(_))), "an empty {file}");
+            fs::rename(&kept, &path).unwrap();
+        }
+        open(dir.path()).await;
+    }
+
+    #[tokio::test]
+    async fn lost_secrets_are_reported_with_a_next_step() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).await);
+        fs::remove_file(dir.path().join(SECRETS)).unwrap();
+        let refused = try_open(dir.path()).await.err().unwrap().to_string();
+        assert!(refused.contains(dir.path().canonicalize().unwrap().to_str().unwrap()), "{refused}");
+        assert!(refused.contains("restore the newest copies"), "{refused}");
     }
 }

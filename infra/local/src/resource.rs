@@ -1,7 +1,5 @@
-//! What the local resource is. Made on the first start and kept: tokens name it, so it must not change.
+//! The local resource, kept in `resource.json`. The first start creates it. Tokens name it, so it never changes.
 
-use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use identity::ids::ResourceId;
@@ -11,14 +9,16 @@ use identity::settings::{Issuer, Location, Resource};
 use serde::{Deserialize, Serialize};
 use uuid::Builder;
 
-/// The resource with the choices that were made for it.
+use crate::files::{self, FileError, Readers};
+
+/// The resource, with the signature algorithm of its tokens.
 #[derive(Clone)]
 pub struct LocalResource {
     pub resource: Resource,
     pub algorithm: Algorithm,
 }
 
-/// What may be chosen for a new resource.
+/// The choices for a new resource.
 #[derive(Default)]
 pub struct Choices {
     pub algorithm: Option<Algorithm>,
@@ -26,18 +26,26 @@ pub struct Choices {
     pub region: Option<Location>,
 }
 
-/// The resource cannot be read, made or used as asked.
+/// The resource cannot be read, created or used with the given choices.
 #[derive(Debug, thiserror::Error)]
 pub enum ResourceError {
-    #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: io::Error },
-    #[error("{}: not a resource this program wrote; restore it, or remove the directory to start anew", .0.display())]
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(
+        "{} is not a resource of this program; restore the file, or remove its directory to start with a new resource",
+        .0.display()
+    )]
     Content(PathBuf),
-    #[error("{}: the resource there was made with another {choice}; leave the option out, or use another --data-dir", path.display())]
-    Differs { path: PathBuf, choice: &'static str },
+    #[error(
+        "{} has the {choice} {kept}, but --{choice} is {given}; leave out --{choice}, or choose another --data-dir",
+        path.display()
+    )]
+    Differs { path: PathBuf, choice: &'static str, kept: String, given: String },
 }
 
-/// The file's content.
+pub(crate) const FILE: &str = "resource.json";
+
+/// The content of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -48,7 +56,7 @@ struct Document {
     algorithm: Algorithm,
 }
 
-/// Reads `resource.json` in `dir`, or makes a resource that is issued under `https://localhost:<port>`.
+/// Reads `resource.json` in `dir`. A missing file is created, with the issuer `https://localhost:<port>`.
 ///
 /// # Errors
 /// [`ResourceError`].
@@ -58,24 +66,23 @@ pub fn open(
     choices: &Choices,
     random: &dyn Random,
 ) -> Result<LocalResource, ResourceError> {
-    let path = dir.join("resource.json");
-    let document = match fs::read(&path) {
-        Ok(text) => {
+    let path = dir.join(FILE);
+    let document = match files::read(&path)? {
+        Some(text) => {
             let kept = serde_json::from_slice(&text).map_err(|_| ResourceError::Content(path.clone()))?;
-            unchanged(&path, &kept, choices)?;
+            check_choices(&path, &kept, choices)?;
             kept
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let made = make(https_port, choices, random);
-            write(&path, &made).map_err(|source| ResourceError::File { path: path.clone(), source })?;
+        None => {
+            let made = create(https_port, choices, random);
+            files::replace_json(&path, &made, Readers::Owner)?;
             made
         }
-        Err(source) => return Err(ResourceError::File { path, source }),
     };
     parse(&document).ok_or(ResourceError::Content(path))
 }
 
-fn make(https_port: u16, choices: &Choices, random: &dyn Random) -> Document {
+fn create(https_port: u16, choices: &Choices, random: &dyn Random) -> Document {
     let mut bytes = [0; 16];
     random.fill(&mut bytes);
     let chosen = |location: &Option<Location>, default: &str| {
@@ -90,16 +97,17 @@ fn make(https_port: u16, choices: &Choices, random: &dyn Random) -> Document {
     }
 }
 
-fn unchanged(path: &Path, kept: &Document, choices: &Choices) -> Result<(), ResourceError> {
-    let differs = |choice| Err(ResourceError::Differs { path: path.to_owned(), choice });
-    if choices.algorithm.is_some_and(|algorithm| algorithm != kept.algorithm) {
-        return differs("algorithm");
-    }
-    if choices.location.as_ref().is_some_and(|location| location.as_str() != kept.location) {
-        return differs("location");
-    }
-    if choices.region.as_ref().is_some_and(|region| region.as_str() != kept.region) {
-        return differs("region");
+fn check_choices(path: &Path, kept: &Document, choices: &Choices) -> Result<(), ResourceError> {
+    let choices = [
+        ("algorithm", kept.algorithm.as_str(), choices.algorithm.map(|algorithm| algorithm.as_str())),
+        ("location", &kept.location, choices.location.as_ref().map(Location::as_str)),
+        ("region", &kept.region, choices.region.as_ref().map(Location::as_str)),
+    ];
+    for (choice, kept, given) in choices {
+        if let Some(given) = given.filter(|given| *given != kept) {
+            let (path, kept, given) = (path.to_owned(), kept.to_owned(), given.to_owned());
+            return Err(ResourceError::Differs { path, choice, kept, given });
+        }
     }
     Ok(())
 }
@@ -113,13 +121,4 @@ fn parse(document: &Document) -> Option<LocalResource> {
         region: document.region.parse().ok()?,
     };
     Some(LocalResource { resource, algorithm: document.algorithm })
-}
-
-/// Written aside and renamed, so that a crash leaves the whole file or none.
-fn write(path: &Path, document: &Document) -> io::Result<()> {
-    let aside = path.with_extension("json.new");
-    let mut file = fs::File::create(&aside)?;
-    file.write_all(&serde_json::to_vec_pretty(document)?)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)
 }

@@ -1,5 +1,6 @@
-//! Scheduled rotations, driven as Secrets Manager drives them: it announces a version, then calls the
-//! function four times; if a step fails, the whole rotation again with the same version.
+//! Scheduled rotations, driven as Secrets Manager drives them. It starts a rotation with the id of a new version, and
+//! calls the function once for each of four steps. After a failed step it repeats the whole rotation with the same
+//! version id.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::secrets_manager::ServiceError;
 
 const STEPS: [&str; 4] = ["createSecret", "setSecret", "testSecret", "finishSecret"];
 
-/// How often a failed rotation is tried again.
+/// Attempts at one rotation.
 const ATTEMPTS: u32 = 3;
 
 /// A scheduled rotation did not take place.
@@ -21,35 +22,24 @@ const ATTEMPTS: u32 = 3;
 pub enum ScheduleError {
     #[error("the rotation could not begin: {0}")]
     Begin(ServiceError),
-    #[error("{step}: {source}")]
+    #[error("the rotation failed at step {step}: {source}")]
     Step { step: &'static str, source: RotateKeysError },
 }
 
-/// The text is no duration like `90s`, `30m`, `12h` or `1d`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a duration like 30m, 12h or 1d")]
-pub struct MalformedDuration;
-
-/// Parses a whole number of seconds, minutes, hours or days: `90s`, `30m`, `12h`, `1d`. At least a second.
+/// Parses the period of a schedule, such as `30m`, `12h` or `1d`.
 ///
 /// # Errors
-/// [`MalformedDuration`].
-pub fn parse_duration(text: &str) -> Result<Duration, MalformedDuration> {
-    let unit = text.chars().next_back().ok_or(MalformedDuration)?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(MalformedDuration),
-    };
-    let number: u64 =
-        text.strip_suffix(unit).and_then(|number| number.parse().ok()).ok_or(MalformedDuration)?;
-    let seconds = number.checked_mul(seconds).filter(|seconds| *seconds > 0);
-    seconds.map(Duration::from_secs).ok_or(MalformedDuration)
+/// A message for the user when the text is not a duration, or is zero.
+pub fn parse_period(text: &str) -> Result<Duration, String> {
+    let period = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; give a number with a unit, such as 30m, 12h or 1d"))?;
+    if period.is_zero() {
+        return Err("the period is zero; give a longer one, such as 30m, 12h or 1d".to_owned());
+    }
+    Ok(period)
 }
 
-/// Rotates the signing keys every `period`, for ever. What goes wrong is told to `report`.
+/// Rotates the signing keys at the end of every `period`. This future never completes. `report` gets the errors.
 pub async fn rotate_every(platform: &Platform, period: Duration, report: impl Fn(&ScheduleError)) {
     loop {
         tokio::time::sleep(period).await;
@@ -59,10 +49,10 @@ pub async fn rotate_every(platform: &Platform, period: Duration, report: impl Fn
     }
 }
 
-/// One scheduled rotation of the signing keys.
+/// Runs one scheduled rotation of the signing keys.
 ///
 /// # Errors
-/// [`ScheduleError`] with the step that kept failing.
+/// [`ScheduleError`] with the step that failed in every attempt.
 pub async fn rotate(platform: &Platform) -> Result<(), ScheduleError> {
     let version = VersionId::random(platform.adapters.system.as_ref());
     platform
@@ -93,15 +83,36 @@ async fn steps(platform: &Platform, version: &VersionId) -> Result<(), ScheduleE
 
 #[cfg(test)]
 mod tests {
+    use identity::store::PointerWriter as _;
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::platform::tests::open;
+
+    const HOUR: Duration = Duration::from_hours(1);
 
     #[test]
-    fn durations_have_a_unit() {
-        for (text, seconds) in [("90s", 90), ("30m", 1_800), ("12h", 43_200), ("1d", 86_400)] {
-            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+    fn periods_have_a_unit_and_are_not_zero() {
+        assert_eq!(parse_period("12h"), Ok(12 * HOUR));
+        assert_eq!(parse_period("1d"), Ok(24 * HOUR));
+        for text in ["", "h", "12", "0h", "-1h", "12 parsecs", "99999999999999999999d"] {
+            let refused = parse_period(text).unwrap_err();
+            assert!(refused.ends_with("such as 30m, 12h or 1d"), "{text}: {refused}");
         }
-        for text in ["", "h", "12", "0h", "-1h", "1.5h", "12hh", "12 h", "99999999999999999999d", "ä"] {
-            assert_eq!(parse_duration(text), Err(MalformedDuration), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn signing_keys_rotate_once_per_period() {
+        let dir = tempfile::tempdir().unwrap();
+        let platform = open(dir.path()).await;
+        let generation = async || platform.adapters.table.pointer().await.unwrap().unwrap().generation;
+        let first = generation().await;
+        let failed = |error: &ScheduleError| panic!("{error}");
+        for (hours, rotations) in [(11, 0), (13, 1), (25, 2)] {
+            let before = generation().await;
+            timeout(hours * HOUR, rotate_every(&platform, 12 * HOUR, failed)).await.unwrap_err();
+            assert_eq!(generation().await - before, rotations, "{hours} hours");
         }
+        assert_eq!(generation().await - first, 3);
     }
 }

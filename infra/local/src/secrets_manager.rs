@@ -1,21 +1,21 @@
-//! An embedded stand-in for AWS Secrets Manager, behind the AWS SDK's own HTTP seam.
+//! An embedded stand-in for AWS Secrets Manager. It replaces the HTTP client of the AWS SDK.
 //!
-//! This module owns the wire protocol (AWS JSON 1.1, the operation named by `x-amz-target`) and the
-//! one lock; `operations` owns the requests and answers, `versions` the rules, `state_file` the
-//! file. What is not supported is refused by name; nothing is ignored.
+//! This module has the wire protocol and the lock. The protocol is AWS JSON 1.1, with the operation in the header
+//! `x-amz-target`. The module `operations` has the requests and answers, `versions` the rules, and `state_file` the
+//! file. A request with an unsupported operation or member is refused by name. No member is ignored.
 //!
-//! Where AWS leaves itself room, the rules take the harshest reading, so that a protocol that
-//! survives here survives there:
+//! Where AWS permits several behaviours, the stand-in shows the strictest one. A protocol that works here therefore
+//! works on AWS:
 //!
-//! * AWS may delete a version that bears no label: here it is gone at once, value and id.
-//! * A version put by hand abandons the rotation in progress: here any new version does, whatever
-//!   its labels; `AWSPENDING` leaves the version of that rotation.
-//! * A label moves only from the version that bears it, given by name. So the repeat of a move
-//!   whose answer was lost is refused, and the caller has to look.
+//! * AWS may delete a version without a staging label. Here the value and the id are deleted at once.
+//! * On AWS, a version that is stored by hand abandons the rotation in progress. Here every new version does so, with
+//!   any labels: `AWSPENDING` leaves the version of that rotation.
+//! * A label moves only from its holder, and the request must name the holder. The repeat of a move whose answer was
+//!   lost is therefore refused, and the caller has to read the labels.
 //!
-//! Not imitated: reads that lag behind writes, deletion of secrets, tags, encryption, the schedule
-//! and the calls of a rotation (the caller makes those; [`EmbeddedSecretsManager::begin_rotation`]
-//! is what AWS does before the first).
+//! Not imitated: reads that lag behind writes, deletion of secrets, tags, encryption, and the schedule and the calls of
+//! a rotation. The caller makes these calls. [`EmbeddedSecretsManager::begin_rotation`] does the part of AWS before the
+//! first call.
 
 mod operations;
 mod state_file;
@@ -36,29 +36,29 @@ use serde_json::json;
 pub use self::state_file::OpenError;
 use self::state_file::StateFile;
 use self::versions::{Secret, Secrets, no_secret};
-use crate::reply;
+use crate::sdk_response;
 
 const TARGET_PREFIX: &str = "secretsmanager.";
 const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 
-/// Gives the time now, in seconds since 1970.
+/// Returns the current time, in seconds since the epoch.
 pub type EpochSeconds = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// Fills a buffer with random bytes.
 pub type RandomBytes = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
 
-/// What the stand-in takes from outside.
+/// The environment of the stand-in.
 #[derive(Clone)]
 pub struct Environment {
-    /// The region that ARNs name.
+    /// The region in ARNs.
     pub region: String,
     /// The clock, for the dates of secrets and versions.
     pub epoch_seconds: EpochSeconds,
-    /// The source of ARN suffixes and of version ids that a caller does not choose.
+    /// The source of ARN suffixes, and of version ids for requests without one.
     pub random_bytes: RandomBytes,
 }
 
-/// An error of the service, as it goes on the wire. It never quotes a value.
+/// An error answer of the service. It never quotes the value of a secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ServiceError {
@@ -67,7 +67,7 @@ pub struct ServiceError {
 }
 
 impl ServiceError {
-    /// AWS's name of the error, such as `ResourceNotFoundException`.
+    /// The error code of AWS, such as `ResourceNotFoundException`.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.code
@@ -93,57 +93,56 @@ fn not_found(message: impl Into<String>) -> ServiceError {
 
 /// A Secrets Manager in this process. Clones share one state.
 ///
-/// Give it to an SDK configuration as its HTTP client. The region, the endpoint and the credentials
-/// of that configuration must be set, as for AWS, and are not looked at.
+/// It is the HTTP client of an SDK configuration. The configuration must have a region, an endpoint and credentials, as
+/// for AWS, but the stand-in does not use them.
 ///
-/// Values are wiped from memory when they are deleted; the bytes of requests and answers, which are
-/// the SDK's, are not.
+/// The memory of a value is zeroed when the value is deleted. The bytes of requests and answers belong to the SDK and
+/// are not zeroed.
 #[derive(Clone)]
 pub struct EmbeddedSecretsManager {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    surroundings: Environment,
+    environment: Environment,
     file: Option<StateFile>,
     secrets: Mutex<Secrets>,
 }
 
 impl EmbeddedSecretsManager {
-    /// Opens the secrets in the file `path`; the first change makes it, readable by its owner
-    /// alone. Its directory must exist. A file with `.lock` added to its name keeps other processes
-    /// away.
+    /// Opens the secrets in the file `path`. The first change creates the file, and only its owner can read it. Its
+    /// directory must exist. A lock on the file `path` with the suffix `.lock` excludes other processes.
     ///
-    /// An answer to a change is given when the changed file is on the disk.
+    /// A change is answered after the changed file is on the disk.
     ///
     /// # Errors
-    /// [`OpenError`] when the file cannot be read, is not of this format or is in use.
-    pub fn open(path: &Path, surroundings: Environment) -> Result<Self, OpenError> {
+    /// [`OpenError`] when the file cannot be read, has another format or is in use.
+    pub fn open(path: &Path, environment: Environment) -> Result<Self, OpenError> {
         let (file, secrets) = StateFile::open(path)?;
-        Ok(Self::new(Some(file), secrets, surroundings))
+        Ok(Self::new(Some(file), secrets, environment))
     }
 
-    /// Secrets that live as long as the last clone.
+    /// Keeps the secrets in memory only. They are dropped with the last clone.
     #[must_use]
-    pub fn in_memory(surroundings: Environment) -> Self {
-        Self::new(None, Secrets::default(), surroundings)
+    pub fn in_memory(environment: Environment) -> Self {
+        Self::new(None, Secrets::default(), environment)
     }
 
-    fn new(file: Option<StateFile>, secrets: Secrets, surroundings: Environment) -> Self {
+    fn new(file: Option<StateFile>, secrets: Secrets, environment: Environment) -> Self {
         let secrets = Mutex::new(secrets);
-        let inner = Arc::new(Inner { surroundings, file, secrets });
+        let inner = Arc::new(Inner { environment, file, secrets });
         Self { inner }
     }
 
-    /// Does what AWS does at the start of a rotation, before it calls the rotation function for the
-    /// first time: puts `AWSPENDING` on a new version without a value whose id is `token`, and
-    /// turns rotation on. `secret_id` is the name or the ARN of a secret, `token` 32 to 64
-    /// characters.
+    /// Begins a rotation, as AWS does before its first call of the rotation function. It creates the version `token`
+    /// without a value, puts `AWSPENDING` on it, and turns rotation on. `secret_id` is the name or the ARN of a secret.
+    /// `token` has 32 to 64 characters.
     ///
     /// # Errors
-    /// `ResourceNotFoundException` for no such secret; `InvalidRequestException` while `AWSPENDING`
-    /// is on a version that is not `AWSCURRENT`; `ResourceExistsException` when `token` is a
-    /// version already; `InvalidParameterException` for a `token` of another length.
+    /// * `ResourceNotFoundException` when the secret does not exist.
+    /// * `InvalidRequestException` while `AWSPENDING` is on a version that is not `AWSCURRENT`.
+    /// * `ResourceExistsException` when the version `token` exists already.
+    /// * `InvalidParameterException` when `token` has another length.
     pub fn begin_rotation(&self, secret_id: &str, token: &str) -> Result<(), ServiceError> {
         operations::check_token(token)?;
         let now = self.now();
@@ -151,21 +150,21 @@ impl EmbeddedSecretsManager {
     }
 
     fn now(&self) -> i64 {
-        (self.inner.surroundings.epoch_seconds)()
+        (self.inner.environment.epoch_seconds)()
     }
 
     fn random<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
-        (self.inner.surroundings.random_bytes)(&mut bytes);
+        (self.inner.environment.random_bytes)(&mut bytes);
         bytes
     }
 
-    /// The secrets. A panic elsewhere cannot have left them half changed: they are replaced whole.
+    /// Locks the secrets. A poisoned lock is safe to use, because a change replaces the secrets as a whole.
     fn secrets(&self) -> MutexGuard<'_, Secrets> {
         self.inner.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Applies a change to a copy, saves the copy, and only then lets others see it.
+    /// Applies a change to a copy, saves the copy, and then makes it visible to other requests.
     fn commit<T>(
         &self,
         change: impl FnOnce(&mut Secrets) -> Result<T, ServiceError>,
@@ -174,8 +173,9 @@ impl EmbeddedSecretsManager {
         let mut changed = secrets.clone();
         let result = change(&mut changed)?;
         if let Some(file) = &self.inner.file {
-            file.save(&changed)
-                .map_err(|failure| error("InternalServiceError", format!("Not saved: {failure}.")))?;
+            file.save(&changed).map_err(|failure| {
+                error("InternalServiceError", format!("The change was not saved: {failure}."))
+            })?;
         }
         *secrets = changed;
         Ok(result)
@@ -192,7 +192,7 @@ impl EmbeddedSecretsManager {
     fn answer(&self, request: &HttpRequest) -> Result<String, ServiceError> {
         let operation =
             request.headers().get("x-amz-target").and_then(|target| target.strip_prefix(TARGET_PREFIX));
-        // The bytes of a streaming body are absent; no operation here has one.
+        // A streaming body has no bytes here. No supported operation has such a body.
         let body = request.body().bytes().unwrap_or_default();
         match operation {
             Some("CreateSecret") => operations::create(self, parse(body)?),
@@ -201,26 +201,26 @@ impl EmbeddedSecretsManager {
             Some("DescribeSecret") => operations::describe(self, &parse(body)?),
             Some("ListSecretVersionIds") => operations::list_versions(self, &parse(body)?),
             Some("UpdateSecretVersionStage") => operations::update_stage(self, &parse(body)?),
-            _ => Err(error("UnknownOperationException", "Not supported here.")),
+            _ => Err(error("UnknownOperationException", "The stand-in does not support this operation.")),
         }
     }
 }
 
-/// Decodes a request. The decoder's words are passed on only where they name a member: elsewhere
-/// they may quote a value.
+/// Decodes a request. The answer contains the decoder's message only if the message names a member, because other
+/// messages may quote a value.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ServiceError> {
     serde_json::from_slice(body).map_err(|failure| {
         let text = failure.to_string();
         if text.starts_with("unknown field") || text.starts_with("missing field") {
-            invalid_parameter(format!("Not supported here: {text}."))
+            invalid_parameter(format!("The stand-in does not support this request: {text}."))
         } else {
-            let message = format!("The body is malformed at column {}.", failure.column());
+            let message = format!("The request body is malformed at column {}.", failure.column());
             error("SerializationException", message)
         }
     })
 }
 
-/// Contents stay out of logs: the name alone.
+/// Prints only the name of the type, so that no secret reaches a log.
 impl fmt::Debug for EmbeddedSecretsManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("EmbeddedSecretsManager")
@@ -228,8 +228,8 @@ impl fmt::Debug for EmbeddedSecretsManager {
 }
 
 impl HttpConnector for EmbeddedSecretsManager {
-    /// Answers before it returns. Reads touch memory only; changes write a small file, and are as
-    /// rare as rotations.
+    /// Executes the request before it returns. The caller waits only briefly: a read uses memory only, and a change
+    /// writes a small file, as rarely as keys are rotated.
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (status, body) = match self.answer(&request) {
             Ok(body) => (200, body),
@@ -242,7 +242,7 @@ impl HttpConnector for EmbeddedSecretsManager {
                 (status, body.to_string())
             }
         };
-        reply::ready(status, CONTENT_TYPE, body)
+        sdk_response::ready(status, CONTENT_TYPE, body)
     }
 }
 
@@ -272,7 +272,7 @@ mod tests {
     const NAME: &str = "signing-keys";
     const NOW: i64 = 1_800_000_000;
 
-    fn surroundings() -> Environment {
+    fn environment() -> Environment {
         let calls = AtomicU8::new(0);
         Environment {
             region: "local".to_owned(),
@@ -284,7 +284,7 @@ mod tests {
     }
 
     fn manager() -> EmbeddedSecretsManager {
-        EmbeddedSecretsManager::in_memory(surroundings())
+        EmbeddedSecretsManager::in_memory(environment())
     }
 
     fn client(manager: &EmbeddedSecretsManager) -> Client {
@@ -297,12 +297,12 @@ mod tests {
         Client::from_conf(config)
     }
 
-    /// The version id that stands for `name`, long enough for AWS.
+    /// A version id that begins with `name` and has the length that AWS requires.
     fn id(name: &str) -> String {
         format!("{name:-<36}")
     }
 
-    /// "ok", or the code of the error.
+    /// `ok`, or the code of the error.
     fn code<T, E: ProvideErrorMetadata>(result: Result<T, SdkError<E>>) -> String {
         match result {
             Ok(_) => "ok".to_owned(),
@@ -311,11 +311,11 @@ mod tests {
         }
     }
 
-    /// One call, by the short names of versions.
+    /// One call. Versions have short names.
     enum Call {
         Create(&'static str, &'static str),
         Put(&'static str, &'static str, &'static [&'static str]),
-        /// staging label, from, to; an empty name is not sent.
+        /// Staging label, holder, target. An empty name is left out of the request.
         Move(&'static str, &'static str, &'static str),
         Begin(&'static str),
     }
@@ -349,7 +349,7 @@ mod tests {
         }
     }
 
-    /// Every version of the secret with its value and labels, as `v1=one(AWSCURRENT)`.
+    /// Every version of the secret with its value and its labels without `AWS`, for example `v1=one(CURRENT)`.
     async fn picture(manager: &EmbeddedSecretsManager) -> String {
         let client = client(manager);
         let described = client.describe_secret().secret_id(NAME).send().await;
@@ -401,7 +401,7 @@ mod tests {
         )
         .await;
         check(
-            "put moves the current and the previous",
+            "put moves AWSCURRENT and AWSPREVIOUS",
             &[
                 (Create("v1", "one"), "ok"),
                 (Put("v2", "two", &[]), "ok"),
@@ -412,7 +412,7 @@ mod tests {
         )
         .await;
         check(
-            "the third version pushes the first out",
+            "the third version deletes the first",
             &[(Create("v1", "one"), "ok"), (Put("v2", "two", &[]), "ok"), (Put("v3", "three", &[]), "ok")],
             "v2=two(PREVIOUS), v3=three(CURRENT)",
         )
@@ -428,7 +428,7 @@ mod tests {
         )
         .await;
         check(
-            "a deleted version's id is free again",
+            "the id of a deleted version can be used again",
             &[
                 (Create("v1", "one"), "ok"),
                 (Put("v2", "two", &["KEEP"]), "ok"),
@@ -446,14 +446,14 @@ mod tests {
         let start = "v1=one(CURRENT), v2=two(KEEP)";
         let refused: [(&str, Call, &str); 9] = [
             ("no holder named", Move("AWSCURRENT", "", "v2"), PARAMETER),
-            ("wrong holder", Move("AWSCURRENT", "v2", "v2"), PARAMETER),
-            ("unknown holder", Move("AWSCURRENT", "v9", "v2"), PARAMETER),
+            ("another version than the holder named", Move("AWSCURRENT", "v2", "v2"), PARAMETER),
+            ("unknown version named as holder", Move("AWSCURRENT", "v9", "v2"), PARAMETER),
             ("unknown target", Move("AWSCURRENT", "v1", "v9"), PARAMETER),
-            ("current to nowhere", Move("AWSCURRENT", "v1", ""), PARAMETER),
-            ("neither", Move("KEEP", "", ""), PARAMETER),
-            ("custom, no holder named", Move("KEEP", "", "v1"), PARAMETER),
-            ("custom, wrong holder", Move("KEEP", "v1", ""), PARAMETER),
-            ("label nobody bears", Move("OTHER", "v1", "v2"), PARAMETER),
+            ("AWSCURRENT without target", Move("AWSCURRENT", "v1", ""), PARAMETER),
+            ("neither holder nor target", Move("KEEP", "", ""), PARAMETER),
+            ("custom label, no holder named", Move("KEEP", "", "v1"), PARAMETER),
+            ("custom label, another version than the holder named", Move("KEEP", "v1", ""), PARAMETER),
+            ("label without holder", Move("OTHER", "v1", "v2"), PARAMETER),
         ];
         for (row, call, expected) in refused {
             let [create, put] = made();
@@ -462,18 +462,18 @@ mod tests {
         let moved: [(&str, Call, &str); 7] = [
             ("promotion", Move("AWSCURRENT", "v1", "v2"), "v1=one(PREVIOUS), v2=two(CURRENT KEEP)"),
             ("stays", Move("AWSCURRENT", "v1", "v1"), start),
-            ("stays, unnamed", Move("AWSCURRENT", "", "v1"), start),
-            ("custom moves; its version is gone", Move("KEEP", "v2", "v1"), "v1=one(CURRENT KEEP)"),
-            ("custom removed; its version is gone", Move("KEEP", "v2", ""), "v1=one(CURRENT)"),
+            ("stays, no holder named", Move("AWSCURRENT", "", "v1"), start),
+            ("custom moves, version is deleted", Move("KEEP", "v2", "v1"), "v1=one(CURRENT KEEP)"),
+            ("custom removed, version is deleted", Move("KEEP", "v2", ""), "v1=one(CURRENT)"),
             ("custom added", Move("MORE", "", "v2"), "v1=one(CURRENT), v2=two(KEEP MORE)"),
-            ("previous by hand", Move("AWSPREVIOUS", "", "v2"), "v1=one(CURRENT), v2=two(PREVIOUS KEEP)"),
+            ("previous added", Move("AWSPREVIOUS", "", "v2"), "v1=one(CURRENT), v2=two(PREVIOUS KEEP)"),
         ];
         for (row, call, left) in moved {
             let [create, put] = made();
             check(row, &[create, put, (call, "ok")], left).await;
         }
         check(
-            "back to the previous; the repeat of the move is refused",
+            "AWSCURRENT moves back and the repeat is refused",
             &[
                 (Create("v1", "one"), "ok"),
                 (Put("v2", "two", &[]), "ok"),
@@ -484,7 +484,7 @@ mod tests {
         )
         .await;
         check(
-            "a label of our own keeps a version that two rotations push out",
+            "a custom label keeps a version after two new versions",
             &[
                 (Create("v1", "one"), "ok"),
                 (Move("POINTER", "", "v1"), "ok"),
@@ -499,7 +499,7 @@ mod tests {
     #[tokio::test]
     async fn rotations_begin_with_a_placeholder() {
         check(
-            "a whole rotation",
+            "a complete rotation",
             &[
                 (Create("v1", "one"), "ok"),
                 (Begin("v2"), "ok"),
@@ -513,7 +513,7 @@ mod tests {
         )
         .await;
         check(
-            "no second rotation while one is in progress",
+            "a second rotation is refused during a rotation",
             &[
                 (Create("v1", "one"), "ok"),
                 (Begin("v2"), "ok"),
@@ -526,7 +526,7 @@ mod tests {
         )
         .await;
         check(
-            "pending on the current version is an end",
+            "a rotation is complete when AWSPENDING is on the current version",
             &[
                 (Create("v1", "one"), "ok"),
                 (Move("AWSPENDING", "", "v1"), "ok"),
@@ -537,7 +537,7 @@ mod tests {
         )
         .await;
         check(
-            "a stuck rotation is cleared by hand, and the placeholder is gone",
+            "a rotation is abandoned by hand and its placeholder is deleted",
             &[
                 (Create("v1", "one"), "ok"),
                 (Begin("v2"), "ok"),
@@ -548,7 +548,7 @@ mod tests {
         )
         .await;
         check(
-            "a version by hand abandons the rotation",
+            "a version stored by hand abandons the rotation",
             &[
                 (Create("v1", "one"), "ok"),
                 (Begin("v2"), "ok"),
@@ -560,7 +560,7 @@ mod tests {
         )
         .await;
         check(
-            "a placeholder does not become current",
+            "a placeholder cannot become current",
             &[(Create("v1", "one"), "ok"), (Begin("v2"), "ok"), (Move("AWSCURRENT", "v1", "v2"), REQUEST)],
             "v1=one(CURRENT), v2=none(PENDING)",
         )
@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_without_a_value_gets_one_by_hand_or_by_rotation() {
+    async fn empty_secret_gets_value_by_put_or_rotation() {
         for by_rotation in [false, true] {
             let manager = manager();
             let created = client(&manager).create_secret().name(NAME).send().await;
@@ -587,7 +587,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn values_are_read_by_id_by_label_or_by_both() {
+    async fn values_are_read_by_id_label_or_both() {
         let manager = manager();
         for call in [Create("v1", "one"), Put("v2", "two", &[]), Begin("v3")] {
             assert_eq!(run(&manager, &call).await, "ok");
@@ -620,7 +620,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_name_the_secret_and_the_dates() {
+    async fn answers_contain_arn_name_and_dates() {
         let manager = manager();
         let client = client(&manager);
         let create = client.create_secret().name(NAME).description("keys");
@@ -697,7 +697,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_supported_is_refused_by_name() {
+    async fn unsupported_requests_are_refused_by_name() {
         let client = client(&manager());
         let tagged = client.create_secret().name(NAME).secret_string("one");
         let tagged = tagged.tags(Tag::builder().key("a").value("b").build());
@@ -721,14 +721,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_is_seen_only_when_it_is_saved() {
+    async fn unsaved_change_is_not_visible() {
         let directory = std::env::temp_dir().join(format!("secrets-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join("secrets.json");
-        let manager = EmbeddedSecretsManager::open(&path, surroundings()).unwrap();
+        let manager = EmbeddedSecretsManager::open(&path, environment()).unwrap();
         assert_eq!(run(&manager, &Create("v1", "one")).await, "ok");
-        // A directory where the new content is to be written.
+        // A directory at the path of the new content makes the save fail.
         let blocked = directory.join("secrets.json.new");
         std::fs::create_dir(&blocked).unwrap();
         assert_eq!(run(&manager, &Put("v2", "two", &[])).await, "InternalServiceError");
@@ -737,7 +737,7 @@ mod tests {
         assert_eq!(run(&manager, &Put("v2", "two", &[])).await, "ok");
         assert_eq!(run(&manager, &Begin("v3")).await, "ok");
         drop(manager);
-        let manager = EmbeddedSecretsManager::open(&path, surroundings()).unwrap();
+        let manager = EmbeddedSecretsManager::open(&path, environment()).unwrap();
         assert_eq!(picture(&manager).await, "v1=one(PREVIOUS), v2=two(CURRENT), v3=none(PENDING)");
     }
 }

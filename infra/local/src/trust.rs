@@ -1,4 +1,4 @@
-//! Whom the local server trusts in Entra: the stand-in, or a real authority.
+//! The Entra authority that the local server trusts: the stand-in, or a real authority.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,29 +10,33 @@ use identity::authn::entra::{Entra, EntraAuthority, EntraSettings, Fetch, FetchE
 use identity::keys::Algorithm;
 use uuid::Uuid;
 
-use crate::entra::{EntraStandIn, OpenError};
+use crate::entra::{EntraStandIn, OpenDirectoryError};
 
-/// Whom a local server trusts in Entra.
+/// The tokens of Entra that a local server accepts.
 #[derive(Default)]
 pub struct EntraOptions {
-    /// A real authority. Without one the stand-in is on.
+    /// A real authority. Without it the stand-in is on.
     pub authority: Option<EntraAuthority>,
+    /// Tenants whose users may exchange tokens.
     pub tenants: Vec<Uuid>,
+    /// Principals that may call service operations.
     pub principals: Vec<Principal>,
 }
 
-/// The trust is not as it was asked for.
+/// The Entra options cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    #[error("{0} cannot be an authority")]
+    #[error("{0} cannot be an Entra authority; choose another --host")]
     Authority(String),
-    #[error("each --entra-service-principal must be of a tenant that --entra-tenant names")]
+    #[error(
+        "an --entra-service-principal has a tenant that is not configured; add its tenant with --entra-tenant"
+    )]
     Principal,
     #[error(transparent)]
-    StandIn(#[from] OpenError),
+    StandIn(#[from] OpenDirectoryError),
 }
 
-/// The Entra rule of this server, and the stand-in unless a real authority is named.
+/// The Entra rules of this server, and the stand-in unless the options name a real authority.
 ///
 /// # Errors
 /// [`TrustError`].
@@ -66,7 +70,7 @@ pub fn open(
     Ok((Entra::new(settings, fetch, system.clone()), Some(stand_in)))
 }
 
-/// Asks the stand-in in this very process, not over the network.
+/// Reads documents from the stand-in in this process, without the network.
 struct FromStandIn(Arc<EntraStandIn>);
 
 #[async_trait]

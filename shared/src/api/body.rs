@@ -5,21 +5,19 @@
 //! come later. A member that is `null` counts as missing. Members that a version does not have are ignored.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::fmt;
-use std::marker::PhantomData;
+use std::collections::{BTreeMap, HashMap};
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, IgnoredAny, MapAccess, Unexpected, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::api::error::{Error, Field};
 use crate::api::version::ApiVersion;
 use crate::ids::guid;
+use crate::json::{self, Members, Object};
 use crate::lifetime::Lifetime;
-use crate::store::assignments::{BookName, PrincipalType};
+use crate::store::assignments::{AssignmentKind, MAX_CHANGES, MAX_CLIENT_IDS, PrincipalType};
 use crate::token::scope::{ScopeError, ScopeSet};
 
 /// The requested scopes and lifetime of a token, bound but not yet validated.
@@ -165,7 +163,7 @@ pub fn introspected_token(body: &[u8]) -> Result<Cow<'_, str>, Error> {
     }
 }
 
-/// The body of an assignment, validated for one book. Members a book does not know are ignored.
+/// The body of an assignment, validated for its kind. Members of the other kind are ignored.
 pub struct AssignmentRequest {
     pub tenant: Option<Uuid>,
     pub principal_type: PrincipalType,
@@ -181,46 +179,59 @@ struct AssignmentMembers {
 }
 
 impl AssignmentRequest {
-    /// Binds and judges the body.
+    /// Binds and validates the body.
     ///
     /// # Errors
     /// [`Error::BodyMalformed`], or the error of the first member that is wrong.
-    pub fn bind(body: &[u8], book: BookName) -> Result<Self, Error> {
-        Self::validate(object(body)?, book)
+    pub fn bind(body: &[u8], kind: AssignmentKind) -> Result<Self, Error> {
+        Self::validate(object(body)?, kind)
     }
 
-    /// Binds and judges a map from object ids to assignments; `null` takes one out.
+    /// Binds and validates a map from object ids to assignments; `null` removes an assignment.
     ///
     /// # Errors
-    /// As [`Self::bind`].
-    pub fn bind_many(body: &[u8], book: BookName) -> Result<Vec<(Uuid, Option<Self>)>, Error> {
-        let members: HashMap<String, Option<Object<AssignmentMembers>>> = object(body)?;
-        let validated = members.into_iter().map(|(object, members)| {
+    /// As [`Self::bind`], and [`Error::BodyMalformed`] if there are more than [`MAX_CHANGES`] or an id is there twice.
+    pub fn bind_many(body: &[u8], kind: AssignmentKind) -> Result<BTreeMap<Uuid, Option<Self>>, Error> {
+        let Members(members) = object::<Members<Option<Object<AssignmentMembers>>>>(body)?;
+        if members.len() > MAX_CHANGES {
+            let fault =
+                format!("it has {} assignments, and at most {MAX_CHANGES} are allowed", members.len());
+            return Err(Error::BodyMalformed(fault));
+        }
+        let mut changes = BTreeMap::new();
+        for (object, members) in members {
             let object = guid(&object).map_err(|_| Error::FieldFormat(Field::ObjectId))?;
-            Ok((object, members.map(|Object(members)| Self::validate(members, book)).transpose()?))
-        });
-        validated.collect()
+            let change = members.map(|Object(members)| Self::validate(members, kind)).transpose()?;
+            if changes.insert(object, change).is_some() {
+                return Err(Error::BodyMalformed(format!("the object id {object} is there twice")));
+            }
+        }
+        Ok(changes)
     }
 
-    fn validate(members: AssignmentMembers, book: BookName) -> Result<Self, Error> {
-        let kinds = match book {
-            BookName::Entra => "user, group or tenant",
-            BookName::TeamsExtension => "user, resourceAccount or teamsResourceAccount",
+    fn validate(members: AssignmentMembers, kind: AssignmentKind) -> Result<Self, Error> {
+        let principals = match kind {
+            AssignmentKind::Entra => "user, group or tenant",
+            AssignmentKind::TeamsExtension => "user, resourceAccount or teamsResourceAccount",
         };
         let name = required_text(Field::PrincipalType, members.principal_type.as_ref())?;
-        let principal_type = PrincipalType::from_name(name).filter(|kind| book.admits(*kind));
-        let principal_type = principal_type.ok_or(Error::FieldValue(Field::PrincipalType, kinds))?;
+        let principal_type = PrincipalType::from_name(name).filter(|principal| kind.allows(*principal));
+        let principal_type = principal_type.ok_or(Error::FieldValue(Field::PrincipalType, principals))?;
         let client_ids = names(Field::ClientIds, members.client_ids)?;
         let client = |text: String| guid(&text).map_err(|_| Error::FieldFormat(Field::ClientIds));
-        let client_ids = client_ids.map(|ids| ids.into_iter().map(client).collect()).transpose()?;
-        let tenant = match book {
-            BookName::TeamsExtension => None,
-            BookName::Entra => {
+        let client_ids: Option<Vec<_>> =
+            client_ids.map(|ids| ids.into_iter().map(client).collect()).transpose()?;
+        if client_ids.as_ref().is_some_and(|ids| ids.len() > MAX_CLIENT_IDS) {
+            return Err(Error::FieldValue(Field::ClientIds, "a list of at most 64 GUIDs"));
+        }
+        let tenant = match kind {
+            AssignmentKind::TeamsExtension => None,
+            AssignmentKind::Entra => {
                 let text = required_text(Field::TenantId, members.tenant_id.as_ref())?;
                 Some(guid(text).map_err(|_| Error::FieldFormat(Field::TenantId))?)
             }
         };
-        if book == BookName::Entra && client_ids.is_none() {
+        if kind == AssignmentKind::Entra && client_ids.is_none() {
             return Err(Error::FieldRequired(Field::ClientIds));
         }
         Ok(Self { tenant, principal_type, client_ids })
@@ -256,36 +267,7 @@ fn object<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Erro
     if text.trim_matches([' ', '\t', '\r', '\n']).is_empty() {
         return Ok(T::default());
     }
-    let read = serde_json::from_str(text).map(|Object(members)| members);
-    read.map_err(|fault| Error::BodyMalformed(fault.to_string()))
-}
-
-/// Accepts objects only. Serde would also accept an array and read the members by position.
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ObjectVisitor(PhantomData))
-    }
-}
-
-struct ObjectVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-    type Value = Object<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(members)).map(Object)
-    }
-
-    /// The message does not repeat the string, because it may be long.
-    fn visit_str<E: de::Error>(self, _: &str) -> Result<Object<T>, E> {
-        Err(E::invalid_type(Unexpected::Other("string"), &self))
-    }
+    json::object(body).map_err(|fault| Error::BodyMalformed(fault.to_string()))
 }
 
 fn names(field: Field, member: Option<Value>) -> Result<Option<Vec<String>>, Error> {
@@ -317,6 +299,7 @@ fn minutes(member: Option<Value>, version: ApiVersion) -> Result<Option<i32>, Er
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
 
@@ -376,10 +359,43 @@ mod tests {
         let long = format!("{:?}", "x".repeat(1_000));
         for none in [&format!(r#"["{GUID}","user",[]]"#), &long, "7", "true", "[]"] {
             for body in [none.to_owned(), format!(r#"{{"{GUID}":{none}}}"#)] {
-                let refused = AssignmentRequest::bind_many(body.as_bytes(), BookName::Entra).err();
+                let refused = AssignmentRequest::bind_many(body.as_bytes(), AssignmentKind::Entra).err();
                 let Some(Error::BodyMalformed(fault)) = refused else { panic!("{body}: {refused:?}") };
                 assert!(fault.contains("expected a JSON object") && fault.len() < 100, "{fault}");
             }
+        }
+    }
+
+    #[test]
+    fn assignments_are_bounded() {
+        let guids = |count: u128| (0..count).map(|n| Uuid::from_u128(n).to_string()).collect::<Vec<_>>();
+        let bound = |kind, clients| {
+            let tenant = Uuid::from_u128(1);
+            let body = json!({"principalType": "user", "tenantId": tenant, "clientIds": guids(clients)});
+            AssignmentRequest::bind(body.to_string().as_bytes(), kind).map(|request| request.client_ids)
+        };
+        for kind in [AssignmentKind::Entra, AssignmentKind::TeamsExtension] {
+            assert_eq!(bound(kind, 64).unwrap().unwrap().len(), MAX_CLIENT_IDS);
+            let refused = bound(kind, 65).unwrap_err();
+            let Error::FieldValue(Field::ClientIds, allowed) = refused else { panic!("{refused:?}") };
+            assert_eq!(allowed, format!("a list of at most {MAX_CLIENT_IDS} GUIDs"));
+        }
+        let bulk = |count| {
+            let body = guids(count).iter().map(|id| format!("\"{id}\":null")).collect::<Vec<_>>().join(",");
+            AssignmentRequest::bind_many(format!("{{{body}}}").as_bytes(), AssignmentKind::Entra)
+        };
+        assert_eq!(bulk(100).ok().unwrap().len(), MAX_CHANGES);
+        let Some(Error::BodyMalformed(fault)) = bulk(101).err() else { panic!("101 are too many") };
+        assert!(fault.contains("101 assignments") && fault.contains("at most 100"), "{fault}");
+    }
+
+    #[test]
+    fn object_id_given_twice_is_malformed() {
+        let id = "1b5cc06b-f352-4571-b1e6-d9b259b7c776";
+        for again in [id.to_owned(), id.to_uppercase()] {
+            let body = format!(r#"{{"{id}":null,"{again}":null}}"#);
+            let refused = AssignmentRequest::bind_many(body.as_bytes(), AssignmentKind::Entra).err();
+            assert!(matches!(refused, Some(Error::BodyMalformed(fault)) if fault.contains(id)));
         }
     }
 

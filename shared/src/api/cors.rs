@@ -13,9 +13,7 @@ use http::header::{
 };
 use http::{HeaderMap, Method};
 
-use crate::api::routes::Callers;
 use crate::host::Authority;
-use crate::settings::Reader;
 
 /// The origin of a web page: scheme, host and port (RFC 6454 section 4).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,25 +119,6 @@ impl FromStr for AllowedOrigins {
     }
 }
 
-impl CorsSettings {
-    /// Reads the optional `ALLOWED_ORIGINS` and `ALLOWED_ORIGINS_WITH_ACCESS_KEY`. The default of both is no origin.
-    pub fn read(reader: &mut Reader<'_>) -> Self {
-        let mut origins =
-            |name| reader.optional::<AllowedOrigins>(name, AllowedOrigins::FORM).unwrap_or_default();
-        Self { users: origins("ALLOWED_ORIGINS"), services: origins("ALLOWED_ORIGINS_WITH_ACCESS_KEY") }
-    }
-
-    /// The origins that may read the replies of a path with these callers.
-    #[must_use]
-    pub fn readable_by(&self, callers: Callers) -> ReadableBy<'_> {
-        match callers {
-            Callers::Anyone => ReadableBy::Anyone,
-            Callers::EntraUser(_) => ReadableBy::Only(&self.users),
-            Callers::Service => ReadableBy::Only(&self.services),
-        }
-    }
-}
-
 impl ReadableBy<'_> {
     /// Adds the headers for the origin of a request to its reply. Every reply varies with the origin, so that a cache
     /// never gives a page the reply for another page.
@@ -193,7 +172,6 @@ fn allowed_headers(request: &HeaderMap) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authn::entra::Audience;
 
     fn headers(rows: &[(HeaderName, &str)]) -> HeaderMap {
         let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).unwrap();
@@ -308,26 +286,11 @@ mod tests {
 
     #[test]
     fn public_documents_are_readable_by_every_origin() {
-        let settings = CorsSettings::default();
-        let anyone = settings.readable_by(Callers::Anyone);
+        let anyone = ReadableBy::Anyone;
         assert_eq!(allowed(anyone, "https://elsewhere.example").unwrap(), "https://elsewhere.example");
         assert_eq!(allowed(anyone, "null").unwrap(), "*");
         assert_eq!(allowed(anyone, "chrome-extension://ä").unwrap(), "*");
         assert_eq!(anyone.allow_origin(&HeaderMap::new()), None);
-    }
-
-    #[test]
-    fn each_group_of_routes_has_its_own_list() {
-        let settings = CorsSettings {
-            users: "https://users.example".parse().unwrap(),
-            services: "https://services.example".parse().unwrap(),
-        };
-        let users = settings.readable_by(Callers::EntraUser(Audience::Teams));
-        let services = settings.readable_by(Callers::Service);
-        assert!(allowed(users, "https://users.example").is_some());
-        assert!(allowed(users, "https://services.example").is_none());
-        assert!(allowed(services, "https://services.example").is_some());
-        assert!(allowed(services, "https://users.example").is_none());
     }
 
     #[test]

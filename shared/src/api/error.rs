@@ -74,8 +74,10 @@ pub enum Error {
 pub enum Field {
     AppId,
     ClientIds,
+    ContinuationToken,
     CreateTokenWithScopes,
     ExpiresInMinutes,
+    MaxPageSize,
     ObjectId,
     PrincipalType,
     Scopes,
@@ -113,8 +115,10 @@ impl Field {
         match self {
             Self::AppId => "AppId",
             Self::ClientIds => "ClientIds",
+            Self::ContinuationToken => "ContinuationToken",
             Self::CreateTokenWithScopes => "CreateTokenWithScopes",
             Self::ExpiresInMinutes => "ExpiresInMinutes",
+            Self::MaxPageSize => "MaxPageSize",
             Self::ObjectId => "ObjectId",
             Self::PrincipalType => "PrincipalType",
             Self::Scopes => "Scopes",

@@ -66,7 +66,7 @@ impl Service {
             is_loopback: self.is_loopback(&request.headers),
         };
         let mut response = context.into_response(outcome.as_ref());
-        let readable_by = self.settings.cors.readable_by(callers);
+        let readable_by = callers.readable_by(&self.settings.cors);
         readable_by.add_headers(&request.method, &request.headers, response.headers_mut());
         if request.method == Method::HEAD {
             reply::drop_body(&mut response);
@@ -121,8 +121,14 @@ impl Service {
         }
         let (route, parameters) = found?;
         let version = route.version(&request.target, self.settings.hosts.public())?;
-        let context =
-            OperationContext { service: self, caller: &caller, parameters: &parameters, body, version };
+        let context = OperationContext {
+            service: self,
+            caller: &caller,
+            parameters: &parameters,
+            target: &request.target,
+            body,
+            version,
+        };
         operations::run(route.operation, &context, audit).await
     }
 

@@ -84,10 +84,14 @@ struct InactiveBody {
     active: bool,
 }
 
-/// `{"value":[...]}`
+/// `{"value":[...],"nextLink"?}`
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AssignmentsBody {
     pub value: Vec<Assignment>,
+    /// The URL of the next page. The last page has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_link: Option<String>,
 }
 
 /// `{"identity":{"id"},"accessToken":{...}?}`
@@ -182,10 +186,10 @@ impl<'a> IntrospectionBody<'a> {
         Self {
             active: true,
             token_type: "Bearer",
-            scope: token.scopes.names().join(" "),
+            scope: token.claims.scopes.names().join(" "),
             claims: &token.claims,
-            capabilities: Capability::names(&token.scopes, Permit::Granted),
-            capabilities_by_room_role: Capability::names(&token.scopes, Permit::ByRoomRole),
+            capabilities: Capability::names(&token.claims.scopes, Permit::Granted),
+            capabilities_by_room_role: Capability::names(&token.claims.scopes, Permit::ByRoomRole),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use crate::api::cors::{CorsSettings, ReadableBy};
 use crate::api::error::Error;
 use crate::api::functions::Function;
 use crate::api::version::ApiVersion;
@@ -61,6 +62,11 @@ pub const ID: &str = "{id}";
 pub const TENANT: &str = "{tenantId}";
 /// The part of a path for an Entra object's GUID.
 pub const OBJECT: &str = "{objectId}";
+/// The query parameter that says where a page of a list begins.
+pub const CONTINUATION_TOKEN: &str = "continuationToken";
+/// The query parameter that bounds a page of a list. The letter case does not matter: the Azure REST guidelines name it
+/// `maxpagesize`.
+pub const MAX_PAGE_SIZE_PARAMETER: &str = "maxPageSize";
 
 /// The table.
 pub const ROUTES: &[Route] = &[
@@ -182,6 +188,18 @@ impl Parameters {
     #[must_use]
     pub fn get(&self, part: &str) -> &str {
         self.0.iter().find(|(known, _)| *known == part).map_or("", |(_, segment)| segment)
+    }
+}
+
+impl Callers {
+    /// The origins whose pages may read the replies of a path with these callers.
+    #[must_use]
+    pub fn readable_by(self, origins: &CorsSettings) -> ReadableBy<'_> {
+        match self {
+            Self::Anyone => ReadableBy::Anyone,
+            Self::EntraUser(_) => ReadableBy::Only(&origins.users),
+            Self::Service => ReadableBy::Only(&origins.services),
+        }
     }
 }
 
@@ -441,6 +459,18 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn each_group_of_callers_has_its_own_origins() {
+        let users = "https://users.example".parse().unwrap();
+        let services = "https://services.example".parse().unwrap();
+        let origins = CorsSettings { users, services };
+        let readable_by = |callers: Callers| callers.readable_by(&origins);
+        assert!(matches!(readable_by(Callers::Anyone), ReadableBy::Anyone));
+        let users = readable_by(Callers::EntraUser(Audience::Teams));
+        assert!(matches!(users, ReadableBy::Only(only) if *only == origins.users));
+        assert!(matches!(readable_by(Callers::Service), ReadableBy::Only(only) if *only == origins.services));
     }
 
     #[test]

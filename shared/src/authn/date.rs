@@ -1,13 +1,13 @@
-//! The one date format that signatures use: IMF-fixdate (RFC 9110 section 5.6.7).
+//! The only date format of signatures: IMF-fixdate (RFC 9110 section 5.6.7).
 
 use httpdate::{fmt_http_date, parse_http_date};
 use time::OffsetDateTime;
 
-/// The moment a date names, from 1970 on; nothing for any other format, a wrong weekday or an impossible day.
+/// The moment of a date from 1970 on. `None` for another format, a wrong weekday or an impossible day.
 #[must_use]
 pub fn parse(text: &str) -> Option<OffsetDateTime> {
     let date = parse_http_date(text).ok()?;
-    // The parser knows older formats too, and reads a weekday without comparing it: writing the date again does.
+    // The parser also accepts older formats and a wrong weekday. The comparison with the formatted date excludes both.
     (fmt_http_date(date) == text).then(|| date.into())
 }
 

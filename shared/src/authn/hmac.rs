@@ -6,8 +6,8 @@
 //! METHOD "\n" path-and-query "\n" value-of-each-signed-header-in-order joined by ";"
 //! ```
 //!
-//! Header values are looked up by the names in `SignedHeaders`, for older SDKs sign `date` where newer
-//! ones sign `x-ms-date`. SDKs repeat a request with the identical signature, so nothing is remembered.
+//! The names in `SignedHeaders` select the header values, because older SDKs sign `date` and newer ones `x-ms-date`. There
+//! is no replay cache, because SDKs repeat a request with the identical signature (decision record 0005).
 
 use std::sync::Arc;
 
@@ -31,27 +31,28 @@ const DATE: &str = "date";
 const HOST: &str = "host";
 const MS_DATE: &str = "x-ms-date";
 
-/// Most headers a signature may cover.
+/// The largest number of headers that a signature may cover.
 const MAX_SIGNED_HEADERS: usize = 16;
 
-/// A request's signature with everything it covers, checked but for the keys.
+/// A request's signature and the text that it covers. All checks that need no key have passed.
 pub struct SignedRequest {
-    /// Up to the host's value: method, target, and the values signed before the host. One per spelling
-    /// of the target.
+    /// The text before the host's value: method, target, and the values signed before the host. One for each candidate of
+    /// the target.
     heads: Vec<String>,
+    /// The candidates of the host's value.
     hosts: Arc<[String]>,
-    /// From the host's value on.
+    /// The text after the host's value.
     tail: String,
     signature: [u8; 32],
 }
 
-/// The `Authorization` value taken apart.
+/// The parts of an `Authorization` value.
 struct Credentials<'a> {
     signed_headers: Vec<&'a str>,
     signature: [u8; 32],
 }
 
-/// What a signature is checked against.
+/// The parts of a request that a signature covers.
 pub struct HmacInput<'a> {
     pub method: &'a Method,
     pub target: &'a Target,
@@ -60,10 +61,10 @@ pub struct HmacInput<'a> {
 }
 
 impl SignedRequest {
-    /// Checks all that needs no key: the headers' form, the date, the host, the body's hash.
+    /// Makes all checks that need no key: the form of the headers, the date, the host, and the hash of the body.
     ///
     /// # Errors
-    /// The [`Denial`] that names the first thing wrong.
+    /// [`Denial`] with the first check that failed.
     pub fn parse(request: &HmacInput<'_>, settings: &Settings, now: OffsetDateTime) -> Result<Self, Denial> {
         let authorization = single(request.headers, "authorization").map_err(|_| Denial::Authorization)?;
         let credentials = Credentials::parse(authorization)?;
@@ -81,15 +82,14 @@ impl SignedRequest {
         let (before, after) = values_around_host(names, request.headers)?;
         let head = |target: String| [request.method.as_str(), "\n", &target, "\n", &before].concat();
         Ok(Self {
-            heads: request.target.spellings().into_iter().map(head).collect(),
+            heads: request.target.candidates().into_iter().map(head).collect(),
             hosts: Arc::clone(hosts),
             tail: after,
             signature: credentials.signature,
         })
     }
 
-    /// The slot whose key made the signature. For every candidate both keys are compared, each in
-    /// constant time.
+    /// The slot whose key made the signature. Both keys are compared for every candidate, each in constant time.
     ///
     /// # Errors
     /// [`Denial::Signature`] when no candidate matches.
@@ -119,7 +119,7 @@ impl SignedRequest {
 }
 
 impl<'a> Credentials<'a> {
-    /// `HMAC-SHA256 SignedHeaders=<names>&Signature=<base64>`, exactly.
+    /// Parses exactly `HMAC-SHA256 SignedHeaders=<names>&Signature=<base64>`.
     fn parse(authorization: &'a str) -> Result<Self, Denial> {
         let (scheme, parameters) = authorization.split_once(' ').ok_or(Denial::Authorization)?;
         if scheme != SCHEME {
@@ -133,7 +133,7 @@ impl<'a> Credentials<'a> {
     }
 }
 
-/// Lower-case names, none twice; among them the host, the content hash and a date.
+/// Lower-case names without duplicates. They include the host, the content hash and a date.
 fn signed_headers(names: &str) -> Result<Vec<&str>, Denial> {
     let closed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let mut seen: Vec<&str> = Vec::new();
@@ -152,7 +152,7 @@ fn signed_headers(names: &str) -> Result<Vec<&str>, Denial> {
     }
 }
 
-/// The signed values joined by `;`, up to the host's place and from it on.
+/// The signed values, joined by `;`: the text before the host's value, and the text after it.
 fn values_around_host(names: &[&str], headers: &HeaderMap) -> Result<(String, String), Denial> {
     let (mut before, mut after, mut at_host) = (String::new(), String::new(), false);
     for (index, name) in names.iter().enumerate() {
@@ -169,7 +169,7 @@ fn values_around_host(names: &[&str], headers: &HeaderMap) -> Result<(String, St
     Ok((before, after))
 }
 
-/// The value of a header that must be there exactly once.
+/// The value of a header that must occur exactly once.
 fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, Denial> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn every_vector_gets_its_verdict() {
+    fn every_vector_has_the_expected_verdict() {
         let rows = SignedVector::all();
         assert!(rows.len() > 40, "the vectors are missing");
         for row in rows {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_resource_is_denied() {
+    fn keys_of_another_resource_are_denied() {
         for mut row in accepted() {
             let other = "bm90IHRoZSBrZXkgdGhhdCBzaWduZWQgdGhpcyByZXE=";
             row.access_keys = json!({"primary": other, "secondary": other});
@@ -236,7 +236,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_change_of_one_signed_byte_is_denied(pick: prop::sample::Index, part in 0_usize..5, at: prop::sample::Index, byte in 0x21_u8..0x7f) {
+        fn a_changed_signed_byte_is_denied(pick: prop::sample::Index, part in 0_usize..5, at: prop::sample::Index, byte in 0x21_u8..0x7f) {
             let rows: Vec<SignedVector> = accepted().collect();
             let row = &mut rows.into_iter().nth(pick.index(accepted().count())).unwrap();
             let change = |text: &str| {

@@ -1,7 +1,6 @@
-//! Authentication of callers: who signed a request, and through which slot.
+//! Authentication of callers: the access key or the Entra principal of a request.
 //!
-//! It happens before any body is parsed. A scheme that was tried and failed is final: there is no
-//! falling through to another.
+//! It happens before any body is parsed. A failed scheme is final: no other scheme is tried after it.
 
 pub mod date;
 pub mod entra;
@@ -17,28 +16,27 @@ use crate::keys::Slot;
 use crate::lifetime::DateWindow;
 use crate::secrets::VersionId;
 
-/// Who is calling. An operation cannot run without one.
+/// The authenticated caller. An operation cannot run without one.
 pub enum Caller {
-    /// Whoever asks for what is public. No session opens for it.
+    /// Any client, on a route that needs no authentication. Such a request reads no state of an identity.
     Anyone,
     /// A service that signed with an access key.
     AccessKey {
-        /// Selects the key that signs what this caller is given.
+        /// Selects the key that signs tokens for this caller.
         slot: Slot,
-        /// The version of the access keys that proved it; compared with the pointer before anything is
-        /// done.
+        /// The version of the access keys that matched. It is compared with the pointer before the operation runs.
         access_keys: VersionId,
-        /// Decision again if that version is no longer the one in force.
+        /// Verified again if that version is no longer in force.
         signed: SignedRequest,
     },
-    /// A service that is an Entra principal on the allow-list.
+    /// A service: an Entra principal on the list of those that may call.
     EntraPrincipal,
-    /// An end user, with the token to be exchanged.
+    /// An end user, with the token to exchange.
     EntraUser(EntraToken),
 }
 
 impl Caller {
-    /// The slot whose key signs what this caller is given.
+    /// The slot whose key signs tokens for this caller.
     #[must_use]
     pub fn slot(&self) -> Option<Slot> {
         match self {
@@ -49,7 +47,7 @@ impl Caller {
     }
 }
 
-/// The scheme a request was made with.
+/// The authentication scheme of a request.
 pub enum Scheme<'a> {
     /// [`hmac::SCHEME`].
     AccessKey,
@@ -58,8 +56,7 @@ pub enum Scheme<'a> {
 }
 
 impl<'a> Scheme<'a> {
-    /// The one scheme of a request. More than one, or none of ours, is refused: there is no falling
-    /// through from one to another.
+    /// The only scheme of a request. A request with several schemes or with an unknown one is refused.
     ///
     /// # Errors
     /// [`Denial::Authorization`] or [`Denial::Scheme`].
@@ -78,12 +75,12 @@ impl<'a> Scheme<'a> {
     }
 }
 
-/// Why a caller is refused. For the operator's log; the caller is only told "denied".
+/// The reason why a caller is not authorized. It is for the operator's log. The caller only gets `Denied`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     #[error("the Authorization header is missing, repeated or malformed")]
     Authorization,
-    #[error("the body is not the one whose hash was signed")]
+    #[error("the hash of the body is not the signed hash")]
     ContentHash,
     #[error("the date is not an IMF-fixdate")]
     Date,
@@ -91,19 +88,19 @@ pub enum Denial {
     Entra(EntraTokenError),
     #[error("a signed header is missing or repeated")]
     Header,
-    #[error("the Host header names no accepted host")]
+    #[error("the Host header is not an accepted host")]
     Host,
-    #[error("the principal is not on the list of those allowed")]
+    #[error("the principal is not on the list of allowed principals")]
     Principal,
     #[error("the authentication scheme is not accepted here")]
     Scheme,
-    #[error("the signature matches neither access key for any spelling of host and path")]
+    #[error("the signature matches neither access key for any candidate of host and path")]
     Signature,
     #[error("SignedHeaders lacks the date, the host or the content hash, or names a header twice")]
     SignedHeaders,
-    #[error("the principal is not assigned to the resource, or not through this application")]
+    #[error("the principal is not assigned to the resource, or not for this application")]
     Unassigned,
-    /// Reported to the caller, because clocks drift and the message is documented
+    /// The caller gets a message of its own, because clocks drift and the message is documented
     /// (docs/wire-contract.md#error-catalogue, row 17).
     #[error("the date is more than {} minutes off", .0.minutes())]
     Skew(DateWindow),

@@ -1,7 +1,7 @@
-//! The request target: its bytes for signatures, its decoded segments for routing.
+//! The request target: its bytes for signatures, and its decoded segments for routing.
 //!
-//! SDKs sign the target as they send it. A host that delivers it untouched gives one spelling; a gateway
-//! that decodes the path leaves at most nine that the client may have sent (decision record 0005).
+//! SDKs sign the target as they send it. A host that delivers the target unchanged gives one candidate. A gateway that
+//! decodes the path gives at most nine candidates that the client may have sent (decision record 0005).
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -15,19 +15,19 @@ pub struct Target {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PathForm {
-    /// As the client sent it.
+    /// The bytes that the client sent.
     Wire,
-    /// Percent-decoded by the host; the client's spelling is lost.
+    /// Percent-decoded by the host, so the client's encoding is lost.
     Decoded,
 }
 
-/// The path is not one that can name a resource here.
+/// The path cannot name a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed path")]
 pub struct MalformedPathError;
 
 impl Target {
-    /// A target exactly as it was on the wire.
+    /// A target exactly as the client sent it.
     #[must_use]
     pub fn from_wire(target: &str) -> Self {
         let (path, query) = match target.split_once('?') {
@@ -37,7 +37,7 @@ impl Target {
         Self { path: path.to_owned(), query, path_form: PathForm::Wire }
     }
 
-    /// A target whose path the host has decoded, with the query as it was on the wire.
+    /// A target with a path that the host has decoded, and with the query as the client sent it.
     #[must_use]
     pub fn from_decoded_path(path: &str, query: &str) -> Self {
         let query = (!query.is_empty()).then(|| query.to_owned());
@@ -50,7 +50,7 @@ impl Target {
         &self.path
     }
 
-    /// The query's parameters named `name` (in any case, and however it is escaped), their values undecoded.
+    /// The undecoded values of the query parameters with this name. Case and escapes of the name do not matter.
     pub fn parameters<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.query.as_deref().unwrap_or("").split('&').filter_map(move |pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -59,9 +59,8 @@ impl Target {
         })
     }
 
-    /// The path's segments, split first and then decoded once, so that an encoded slash never makes a
-    /// segment. Extra leading slashes are dropped, because one SDK credential sends them
-    /// (docs/wire-contract.md#transport).
+    /// The path's segments. They are split first and then decoded once, so an encoded slash never separates segments.
+    /// Extra leading slashes are dropped, because one SDK credential sends them (docs/wire-contract.md#transport).
     ///
     /// # Errors
     /// [`MalformedPathError`] when a segment is not UTF-8 after decoding.
@@ -76,70 +75,71 @@ impl Target {
         self.path.trim_start_matches('/').split('/').map(decode).collect()
     }
 
-    /// The targets a client may have signed, likeliest first.
+    /// The targets that a client may have signed, most likely first.
     #[must_use]
-    pub fn spellings(&self) -> Vec<String> {
+    pub fn candidates(&self) -> Vec<String> {
         let paths = match self.path_form {
-            PathForm::Decoded => encoded_spellings(&self.path),
-            PathForm::Wire => wire_spellings(&self.path),
+            PathForm::Decoded => decoded_candidates(&self.path),
+            PathForm::Wire => wire_candidates(&self.path),
         };
         let query = self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
         paths.into_iter().map(|path| format!("{path}{query}")).collect()
     }
 }
 
-/// The path as received. Where decoding it yields a character that no identifier has, also decoded: the
-/// asynchronous Python SDK signs that form (docs/wire-contract.md#path-and-query), and such a request must
-/// reach the answer that its identifier is malformed instead of "denied". Not where an escape remains: that
-/// form would be the wire form of another path.
-fn wire_spellings(path: &str) -> Vec<String> {
-    let mut spellings = vec![path.to_owned()];
+/// The path as received. If decoding yields a character that no identifier has, the decoded path is a candidate too. The
+/// asynchronous Python SDK signs that form (docs/wire-contract.md#path-and-query), and its client is to learn that the
+/// identifier is malformed. A decoded path that still has an escape is excluded, because it is the wire form of another
+/// path.
+fn wire_candidates(path: &str) -> Vec<String> {
+    let mut candidates = vec![path.to_owned()];
     if path.bytes().all(in_identifier_path) {
-        return spellings;
+        return candidates;
     }
     if let Ok(decoded) = percent_decode_str(path).decode_utf8()
         && !decoded.contains('%')
         && !decoded.bytes().all(in_identifier_path)
     {
-        spellings.push(decoded.into_owned());
+        candidates.push(decoded.into_owned());
     }
-    spellings
+    candidates
 }
 
-/// A decoded path with the colons of the identifier and of the action spelled in each way a client may.
-/// Where it holds a character no identifier has, as it is and as SDKs escape it, so that the sender is told
-/// so. Nothing where an escape remains: the decoded form would be the wire form of another path.
-fn encoded_spellings(path: &str) -> Vec<String> {
+/// The encodings of a decoded path: the colons of the identifier and of the action, each in every form that clients use. If
+/// the path has a character that no identifier has, the candidates are the path and its escaped form, so that the client
+/// learns that the identifier is malformed. A path that still has an escape has no candidate, because it is the wire form
+/// of another path.
+fn decoded_candidates(path: &str) -> Vec<String> {
     const IDENTIFIER: [&str; 3] = ["%3A", ":", "%3a"];
     const ACTION: [&str; 3] = [":", "%3A", "%3a"];
     if path.contains('%') {
         return Vec::new();
     }
     if !path.bytes().all(in_identifier_path) {
-        return vec![spelled(path, ":", escaped), path.to_owned()];
+        return vec![encoded(path, ":", escaped), path.to_owned()];
     }
-    let mut spellings: Vec<String> = Vec::with_capacity(9);
+    let mut candidates: Vec<String> = Vec::with_capacity(9);
     for identifier_colon in IDENTIFIER {
         for action_colon in ACTION {
-            let spelling = spelled(path, action_colon, |segment| segment.replace(':', identifier_colon));
-            if !spellings.contains(&spelling) {
-                spellings.push(spelling);
+            let candidate = encoded(path, action_colon, |segment| segment.replace(':', identifier_colon));
+            if !candidates.contains(&candidate) {
+                candidates.push(candidate);
             }
         }
     }
-    spellings
+    candidates
 }
 
-/// The path with each action's colon and each other segment spelled so.
-fn spelled(path: &str, action_colon: &str, other: impl Fn(&str) -> String) -> String {
-    let spell = |segment: &str| match segment.strip_prefix(':') {
+/// The path with this colon before an action, and with every other segment encoded by `other`.
+fn encoded(path: &str, action_colon: &str, other: impl Fn(&str) -> String) -> String {
+    let encode = |segment: &str| match segment.strip_prefix(':') {
         Some(action) => format!("{action_colon}{action}"),
         None => other(segment),
     };
-    path.split('/').map(spell).collect::<Vec<_>>().join("/")
+    path.split('/').map(encode).collect::<Vec<_>>().join("/")
 }
 
-/// Everything but unreserved characters (RFC 3986 section 2.3) escaped, as SDKs escape an identifier.
+/// Escapes everything but unreserved characters (RFC 3986 section 2.3), as SDKs escape an identifier.
 fn escaped(segment: &str) -> String {
     const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     utf8_percent_encode(segment, RESERVED).to_string()
@@ -156,52 +156,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wire_target_has_one_spelling() {
+    fn a_wire_target_has_one_candidate() {
         let wire = "/identities/8%3Aacs%3Aa_b/:issueAccessToken?api-version=2023-10-01";
         let target = Target::from_wire(wire);
-        assert_eq!(target.spellings(), [wire]);
+        assert_eq!(target.candidates(), [wire]);
         assert_eq!(target.segments().unwrap(), ["identities", "8:acs:a_b", ":issueAccessToken"]);
         assert_eq!(target.parameters("Api-Version").collect::<Vec<_>>(), ["2023-10-01"]);
     }
 
     #[test]
-    fn a_target_that_can_name_nothing_may_be_signed_decoded() {
+    fn a_target_without_identifier_may_be_signed_decoded() {
         let target = Target::from_wire("/identities/8:acs:a%2Fb%20c%2Bd");
-        assert_eq!(target.spellings(), ["/identities/8:acs:a%2Fb%20c%2Bd", "/identities/8:acs:a/b c+d"]);
+        assert_eq!(target.candidates(), ["/identities/8:acs:a%2Fb%20c%2Bd", "/identities/8:acs:a/b c+d"]);
         assert_eq!(target.segments().unwrap(), ["identities", "8:acs:a/b c+d"]);
     }
 
     #[test]
-    fn a_decoded_path_has_at_most_nine_spellings_likeliest_first() {
+    fn a_decoded_path_has_at_most_nine_candidates() {
         let target = Target::from_decoded_path("/identities/8:acs:a_b/:issueAccessToken", "api-version=1");
-        let spellings = target.spellings();
-        assert_eq!(spellings.len(), 9);
-        assert_eq!(spellings[0], "/identities/8%3Aacs%3Aa_b/:issueAccessToken?api-version=1");
-        assert!(spellings.contains(&"/identities/8:acs:a_b/:issueAccessToken?api-version=1".to_owned()));
-        assert_eq!(Target::from_decoded_path("/identities", "").spellings(), ["/identities"]);
-        assert_eq!(Target::from_decoded_path("/identities/8:acs:a_b", "").spellings().len(), 3);
-        assert!(Target::from_decoded_path("/identities/8:%3A", "").spellings().is_empty());
+        let candidates = target.candidates();
+        assert_eq!(candidates.len(), 9);
+        assert_eq!(candidates[0], "/identities/8%3Aacs%3Aa_b/:issueAccessToken?api-version=1");
+        assert!(candidates.contains(&"/identities/8:acs:a_b/:issueAccessToken?api-version=1".to_owned()));
+        assert_eq!(Target::from_decoded_path("/identities", "").candidates(), ["/identities"]);
+        assert_eq!(Target::from_decoded_path("/identities/8:acs:a_b", "").candidates().len(), 3);
+        assert!(Target::from_decoded_path("/identities/8:%3A", "").candidates().is_empty());
         assert_eq!(
-            Target::from_decoded_path("/identities/4:+1/:issueAccessToken", "").spellings(),
+            Target::from_decoded_path("/identities/4:+1/:issueAccessToken", "").candidates(),
             ["/identities/4%3A%2B1/:issueAccessToken", "/identities/4:+1/:issueAccessToken"]
         );
     }
 
     proptest! {
-        // An alternative spelling must never be another route's: decoding each leads back to one path.
+        // A candidate must never be the path of another route, so each one decodes to the same path.
         #[test]
-        fn every_spelling_of_a_decoded_path_decodes_to_it(path in "/[a-z0-9:_/ @+?%#-]{0,40}") {
-            for spelling in Target::from_decoded_path(&path, "").spellings() {
-                prop_assert_eq!(percent_decode_str(&spelling).decode_utf8().unwrap(), path.as_str());
+        fn every_candidate_decodes_to_its_path(path in "/[a-z0-9:_/ @+?%#-]{0,40}") {
+            for candidate in Target::from_decoded_path(&path, "").candidates() {
+                prop_assert_eq!(percent_decode_str(&candidate).decode_utf8().unwrap(), path.as_str());
             }
         }
 
         #[test]
         fn wire_targets_keep_their_text_and_segments(target in "([/?=&:a-zA-Z ]|%[0-9A-F]{2}|.){0,40}") {
             let parsed = Target::from_wire(&target);
-            let spellings = parsed.spellings();
-            prop_assert_eq!(&spellings[0], &target);
-            prop_assert!(spellings.len() <= 2);
+            let candidates = parsed.candidates();
+            prop_assert_eq!(&candidates[0], &target);
+            prop_assert!(candidates.len() <= 2);
             prop_assert!(parsed.parameters("a").all(|value| target.contains(value)));
             let path = target.split('?').next().unwrap_or_default();
             if let Ok(segments) = parsed.segments() {

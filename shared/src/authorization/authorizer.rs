@@ -101,7 +101,7 @@ impl Authorizer {
     fn permit(&self, request: &AuthorizeRequest, token: Verified) -> Decision {
         let capability =
             path_of(&request.target).ok().and_then(|path| self.rules.find(&request.method, &path));
-        let permit = capability.map_or(Permit::Refused, |capability| capability.permit(&token.scopes));
+        let permit = capability.map_or(Permit::Refused, |capability| capability.permit(&token.claims.scopes));
         Decision { token, capability, permit }
     }
 }
@@ -143,7 +143,7 @@ fn audit_event(
         error,
         reason,
         identity: decision.map(|decision| decision.token.identity.to_string()),
-        scopes: decision.map(|decision| decision.token.scopes.names()).unwrap_or_default(),
+        scopes: decision.map(|decision| decision.token.claims.scopes.names()).unwrap_or_default(),
         capability: decision.and_then(|decision| decision.capability).map(Capability::as_str),
         ..arrival.event(latency, outcome, status)
     }

@@ -1,4 +1,5 @@
-//! The key key cache: keys loaded by the version id the pointer names, kept parsed while it still names them.
+//! The key cache: parsed keys, each loaded by the version id in the pointer and used while the pointer names that
+//! version.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,8 +12,8 @@ use crate::lifetime::KEY_REFRESH_INTERVAL;
 use crate::secrets::VersionId;
 use crate::secrets::{SecretName, SecretStore, SecretStoreError};
 
-/// Keys in memory, each with the version it was loaded from. Never asked without naming a version, save
-/// for the first look at a signature, which costs no I/O.
+/// Keys in memory, each with the version that it was loaded from. Every read names a version, with one exception:
+/// [`KeyCache::cached_access`] serves the first check of a signature, which costs no I/O.
 pub struct KeyCache {
     secret_store: Arc<dyn SecretStore>,
     published: PublishedCache,
@@ -27,13 +28,13 @@ struct Cache {
     last_fruitless_refresh: Option<Duration>,
 }
 
-/// Keys could not be had.
+/// The keys could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyLoadError {
-    /// A document is damaged, or private and public halves disagree: signing is refused.
-    #[error("unusable key: {0}")]
+    /// A document is damaged, or the private and public halves differ. Signing is refused.
+    #[error("a key is unusable: {0}")]
     Unusable(#[from] KeyMaterialError),
-    /// The secret store cannot give the version.
+    /// The secret store did not return the version.
     #[error(transparent)]
     SecretStore(#[from] SecretStoreError),
 }
@@ -50,16 +51,16 @@ impl KeyCache {
         }
     }
 
-    /// The access keys last loaded, whatever the pointer says by now.
+    /// The access keys that were loaded last, without a comparison with the current pointer.
     #[must_use]
     pub fn cached_access(&self) -> Option<(VersionId, Arc<AccessKeys>)> {
         self.cache().access.clone()
     }
 
-    /// The access keys the pointer names.
+    /// The access keys of the version in the pointer.
     ///
     /// # Errors
-    /// [`KeyLoadError`] when the version cannot be read or used.
+    /// [`KeyLoadError`] when the version cannot be read or its keys cannot be used.
     pub async fn access(&self, pointer: &Pointer) -> Result<Arc<AccessKeys>, KeyLoadError> {
         if let Some((version, keys)) = &self.cache().access
             && *version == pointer.access_keys
@@ -72,10 +73,10 @@ impl KeyCache {
         Ok(keys)
     }
 
-    /// The signing keys the pointer names, their public halves compared with the published ones.
+    /// The signing keys of the version in the pointer. Their public halves are compared with the published keys.
     ///
     /// # Errors
-    /// [`KeyLoadError`] when the version cannot be read or used, or the halves disagree.
+    /// [`KeyLoadError`] when the version cannot be read, its keys cannot be used, or the halves differ.
     pub async fn signing(&self, pointer: &Pointer) -> Result<Arc<SigningKeys>, KeyLoadError> {
         let published = self.published.of(pointer)?;
         let cached = self.cache().signing.clone();
@@ -88,37 +89,40 @@ impl KeyCache {
         let document = self.secret_store.read(SecretName::SigningKeys, &pointer.signing_keys).await?;
         let keys = Arc::new(SigningKeys::parse(&document)?);
         if !published.belong_to(&keys) {
-            return Err(KeyMaterialError("the signing keys are not those the pointer publishes").into());
+            return Err(KeyMaterialError(
+                "the signing keys do not match the public keys in the pointer record",
+            )
+            .into());
         }
         self.cache().signing = Some((pointer.signing_keys.clone(), Arc::clone(&keys)));
         Ok(keys)
     }
 
-    /// The public keys, of which no secret is read.
+    /// The cache of the public keys. It reads no secret.
     #[must_use]
     pub fn published(&self) -> &PublishedCache {
         &self.published
     }
 
-    /// Waits for the look at the pointer that is under way, if one is, and begins another.
+    /// Begins a refresh of the keys. Waits for a refresh in progress, because one refresh runs at a time.
     pub(crate) async fn begin_refresh(&self) -> async_lock::MutexGuard<'_, ()> {
         self.refreshing.lock().await
     }
 
-    /// Whether a failed signature may cause a look now: not within [`KEY_REFRESH_INTERVAL`] of one that
-    /// found nothing new.
+    /// Whether a failed signature may cause a refresh now. It may not within [`KEY_REFRESH_INTERVAL`] after a refresh
+    /// without a change.
     #[must_use]
     pub(crate) fn may_refresh(&self, uptime: Duration) -> bool {
-        let vain = self.cache().last_fruitless_refresh;
-        vain.is_none_or(|at| uptime.saturating_sub(at) >= KEY_REFRESH_INTERVAL)
+        let last = self.cache().last_fruitless_refresh;
+        last.is_none_or(|at| uptime.saturating_sub(at) >= KEY_REFRESH_INTERVAL)
     }
 
-    /// A look found the keys unchanged.
+    /// Records that a refresh at `uptime` found the keys unchanged.
     pub(crate) fn refreshed_without_change(&self, uptime: Duration) {
         self.cache().last_fruitless_refresh = Some(uptime);
     }
 
-    // A panic elsewhere cannot leave the cache half-written: every write is one assignment.
+    // A poisoned lock is safe to use: every write is one assignment, so a panic leaves no partial value.
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,36 +1,38 @@
-//! The pointer record: which version of each secret is in force, and the public keys accepted now.
+//! The pointer record: the version of each secret that is in force, and the public keys that are accepted.
 //!
-//! It is the one thing every mint and every verification reads (strongly consistent, together with the
-//! identity), so changing it changes the truth for everyone at once.
+//! Every mint and every verification reads this record with a strongly consistent read, together with the identity.
+//! A change of the record therefore takes effect everywhere at once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jsonwebtoken::jwk::{Jwk, JwkSet};
 use serde::{Deserialize, Serialize};
 
 use super::signing::{SigningKeys, VerifyingKey};
 use super::{KeyId, KeyMaterialError, Slot};
+use crate::jose::{Jwk, JwkSet};
 use crate::secrets::VersionId;
 
-/// What the pointer record says.
+/// The content of the pointer record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pointer {
-    /// Counts the changes of this record, from 1. A change is conditional on the one before.
+    /// Number of this version of the record, from 1. Every change requires the preceding generation and adds 1.
     pub generation: u64,
-    /// How many identical copies of the record the table holds.
+    /// Number of identical copies of the record in the table.
     pub copies: u32,
-    /// The version of the secret `access-keys` in force, and its document's sequence number.
+    /// The version of the secret `access-keys` that is in force.
     pub access_keys: VersionId,
+    /// The sequence number in the document of that version.
     pub access_keys_sequence: u64,
-    /// The version of the secret `signing-keys` in force, and its document's sequence number.
+    /// The version of the secret `signing-keys` that is in force.
     pub signing_keys: VersionId,
+    /// The sequence number in the document of that version.
     pub signing_keys_sequence: u64,
-    /// The public keys accepted now.
+    /// The public keys that are accepted.
     pub published: Published,
 }
 
-/// The public keys as the record stores them: JSON text, parsed only when it changes.
+/// The public keys as the record stores them: JSON text. [`PublishedCache`] parses the text only when it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published(String);
 
@@ -38,11 +40,11 @@ pub struct Published(String);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishedKey {
-    /// The slot whose tokens it verifies.
+    /// The slot whose tokens the key verifies.
     pub slot: Slot,
-    /// When it was published, seconds since the epoch.
+    /// Time of publication, in seconds since the epoch.
     pub published_at: i64,
-    /// The key itself, public members only.
+    /// The key, with public members only.
     pub jwk: Jwk,
 }
 
@@ -52,20 +54,21 @@ pub struct PublishedKeys {
     set: JwkSet,
 }
 
-/// The published keys kept parsed while the pointer still publishes them. No secret is needed to fill it.
+/// A cache of the parsed public keys. They are valid while the pointer publishes the same keys. The cache reads no
+/// secret.
 #[derive(Default)]
 pub struct PublishedCache(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    /// Those of the newest generation seen.
+    /// The keys of the newest generation that was read, with the generation and the record's text.
     keys: Option<(u64, Published, Arc<PublishedKeys>)>,
-    /// When the pointer was read that said them, in uptime, if it was read for the key set.
+    /// Uptime of the pointer read that produced `keys`, if that read was for the key set.
     read_at: Option<Duration>,
 }
 
 impl Published {
-    /// The public halves of `keys`.
+    /// The public halves of `keys`, all with the same time of publication.
     #[must_use]
     pub fn of(keys: &SigningKeys, published_at: i64) -> Self {
         let entries =
@@ -73,15 +76,15 @@ impl Published {
         Self::from_entries(&entries)
     }
 
-    /// The public halves of `keys`; those that `previous` has already keep their date.
+    /// The public halves of `keys`. A key that is also in `previous` keeps its time of publication.
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when `previous` cannot be read.
+    /// [`KeyMaterialError`] when `previous` cannot be parsed.
     pub fn after(previous: &Self, keys: &SigningKeys, published_at: i64) -> Result<Self, KeyMaterialError> {
         let known = previous.entries()?;
         let entries = Slot::ALL.map(|slot| {
             let jwk = keys.of(slot).jwk();
-            let same = known.iter().find(|entry| entry.jwk.common.key_id == jwk.common.key_id);
+            let same = known.iter().find(|entry| entry.jwk.kid == jwk.kid);
             let published_at = same.map_or(published_at, |entry| entry.published_at);
             PublishedKey { slot, published_at, jwk: jwk.clone() }
         });
@@ -94,7 +97,7 @@ impl Published {
         Self(serde_json::to_string(entries).unwrap_or_default())
     }
 
-    /// The text as the table stored it; judged by [`Self::entries`].
+    /// Takes the text from the table. [`Self::entries`] checks the text later.
     #[must_use]
     pub fn from_stored(text: String) -> Self {
         Self(text)
@@ -106,18 +109,19 @@ impl Published {
         &self.0
     }
 
-    /// The entries.
+    /// Parses the text into entries.
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when the text is not a list of published keys, one for each slot.
+    /// [`KeyMaterialError`] when the text is not a list of published keys with exactly one key for each slot.
     pub fn entries(&self) -> Result<Vec<PublishedKey>, KeyMaterialError> {
-        let entries: Vec<PublishedKey> = serde_json::from_str(&self.0)
-            .map_err(|_| KeyMaterialError("the pointer's public keys are not the expected document"))?;
+        let entries: Vec<PublishedKey> = serde_json::from_str(&self.0).map_err(|_| {
+            KeyMaterialError("the public keys in the pointer record are not the expected JSON document")
+        })?;
         let complete = Slot::ALL.iter().all(|slot| entries.iter().filter(|e| e.slot == *slot).count() == 1);
         if complete {
             Ok(entries)
         } else {
-            Err(KeyMaterialError("the pointer does not name one key for each slot"))
+            Err(KeyMaterialError("the pointer record does not have exactly one public key for each slot"))
         }
     }
 }
@@ -126,14 +130,14 @@ impl PublishedKeys {
     /// Parses the record's keys.
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when a key cannot be used, or two have one id.
+    /// [`KeyMaterialError`] when the text cannot be parsed, a key cannot be used, or two keys have the same id.
     pub fn parse(published: &Published) -> Result<Self, KeyMaterialError> {
         let mut keys: Vec<(Slot, VerifyingKey)> = Vec::new();
         let mut set = JwkSet { keys: Vec::new() };
         for entry in published.entries()? {
             let key = VerifyingKey::from_jwk(&entry.jwk)?;
             if keys.iter().any(|(_, known)| known.id() == key.id()) {
-                return Err(KeyMaterialError("two published keys have one id"));
+                return Err(KeyMaterialError("two public keys in the pointer record have the same id"));
             }
             keys.push((entry.slot, key));
             set.keys.push(entry.jwk);
@@ -147,13 +151,13 @@ impl PublishedKeys {
         self.keys.iter().map(|(_, key)| key).find(|key| key.id() == id)
     }
 
-    /// Whether these are the public halves of `keys`, slot by slot.
+    /// Whether the public key of every slot belongs to the private key of the same slot in `keys`.
     #[must_use]
     pub fn belong_to(&self, keys: &SigningKeys) -> bool {
         self.keys.iter().all(|(slot, key)| keys.of(*slot).id() == key.id())
     }
 
-    /// The algorithms of the keys, each once.
+    /// The algorithms of the keys, sorted and without duplicates.
     #[must_use]
     pub fn algorithms(&self) -> Vec<&'static str> {
         let mut names: Vec<_> = self.keys.iter().map(|(_, key)| key.algorithm().as_str()).collect();
@@ -162,7 +166,7 @@ impl PublishedKeys {
         names
     }
 
-    /// The key set as RFC 7517 section 5 writes it.
+    /// The key set in the format of RFC 7517 section 5.
     #[must_use]
     pub fn jwks(&self) -> &JwkSet {
         &self.set
@@ -170,10 +174,10 @@ impl PublishedKeys {
 }
 
 impl PublishedCache {
-    /// The public keys the pointer publishes.
+    /// The public keys that `pointer` publishes, from the cache if possible.
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when the record cannot be used.
+    /// [`KeyMaterialError`] when the public keys in the record cannot be used.
     pub fn of(&self, pointer: &Pointer) -> Result<Arc<PublishedKeys>, KeyMaterialError> {
         let mut kept = self.kept();
         if let Some((_, published, keys)) = &kept.keys
@@ -182,7 +186,7 @@ impl PublishedCache {
             return Ok(Arc::clone(keys));
         }
         let keys = Arc::new(PublishedKeys::parse(&pointer.published)?);
-        // A slow reader's pointer may be older than what others have seen since.
+        // A concurrent request may have read and cached a newer pointer already.
         if kept.keys.as_ref().is_none_or(|(generation, ..)| *generation < pointer.generation) {
             let keys = Arc::clone(&keys);
             *kept = Kept { keys: Some((pointer.generation, pointer.published.clone(), keys)), read_at: None };
@@ -190,13 +194,14 @@ impl PublishedCache {
         Ok(keys)
     }
 
-    /// The public keys last seen, whatever the pointer says by now: enough to refuse, never to accept.
+    /// The cached public keys, without a comparison with the current pointer. A token may be refused because of these
+    /// keys, but must never be accepted because of them.
     #[must_use]
     pub fn last_seen(&self) -> Option<Arc<PublishedKeys>> {
         self.kept().keys.as_ref().map(|(.., keys)| Arc::clone(keys))
     }
 
-    /// The public keys, if the pointer was asked for them less than `age` before `uptime`.
+    /// The cached public keys, if the pointer was read for them less than `age` before `uptime`.
     #[must_use]
     pub fn recent(&self, uptime: Duration, age: Duration) -> Option<Arc<PublishedKeys>> {
         let kept = self.kept();
@@ -204,10 +209,10 @@ impl PublishedCache {
         kept.keys.as_ref().filter(|_| is_recent).map(|(.., keys)| Arc::clone(keys))
     }
 
-    /// The keys of a pointer that was asked for at `uptime`, kept for [`Self::recent`].
+    /// The public keys of a pointer that was read at `uptime`. They are cached for [`Self::recent`].
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when the record cannot be used.
+    /// [`KeyMaterialError`] when the public keys in the record cannot be used.
     pub fn keep(&self, pointer: &Pointer, uptime: Duration) -> Result<Arc<PublishedKeys>, KeyMaterialError> {
         let keys = self.of(pointer)?;
         let mut kept = self.kept();
@@ -217,7 +222,7 @@ impl PublishedCache {
         Ok(keys)
     }
 
-    // A panic elsewhere cannot leave it half-written: every write is one assignment.
+    // A poisoned lock is safe to use: every write is one assignment, so a panic leaves no partial value.
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -230,7 +235,7 @@ mod tests {
     use crate::testing;
 
     #[test]
-    fn the_published_keys_are_found_by_id_and_belong_to_their_private_halves() {
+    fn published_keys_match_their_private_keys() {
         let keys = testing::signing_keys(Algorithm::Es256, 0);
         let published = PublishedKeys::parse(&Published::of(&keys, 1)).unwrap();
         for slot in Slot::ALL {
@@ -243,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_slow_reader_saw_displaces_nothing() {
+    fn older_pointer_does_not_replace_cached_keys() {
         let pointer = |generation: u64, first_key| Pointer {
             generation,
             copies: 1,
@@ -258,16 +263,16 @@ mod tests {
         cache.keep(&old, second).unwrap();
         let fresh = cache.keep(&new, second).unwrap();
         let stale = cache.keep(&old, second).unwrap();
-        assert!(!Arc::ptr_eq(&stale, &fresh), "who asked for the old ones gets them");
+        assert!(!Arc::ptr_eq(&stale, &fresh), "the caller gets the keys of its own pointer");
         assert!(Arc::ptr_eq(&cache.recent(second, second).unwrap(), &fresh));
         assert!(Arc::ptr_eq(&cache.last_seen().unwrap(), &fresh));
         assert!(cache.recent(second * 2, second).is_none());
         cache.of(&pointer(3, 6)).unwrap();
-        assert!(cache.recent(second, second).is_none(), "seen by the way, at an unknown moment");
+        assert!(cache.recent(second, second).is_none(), "`of` records no time of a read");
     }
 
     #[test]
-    fn a_record_without_one_key_for_each_slot_is_refused() {
+    fn record_without_key_for_every_slot_is_refused() {
         let keys = testing::signing_keys(Algorithm::Es256, 0);
         let mut entries = Published::of(&keys, 1).entries().unwrap();
         entries[2].slot = Slot::Primary;
@@ -278,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn two_keys_with_one_id_are_refused() {
+    fn keys_with_equal_ids_are_refused() {
         let keys = testing::signing_keys(Algorithm::Es256, 0);
         let mut entries = Published::of(&keys, 1).entries().unwrap();
         entries[1].jwk = entries[0].jwk.clone();

@@ -1,30 +1,30 @@
-//! Setting a resource up: both secrets, then the pointer that names them. Safe to repeat, safe to crash in.
+//! Set-up of a resource: both secrets, then the pointer that names them. A repetition and a crash are safe.
 
 use super::KeyMaterialError;
 use super::access::AccessKeys;
 use super::cache::KeyLoadError;
 use super::pointer::{Pointer, Published};
-use super::rotation::{Cause, RotationError, Rotator, Strays, Trigger};
+use super::rotation::{Cause, OrphanedPending, RotationError, Rotator, Trigger, overtaken};
 use super::signing::SigningKeys;
 use crate::secrets::Secret;
 use crate::secrets::VersionId;
 use crate::secrets::{MoveOutcome, SecretName, SecretStoreError, StagingLabel};
 
-/// Copies of the pointer a new resource gets. One DynamoDB partition serves 3,000 strong reads a second.
+/// Copies of the pointer of a new resource. One DynamoDB partition serves 3,000 strong reads a second.
 const POINTER_COPIES: u32 = 8;
 
 impl Rotator<'_> {
-    /// Makes what is missing, in an order that leaves nothing half-usable: secrets first, then the
-    /// pointer, and last the labels that hold the versions it names. Returns the pointer in force.
+    /// Makes the missing parts: first the secrets, then the pointer, and last the labels that keep the versions that the
+    /// pointer names. In this order no part is usable before it is complete. Returns the pointer in force.
     ///
     /// # Errors
-    /// [`RotationError`]; what was made stays and is used by the next attempt.
+    /// [`RotationError`]. The parts that were made stay, and the next attempt uses them.
     pub async fn set_up(&self) -> Result<Pointer, RotationError> {
         const CAUSE: Cause = Cause { operation: "set_up", trigger: Trigger::Deployment };
         if self.ports.pointers.pointer().await?.is_none() {
             self.write_first_pointer().await?;
         }
-        self.align(CAUSE, Strays::Left).await
+        self.synchronize(CAUSE, OrphanedPending::Keep).await
     }
 
     async fn write_first_pointer(&self) -> Result<(), RotationError> {
@@ -34,10 +34,10 @@ impl Rotator<'_> {
         let signing_keys = self
             .ensure(SecretName::SigningKeys, || Ok(SigningKeys::generate(1, self.generate)?.to_document()))
             .await?;
-        let document = self.ports.secret_store.read(SecretName::AccessKeys, &access_keys).await?;
-        let access = AccessKeys::parse(&document)?;
-        let document = self.ports.secret_store.read(SecretName::SigningKeys, &signing_keys).await?;
-        let keys = SigningKeys::parse(&document)?;
+        let document = self.ports.secret_store.read(SecretName::AccessKeys, &access_keys).await;
+        let access = AccessKeys::parse(&document.map_err(overtaken)?)?;
+        let document = self.ports.secret_store.read(SecretName::SigningKeys, &signing_keys).await;
+        let keys = SigningKeys::parse(&document.map_err(overtaken)?)?;
         let pointer = Pointer {
             generation: 1,
             copies: POINTER_COPIES,
@@ -47,15 +47,16 @@ impl Rotator<'_> {
             signing_keys_sequence: keys.sequence(),
             published: Published::of(&keys, self.clock.now().unix_timestamp()),
         };
-        // Somebody else may have been first: what the table holds is what counts.
+        // Another set-up may have been first. The pointer in the table counts.
         self.ports.pointers.write_pointer(&pointer).await?;
         Ok(())
     }
 
-    /// The current version of a secret, made if there is none. A version that is announced already, as at the
-    /// first step of a scheduled rotation, is the one that gets the first value: making another current beside
-    /// it would have the secret store abandon that rotation. A version becomes current only where none is, so that a
-    /// late delivery of this displaces nothing.
+    /// The current version of a secret. Makes one if the secret has none.
+    ///
+    /// The first step of a scheduled rotation finds a version that Secrets Manager has announced. That version gets the
+    /// first value, because another current version would make Secrets Manager abandon the rotation. A version becomes
+    /// current only in a secret without a current version, so a late delivery of this write displaces no version.
     async fn ensure(
         &self,
         secret: SecretName,
@@ -84,7 +85,7 @@ impl Rotator<'_> {
             return current.ok_or(RotationError::Conflict);
         }
         if announced.is_none() {
-            // An announced one keeps the label: whoever announced it takes it off.
+            // An announced version keeps the label: Secrets Manager takes it off.
             secret_store.move_label(secret, StagingLabel::Pending, Some(&version), None).await?;
         }
         Ok(version)

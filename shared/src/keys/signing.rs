@@ -1,21 +1,17 @@
-//! Signing keys: private halves kept parsed for speed, public halves published as JSON Web Keys.
+//! Signing keys. Private keys are kept parsed for speed. Public keys are published as JSON Web Keys.
 
 use aws_lc_rs::digest;
-use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{
-    self, EcdsaKeyPair, KeyPair as _, ParsedPublicKey, RsaKeyPair, UnparsedPublicKey,
-};
+use aws_lc_rs::signature::{self, EcdsaKeyPair, KeyPair as _, ParsedPublicKey, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Algorithm, KeyId, KeyMaterialError, Slot};
+use crate::jose::{Jwk, JwkSet};
 use crate::secrets::Secret;
 
-/// One private signing key, parsed once.
+/// A private signing key, parsed once.
 pub struct SigningKey {
     id: KeyId,
     algorithm: Algorithm,
@@ -29,7 +25,7 @@ enum Pair {
     Rsa(RsaKeyPair),
 }
 
-/// One public key that tokens are verified with, parsed once.
+/// A public key that verifies tokens, parsed once.
 #[derive(Clone)]
 pub struct VerifyingKey {
     id: KeyId,
@@ -37,7 +33,7 @@ pub struct VerifyingKey {
     key: ParsedPublicKey,
 }
 
-/// Public keys as a key set publishes them, found by id.
+/// The public keys of a key set.
 pub struct VerifyingKeys(Vec<VerifyingKey>);
 
 /// The signing key of each slot.
@@ -48,8 +44,8 @@ pub struct SigningKeys {
     entra: SigningKey,
 }
 
-/// The secret's document: its sequence number and a key per slot, `{"alg":"RS256","pkcs8":"<base64>"}` each. The public half and
-/// the key id are derived, so they cannot disagree with it.
+/// The document of the secret: its sequence number, and one key for each slot: `{"alg":"RS256","pkcs8":"<base64>"}`. The
+/// public key and the key id are derived, so they cannot contradict the private key.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -66,27 +62,29 @@ struct KeyDocument {
     pkcs8: Zeroizing<String>,
 }
 
+/// The length of an RSA modulus, in bits.
+const RSA_BITS: usize = 2048;
+
 impl SigningKey {
-    /// Parses a private key and proves that it signs what its public half verifies.
+    /// Parses a private key and checks that its public key verifies its signatures.
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when the key is not PKCS#8 of this algorithm, is an RSA key of another size than
-    /// 2048 bits, or fails the proof.
+    /// [`KeyMaterialError`] when the key is not a PKCS#8 key of this algorithm, when it is an RSA key without 2048 bits, or
+    /// when the check fails.
     pub fn from_pkcs8(algorithm: Algorithm, pkcs8: Secret) -> Result<Self, KeyMaterialError> {
-        let (pair, jwk) = match algorithm {
+        let (pair, mut jwk) = match algorithm {
             Algorithm::Rs256 => rsa(pkcs8.expose())?,
             Algorithm::Es256 => ecdsa(pkcs8.expose())?,
         };
         let id = thumbprint(&jwk)?;
-        let mut jwk = jwk;
-        jwk.common.key_id = Some(id.as_str().to_owned());
+        jwk.kid = Some(id.as_str().to_owned());
         let key = Self { id, algorithm, pair, pkcs8, jwk };
-        key.prove()?;
+        key.check_pair()?;
         Ok(key)
     }
 
-    /// Signs a known text and verifies it: a key whose halves do not belong together never signs a token.
-    fn prove(&self) -> Result<(), KeyMaterialError> {
+    /// Signs a text and verifies the signature. So a private key with a wrong public key never signs a token.
+    fn check_pair(&self) -> Result<(), KeyMaterialError> {
         const TEXT: &[u8] = b"sign, then verify";
         let signature = self.sign(TEXT)?;
         if VerifyingKey::from_jwk(&self.jwk)?.verifies(TEXT, &signature) {
@@ -126,7 +124,7 @@ impl SigningKey {
         self.algorithm
     }
 
-    /// The public half (RFC 7517), with `kid`, `alg` and `use`.
+    /// The public key (RFC 7517), with `kid`, `alg` and `use`.
     #[must_use]
     pub fn jwk(&self) -> &Jwk {
         &self.jwk
@@ -144,11 +142,11 @@ impl SigningKey {
 }
 
 impl SigningKeys {
-    /// One key per slot, each made by `generate`; `sequence` is one more than that of the document they
-    /// replace, and 1 for the first.
+    /// One key for each slot, made by `generate`. `sequence` is 1 for the first document, and then one more than in the
+    /// replaced document.
     ///
     /// # Errors
-    /// Whatever `generate` refuses.
+    /// The error of `generate`.
     pub fn generate(
         sequence: u64,
         mut generate: impl FnMut() -> Result<SigningKey, KeyMaterialError>,
@@ -156,10 +154,10 @@ impl SigningKeys {
         Ok(Self { sequence, primary: generate()?, secondary: generate()?, entra: generate()? })
     }
 
-    /// Reads the secret's document.
+    /// Parses the document of the secret.
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when it is not the document, or a key in it cannot be used.
+    /// [`KeyMaterialError`] when the text is not the document, or when one of its keys is unusable.
     pub fn parse(document: &Secret) -> Result<Self, KeyMaterialError> {
         let document: Document = serde_json::from_slice(document.expose())
             .map_err(|_| KeyMaterialError("the signing-keys secret is not the expected document"))?;
@@ -171,7 +169,7 @@ impl SigningKeys {
         })
     }
 
-    /// The secret's document.
+    /// The document of the secret.
     #[must_use]
     pub fn to_document(&self) -> Secret {
         let document = Document {
@@ -183,7 +181,7 @@ impl SigningKeys {
         Secret::new(serde_json::to_vec(&document).unwrap_or_default())
     }
 
-    /// These keys, the one of `slot` replaced.
+    /// These keys, with a new key in one slot.
     #[must_use]
     pub fn with(self, slot: Slot, key: SigningKey) -> Self {
         let sequence = self.sequence + 1;
@@ -194,7 +192,7 @@ impl SigningKeys {
         }
     }
 
-    /// Counts the replacements of the document, from 1.
+    /// The sequence number of the document, which starts at 1 and counts the replacements.
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.sequence
@@ -215,37 +213,21 @@ impl VerifyingKey {
     /// Parses a public key.
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when the key is not an RSA-2048 or P-256 key, is not marked for signatures with its
-    /// algorithm, or `kid` is not its thumbprint.
+    /// [`KeyMaterialError`] when the key is not an RSA-2048 or P-256 key, when `use`, `alg` or `key_ops` excludes signatures
+    /// with its algorithm, when `use` or `alg` is missing, or when `kid` is not the thumbprint.
     pub fn from_jwk(jwk: &Jwk) -> Result<Self, KeyMaterialError> {
         const UNUSABLE: KeyMaterialError = KeyMaterialError("a published key is not a usable public key");
         let id = thumbprint(jwk)?;
-        if jwk.common.key_id.as_deref() != Some(id.as_str()) {
+        if jwk.kid.as_deref() != Some(id.as_str()) {
             return Err(KeyMaterialError("a published key's id is not its thumbprint"));
         }
-        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| UNUSABLE);
-        let (algorithm, key) = match &jwk.algorithm {
-            AlgorithmParameters::RSA(rsa) => {
-                let components = signature::RsaPublicKeyComponents { n: decode(&rsa.n)?, e: decode(&rsa.e)? };
-                if components.n.len() != KeySize::Rsa2048.len() {
-                    return Err(UNUSABLE);
-                }
-                let key = components.to_parsed_public_key(&signature::RSA_PKCS1_2048_8192_SHA256);
-                (Algorithm::Rs256, key.map_err(|_| UNUSABLE)?)
-            }
-            AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
-                let point = [vec![4], decode(&ec.x)?, decode(&ec.y)?].concat();
-                let key = UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point).parse();
-                (Algorithm::Es256, key.map_err(|_| UNUSABLE)?)
-            }
-            _ => return Err(UNUSABLE),
-        };
-        let signs = jwk.common.public_key_use == Some(PublicKeyUse::Signature)
-            && jwk.common.key_algorithm.is_some_and(|named| named.to_string() == algorithm.as_str());
-        if signs { Ok(Self { id, algorithm, key }) } else { Err(UNUSABLE) }
+        let (Some(_), Some(name)) = (&jwk.public_key_use, &jwk.alg) else { return Err(UNUSABLE) };
+        let algorithm = name.parse().map_err(|_| UNUSABLE)?;
+        let key = jwk.verifying_key(algorithm, RSA_BITS..=RSA_BITS).ok_or(UNUSABLE)?;
+        Ok(Self { id, algorithm, key })
     }
 
-    /// Whether `signature` is this key's over exactly these bytes.
+    /// Whether `signature` is a signature by this key over exactly these bytes.
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         self.key.verify_sig(message, signature).is_ok()
@@ -257,7 +239,7 @@ impl VerifyingKey {
         &self.id
     }
 
-    /// The only algorithm this key verifies.
+    /// The only algorithm of this key.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -265,13 +247,13 @@ impl VerifyingKey {
 }
 
 impl VerifyingKeys {
-    /// The usable keys of a JSON Web Key Set (RFC 7517 section 5); keys of other kinds are left out.
+    /// The usable keys of a JSON Web Key Set (RFC 7517 section 5). Other keys are left out.
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when it is no key set, two keys have one id, or none is usable.
+    /// [`KeyMaterialError`] when the text is not a key set, when two keys have the same id, or when no key is usable.
     pub fn from_jwks(document: &[u8]) -> Result<Self, KeyMaterialError> {
-        let set: JwkSet = serde_json::from_slice(document)
-            .map_err(|_| KeyMaterialError("the document is no JSON Web Key Set"))?;
+        let set = JwkSet::parse(document)
+            .map_err(|_| KeyMaterialError("the document is not a JSON Web Key Set"))?;
         let mut keys: Vec<VerifyingKey> = Vec::new();
         for key in set.keys.iter().filter_map(|jwk| VerifyingKey::from_jwk(jwk).ok()) {
             if keys.iter().any(|known| known.id() == key.id()) {
@@ -292,13 +274,13 @@ impl VerifyingKeys {
 fn rsa(pkcs8: &[u8]) -> Result<(Pair, Jwk), KeyMaterialError> {
     let pair =
         RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| KeyMaterialError("a signing key is not an RSA key"))?;
-    if pair.public_modulus_len() != KeySize::Rsa2048.len() {
+    if pair.public_modulus_len() * 8 != RSA_BITS {
         return Err(KeyMaterialError("an RSA signing key is not of 2048 bits"));
     }
     let public = pair.public_key();
     let n = URL_SAFE_NO_PAD.encode(public.modulus().big_endian_without_leading_zero());
     let e = URL_SAFE_NO_PAD.encode(public.exponent().big_endian_without_leading_zero());
-    let jwk = published(json!({"kty": "RSA", "use": "sig", "alg": "RS256", "n": n, "e": e}))?;
+    let jwk = Jwk { n: Some(n), e: Some(e), ..published("RSA", Algorithm::Rs256) };
     Ok((Pair::Rsa(pair), jwk))
 }
 
@@ -311,41 +293,45 @@ fn ecdsa(pkcs8: &[u8]) -> Result<(Pair, Jwk), KeyMaterialError> {
     };
     let (x, y) = point.split_at(point.len() / 2);
     let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-    let jwk = published(json!({"kty": "EC", "use": "sig", "alg": "ES256", "crv": "P-256", "x": x, "y": y}))?;
+    let crv = Some("P-256".to_owned());
+    let jwk = Jwk { crv, x: Some(x), y: Some(y), ..published("EC", Algorithm::Es256) };
     Ok((Pair::Ecdsa(pair), jwk))
 }
 
-fn published(jwk: serde_json::Value) -> Result<Jwk, KeyMaterialError> {
-    serde_json::from_value(jwk)
-        .map_err(|_| KeyMaterialError("a public key cannot be written as a JSON Web Key"))
+/// A public key without its id and its numbers.
+fn published(kty: &str, algorithm: Algorithm) -> Jwk {
+    Jwk {
+        public_key_use: Some("sig".to_owned()),
+        alg: Some(algorithm.as_str().to_owned()),
+        kty: kty.to_owned(),
+        ..Jwk::default()
+    }
 }
 
 fn thumbprint(jwk: &Jwk) -> Result<KeyId, KeyMaterialError> {
-    let thumbprint = jwk.thumbprint(ThumbprintHash::SHA256);
-    thumbprint.map_err(|_| KeyMaterialError("a key has no thumbprint"))?.try_into()
+    jwk.thumbprint().ok_or(KeyMaterialError("a key has no thumbprint"))?.try_into()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::testing;
 
     #[test]
-    fn the_thumbprint_is_that_of_rfc_7638() {
-        let jwk: Jwk = serde_json::from_value(json!({
-            "kty": "RSA", "e": "AQAB", "alg": "RS256", "kid": "2011-04-29",
-            "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPeb\
-                  WKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQ\
-                  MicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2Nc\
-                  Rwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
-        }))
-        .unwrap();
-        assert_eq!(thumbprint(&jwk).unwrap().as_str(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
-        assert!(VerifyingKey::from_jwk(&jwk).is_err(), "a kid that is no thumbprint is refused");
+    fn a_key_id_is_the_thumbprint() {
+        for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
+            let other = testing::signing_key(algorithm, 1).id().as_str().to_owned();
+            for kid in [None, Some(String::new()), Some("2011-04-29".to_owned()), Some(other)] {
+                let jwk = Jwk { kid, ..testing::signing_key(algorithm, 0).jwk().clone() };
+                assert!(VerifyingKey::from_jwk(&jwk).is_err(), "{:?}", jwk.kid);
+            }
+        }
     }
 
     #[test]
-    fn each_algorithm_signs_what_its_published_key_verifies() {
+    fn a_published_key_verifies_only_its_own_signatures() {
         for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
             let key = testing::signing_key(algorithm, 0);
             let public = VerifyingKey::from_jwk(key.jwk()).unwrap();
@@ -359,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_published_key_has_no_private_member() {
+    fn published_keys_have_no_private_member() {
         for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
             let jwk = serde_json::to_value(testing::signing_key(algorithm, 0).jwk()).unwrap();
             let mut members: Vec<_> = jwk.as_object().unwrap().keys().map(String::as_str).collect();
@@ -373,25 +359,35 @@ mod tests {
     }
 
     #[test]
-    fn a_published_key_that_is_not_for_signatures_is_refused() {
+    fn published_keys_for_other_purposes_are_refused() {
         for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
             let published = serde_json::to_value(testing::signing_key(algorithm, 0).jwk()).unwrap();
             let usable = |jwk: &serde_json::Value| {
-                VerifyingKey::from_jwk(&serde_json::from_value(jwk.clone()).unwrap()).is_ok()
+                let jwk = serde_json::from_value::<Jwk>(jwk.clone());
+                jwk.is_ok_and(|jwk| VerifyingKey::from_jwk(&jwk).is_ok())
             };
             assert!(usable(&published));
-            for (member, value) in
-                [("use", json!("enc")), ("use", json!(null)), ("alg", json!("PS256")), ("alg", json!(null))]
-            {
+            for (member, value) in [
+                ("use", Some(json!("enc"))),
+                ("use", Some(json!(null))),
+                ("use", None),
+                ("alg", Some(json!("PS256"))),
+                ("alg", Some(json!(null))),
+                ("alg", None),
+                ("key_ops", Some(json!(["encrypt"]))),
+                ("key_ops", Some(json!([]))),
+            ] {
                 let mut other = published.clone();
-                other[member] = value;
+                let members = other.as_object_mut().unwrap();
+                members.remove(member);
+                members.extend(value.map(|value| (member.to_owned(), value)));
                 assert!(!usable(&other), "{member} of {other}");
             }
         }
     }
 
     #[test]
-    fn a_key_set_without_doubt_is_read_and_any_other_refused() {
+    fn ambiguous_and_unusable_key_sets_are_refused() {
         let jwk = |index| serde_json::to_value(testing::signing_key(Algorithm::Es256, index).jwk()).unwrap();
         let read =
             |keys: serde_json::Value| VerifyingKeys::from_jwks(json!({"keys": keys}).to_string().as_bytes());
@@ -403,23 +399,41 @@ mod tests {
         }
         assert!(keys.find(testing::signing_key(Algorithm::Es256, 2).id()).is_none());
         assert!(read(json!([jwk(0), jwk(0)])).is_err(), "two keys with one id");
-        assert!(read(json!([])).is_err() && read(json!([foreign])).is_err(), "nothing to verify with");
+        assert!(read(json!([])).is_err() && read(json!([foreign])).is_err(), "no usable key");
         for document in ["", "[]", "null", "<html>", r#"{"keys":{}}"#] {
             assert!(VerifyingKeys::from_jwks(document.as_bytes()).is_err(), "{document}");
         }
     }
 
+    /// The private key of RFC 7515 appendix A.3, encoded as PKCS#8 by another program.
     #[test]
-    fn the_document_survives_a_round_trip() {
-        let keys = testing::signing_keys(Algorithm::Es256, 0);
-        let again = SigningKeys::parse(&keys.to_document()).unwrap();
+    fn the_document_has_the_documented_text() {
+        const PKCS8: &str = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgjpsQnnGQmL+YBIffH1136cspYG6+0iY7X1fCE9+E9LKhRANCAAR/zc4n\
+            cPbEXUGDy+5v20t7WAczNXvp7xO6z248e9FURcfxRM0bvZt+hyzf7bnuufSzaV1uqQskrYpGIyiFiOWt";
+        const JWK: &str = concat!(
+            r#"{"use":"sig","alg":"ES256","kid":"oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U","kty":"EC","crv":"P-256","#,
+            r#""x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#
+        );
+        let key = format!(r#"{{"alg":"ES256","pkcs8":"{PKCS8}"}}"#);
+        let text = format!(r#"{{"sequence":7,"primary":{key},"secondary":{key},"entra":{key}}}"#);
+        let keys = SigningKeys::parse(&Secret::from(text.clone())).unwrap();
+        assert_eq!(keys.sequence(), 7);
         for slot in Slot::ALL {
-            assert_eq!(keys.of(slot).id(), again.of(slot).id());
+            assert_eq!(serde_json::to_string(keys.of(slot).jwk()).unwrap(), JWK);
         }
+        assert_eq!(keys.to_document().expose(), text.as_bytes());
+        let replaced = keys.with(Slot::Secondary, testing::signing_key(Algorithm::Es256, 1));
+        assert_eq!(replaced.sequence(), 8);
+        let document: serde_json::Value = serde_json::from_slice(replaced.to_document().expose()).unwrap();
+        assert_eq!(
+            (&document["primary"]["pkcs8"], &document["entra"]["pkcs8"]),
+            (&json!(PKCS8), &json!(PKCS8))
+        );
+        assert_ne!(document["secondary"]["pkcs8"], json!(PKCS8));
     }
 
     #[test]
-    fn a_key_of_the_wrong_kind_is_refused() {
+    fn keys_of_another_type_are_refused() {
         let rsa = testing::signing_key(Algorithm::Rs256, 0);
         assert!(SigningKey::from_pkcs8(Algorithm::Es256, rsa.pkcs8.clone()).is_err());
         let ec = testing::signing_key(Algorithm::Es256, 0);

@@ -1,4 +1,4 @@
-//! `POST /access/entra/:exchangeAccessToken`: an Entra user's token for one of ours.
+//! `POST /access/entra/:exchangeAccessToken`: exchanges an Entra user's token for a token of this service.
 
 use super::state::Purpose;
 use super::{OperationContext, TokenSpec, under};
@@ -10,7 +10,7 @@ use crate::authn::Denial;
 use crate::authn::entra::{EntraToken, EntraTokenError};
 use crate::ids::{Cloud, RawId};
 use crate::store::ReadRequest;
-use crate::store::assignments::BookName;
+use crate::store::assignments::AssignmentKind;
 use crate::token::scope::{Scope, ScopeSet};
 
 /// The Entra permission that gives each scope (docs/wire-contract.md#scopes).
@@ -35,7 +35,7 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
         .require_one_of(&PERMISSIONS.map(|(permission, _)| permission))
         .map_err(Error::InvalidAccessToken)?;
     let scopes = scopes_of(entra).ok_or(Error::InvalidAccessToken(EntraTokenError::Permission))?;
-    exchange(context, audit, BookName::Entra, &identity, &scopes).await
+    exchange(context, audit, AssignmentKind::Entra, &identity, &scopes).await
 }
 
 fn scopes_of(entra: &EntraToken) -> Option<ScopeSet> {
@@ -44,20 +44,22 @@ fn scopes_of(entra: &EntraToken) -> Option<ScopeSet> {
     ScopeSet::of(&given.map(|(_, scope)| *scope).collect::<Vec<_>>())
 }
 
-/// Gives the caller, if assigned, a token for the identity that is theirs: the same one every time.
+/// Gives an assigned caller a token. The identity is the same in every exchange of the caller.
 pub(super) async fn exchange(
     context: &OperationContext<'_>,
     audit: &mut AuditContext,
-    book: BookName,
+    kind: AssignmentKind,
     identity: &RawId,
     scopes: &ScopeSet,
 ) -> Result<Reply, Error> {
     let entra = context.entra_user()?;
     audit.identity(identity);
     audit.scopes(scopes);
-    let read = ReadRequest { identity: Some(identity), book: Some(book) };
+    let keys = kind.keys_of(entra);
+    let read = ReadRequest { identity: Some(identity), assignments: &keys };
     let state = context.read_state(read, Purpose::Mint).await?;
-    if !state.book.admits(entra) {
+    let mut assignments = state.assignments.iter().flat_map(|record| &record.assignments);
+    if !assignments.any(|assignment| assignment.admits(entra)) {
         return Err(Denial::Unassigned.into());
     }
     let revision = context.revision_of(&state, identity).await?;

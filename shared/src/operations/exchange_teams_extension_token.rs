@@ -8,7 +8,7 @@ use crate::api::error::Error;
 use crate::api::reply::Reply;
 use crate::audit::AuditContext;
 use crate::ids::{Cloud, RawId};
-use crate::store::assignments::BookName;
+use crate::store::assignments::AssignmentKind;
 use crate::token::scope::{Scope, ScopeSet};
 
 /// The delegated permission that is needed (docs/wire-contract.md#teams-exchange).
@@ -25,5 +25,5 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
         object: entra.object,
     };
     let scopes = ScopeSet::of(&[Scope::Voip]).ok_or(Error::Internal("no scopes"))?;
-    exchange(context, audit, BookName::TeamsExtension, &identity, &scopes).await
+    exchange(context, audit, AssignmentKind::TeamsExtension, &identity, &scopes).await
 }

@@ -1,5 +1,5 @@
-//! The state that decides a request, read once: the pointer, the identity, the caller's slot and, for minting, the
-//! signing keys.
+//! The state that decides a request, read once: the pointer, the identity, the assignments, the caller's slot and,
+//! for minting, the signing keys.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::keys::cache::KeyLoadError;
 use crate::keys::pointer::Pointer;
 use crate::keys::signing::SigningKeys;
 use crate::secrets::SecretStoreError;
-use crate::store::assignments::Book;
+use crate::store::assignments::AssignmentRecord;
 use crate::store::{IdentityState, ReadRequest, Snapshot};
 
 /// State from one strongly consistent read, which also confirmed the caller's keys.
@@ -20,7 +20,8 @@ pub(super) struct RequestState {
     pub(super) slot: Slot,
     pub(super) pointer: Pointer,
     pub(super) identity: IdentityState,
-    pub(super) book: Book,
+    /// One record for each requested key, in the order of the request.
+    pub(super) assignments: Vec<AssignmentRecord>,
     /// Loaded for [`Purpose::Mint`].
     pub(super) signing: Option<Arc<SigningKeys>>,
 }
@@ -34,7 +35,7 @@ pub(super) enum Purpose {
 }
 
 impl OperationContext<'_> {
-    /// Reads pointer and identity in one strongly consistent read. If the pointer names other access keys than
+    /// Reads pointer, identity and assignments in one strongly consistent read. If the pointer names other access keys than
     /// those the caller was authenticated with, loads them and authenticates the caller again.
     ///
     /// Keys may be replaced between the read and the load. Their version is then gone, and the read is repeated, so
@@ -55,8 +56,8 @@ impl OperationContext<'_> {
                 Err(ConfirmError::Denied(denial)) => return Err(denial.into()),
                 Err(ConfirmError::Failed(error)) => return Err(error.into()),
                 Ok((slot, signing)) => {
-                    let Snapshot { pointer, identity, book } = snapshot;
-                    return Ok(RequestState { slot, pointer, identity, book, signing });
+                    let Snapshot { pointer, identity, assignments } = snapshot;
+                    return Ok(RequestState { slot, pointer, identity, assignments, signing });
                 }
             }
         }

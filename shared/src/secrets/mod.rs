@@ -1,4 +1,4 @@
-//! The secret store port: where secrets lie. A reader names the version; only who sets up or rotates may write.
+//! The secret store port. A reader names the version of a secret. Only the set-up and the replacement of keys write.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
@@ -21,48 +21,50 @@ pub enum SecretName {
     SigningKeys,
 }
 
-/// The staging labels of a secret's versions. Each is on at most one version; a version without any may
-/// be deleted at any time.
+/// A staging label of a secret. It is on at most one version. The secret store may delete a version without a label at
+/// any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StagingLabel {
     /// `AWSCURRENT`: the newest version that passed its test.
     Current,
-    /// `IN_FORCE`: the version the pointer names; ours alone, moved only after the pointer.
+    /// `IN_FORCE`: the version that the pointer names. AWS does not use this label. It moves only after the pointer is
+    /// published.
     InForce,
-    /// `AWSPENDING`: a version being made.
+    /// `AWSPENDING`: the version that a replacement of keys is preparing.
     Pending,
-    /// `AWSPREVIOUS`: put on the former current version by the secret store itself.
+    /// `AWSPREVIOUS`: the former current version. The secret store itself attaches this label.
     Previous,
 }
 
-/// Which version bears which label.
+/// The holder of each staging label of a secret: the version that has the label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StagingLabels(HashMap<StagingLabel, VersionId>);
 
-/// What storing a version met.
+/// The outcome of storing a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// The version has another value already, which stays.
+    /// The version already has another value, which is unchanged.
     AlreadyThere,
+    /// The version has the value.
     Stored,
 }
 
-/// What moving a label met.
+/// The outcome of moving a staging label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MoveOutcome {
-    /// The label is where it was to be.
+    /// The label is on the target version, or is removed if no target was given.
     Moved,
-    /// Another version bore the label than the one named: nothing moved.
+    /// The named version is not the holder, or the target does not exist. The label is unchanged.
     Stale,
 }
 
 /// A secret could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretStoreError {
-    /// No such version can be read. To a reader holding an older pointer it says: read the pointer again.
+    /// The version cannot be read. A reader whose pointer may be out of date reads the pointer again.
     #[error("the secret version does not exist")]
     NoSuchVersion,
-    /// The secret store did not answer, or refused; the outcome of a write is unclear.
+    /// The secret store did not answer, or refused the call. The outcome of a write is unclear.
     #[error("the secret store is unavailable")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
 }
@@ -70,24 +72,24 @@ pub enum SecretStoreError {
 /// Reads secrets by version id, never by label.
 #[async_trait]
 pub trait SecretStore: Send + Sync {
-    /// The secret's value at exactly this version.
+    /// The value of exactly this version of the secret.
     ///
     /// # Errors
-    /// [`SecretStoreError`]: no such version, or unavailable.
+    /// [`SecretStoreError::NoSuchVersion`] or [`SecretStoreError::Unavailable`].
     async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, SecretStoreError>;
 }
 
-/// Writes secrets and moves labels, for who sets a resource up or replaces its keys.
+/// Writes secrets and moves staging labels, for the set-up of a resource and the replacement of its keys.
 #[async_trait]
 pub trait SecretStoreWriter: SecretStore {
-    /// Which version bears which label now.
+    /// The current holder of each staging label.
     ///
     /// # Errors
     /// [`SecretStoreError::Unavailable`].
     async fn labels(&self, secret: SecretName) -> Result<StagingLabels, SecretStoreError>;
 
-    /// Stores a value as a version of its own with one label. A version is written once: repeated with
-    /// another value it stays as it is.
+    /// Stores a value as a new version with one staging label. A version is written once: a repeat with the same value
+    /// succeeds, and a repeat with another value changes nothing.
     ///
     /// # Errors
     /// [`SecretStoreError::Unavailable`].
@@ -99,8 +101,9 @@ pub trait SecretStoreWriter: SecretStore {
         label: StagingLabel,
     ) -> Result<PutOutcome, SecretStoreError>;
 
-    /// Moves a label from the version that bears it (none, if nobody does) to another (none, to take it
-    /// off). Compare and swap: if another version bears it by then, nothing moves.
+    /// Moves a staging label from its holder `from` to the version `to`. Without `from`, the label must have no holder.
+    /// Without `to`, the label is removed. The move is a compare and swap: if `from` is not the holder, the label stays
+    /// where it is. The move also succeeds if the label is on `to` already.
     ///
     /// # Errors
     /// [`SecretStoreError::Unavailable`].
@@ -114,7 +117,7 @@ pub trait SecretStoreWriter: SecretStore {
 }
 
 impl SecretName {
-    /// Both.
+    /// Both secrets.
     pub const ALL: [Self; 2] = [Self::AccessKeys, Self::SigningKeys];
 
     /// The secret's name.
@@ -143,8 +146,8 @@ impl StagingLabel {
 }
 
 impl StagingLabels {
-    /// The labels as the secret store lists them: each version with the names it bears. Names that are none of
-    /// ours are passed over.
+    /// Reads the secret store's list: each version id with the names of its labels. Other labels than those of
+    /// [`StagingLabel`] are ignored.
     #[must_use]
     pub fn from_versions<S: BuildHasher>(versions: &HashMap<String, Vec<String>, S>) -> Self {
         let holder = |label: StagingLabel| {
@@ -154,13 +157,13 @@ impl StagingLabels {
         Self(StagingLabel::ALL.into_iter().filter_map(holder).collect())
     }
 
-    /// The version that bears a label.
+    /// The holder of a staging label.
     #[must_use]
     pub fn version_with(&self, label: StagingLabel) -> Option<&VersionId> {
         self.0.get(&label)
     }
 
-    /// Whether a version bears a label.
+    /// Whether `version` is the holder of `label`.
     #[must_use]
     pub fn is_on(&self, label: StagingLabel, version: &VersionId) -> bool {
         self.version_with(label) == Some(version)

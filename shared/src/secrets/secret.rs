@@ -1,19 +1,20 @@
-//! Secret bytes: closed, silent, wiped when dropped.
+//! Secret bytes. They are never printed, and their memory is zeroed on drop.
 
 use zeroize::Zeroizing;
 
-/// Bytes that must not be seen: no `Debug`, no `Display`, no serialisation, zeroised on drop.
+/// Bytes that must stay secret. The type has no `Debug`, no `Display` and no serialisation. Its memory is zeroed on
+/// drop.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Takes the bytes over.
+    /// Takes ownership of the bytes.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The bytes themselves, for the one place that must hand them to a key or a store.
+    /// The bytes, for the code that passes them to a key or to a secret store.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0

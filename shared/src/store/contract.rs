@@ -1,31 +1,44 @@
-//! What every store must do: run against each implementation.
+//! The contract of the store port. Its tests run against each implementation.
 
-#![expect(clippy::unwrap_used, reason = "a broken contract fails the test that runs it")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a broken contract fails the test that runs it"
+)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use time::Duration;
 use uuid::Uuid;
 
 use super::{
-    BookChange, CreateOutcome, CreationId, IdentityState, PointerWriteOutcome, PointerWriter, ReadRequest,
-    Revision, Revocation, Store, StoreError,
+    CreateOutcome, CreationId, IdentityState, PointerWriteOutcome, PointerWriter, ReadRequest, Revision,
+    Revocation, Store, StoreError,
 };
 use crate::ids::{RawId, UserId};
 use crate::keys::Algorithm;
 use crate::keys::pointer::{Pointer, Published};
 use crate::secrets::VersionId;
-use crate::store::assignments::{Assignment, Book, BookName, PrincipalType};
+use crate::store::assignments::{
+    Assignment, AssignmentChange, AssignmentKey, AssignmentKind, AssignmentRecord, AssignmentVersion,
+    AssignmentWriteOutcome, MAX_CHANGES, PrincipalType,
+};
 use crate::testing::{NOON, SeededRandom, settings, signing_keys};
 
 /// Runs the whole contract against an empty store.
 ///
 /// # Panics
-/// When the store breaks it.
+/// When the store breaks the contract.
 pub async fn holds(store: &dyn Store, pointers: &dyn PointerWriter) {
     pointer_changes_one_generation_at_a_time(store, pointers).await;
     creation_meets_no_record(store).await;
     revision_only_moves_on(store).await;
     deletion_is_final(store).await;
-    a_book_changes_from_what_was_read(store).await;
+    assignments_change_from_read_version(store).await;
+    removed_assignment_stays_removed(store).await;
+    assignment_after_removal_stays(store).await;
+    several_assignments_change_together(store).await;
+    list_has_every_assignment_once(store).await;
 }
 
 async fn pointer_changes_one_generation_at_a_time(store: &dyn Store, pointers: &dyn PointerWriter) {
@@ -48,7 +61,7 @@ async fn pointer_changes_one_generation_at_a_time(store: &dyn Store, pointers: &
     );
     let second = pointer(2, 3);
     assert_eq!(pointers.write_pointer(&second).await.unwrap(), PointerWriteOutcome::Changed);
-    // Copies are read at random: every one must have changed.
+    // Copies are read at random, and every copy must have changed.
     for _ in 0..64 {
         assert_eq!(store.read(ReadRequest::POINTER).await.unwrap().pointer, second);
     }
@@ -95,32 +108,151 @@ async fn deletion_is_final(store: &dyn Store) {
     assert_eq!(state(store, &identity(4)).await, IdentityState::Absent, "nothing is made by deleting");
 }
 
-async fn a_book_changes_from_what_was_read(store: &dyn Store) {
-    let read = async |name| store.read(ReadRequest::book(name)).await.unwrap().book;
-    let entry = |n: u128| Assignment {
-        object_id: Uuid::from_u128(n),
-        tenant_id: Uuid::from_u128(99),
-        principal_type: PrincipalType::User,
-        client_ids: (n > 1).then(|| vec![Uuid::from_u128(7)]),
-    };
-    let empty = read(BookName::Entra).await;
-    assert_eq!(empty, Book::default());
-    let one = Book { entries: vec![entry(1)], ..empty.clone() };
-    assert_eq!(store.write_book(BookName::Entra, &one).await.unwrap(), BookChange::Changed);
-    assert_eq!(store.write_book(BookName::Entra, &one).await.unwrap(), BookChange::Changed, "already done");
-    let other = Book { entries: vec![entry(3)], ..one.clone() };
-    assert_eq!(store.write_book(BookName::Entra, &other).await.unwrap(), BookChange::Conflict);
-    let mut two = read(BookName::Entra).await;
-    assert_eq!(two, Book { version: 1, entries: vec![entry(1)] });
-    two.entries.push(entry(2));
-    assert_eq!(store.write_book(BookName::Entra, &two).await.unwrap(), BookChange::Changed);
-    assert_eq!(read(BookName::Entra).await, Book { version: 2, ..two });
+async fn assignments_change_from_read_version(store: &dyn Store) {
+    let key = entra(1);
+    assert_eq!(record(store, key).await, AssignmentRecord::default());
+    let first = assign(key, NONE, 7);
+    assert_eq!(change(store, &first).await, AssignmentWriteOutcome::Changed);
+    assert_eq!(record(store, key).await, first.record());
+    assert_eq!(change(store, &first).await, AssignmentWriteOutcome::Changed, "an own earlier attempt");
     assert_eq!(
-        store.write_book(BookName::Entra, &one).await.unwrap(),
-        BookChange::Conflict,
-        "long overtaken"
+        change(store, &assign(key, NONE, 7)).await,
+        AssignmentWriteOutcome::Changed,
+        "an equal change"
     );
-    assert_eq!(read(BookName::TeamsExtension).await, Book::default(), "each book is its own");
+    assert_eq!(record(store, key).await, first.record(), "both write nothing");
+    assert_eq!(change(store, &assign(key, NONE, 8)).await, AssignmentWriteOutcome::Conflict);
+    let second = assign(key, first.version, 8);
+    assert_eq!(change(store, &second).await, AssignmentWriteOutcome::Changed);
+    assert_eq!(change(store, &first).await, AssignmentWriteOutcome::Conflict, "another content");
+    assert_eq!(change(store, &assign(key, fresh(), 7)).await, AssignmentWriteOutcome::Conflict);
+    assert_eq!(record(store, key).await, second.record());
+    let same_object = AssignmentKey::TeamsExtension { object: Uuid::from_u128(1), tenant: TENANT };
+    let other_tenant =
+        AssignmentKey::TeamsExtension { object: Uuid::from_u128(1), tenant: Uuid::from_u128(98) };
+    let extension = assign(same_object, NONE, 7);
+    assert_eq!(change(store, &extension).await, AssignmentWriteOutcome::Changed);
+    assert_eq!(record(store, other_tenant).await, AssignmentRecord::default());
+    let keys = [same_object, key, entra(2)];
+    let several = store.read(ReadRequest::assignments(&keys)).await.unwrap().assignments;
+    assert_eq!(several, [extension.record(), second.record(), AssignmentRecord::default()]);
+}
+
+async fn removed_assignment_stays_removed(store: &dyn Store) {
+    let (absent, present) = (entra(0x30), assign(entra(0x31), NONE, 7));
+    assert_eq!(change(store, &present).await, AssignmentWriteOutcome::Changed);
+    for (key, read_version) in [(absent, NONE), (present.key, present.version)] {
+        // An attempt that read before the removal, and whose write arrives after it.
+        let (late, removal) = (assign(key, read_version, 8), remove(key, read_version));
+        for _ in 0..2 {
+            assert_eq!(change(store, &removal).await, AssignmentWriteOutcome::Changed);
+            assert_eq!(change(store, &late).await, AssignmentWriteOutcome::Conflict);
+            assert_eq!(record(store, key).await, removal.record(), "a repetition writes nothing");
+        }
+        let late = assign(key, removal.version, 8);
+        let again = remove(key, removal.version);
+        assert_eq!(change(store, &again).await, AssignmentWriteOutcome::Changed);
+        assert_eq!(record(store, key).await, again.record(), "a removal always writes");
+        assert_eq!(change(store, &late).await, AssignmentWriteOutcome::Conflict);
+    }
+}
+
+async fn assignment_after_removal_stays(store: &dyn Store) {
+    let key = entra(0x40);
+    let removal = remove(key, NONE);
+    assert_eq!(change(store, &removal).await, AssignmentWriteOutcome::Changed);
+    let (late, again) = (remove(key, removal.version), assign(key, removal.version, 7));
+    assert_eq!(change(store, &again).await, AssignmentWriteOutcome::Changed);
+    assert_eq!(change(store, &late).await, AssignmentWriteOutcome::Conflict);
+    let (late, equal) = (remove(key, again.version), assign(key, again.version, 7));
+    assert_eq!(change(store, &equal).await, AssignmentWriteOutcome::Changed);
+    assert_eq!(record(store, key).await, equal.record(), "an equal assignment writes too");
+    assert_eq!(change(store, &late).await, AssignmentWriteOutcome::Conflict);
+}
+
+async fn several_assignments_change_together(store: &dyn Store) {
+    let keys: Vec<_> = (0..MAX_CHANGES as u128).map(|n| entra(0x5000 + n)).collect();
+    let all: Vec<_> = keys.iter().map(|key| assign(*key, NONE, 7)).collect();
+    assert_eq!(changes(store, &all).await, AssignmentWriteOutcome::Changed);
+    assert_eq!(changes(store, &all).await, AssignmentWriteOutcome::Changed, "an own earlier attempt");
+    let records = store.read(ReadRequest::assignments(&keys)).await.unwrap().assignments;
+    assert_eq!(records, all.iter().map(AssignmentChange::record).collect::<Vec<_>>());
+    let half = [remove(keys[0], all[0].version), remove(keys[1], NONE)];
+    assert_eq!(changes(store, &half).await, AssignmentWriteOutcome::Conflict);
+    let half = [remove(keys[0], all[0].version), assign(keys[1], NONE, 7)];
+    assert_eq!(changes(store, &half).await, AssignmentWriteOutcome::Conflict, "one done, one not");
+    assert_eq!(record(store, keys[0]).await, all[0].record(), "all or none");
+    let rest: Vec<_> = all.iter().map(|change| remove(change.key, change.version)).collect();
+    assert_eq!(changes(store, &rest).await, AssignmentWriteOutcome::Changed);
+}
+
+async fn list_has_every_assignment_once(store: &dyn Store) {
+    // Two in one partition of the table, the others elsewhere. The first place and the last one are among them.
+    let objects = [0, 1, 0x1111 << 112, 0x1112 << 112, 0x8 << 124, u128::MAX - 1, u128::MAX];
+    for object in objects.into_iter().filter(|object| *object != 1) {
+        assert_eq!(change(store, &assign(entra(object), NONE, 7)).await, AssignmentWriteOutcome::Changed);
+    }
+    assert_eq!(change(store, &remove(entra(3), NONE)).await, AssignmentWriteOutcome::Changed);
+    let mut expected: Vec<_> = objects.map(Uuid::from_u128).to_vec();
+    expected.push(Uuid::from_u128(0x40));
+    expected.sort();
+    for limit in [1, 2, 3, expected.len(), 1_000] {
+        let (mut listed, mut after) = (vec![], None);
+        loop {
+            let page = store.list_entra_assignments(after, limit).await.unwrap();
+            assert!(page.assignments.len() <= limit, "{limit}");
+            listed.extend(page.assignments.into_iter().map(|assignment| assignment.object_id));
+            assert!(page.next.is_none() || page.next > after, "the list goes on");
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(listed, expected, "pages of {limit}");
+    }
+    let last = store.list_entra_assignments(Some(Uuid::max()), 1).await.unwrap();
+    assert_eq!((last.assignments.len(), last.next), (0, None));
+}
+
+const TENANT: Uuid = Uuid::from_u128(99);
+
+fn entra(object: u128) -> AssignmentKey {
+    AssignmentKey::Entra { object: Uuid::from_u128(object) }
+}
+
+const NONE: AssignmentVersion = AssignmentVersion::NONE;
+
+/// A version that no other change has.
+fn fresh() -> AssignmentVersion {
+    static SEED: AtomicU64 = AtomicU64::new(0);
+    AssignmentVersion::random(&SeededRandom::new(SEED.fetch_add(1, Ordering::Relaxed)))
+}
+
+fn assign(key: AssignmentKey, read_version: AssignmentVersion, client: u128) -> AssignmentChange {
+    let (AssignmentKey::Entra { object } | AssignmentKey::TeamsExtension { object, .. }) = key;
+    let assignment = Assignment {
+        object_id: object,
+        tenant_id: TENANT,
+        principal_type: PrincipalType::User,
+        client_ids: (key.kind() == AssignmentKind::Entra).then(|| vec![Uuid::from_u128(client)]),
+    };
+    AssignmentChange { key, read_version, version: fresh(), assignment: Some(assignment) }
+}
+
+fn remove(key: AssignmentKey, read_version: AssignmentVersion) -> AssignmentChange {
+    AssignmentChange { key, read_version, version: fresh(), assignment: None }
+}
+
+async fn change(store: &dyn Store, change: &AssignmentChange) -> AssignmentWriteOutcome {
+    changes(store, std::slice::from_ref(change)).await
+}
+
+async fn changes(store: &dyn Store, changes: &[AssignmentChange]) -> AssignmentWriteOutcome {
+    store.change_assignments(changes, NOON).await.unwrap()
+}
+
+async fn record(store: &dyn Store, key: AssignmentKey) -> AssignmentRecord {
+    store.read(ReadRequest::assignments(&[key])).await.unwrap().assignments.remove(0)
 }
 
 async fn state(store: &dyn Store, identity: &RawId) -> IdentityState {

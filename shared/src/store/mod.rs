@@ -1,7 +1,7 @@
-//! The store port: identities and the pointer record.
+//! The store port: identities, assignments and the pointer record.
 //!
-//! Two implementations pass one suite ([`contract`]): DynamoDB, and the in-memory one for tests. What
-//! the rules are, and why each condition is there, is decision record 0002.
+//! The DynamoDB adapter and the in-memory store for tests pass one suite ([`contract`]). Decision records 0002 and
+//! 0012 give the rules and the reason for each condition.
 
 pub mod assignments;
 #[cfg(any(test, feature = "testing"))]
@@ -13,97 +13,83 @@ use std::fmt;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::ids::RawId;
 use crate::keys::pointer::Pointer;
 use crate::runtime::Random;
-use crate::store::assignments::{Book, BookName};
+use crate::store::assignments::{
+    AssignmentChange, AssignmentKey, AssignmentPage, AssignmentRecord, AssignmentWriteOutcome,
+};
 
-/// Counts an identity's revocations, from 1. A token carries the one it was minted at and is active only
-/// while the store still holds exactly that number.
+/// Counts an identity's revocations, from 1. A token carries the revision at which it was minted. It is active only
+/// while the store holds exactly that number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(u64);
 
-/// What the store holds for an identity.
+/// The stored state of an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityState {
     /// No record.
     Absent,
-    /// Deleted: no identity for anyone any more.
+    /// Deleted. The record stays as a tombstone.
     Deleted,
     /// An identity at this revision.
     Live(Revision),
 }
 
-/// One strongly consistent look at what decides a request.
+/// The result of one strongly consistent read.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub pointer: Pointer,
-    /// [`IdentityState::Absent`] when no identity was asked for.
+    /// [`IdentityState::Absent`] if the request has no identity.
     pub identity: IdentityState,
-    /// Empty when no book was asked for.
-    pub book: Book,
+    /// One record for each requested key, in the order of the request.
+    pub assignments: Vec<AssignmentRecord>,
 }
 
-/// What a read is to bring besides the pointer.
+/// The records to read besides the pointer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReadRequest<'a> {
     pub identity: Option<&'a RawId>,
-    pub book: Option<BookName>,
+    /// Each key at most once.
+    pub assignments: &'a [AssignmentKey],
 }
 
-/// What a change of a book met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BookChange {
-    /// The book is what was asked for. Two callers that ask for the same change both have made it.
-    Changed,
-    /// Somebody else changed it since it was read.
-    Conflict,
-}
-
-impl BookChange {
-    /// What a change meets that finds `stored` in place of the version it was made from.
-    #[must_use]
-    pub fn over(stored: &Book, change: &Book) -> Self {
-        let done = stored.version == change.version + 1 && stored.entries == change.entries;
-        if done { Self::Changed } else { Self::Conflict }
-    }
-}
-
-/// Tells one creation from another, so that a repeated one recognises its own record.
+/// Identifies one creation, so that its repetition recognises its own record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CreationId(u128);
 
-/// What a creation met.
+/// The outcome of a creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CreateOutcome {
     Created,
-    /// A record with this id exists, live or deleted.
+    /// Another creation made a record with this id. The identity may be deleted.
     Taken,
 }
 
-/// What a revocation met.
+/// The outcome of a revocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revocation {
-    /// The stored revision is larger than the one named: every token up to it is dead.
+    /// The stored revision is larger than the given one, so every token up to the given one is revoked.
     Revoked,
-    /// There is no such identity any more.
+    /// The identity does not exist, or was deleted.
     Gone,
 }
 
-/// What a change of the pointer met.
+/// The outcome of a change of the pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PointerWriteOutcome {
     Changed,
-    /// The record is not the one the change was conditional on.
+    /// The stored record is not the one that the change is conditional on.
     Conflict,
 }
 
 /// The store could not answer. The outcome of a write is then unclear.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// An item is not what this service writes.
+    /// An item has a form that this service does not write.
     #[error("corrupt item: {0}")]
     Corrupt(&'static str),
     /// No pointer record: the resource was never set up.
@@ -114,18 +100,18 @@ pub enum StoreError {
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
 }
 
-/// Identities and the pointer. Every read is strongly consistent, every write conditional and safe to
-/// deliver late or twice.
+/// Identities, assignments and the pointer. Every read is strongly consistent. Every write is conditional, so it may
+/// be delivered late or twice.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// The pointer, and what else is wanted, in one read.
+    /// The pointer and the requested records.
     ///
     /// # Errors
-    /// [`StoreError`]. An item the store could not read is an error, never "absent".
+    /// [`StoreError`]. An item that the store could not read is an error, never "absent".
     async fn read(&self, request: ReadRequest<'_>) -> Result<Snapshot, StoreError>;
 
-    /// Writes a new identity at [`Revision::FIRST`] where no record is. A record this very creation wrote
-    /// before (its answer was lost and it was sent again) is success.
+    /// Writes a new identity at [`Revision::FIRST`] if there is no record. A record of this creation is a success: its
+    /// answer was lost, and it was sent again.
     ///
     /// # Errors
     /// [`StoreError`]; the outcome is then unclear.
@@ -136,36 +122,53 @@ pub trait Store: Send + Sync {
         now: OffsetDateTime,
     ) -> Result<CreateOutcome, StoreError>;
 
-    /// Moves the revision on from `from`. A stored revision that is already larger is success.
+    /// Writes the revision after `from` if the stored one is `from`. A larger stored revision is a success.
     ///
     /// # Errors
     /// [`StoreError`]; the outcome is then unclear.
     async fn revoke(&self, identity: &RawId, from: Revision) -> Result<Revocation, StoreError>;
 
-    /// Leaves a tombstone in place of an identity until `until`; nothing where none is.
+    /// Replaces an identity by a tombstone that stays until `until`. Writes nothing if there is no identity.
     ///
     /// # Errors
     /// [`StoreError`]; the outcome is then unclear.
     async fn delete(&self, identity: &RawId, until: OffsetDateTime) -> Result<(), StoreError>;
 
-    /// Replaces a book, if it is still at `book.version`.
+    /// Makes all the changes or none, each on the condition that its key still has the version that was read. A
+    /// removal writes a record without assignments, also if there was no record, and the record stays for
+    /// [`assignments::REMOVED_RECORD`]. At most [`assignments::MAX_CHANGES`] changes, each of another key.
     ///
     /// # Errors
     /// [`StoreError`]; the outcome is then unclear.
-    async fn write_book(&self, name: BookName, book: &Book) -> Result<BookChange, StoreError>;
+    async fn change_assignments(
+        &self,
+        changes: &[AssignmentChange],
+        now: OffsetDateTime,
+    ) -> Result<AssignmentWriteOutcome, StoreError>;
+
+    /// At most `limit` records of the Entra assignments, in the order of their object ids, from the first one after
+    /// `after`. A page can be shorter, even empty, although another one follows.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn list_entra_assignments(
+        &self,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<AssignmentPage, StoreError>;
 }
 
-/// Changes the pointer record, for who sets a resource up or rotates.
+/// Changes the pointer record, for the set-up of a resource and for rotations.
 #[async_trait]
 pub trait PointerWriter: Send + Sync {
-    /// The pointer, strongly consistent; nothing before the resource is set up.
+    /// The pointer, strongly consistent. `None` before the resource is set up.
     ///
     /// # Errors
     /// [`StoreError`].
     async fn pointer(&self) -> Result<Option<Pointer>, StoreError>;
 
-    /// Writes every copy of the pointer in one transaction, if the generation in the table is the one
-    /// before `pointer.generation` (no record at all, for generation 1) and has as many copies.
+    /// Writes every copy of the pointer in one transaction, if the stored generation is the one before
+    /// `pointer.generation` (no record, for generation 1) and has as many copies.
     ///
     /// # Errors
     /// [`StoreError`]; the outcome is then unclear and must be read.
@@ -173,24 +176,24 @@ pub trait PointerWriter: Send + Sync {
 }
 
 impl<'a> ReadRequest<'a> {
-    /// Nothing but the pointer.
-    pub const POINTER: Self = Self { identity: None, book: None };
+    /// The pointer only.
+    pub const POINTER: Self = Self { identity: None, assignments: &[] };
 
     /// An identity.
     #[must_use]
     pub fn identity(identity: &'a RawId) -> Self {
-        Self { identity: Some(identity), book: None }
+        Self { identity: Some(identity), assignments: &[] }
     }
 
-    /// A book.
+    /// The records of these keys.
     #[must_use]
-    pub fn book(name: BookName) -> Self {
-        Self { identity: None, book: Some(name) }
+    pub fn assignments(assignments: &'a [AssignmentKey]) -> Self {
+        Self { identity: None, assignments }
     }
 }
 
 impl CreationId {
-    /// A fresh id.
+    /// A random id.
     #[must_use]
     pub fn random(random: &dyn Random) -> Self {
         let mut bytes = [0; 16];

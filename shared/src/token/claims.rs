@@ -1,56 +1,56 @@
-//! Every claim of a token: name, order, type and meaning (docs/wire-contract.md#token-claims; decision
-//! record 0004).
+//! The claims of a token: name, order, type and meaning (docs/wire-contract.md#token-claims, decision record 0004).
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::authn::entra::EntraToken;
 use crate::ids::RawId;
-use crate::settings::Resource;
+use crate::json::not_null;
+use crate::settings::{Location, Resource};
 use crate::store::Revision;
 use crate::token::scope::ScopeSet;
 
-/// The claims, in the order they are written: the ones ACS clients know, then ours. A closed set: a
-/// token with another claim, or with one twice, is not ours.
+/// The claims in the order of the token: first the claims of ACS, then the claims of this service. The set is closed. A
+/// token with a further claim, or with one claim twice, is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claims {
     /// The raw id without its leading `8:`.
     pub skypeid: String,
-    /// A constant of the kind of user, whatever the scopes: 1792, or 1024 for a Teams user.
+    /// 1792, or 1024 for a Teams user. It does not depend on the scopes.
     pub scp: u32,
-    /// `iat` as text; of a Teams user, that of the Entra token.
+    /// `iat` as text. For a Teams user, `iat` of the Entra token.
     pub csi: String,
-    /// When the token ends, seconds since the epoch.
+    /// The expiry, in seconds since the epoch.
     pub exp: i64,
     /// The region claim of the resource.
     pub rgn: String,
-    /// The tenant's GUID, of a Teams user only: its presence tells clients that this is one.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    /// The tenant's GUID, for a Teams user only. Clients recognize a Teams user by this claim.
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub tid: Option<String>,
-    /// The scopes, a comma list in request order.
+    /// The scopes in request order, separated by commas.
     #[serde(rename = "acsScope")]
     pub scopes: ScopeSet,
     /// The resource's GUID.
     #[serde(rename = "resourceId")]
     pub resource_id: String,
-    /// The resource's location; a Teams user's token has none.
+    /// The resource's location. A Teams user's token does not have it.
     #[serde(
         rename = "resourceLocation",
         default,
-        deserialize_with = "present",
+        deserialize_with = "not_null",
         skip_serializing_if = "Option::is_none"
     )]
     pub resource_location: Option<String>,
-    /// `iat` of the Entra token, of a Teams user only.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    /// `iat` of the Entra token, for a Teams user only.
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub aad_iat: Option<String>,
-    /// `uti` of the Entra token, of a Teams user only.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    /// `uti` of the Entra token, for a Teams user only.
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub aad_uti: Option<String>,
-    /// The Entra application, of a Teams user only.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    /// The Entra application, for a Teams user only.
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub aad_appid: Option<String>,
-    /// When the token was issued, seconds since the epoch.
+    /// The time of issue, in seconds since the epoch.
     pub iat: i64,
     /// The issuer, an `https` URL.
     pub iss: String,
@@ -58,13 +58,13 @@ pub struct Claims {
     pub aud: String,
     /// The identity's raw id.
     pub sub: String,
-    /// The token's own id: 32 hexadecimal digits.
+    /// The token's id: 32 hexadecimal digits.
     pub jti: String,
     /// The identity's revision when the token was minted.
     pub rev: Revision,
 }
 
-/// What a token is minted from.
+/// The data that a token is minted from.
 pub struct Grant<'a> {
     pub identity: &'a RawId,
     pub scopes: &'a ScopeSet,
@@ -74,11 +74,11 @@ pub struct Grant<'a> {
     /// Seconds since the epoch.
     pub expires_at: i64,
     pub token_id: [u8; 16],
-    /// The Entra token it is given for, of a Teams user.
+    /// The exchanged Entra token, for a Teams user only.
     pub teams: Option<&'a EntraToken>,
 }
 
-/// `scp` of this kind of user.
+/// `scp` for this kind of user.
 #[must_use]
 pub fn scp_of(identity: &RawId) -> u32 {
     match identity {
@@ -88,7 +88,7 @@ pub fn scp_of(identity: &RawId) -> u32 {
 }
 
 impl Claims {
-    /// The claims that say this grant.
+    /// The claims of this grant.
     #[must_use]
     pub fn of(resource: &Resource, grant: &Grant<'_>) -> Self {
         let location = resource.location.as_str().to_owned();
@@ -115,7 +115,7 @@ impl Claims {
         }
     }
 
-    /// Whether the claims agree with one another as [`Self::of`] writes them for this identity.
+    /// Whether the claims have their form and agree with one another, as [`Self::of`] writes them for this identity.
     #[must_use]
     pub fn agree_on(&self, identity: &RawId) -> bool {
         let is_teams = matches!(identity, RawId::TeamsUser { .. });
@@ -126,7 +126,11 @@ impl Claims {
         };
         let belongs =
             is_teams || identity.resource().is_some_and(|owner| owner.to_string() == self.resource_id);
+        let is_location = |text: &str| text.parse::<Location>().is_ok();
         csi && belongs
+            && is_location(&self.rgn)
+            && self.resource_location.as_deref().is_none_or(is_location)
+            && !self.jti.is_empty()
             && identity.to_string() == self.sub
             && identity.skype_id() == self.skypeid
             && self.scp == scp_of(identity)
@@ -136,9 +140,4 @@ impl Claims {
             && (is_teams || self.aad_uti.is_none())
             && self.resource_location.is_none() == is_teams
     }
-}
-
-/// A claim that may be missing, but is a text where it is there: never `null`.
-fn present<'de, D: Deserializer<'de>>(claim: D) -> Result<Option<String>, D::Error> {
-    String::deserialize(claim).map(Some)
 }

@@ -1,21 +1,14 @@
-//! Minting: claims and a signing key make an access token. The only signer of tokens.
+//! Minting of access tokens from claims and a signing key. No other code signs tokens.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::AccessToken;
 use super::claims::Claims;
+use super::header::{TokenHeader, TokenType};
+use crate::keys::KeyMaterialError;
 use crate::keys::signing::SigningKey;
-use crate::keys::{Algorithm, KeyMaterialError};
-
-#[derive(Serialize)]
-struct Header<'a> {
-    alg: Algorithm,
-    kid: &'a str,
-    typ: &'static str,
-}
 
 /// Signs the claims: a compact JWS (RFC 7515 section 3.1) over compact ASCII JSON.
 ///
@@ -23,7 +16,7 @@ struct Header<'a> {
 /// [`KeyMaterialError`] when signing fails.
 pub fn mint(claims: &Claims, key: &SigningKey) -> Result<AccessToken, KeyMaterialError> {
     const UNWRITABLE: KeyMaterialError = KeyMaterialError("a token cannot be written as JSON");
-    let header = Header { alg: key.algorithm(), kid: key.id().as_str(), typ: "JWT" };
+    let header = TokenHeader { alg: key.algorithm(), kid: key.id().clone(), typ: TokenType::Jwt };
     let header = serde_json::to_vec(&header).map_err(|_| UNWRITABLE)?;
     let payload = serde_json::to_vec(claims).map_err(|_| UNWRITABLE)?;
     let mut token = Zeroizing::new(String::with_capacity(1024));
@@ -43,6 +36,7 @@ mod tests {
 
     use super::*;
     use crate::ids::UserId;
+    use crate::keys::Algorithm;
     use crate::store::Revision;
     use crate::testing::{self, SeededRandom};
     use crate::token::claims::Grant;
@@ -66,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_written_as_clients_know_it() {
+    fn a_token_has_the_documented_text() {
         let claims = claims(1, &[1, 0], 1_709_294_400, 1);
         let token = mint(&claims, &testing::signing_key(Algorithm::Rs256, 0)).unwrap();
         let parts: Vec<_> = token.expose().split('.').collect();
@@ -93,7 +87,7 @@ mod tests {
         // Python and Java decode the payload with the standard alphabet
         // (docs/wire-contract.md#token-readers).
         #[test]
-        fn a_payload_reads_the_same_in_both_base64_alphabets(
+        fn both_base64_alphabets_decode_the_payload(
             seed: u64,
             picks in prop::collection::vec(0_usize..5, 1..6),
             issued_at in 0_i64..4_102_444_800,

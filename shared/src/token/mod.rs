@@ -1,17 +1,19 @@
-//! Access tokens: what is in them, how they are made, when they are good.
+//! Access tokens: their claims and scopes, minting and verification.
 
 pub mod claims;
+mod header;
 pub mod mint;
 pub mod scope;
 pub mod verify;
 
 use zeroize::Zeroizing;
 
-/// A signed access token in compact form. Closed: whoever holds it can act as its identity.
+/// A signed access token in compact form. A holder of the text can act as its identity, so the type has neither `Debug`
+/// nor `Display`.
 pub struct AccessToken(Zeroizing<String>);
 
 impl AccessToken {
-    /// The text, for the one reply that hands it out.
+    /// The text, for the reply that returns it to the client.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

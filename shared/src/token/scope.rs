@@ -1,4 +1,4 @@
-//! Scopes: which exist, how they are written, and the set a token carries.
+//! The scopes of ACS, and the set of scopes of a token.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,14 +15,14 @@ pub enum Scope {
     VoipJoin,
 }
 
-/// One to five scopes in the order they were asked for, without duplicates. Never empty.
+/// One to five scopes in request order, without duplicates. The set is never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScopeSet(Vec<Scope>);
 
-/// Why a list of scope names is no scope set.
+/// The reason why a list of scope names is not a scope set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScopeError {
-    #[error("no scope is named")]
+    #[error("the list of scopes is empty")]
     Empty,
     #[error("unknown scope {0:?}")]
     Unknown(String),
@@ -64,10 +64,10 @@ impl FromStr for Scope {
 }
 
 impl ScopeSet {
-    /// The set these names spell.
+    /// The set of the scopes with these names.
     ///
     /// # Errors
-    /// [`ScopeError::Empty`] for no name at all, [`ScopeError::Unknown`] with the first unknown name.
+    /// [`ScopeError::Empty`] for an empty list, [`ScopeError::Unknown`] with the first unknown name.
     pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, ScopeError> {
         let mut scopes = Vec::new();
         for name in names {
@@ -79,7 +79,7 @@ impl ScopeSet {
         if scopes.is_empty() { Err(ScopeError::Empty) } else { Ok(Self(scopes)) }
     }
 
-    /// The set of these scopes; nothing for no scope at all.
+    /// The set of these scopes. `None` for an empty slice.
     #[must_use]
     pub fn of(scopes: &[Scope]) -> Option<Self> {
         Self::parse(scopes.iter().map(|scope| scope.as_str())).ok()
@@ -97,7 +97,7 @@ impl ScopeSet {
     }
 }
 
-/// The token's `acsScope`: names joined by commas.
+/// The form of the claim `acsScope`: names joined by commas.
 impl fmt::Display for ScopeSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, scope) in self.0.iter().enumerate() {
@@ -138,13 +138,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn order_is_kept_and_duplicates_are_dropped() {
+    fn the_order_is_kept_and_duplicates_are_dropped() {
         let set = ScopeSet::parse(["voip", "chat", "voip", "chat.join.limited", "chat"]).unwrap();
         assert_eq!(set.to_string(), "voip,chat,chat.join.limited");
     }
 
     #[test]
-    fn nothing_but_the_five_names_is_a_scope() {
+    fn other_names_are_not_scopes() {
         for name in ["", "Chat", "CHAT", " chat", "chat.", "chat.joi", "chat.join.limited2", "voip,chat"] {
             assert_eq!(name.parse::<Scope>(), Err(ScopeError::Unknown(name.to_owned())));
         }
@@ -152,12 +152,38 @@ mod tests {
         assert_eq!("".parse::<ScopeSet>(), Err(ScopeError::Unknown(String::new())));
     }
 
+    #[test]
+    fn a_set_is_written_and_read_as_a_comma_list() {
+        for (names, text) in [
+            (&["chat"][..], "chat"),
+            (&["voip.join", "voip"], "voip.join,voip"),
+            (
+                &["chat", "voip", "chat.join", "chat.join.limited", "voip.join"],
+                "chat,voip,chat.join,chat.join.limited,voip.join",
+            ),
+        ] {
+            let set = ScopeSet::parse(names.iter().copied()).unwrap();
+            assert_eq!(set.names(), names);
+            assert_eq!(set.to_string(), text);
+            assert_eq!(serde_json::to_string(&set).unwrap(), format!("{text:?}"));
+            assert_eq!(text.parse(), Ok(set.clone()));
+            assert_eq!(serde_json::from_str::<ScopeSet>(&format!("{text:?}")).unwrap(), set);
+        }
+    }
+
     proptest! {
         #[test]
-        fn a_set_survives_its_wire_form(picks in prop::collection::vec(0_usize..5, 1..20)) {
-            let names = picks.iter().map(|pick| Scope::ALL[*pick].as_str());
-            let set = ScopeSet::parse(names).unwrap();
-            prop_assert_eq!(set.to_string().parse(), Ok(set));
+        fn every_set_is_written_in_its_order(picks in prop::collection::vec(0_usize..5, 1..20)) {
+            const NAMES: [&str; 5] = ["chat", "voip", "chat.join", "chat.join.limited", "voip.join"];
+            let mut expected: Vec<&str> = Vec::new();
+            for pick in picks.iter().map(|pick| NAMES[*pick]) {
+                if !expected.contains(&pick) {
+                    expected.push(pick);
+                }
+            }
+            let set = ScopeSet::parse(picks.iter().map(|pick| NAMES[*pick])).unwrap();
+            prop_assert_eq!(set.to_string(), expected.join(","));
+            prop_assert_eq!(expected.join(",").parse(), Ok(set));
         }
     }
 }

@@ -1,68 +1,63 @@
-//! Verification: when a token is good. The library for resource servers in Rust.
+//! Verification of tokens. It is also the library for resource servers in Rust.
 //!
-//! Two verifiers, and two words for what they find:
+//! There are two verifiers:
 //!
-//! * [`Verifier`] asks the store, strongly consistent, once for each token. What it accepts is [`Verified`]:
-//!   active at this moment. A revocation, deletion or replacement of keys that has returned is seen.
-//! * [`OfflineVerifier`] has only the published key set. What it accepts is [`OfflineVerified`]: signed by a key of
-//!   that set and not expired. Whether it was revoked cannot be known; a rotation shows when the set is
-//!   fetched again.
+//! * [`Verifier`] makes one strongly consistent read of the store for each token. A [`Verified`] token is active at this
+//!   moment. The verifier sees every revocation, deletion and replacement of keys that has returned.
+//! * [`OfflineVerifier`] needs only the published key set. An [`OfflineVerified`] token has a valid signature by a key of
+//!   that set and has not expired, but it may have been revoked. The verifier sees a rotation when the set is fetched
+//!   again.
 //!
-//! A token is taken apart without trust ([`UnconfirmedToken::of`]), which needs no I/O; only [`UnconfirmedToken::confirm`] turns
-//! it into [`Verified`]. The JWT library judges nothing here: what libraries let through is why (decision
-//! record 0004).
+//! [`UnconfirmedToken::of`] decodes and checks a token without I/O. Only [`UnconfirmedToken::confirm`] turns it into
+//! [`Verified`]. No JWT library decodes or verifies a token, because such libraries accept too much (decision record 0004).
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::de::IntoDeserializer as _;
-use serde::{Deserialize, Deserializer};
 use time::OffsetDateTime;
 
 use super::claims::Claims;
+use super::header::{TokenHeader, TokenType};
 use crate::ids::{RawId, ResourceId};
+use crate::jose::{JwsError, UnverifiedJws};
+use crate::keys::KeyMaterialError;
 use crate::keys::pointer::{PublishedCache, PublishedKeys};
 use crate::keys::signing::{VerifyingKey, VerifyingKeys};
-use crate::keys::{Algorithm, KeyId, KeyMaterialError};
 use crate::lifetime::{self, ISSUED_AT_LEEWAY, Lifetime};
 use crate::runtime::Clock;
 use crate::settings::{Issuer, Reader, Resource};
 use crate::store::{IdentityState, ReadRequest, Store, StoreError};
-use crate::token::scope::ScopeSet;
 
-/// Longest token looked at, in bytes. Ours have under 1,200.
+/// Longest token that is decoded, in bytes. A token of this service has fewer than 1,200.
 const MAX_LENGTH: usize = 4096;
 
-/// Whose tokens are accepted: what `iss` and `aud` must say.
+/// The required values of `iss` and `aud`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
     pub issuer: Issuer,
     pub audience: ResourceId,
 }
 
-/// A token that is active at this moment. Only a look at what is in force makes one.
+/// The content of an accepted token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Verified {
+pub struct TokenContent {
     pub identity: RawId,
-    pub scopes: ScopeSet,
     pub claims: Claims,
 }
 
-/// A token that is rightly signed and has not expired. It may have been revoked.
+/// A token that is active at this moment. Only a verification against the store makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OfflineVerified {
-    pub identity: RawId,
-    pub scopes: ScopeSet,
-    pub claims: Claims,
-}
+pub struct Verified(TokenContent);
 
-/// Why a token is refused. For the operator's log only: callers get one uniform answer.
+/// A token with a valid signature that has not expired. It may have been revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfflineVerified(TokenContent);
+
+/// The reason why a token is refused. It is only for the operator's log. Callers get one uniform reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    #[error("the token is not addressed to this resource")]
+    #[error("the audience of the token is not this resource")]
     Audience,
     #[error("the claims are not those of an access token")]
     Claims,
@@ -72,11 +67,11 @@ pub enum TokenError {
     Header,
     #[error("the identity was deleted or never existed")]
     IdentityGone,
-    #[error("the token was issued by somebody else")]
+    #[error("the token has another issuer")]
     Issuer,
     #[error("the signing key is not in force")]
     KeyNotInForce,
-    #[error("the token lives longer than any token may")]
+    #[error("the validity of the token is not between 1 second and 24 hours")]
     Lifetime,
     #[error("the token's revision is not the stored one: it was revoked")]
     Revoked,
@@ -84,17 +79,18 @@ pub enum TokenError {
     Signature,
     #[error("not a compact token")]
     Structure,
-    #[error("the token was issued in the future")]
+    #[error("the token was issued more than {} minutes ahead of the clock", ISSUED_AT_LEEWAY.whole_minutes())]
     TooEarly,
 }
 
-/// A verification without a good token at its end.
+/// A verification that did not accept the token.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The token is not good.
+    /// The token is invalid.
     #[error(transparent)]
     Refused(#[from] TokenError),
-    /// What decides could not be read: refuse, and say "try again", never "valid" (decision record 0002).
+    /// The state could not be read, so the result is unknown. The token is refused, and the client is to retry (decision
+    /// record 0002).
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The pointer's public keys cannot be used.
@@ -102,40 +98,17 @@ pub enum VerifyError {
     Keys(#[from] KeyMaterialError),
 }
 
-/// A token that does not refute itself: its claims are those of a token of this resource at this moment. Not
-/// yet good: its key or its revision may not be in force.
+/// A token with the form and the claims of a valid token of this resource. It may still be forged or revoked, because its
+/// key and its revision are not checked yet.
 pub struct UnconfirmedToken<'a> {
-    unverified: Unverified<'a>,
+    unverified: UnverifiedToken<'a>,
     identity: RawId,
     signature_verified: bool,
 }
 
-/// A token's text taken apart, nothing of it trusted.
-struct Unverified<'a> {
-    header: Header,
-    signed: &'a [u8],
-    signature: Vec<u8>,
-    claims: Claims,
-}
+type UnverifiedToken<'a> = UnverifiedJws<'a, TokenHeader, Claims>;
 
-/// The closed header: any other member (`crit`, `jwk`, `jku`, `x5u`, `zip`, `b64`, ...) refuses the token.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    #[serde(deserialize_with = "named")]
-    alg: Algorithm,
-    kid: KeyId,
-    #[serde(deserialize_with = "named")]
-    typ: Typ,
-}
-
-#[derive(Deserialize)]
-enum Typ {
-    #[serde(rename = "JWT")]
-    Jwt,
-}
-
-/// Verifies tokens of one resource against the store. It reads no secret, and holds nothing that could.
+/// Verifies tokens of one resource against the store. It reads no secret and has no access to one.
 pub struct Verifier {
     expected: Expected,
     store: Arc<dyn Store>,
@@ -143,15 +116,41 @@ pub struct Verifier {
     clock: Arc<dyn Clock>,
 }
 
-/// Verifies tokens of one resource by its published key set alone.
+/// Verifies tokens of one resource with only its published key set.
 pub struct OfflineVerifier {
     expected: Expected,
     keys: VerifyingKeys,
     clock: Arc<dyn Clock>,
 }
 
+impl Deref for Verified {
+    type Target = TokenContent;
+
+    fn deref(&self) -> &TokenContent {
+        &self.0
+    }
+}
+
+impl Deref for OfflineVerified {
+    type Target = TokenContent;
+
+    fn deref(&self) -> &TokenContent {
+        &self.0
+    }
+}
+
+impl From<JwsError> for TokenError {
+    fn from(error: JwsError) -> Self {
+        match error {
+            JwsError::Structure => Self::Structure,
+            JwsError::Header => Self::Header,
+            JwsError::Claims => Self::Claims,
+        }
+    }
+}
+
 impl Expected {
-    /// Reads `ISSUER` and `RESOURCE_ID`. Nothing when the reader has met a fault.
+    /// Reads `ISSUER` and `RESOURCE_ID`. `None` when one of them is missing or malformed.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let issuer = reader.required("ISSUER", Issuer::FORM);
         let audience = reader.required("RESOURCE_ID", ResourceId::FORM);
@@ -166,17 +165,17 @@ impl From<&Resource> for Expected {
 }
 
 impl Verifier {
-    /// A verifier that asks this store.
+    /// A verifier that reads this store.
     #[must_use]
     pub fn new(expected: Expected, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
         Self { expected, store, published: PublishedCache::default(), clock }
     }
 
-    /// Whether the token is good now: signature, claims, key in force, revision unchanged. One read of
-    /// the store; none for a token that already refutes itself.
+    /// Verifies that the token is active now: its signature, its claims, its key, and its revision. This needs one read of
+    /// the store, and none for a token that is invalid by itself.
     ///
     /// # Errors
-    /// [`VerifyError::Refused`] for a token that is not good; the others when that cannot be known.
+    /// [`VerifyError::Refused`] for an invalid token. The other variants mean that the result is unknown.
     pub async fn verify(&self, token: &str) -> Result<Verified, VerifyError> {
         let last_seen = self.published.last_seen();
         let unconfirmed =
@@ -188,29 +187,27 @@ impl Verifier {
 }
 
 impl OfflineVerifier {
-    /// A verifier that trusts this key set. To learn of replaced keys, make another from the set fetched anew.
+    /// A verifier that trusts this key set. After a replacement of keys, make a new verifier from the new set.
     #[must_use]
     pub fn new(expected: Expected, keys: VerifyingKeys, clock: Arc<dyn Clock>) -> Self {
         Self { expected, keys, clock }
     }
 
-    /// Whether the token is offline and unexpired. No I/O.
+    /// Verifies the signature and the claims of the token, without I/O.
     ///
     /// # Errors
     /// [`TokenError`]; [`TokenError::KeyNotInForce`] may mean that the key set is out of date.
     pub fn verify(&self, token: &str) -> Result<OfflineVerified, TokenError> {
-        let unverified = Unverified::parse(token)?;
+        let unverified = UnverifiedToken::parse(token, MAX_LENGTH)?;
         let key = self.keys.find(&unverified.header.kid).ok_or(TokenError::KeyNotInForce)?;
         unverified.check_signature(key)?;
         let identity = unverified.check_claims(&self.expected, self.clock.now())?;
-        let claims = unverified.claims;
-        Ok(OfflineVerified { identity, scopes: claims.scopes.clone(), claims })
+        Ok(OfflineVerified(TokenContent { identity, claims: unverified.claims }))
     }
 }
 
 impl<'a> UnconfirmedToken<'a> {
-    /// What a token claims, if it does not refute itself: by its form, its claims, or its signature where its
-    /// key is among those last seen.
+    /// Checks the form and the claims of a token, and its signature if its key is among the keys that were read last.
     ///
     /// # Errors
     /// [`TokenError`].
@@ -220,7 +217,7 @@ impl<'a> UnconfirmedToken<'a> {
         last_seen: Option<&PublishedKeys>,
         now: OffsetDateTime,
     ) -> Result<Self, TokenError> {
-        let unverified = Unverified::parse(token)?;
+        let unverified = UnverifiedToken::parse(token, MAX_LENGTH)?;
         let key = last_seen.and_then(|keys| keys.find(&unverified.header.kid));
         if let Some(key) = key {
             unverified.check_signature(key)?;
@@ -229,13 +226,14 @@ impl<'a> UnconfirmedToken<'a> {
         Ok(Self { unverified, identity, signature_verified: key.is_some() })
     }
 
-    /// The identity it speaks of, whose state [`Self::confirm`] needs.
+    /// The token's identity. [`Self::confirm`] needs its state.
     #[must_use]
     pub fn identity(&self) -> &RawId {
         &self.identity
     }
 
-    /// The token, if by one strongly consistent read its key is in force and its revision is the stored one.
+    /// Confirms that the token's key is in force and that its revision is the stored one. Keys and state come from one
+    /// strongly consistent read.
     ///
     /// # Errors
     /// [`TokenError`].
@@ -246,7 +244,7 @@ impl<'a> UnconfirmedToken<'a> {
         now: OffsetDateTime,
     ) -> Result<Verified, TokenError> {
         let key = published.find(&self.unverified.header.kid).ok_or(TokenError::KeyNotInForce)?;
-        // A key's id is its thumbprint: the key seen before and this one are the same.
+        // A key's id is its thumbprint, so a key with the same id is the same key.
         if !self.signature_verified {
             self.unverified.check_signature(key)?;
         }
@@ -256,47 +254,26 @@ impl<'a> UnconfirmedToken<'a> {
             IdentityState::Live(_) => return Err(TokenError::Revoked),
             IdentityState::Absent | IdentityState::Deleted => return Err(TokenError::IdentityGone),
         }
-        // The read took time: the token must still be good now that it is answered.
+        // The read took time, so the token may have expired.
         if lifetime::has_expired(claims.exp, now) {
             return Err(TokenError::Expired);
         }
-        Ok(Verified { identity: self.identity, scopes: claims.scopes.clone(), claims })
+        Ok(Verified(TokenContent { identity: self.identity, claims }))
     }
 }
 
-impl<'a> Unverified<'a> {
-    /// Takes the text apart: length, exactly three parts, closed header, closed claims.
-    fn parse(token: &'a str) -> Result<Self, TokenError> {
-        if token.len() > MAX_LENGTH {
-            return Err(TokenError::Structure);
-        }
-        let mut parts = token.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(TokenError::Structure);
-        };
-        let signed = token.as_bytes().get(..header.len() + 1 + payload.len()).ok_or(TokenError::Structure)?;
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Structure);
-        Ok(Self {
-            header: object(&decode(header)?).ok_or(TokenError::Header)?,
-            signed,
-            signature: decode(signature)?,
-            claims: object(&decode(payload)?).ok_or(TokenError::Claims)?,
-        })
-    }
-
-    /// The algorithm is the key's; a header that names another is refused.
+impl UnverifiedToken<'_> {
+    /// Verifies the signature with the key's algorithm. A header that names another algorithm is refused.
     fn check_signature(&self, key: &VerifyingKey) -> Result<(), TokenError> {
-        let Header { alg, typ: Typ::Jwt, .. } = self.header;
-        if alg == key.algorithm() && key.verifies(self.signed, &self.signature) {
+        let TokenHeader { alg, typ: TokenType::Jwt, .. } = self.header;
+        if alg == key.algorithm() && key.verifies(self.signing_input, &self.signature) {
             Ok(())
         } else {
             Err(TokenError::Signature)
         }
     }
 
-    /// Everything the claims must say, whoever signed them. Returns the identity they speak of.
+    /// Makes every check of the claims that needs no state. Returns the token's identity.
     fn check_claims(&self, expected: &Expected, now: OffsetDateTime) -> Result<RawId, TokenError> {
         let claims = &self.claims;
         let resource_id = expected.audience.to_string();
@@ -318,15 +295,4 @@ impl<'a> Unverified<'a> {
         let identity: RawId = claims.sub.parse().map_err(|_| TokenError::Claims)?;
         if claims.agree_on(&identity) { Ok(identity) } else { Err(TokenError::Claims) }
     }
-}
-
-/// Reads a struct from a JSON object. Serde alone would also take an array of the values in their order.
-fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
-    let is_object = json.trim_ascii_start().starts_with(b"{");
-    is_object.then(|| serde_json::from_slice(json).ok()).flatten()
-}
-
-/// Reads a variant from its name. Serde alone would also take `{"name":null}`.
-fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(json: D) -> Result<T, D::Error> {
-    T::deserialize(String::deserialize(json)?.into_deserializer())
 }

@@ -37,7 +37,8 @@ async function assignments(method, path, version, body) {
     disableInstanceDiscovery: true,
   });
   const { token } = await credential.getToken("https://communication.azure.com//.default");
-  const response = await fetch(`${endpoint}access/${path}?api-version=${version}`, {
+  const url = path.startsWith("https:") ? path : `${endpoint}access/${path}?api-version=${version}`;
+  const response = await fetch(url, {
     method,
     headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
     body: body && JSON.stringify(body),
@@ -123,4 +124,24 @@ test("entra: bulk changes appear in the list", async () => {
   const wrong = await assignments("PUT", `entra/assignments/${one}`, version, { ...body, principalType: "robot" });
   assert.equal(wrong.status, 400);
   assert.equal(wrong.body.error.target, "principalType");
+});
+
+test("entra: nextLink leads through every page", async () => {
+  const version = "2025-03-02-preview";
+  const objects = ["1", "2", "3"].map((digit) => `${digit}0000000-0000-0000-0000-00000000000c`);
+  const body = { principalType: "group", tenantId: tenant, clientIds: [clientId] };
+  const all = (value) => Object.fromEntries(objects.map((object) => [object, value]));
+  await assignments("PATCH", "entra/assignments", version, all(body));
+  const listed = [];
+  let next = `${endpoint}access/entra/assignments?api-version=${version}&maxpagesize=1`;
+  while (next) {
+    const page = await assignments("GET", next);
+    assert.equal(page.status, 200);
+    assert.ok(page.body.value.length <= 1);
+    listed.push(...page.body.value.map((assignment) => assignment.objectId));
+    next = page.body.nextLink;
+  }
+  assert.deepEqual(listed, [...listed].sort());
+  assert.ok(objects.every((object) => listed.includes(object)));
+  await assignments("PATCH", "entra/assignments", version, all(null));
 });

@@ -83,7 +83,7 @@ def main():
         command["ended"] = time.monotonic_ns()
         commands.append(command)
         load.strings = {slot: connection_string(slot) for slot in NAMES}
-        command["told"] = time.monotonic_ns()
+        command["client_updated"] = time.monotonic_ns()
     load.go_on()
     load.stop()
     print(json.dumps({"issues": load.issues, "commands": commands}))

@@ -5,7 +5,8 @@ import json
 import os
 import pathlib
 import re
-from urllib.parse import parse_qs, quote, urlencode
+import uuid
+from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 
 import jsonschema
 import pytest
@@ -237,6 +238,16 @@ def others(service, operation):
         case "put_teams_extension_assignment" | "put_entra_assignment":
             service.unassign()
             yield 201, {}
+            clients = {"clientIds": [APP] * 65}
+            yield 400, {"body": operation.written(service.sample(operation.name) | clients)}
+        case "update_entra_assignments":
+            removals = {str(uuid.UUID(int=number)): None for number in range(101)}
+            yield 400, {"body": operation.written(removals)}
+        case "list_entra_assignments":
+            version = ("api-version", operation.versions[-1])
+            for wrong in (("maxpagesize", "0"), ("maxpagesize", "1001"), ("continuationToken", "x")):
+                yield 400, {"query": [version, wrong]}
+            yield 200, {"query": [version, ("maxpagesize", "1")]}
         case "exchange_teams_extension_token" | "exchange_entra_token":
             service.unassign()
             yield 401, {}
@@ -244,6 +255,25 @@ def others(service, operation):
             yield 200, {"body": b"token=x"}
             teams_user = service.call(OPERATIONS["exchange_teams_user_token"]).json["token"]
             yield 200, {"body": operation.written({"token": teams_user})}
+
+
+def test_next_link_leads_through_every_page(service):
+    operation = OPERATIONS["list_entra_assignments"]
+    change = OPERATIONS["update_entra_assignments"]
+    objects = [str(uuid.UUID(int=number << 124)) for number in range(1, 6)]
+    body = service.sample("put_entra_assignment")
+    service.call(change, body=change.written(dict.fromkeys(objects, body)))
+    for caller in operation.callers:
+        listed, query = [], [("api-version", operation.versions[-1]), ("maxpagesize", "2")]
+        while query:
+            page = service.call(operation, caller=caller, query=query)
+            assert operation.outcome(page) == (200, None)
+            listed += [assignment["objectId"] for assignment in page.json["value"]]
+            link = urlsplit(page.json.get("nextLink", ""))
+            assert (link.scheme, link.netloc, link.path) in {("", "", ""), ("https", service.raw.authority, operation.path)}
+            query = parse_qsl(link.query)
+        assert listed == sorted(listed) and set(objects) <= set(listed)
+    service.call(change, body=change.written(dict.fromkeys(objects)))
 
 
 JUNK = [

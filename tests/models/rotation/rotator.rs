@@ -11,15 +11,15 @@ pub(super) enum Step {
     Idle,
     /// Ended with success.
     Done,
-    FlipReadPointer,
-    FlipReadLabels,
-    FlipReadValue,
-    FlipWrite,
-    SettleInForce,
-    SettlePrevious,
-    SettlePending,
+    PublishReadPointer,
+    PublishReadLabels,
+    PublishReadValue,
+    PublishWrite,
+    CleanInForce,
+    CleanPrevious,
+    CleanPending,
     /// A broken variant only: labels read once more, without the pointer.
-    SettleRead,
+    CleanRead,
     /// A scheduled rotation asks whether its token has a value already.
     StoreRead,
     Store,
@@ -35,7 +35,7 @@ pub(super) enum Step {
 
 /// Which of the rotation's flips a rotator is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Flip {
+pub(super) enum Publish {
     /// At the start: heals a pointer that lags behind CURRENT.
     #[default]
     First,
@@ -49,7 +49,7 @@ pub(super) enum Flip {
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Rotator {
     pub(super) step: Step,
-    pub(super) flip: Flip,
+    pub(super) publish: Publish,
     /// The pointer is as it was when read.
     pub(super) fresh: bool,
     /// PENDING was seen on its own version: it is stored or about to be, and was never CURRENT.
@@ -59,12 +59,18 @@ pub(super) struct Rotator {
     /// The version seen bearing IN_FORCE, if it has to go from there. Likewise the next two.
     pub(super) in_force: Version,
     pub(super) previous: Version,
-    pub(super) stray: Version,
+    pub(super) orphan: Version,
     pub(super) mine: Version,
     /// The watched token was issued before this rotation was invoked.
     pub(super) after_token: bool,
     /// Nothing has crashed since this run began.
     pub(super) covers: bool,
+    /// Its version was made current in this run.
+    pub(super) promoted: bool,
+    /// The answer to its promotion was lost, so a later refusal does not mean that it was not done.
+    pub(super) unanswered: bool,
+    /// CURRENT has moved since this scheduled rotation read the version that it replaces.
+    pub(super) base_moved: bool,
     /// Crashed with its memory intact, as only a broken variant does.
     pub(super) down: bool,
 }
@@ -88,10 +94,10 @@ impl Rotator {
     }
 
     /// Begins (again) with the flip `flip`, all it has read forgotten.
-    pub(super) fn again(&mut self, flip: Flip) {
-        let Self { mine, after_token, covers, .. } = *self;
-        let step = Step::FlipReadPointer;
-        *self = Self { step, flip, mine, after_token, covers, ..Self::default() };
+    pub(super) fn again(&mut self, publish: Publish) {
+        let Self { mine, after_token, covers, promoted, .. } = *self;
+        let step = Step::PublishReadPointer;
+        *self = Self { step, publish, mine, after_token, covers, promoted, ..Self::default() };
     }
 
     /// Ends; a scheduled rotation keeps its token for the next attempt.
@@ -107,21 +113,21 @@ impl Protocol {
         let r = s.rotators[i];
         match r.step {
             Step::Idle | Step::Done => self.start(s, i, found),
-            Step::FlipWrite
-            | Step::SettleInForce
-            | Step::SettlePrevious
-            | Step::SettlePending
+            Step::PublishWrite
+            | Step::CleanInForce
+            | Step::CleanPrevious
+            | Step::CleanPending
             | Step::Store
             | Step::Promote
             | Step::Withdraw => self.write(s, i, found),
-            Step::FlipReadLabels | Step::PromoteRead if s.old != s.world.labels && self.is_lagging() => {
+            Step::PublishReadLabels | Step::PromoteRead if s.old != s.world.labels && self.is_lagging() => {
                 for labels in [s.world.labels, s.old] {
                     let seen = World { labels, ..s.world };
                     self.read(s, i, &seen, false, found);
                 }
             }
-            Step::FlipReadValue | Step::StoreRead | Step::Test => {
-                let asked = if r.step == Step::FlipReadValue { r.named } else { r.mine };
+            Step::PublishReadValue | Step::StoreRead | Step::Test => {
+                let asked = if r.step == Step::PublishReadValue { r.named } else { r.mine };
                 for kept in self.fates(&s.world, asked) {
                     self.read(s, i, &s.world, *kept, found);
                 }
@@ -144,10 +150,10 @@ impl Protocol {
             r.mine = Version::TOKEN;
             after.world.labels[PENDING] = Version::TOKEN;
         }
-        r.covers = s.unsettled;
-        r.again(Flip::First);
-        if self.skips_heal() {
-            r.step = Step::FlipReadLabels;
+        r.covers = s.disordered;
+        r.again(Publish::First);
+        if self.skips_repair() {
+            r.step = Step::PublishReadLabels;
         }
         found.push((Action::of(i, "start"), after.stepped()));
     }
@@ -157,32 +163,32 @@ impl Protocol {
         let mut after = *s;
         let r = &mut after.rotators[i];
         let what = match r.step {
-            Step::FlipReadPointer => {
+            Step::PublishReadPointer => {
                 r.fresh = true;
                 r.named = seen.pointer;
-                r.step = Step::FlipReadLabels;
-                "flip: read pointer"
+                r.step = Step::PublishReadLabels;
+                "publish: read pointer"
             }
-            Step::FlipReadLabels => {
+            Step::PublishReadLabels => {
                 self.labels_read(&mut after, i, seen);
-                "flip: read labels"
+                "publish: read labels"
             }
-            Step::FlipReadValue => {
+            Step::PublishReadValue => {
                 let value = seen.value(r.named, kept).filter(|it| !self.goes_back(*it, seen.pointer));
                 match value {
                     Some(version) => {
                         r.named = version;
-                        r.step = Step::FlipWrite;
+                        r.step = Step::PublishWrite;
                     }
-                    None => r.again(r.flip),
+                    None => r.again(r.publish),
                 }
-                "flip: read value"
+                "publish: read value"
             }
-            Step::SettleRead => {
+            Step::CleanRead => {
                 r.in_force = seen.labels[IN_FORCE].unless(r.named);
                 r.previous = seen.labels[PREVIOUS].unless(r.named);
-                self.settle(&mut after, i);
-                "settle: read labels"
+                self.clean_labels(&mut after, i);
+                "clean labels: read labels"
             }
             Step::StoreRead => {
                 let stored = seen.value(r.mine, kept).is_some();
@@ -191,19 +197,19 @@ impl Protocol {
             }
             Step::Test => {
                 match seen.value(r.mine, kept) {
-                    None => r.end(Step::Idle),
-                    Some(_) if r.scheduled() => r.again(Flip::Finish),
+                    None => after.conflict(i),
+                    Some(_) if r.scheduled() => r.again(Publish::Finish),
                     Some(_) => r.step = Step::Promote,
                 }
                 "test"
             }
             Step::PromoteRead => {
                 if seen.labels[CURRENT].is(r.mine) {
-                    r.again(Flip::Last);
+                    r.again(Publish::Last);
                 } else if seen.labels[PENDING].is(r.mine) {
                     r.step = Step::Withdraw;
                 } else {
-                    r.end(Step::Idle);
+                    after.conflict(i);
                 }
                 "promote: read labels"
             }
@@ -223,71 +229,79 @@ impl Protocol {
         let current = seen.labels[CURRENT];
         let there = r.named.is(current);
         r.named = current;
-        if self.skips_heal() && r.flip == Flip::First {
+        r.base_moved = false;
+        if self.skips_repair() && r.publish == Publish::First {
             r.step = Step::Store;
             return;
         }
         r.in_force = seen.labels[IN_FORCE].unless(current);
         r.previous = seen.labels[PREVIOUS].unless(current);
-        if r.scheduled() && r.flip != Flip::First && current.is(r.mine) && !self.is(Variant::KeepStray) {
-            r.stray = seen.labels[PENDING].unless(current);
+        if r.scheduled() && r.publish != Publish::First && current.is(r.mine) && !self.is(Variant::KeepOrphan)
+        {
+            r.orphan = seen.labels[PENDING].unless(current);
         }
         r.pending = r.scheduled() && seen.labels[PENDING].is(r.mine);
-        if self.is(Variant::SettleFirst) && r.flip == Flip::Last {
-            self.settle(s, i);
+        if self.is(Variant::CleanFirst) && r.publish == Publish::Last {
+            self.clean_labels(s, i);
         } else if there {
-            self.flipped(s, i);
+            self.published(s, i);
         } else {
-            r.step = Step::FlipReadValue;
+            r.step = Step::PublishReadValue;
         }
     }
 
     /// The pointer names CURRENT: what comes after that depends on which flip it was.
-    fn flipped(&self, s: &mut State, i: usize) {
+    fn published(&self, s: &mut State, i: usize) {
         let r = &mut s.rotators[i];
-        r.fresh = r.fresh && self.is(Variant::FlipFirst);
-        match r.flip {
-            Flip::Last if !r.named.is(r.mine) => return r.end(Step::Idle),
-            Flip::Finish if r.named.is(r.mine) => r.flip = Flip::Last,
+        r.fresh = r.fresh && self.is(Variant::PublishFirst);
+        match r.publish {
+            Publish::Last if !r.named.is(r.mine) && self.is(Variant::OwnVersionOnly) => return s.conflict(i),
+            // The labels are reported late: they are not yet those of the own promotion.
+            Publish::Last if self.is_lagging() && r.named < r.mine => return r.again(Publish::Last),
+            Publish::Finish if r.named.is(r.mine) => r.publish = Publish::Last,
             // The token is neither CURRENT nor waiting: superseded, or given up. Promoting it now would
             // bring back a key that was in force before.
-            Flip::Finish if !r.pending && !self.is(Variant::PromoteUnasked) => return r.end(Step::Idle),
-            Flip::Finish => {
+            Publish::Finish if !r.pending && !self.is(Variant::PromoteUnasked) => return r.end(Step::Idle),
+            Publish::Finish if s.token_overtaken && !self.is(Variant::PromoteOvertaken) => {
+                r.step = Step::Withdraw;
+                return;
+            }
+            Publish::Finish => {
                 (r.in_force, r.previous, r.pending) = Default::default();
                 r.step = Step::Promote;
                 return;
             }
-            Flip::First | Flip::Last => {}
+            Publish::First | Publish::Last => {}
         }
-        if self.is(Variant::SettleBlindly) {
-            r.step = Step::SettleRead;
+        if self.is(Variant::CleanBlindly) {
+            r.step = Step::CleanRead;
         } else {
-            self.settle(s, i);
+            self.clean_labels(s, i);
         }
     }
 
     /// The next label to put right, or what comes after settling.
-    fn settle(&self, s: &mut State, i: usize) {
+    fn clean_labels(&self, s: &mut State, i: usize) {
         let r = &mut s.rotators[i];
         if r.in_force != Version::NONE {
-            r.step = Step::SettleInForce;
+            r.step = Step::CleanInForce;
         } else if r.previous != Version::NONE {
-            r.step = Step::SettlePrevious;
-        } else if r.stray != Version::NONE {
-            r.step = Step::SettlePending;
-        } else if r.flip != Flip::Last {
-            self.settled(r);
-        } else if self.is(Variant::SettleFirst) && s.world.pointer != r.mine {
-            r.step = Step::FlipReadValue;
+            r.step = Step::CleanPrevious;
+        } else if r.orphan != Version::NONE {
+            r.step = Step::CleanPending;
+        } else if r.publish != Publish::Last {
+            self.cleaned(r);
+        } else if self.is(Variant::CleanFirst) && s.world.pointer != r.mine {
+            r.step = Step::PublishReadValue;
         } else {
             s.issuer.dead |= r.after_token;
-            s.unsettled &= !r.covers;
+            s.disordered &= !r.covers;
             r.end(Step::Done);
         }
     }
 
     /// The old is in order: now the new version.
-    fn settled(&self, r: &mut Rotator) {
+    fn cleaned(&self, r: &mut Rotator) {
         let current = r.named.is(r.mine);
         if !r.scheduled() {
             r.step = Step::Store;
@@ -308,11 +322,15 @@ impl Protocol {
         let r = s.rotators[i];
         let label = |label: usize, from, to| Write::StagingLabel { label: label as u8, from, to };
         let (what, write) = match r.step {
-            Step::FlipWrite => ("flip: write pointer", self.pointer_write(r.named, r.fresh)),
-            Step::SettleInForce => ("settle: move IN_FORCE", label(IN_FORCE, r.in_force, r.named)),
-            Step::SettlePrevious => ("settle: remove PREVIOUS", label(PREVIOUS, r.previous, Version::NONE)),
-            Step::SettlePending => ("settle: remove PENDING", label(PENDING, r.stray, Version::NONE)),
-            Step::Store if self.is(Variant::FlipFirst) => ("store", self.pointer_write(s.unused(1), r.fresh)),
+            Step::PublishWrite => ("publish: write pointer", self.pointer_write(r.named, r.fresh)),
+            Step::CleanInForce => ("clean labels: move IN_FORCE", label(IN_FORCE, r.in_force, r.named)),
+            Step::CleanPrevious => {
+                ("clean labels: remove PREVIOUS", label(PREVIOUS, r.previous, Version::NONE))
+            }
+            Step::CleanPending => ("clean labels: remove PENDING", label(PENDING, r.orphan, Version::NONE)),
+            Step::Store if self.is(Variant::PublishFirst) => {
+                ("store", self.pointer_write(s.unused(1), r.fresh))
+            }
             Step::Store => ("store", Write::Value(s.unused(if r.scheduled() { 33 } else { 1 }))),
             Step::Promote => ("promote", label(CURRENT, r.named, r.mine)),
             _ => ("promote: remove PENDING", label(PENDING, r.mine, Version::NONE)),
@@ -324,13 +342,16 @@ impl Protocol {
         for kept in self.fates(&s.world, write.asks_for()) {
             let mut done = *s;
             if done.write(write, *kept) {
+                if r.step == Step::Store && r.scheduled() {
+                    done.token_overtaken = r.base_moved;
+                }
                 answer(done, Reply::Accepted, "");
                 answer(done, Reply::Lost, ", done but not answered");
             } else {
                 answer(done, Reply::Refused, ", refused");
             }
         }
-        let may_be_late = matches!(r.step, Step::FlipWrite | Step::Store | Step::Promote);
+        let may_be_late = matches!(r.step, Step::PublishWrite | Step::Store | Step::Promote);
         if !self.is_late() || !may_be_late {
             answer(*s, Reply::Lost, ", neither done nor answered");
         } else if s.mail.is_none() {
@@ -342,21 +363,23 @@ impl Protocol {
         let stored = s.world.labels[PENDING];
         let r = &mut s.rotators[i];
         match (r.step, reply) {
-            (Step::FlipWrite, Reply::Accepted) => self.flipped(s, i),
-            (Step::FlipWrite, Reply::Lost) if self.is(Variant::EraseOnLostFlip) && r.flip == Flip::Last => {
+            (Step::PublishWrite, Reply::Accepted) => self.published(s, i),
+            (Step::PublishWrite, Reply::Lost)
+                if self.is(Variant::EraseOnLostPublish) && r.publish == Publish::Last =>
+            {
                 r.step = Step::Erase;
             }
-            (Step::SettleInForce | Step::SettlePrevious | Step::SettlePending, Reply::Accepted) => {
+            (Step::CleanInForce | Step::CleanPrevious | Step::CleanPending, Reply::Accepted) => {
                 self.next_label(s, i);
             }
-            (Step::SettleInForce | Step::SettlePrevious | Step::SettlePending, Reply::Refused)
+            (Step::CleanInForce | Step::CleanPrevious | Step::CleanPending, Reply::Refused)
                 if self.is(Variant::IgnoreRefusal) =>
             {
                 self.next_label(s, i);
             }
             // Whatever came between, or may yet come: look again.
-            (Step::FlipWrite | Step::SettleInForce | Step::SettlePrevious | Step::SettlePending, _) => {
-                r.again(r.flip);
+            (Step::PublishWrite | Step::CleanInForce | Step::CleanPrevious | Step::CleanPending, _) => {
+                r.again(r.publish);
             }
             (Step::Store, _) => {
                 if let Write::Value(version) | Write::Pointer { to: version, .. } = write
@@ -368,32 +391,33 @@ impl Protocol {
                 }
                 r.step = Step::Test;
             }
-            (Step::Promote, Reply::Accepted) => r.again(Flip::Last),
+            (Step::Promote, Reply::Accepted) => r.again(Publish::Last),
             (Step::Promote, _) => {
                 r.named = Version::NONE;
+                r.unanswered = reply == Reply::Lost;
                 r.step = Step::PromoteRead;
             }
             (_, Reply::Lost) => r.step = Step::PromoteRead,
-            (..) => r.end(Step::Idle),
+            (..) => s.conflict(i),
         }
     }
 
     fn next_label(&self, s: &mut State, i: usize) {
         let r = &mut s.rotators[i];
         match r.step {
-            Step::SettleInForce => r.in_force = Version::NONE,
-            Step::SettlePrevious => r.previous = Version::NONE,
-            _ => r.stray = Version::NONE,
+            Step::CleanInForce => r.in_force = Version::NONE,
+            Step::CleanPrevious => r.previous = Version::NONE,
+            _ => r.orphan = Version::NONE,
         }
-        self.settle(s, i);
+        self.clean_labels(s, i);
     }
 
-    fn skips_heal(&self) -> bool {
-        self.is(Variant::NoHeal) || self.is(Variant::NoHealNoLabel)
+    fn skips_repair(&self) -> bool {
+        self.is(Variant::NoRepair) || self.is(Variant::NoRepairNoLabel)
     }
 
     fn pointer_write(&self, to: Version, fresh: bool) -> Write {
-        let fresh = fresh || self.is(Variant::UnconditionalFlip);
+        let fresh = fresh || self.is(Variant::UnconditionalPublish);
         Write::Pointer { to, fresh }
     }
 }

@@ -1,4 +1,4 @@
-//! The claims are a closed set, each exactly what it must be, and they agree with one another.
+//! Claims: a closed set of names, with exact types and values that agree with one another.
 
 use e2e::test_service::HOST;
 use identity::keys::Algorithm;
@@ -7,14 +7,14 @@ use identity::token::scope::Scope;
 use identity::token::verify::TokenError;
 use serde_json::json;
 
-use super::forge::{Forge, Object, quoted, sealed_by, signing_input};
+use super::forge::{Forge, Object, quoted, signed_by, signing_input};
 
 const RESOURCE: &str = "1b5cc06b-f352-4571-b1e6-d9b259b7c776";
 const ANOTHER: &str = "1b5cc06b-f352-4571-b1e6-d9b259b7c777";
 const NUMBERS: [&str; 4] = ["exp", "iat", "rev", "scp"];
 
 #[tokio::test]
-async fn each_claim_is_there_once_and_of_its_type() {
+async fn each_claim_occurs_once_with_its_type() {
     for forge in Forge::both().await {
         let mut rows = Vec::new();
         let mut row = |name: String, claims: Object| rows.push((name, forge.claims(claims)));
@@ -60,7 +60,7 @@ async fn each_claim_is_there_once_and_of_its_type() {
 }
 
 #[tokio::test]
-async fn the_claims_are_one_object() {
+async fn the_claims_are_one_json_object() {
     const IN_ORDER: [&str; 14] = [
         "skypeid",
         "scp",
@@ -78,7 +78,7 @@ async fn the_claims_are_one_object() {
         "rev",
     ];
     for forge in Forge::both().await {
-        let good = forge.claims.to_string();
+        let valid = forge.claims.to_string();
         let values = IN_ORDER.map(|claim| forge.claims.get(claim)).join(",");
         let deep = "[".repeat(120) + &"]".repeat(120);
         let payloads = [
@@ -90,25 +90,25 @@ async fn the_claims_are_one_object() {
             ("an empty array", "[]".to_owned()),
             ("the claims as an array", format!("[{values}]")),
             ("the claims as an array, after white space", format!("\t [{values}]")),
-            ("an array of the object", format!("[{good}]")),
-            ("a string of the object", json!(good).to_string()),
-            ("an object of the object", format!(r#"{{"claims":{good}}}"#)),
-            ("twice", format!("{good}{good}")),
-            ("junk after", format!("{good}x")),
-            ("comma at the end", format!("{},}}", good.strip_suffix('}').unwrap())),
-            ("not closed", good.strip_suffix('}').unwrap().to_owned()),
+            ("an array of the object", format!("[{valid}]")),
+            ("a string of the object", json!(valid).to_string()),
+            ("an object of the object", format!(r#"{{"claims":{valid}}}"#)),
+            ("twice", format!("{valid}{valid}")),
+            ("junk after", format!("{valid}x")),
+            ("comma at the end", format!("{},}}", valid.strip_suffix('}').unwrap())),
+            ("not closed", valid.strip_suffix('}').unwrap().to_owned()),
             ("120 levels more", forge.claims.and("x", deep).to_string()),
             ("1000 levels", "[".repeat(1_000)),
         ];
         forge.refuse(TokenError::Claims, payloads.map(|(name, payload)| (name, forge.claims(payload)))).await;
         let line = |claim| format!("\t\"{claim}\" : {}\r\n", forge.claims.get(claim));
         let lines = forge.claims.names().map(line).collect::<Vec<_>>().join(",");
-        forge.accept("white space is JSON's affair", &forge.claims(format!(" {{{lines}}}\n"))).await;
+        forge.accept("white space in JSON", &forge.claims(format!(" {{{lines}}}\n"))).await;
     }
 }
 
 #[tokio::test]
-async fn not_all_that_is_signed_is_an_access_token() {
+async fn other_signed_texts_are_not_access_tokens() {
     for forge in Forge::both().await {
         let audit = forge.service.audit.lines().pop().unwrap();
         let jwks = format!(r#"{{"keys":[{}]}}"#, serde_json::to_string(forge.key().jwk()).unwrap());
@@ -133,7 +133,7 @@ async fn not_all_that_is_signed_is_an_access_token() {
 }
 
 #[tokio::test]
-async fn the_issuer_is_this_one_to_the_byte() {
+async fn the_issuer_matches_to_the_byte() {
     for forge in Forge::both().await {
         let issuers = quoted([
             "",
@@ -166,7 +166,7 @@ async fn the_issuer_is_this_one_to_the_byte() {
 }
 
 #[tokio::test]
-async fn the_audience_is_this_resource_alone() {
+async fn the_audience_is_only_this_resource() {
     for forge in Forge::both().await {
         let upper = RESOURCE.to_uppercase();
         let audiences = || {
@@ -205,7 +205,7 @@ async fn the_audience_is_this_resource_alone() {
     }
 }
 
-/// Claims that speak of `id` throughout, as if it had been minted for.
+/// The claims of a token for `id`.
 fn of(forge: &Forge, id: &str) -> Object {
     let skype_id = id.strip_prefix("8:").unwrap_or(id);
     forge.claims.with("sub", json!(id)).with("skypeid", json!(skype_id))
@@ -263,14 +263,14 @@ async fn the_subject_is_an_identity_of_this_resource() {
         let huge = forge.claims(of(&forge, &"8:acs:".repeat(1 << 18)));
         forge.refuse(TokenError::Structure, [("1.5 MB", huge)]).await;
 
-        let nobody = format!("{}{}", &id[..id.len() - 12], "000000000000");
-        let nobodies = [
-            nobody,
+        let absent = format!("{}{}", &id[..id.len() - 12], "000000000000");
+        let absent = [
+            absent,
             format!("8:acs:{RESOURCE}_{}", "0".repeat(8) + "-0000-0000-0000-000000000000"),
             format!("8:acs:{RESOURCE}_wf_{tenant}_{user}"),
             format!("8:acs:{RESOURCE}_{tenant}_{user}"),
         ];
-        let rows = nobodies.map(|id| (format!("nobody is {id}"), forge.claims(of(&forge, &id))));
+        let rows = absent.map(|id| (format!("no identity has the id {id}"), forge.claims(of(&forge, &id))));
         forge.refuse(TokenError::IdentityGone, rows).await;
     }
 }
@@ -320,7 +320,7 @@ async fn the_claims_agree_with_one_another() {
         rows.extend(forge.claim_rows("csi", csis.map(|csi| json!(csi))));
         rows.extend(forge.claim_rows("scp", scps));
         let others = forge.claims.with("sub", json!(other));
-        rows.push(("another living identity's sub".to_owned(), forge.claims(others)));
+        rows.push(("the sub of another identity".to_owned(), forge.claims(others)));
         let later = forge.claims.with("iat", now + 1);
         rows.push(("iat alone a second later".to_owned(), forge.claims(later)));
         forge.refuse(TokenError::Claims, rows).await;
@@ -328,32 +328,56 @@ async fn the_claims_agree_with_one_another() {
 }
 
 #[tokio::test]
-async fn another_deployments_token_is_no_token_here() {
+async fn region_location_and_token_id_have_their_form() {
+    for forge in Forge::both().await {
+        let long = "a".repeat(41);
+        let names = || {
+            quoted([
+                "",
+                " ",
+                "UnitedStates",
+                "united states",
+                "united_states",
+                "amer\0",
+                "\u{e4}mer",
+                "amer,emea",
+                &long,
+            ])
+        };
+        let mut rows = forge.claim_rows("rgn", names());
+        rows.extend(forge.claim_rows("resourceLocation", names()));
+        rows.extend(forge.claim_rows("jti", quoted([""])));
+        forge.refuse(TokenError::Claims, rows).await;
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_another_deployment_are_refused() {
     for forge in Forge::both().await {
         let theirs = |issuer: &str| {
             let text = forge.claims.to_string().replace(RESOURCE, ANOTHER);
             text.replace("https://localhost:8443", issuer)
         };
-        let stranger = forge.stranger();
-        let header = forge.header.with("kid", json!(stranger.id().as_str())).to_string();
-        let by_stranger = |claims: String| sealed_by(&stranger, &signing_input(&header, claims));
+        let unpublished = forge.unpublished_key();
+        let header = forge.header.with("kid", json!(unpublished.id().as_str())).to_string();
+        let by_unpublished_key = |claims: String| signed_by(&unpublished, &signing_input(&header, claims));
         let rows = [
             ("another issuer, our key", forge.claims(theirs("https://elsewhere.example"))),
-            ("another issuer, their key", by_stranger(theirs("https://elsewhere.example"))),
+            ("another issuer, their key", by_unpublished_key(theirs("https://elsewhere.example"))),
         ];
         forge.refuse(TokenError::Issuer, rows).await;
         let rows = [
             ("another resource, our key", forge.claims(theirs("https://localhost:8443"))),
-            ("another resource, their key", by_stranger(theirs("https://localhost:8443"))),
+            ("another resource, their key", by_unpublished_key(theirs("https://localhost:8443"))),
         ];
         forge.refuse(TokenError::Audience, rows).await;
-        let rows = [("our claims, their key", by_stranger(forge.claims.to_string()))];
+        let rows = [("our claims, their key", by_unpublished_key(forge.claims.to_string()))];
         forge.refuse(TokenError::KeyNotInForce, rows).await;
     }
 }
 
 #[tokio::test]
-async fn the_scopes_are_a_comma_list_of_known_names() {
+async fn scopes_are_a_comma_list_of_known_names() {
     for forge in Forge::both().await {
         let mut values = quoted([
             "",
@@ -398,7 +422,11 @@ async fn the_scopes_are_a_comma_list_of_known_names() {
         for (text, scopes) in sets {
             let verified =
                 forge.accept(text, &forge.claims(forge.claims.with("acsScope", json!(text)))).await;
-            assert_eq!(verified.scopes.iter().collect::<Vec<_>>(), scopes, "no more and no less than {text}");
+            assert_eq!(
+                verified.claims.scopes.iter().collect::<Vec<_>>(),
+                scopes,
+                "exactly the scopes of {text}"
+            );
         }
     }
 }
@@ -428,7 +456,7 @@ async fn the_revision_is_the_stored_one() {
 }
 
 #[tokio::test]
-async fn a_revoked_and_a_deleted_identity_have_no_tokens() {
+async fn tokens_of_revoked_and_deleted_identities_are_refused() {
     let forge = Forge::new(Algorithm::Es256).await;
     let service = &forge.service;
     let [revoked, deleted] = [service.create().await, service.create().await];

@@ -1,4 +1,4 @@
-//! An ECDSA signature is two numbers of 32 bytes each, below the order of P-256 and not zero.
+//! ECDSA signatures: two numbers of 32 bytes each, above zero and below the order of P-256.
 
 use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512};
 use aws_lc_rs::signature::{self as schemes, EcdsaKeyPair};
@@ -7,12 +7,12 @@ use identity::token::verify::{TokenError, VerifyError};
 
 use super::forge::{Forge, encode, unhex};
 
-/// The order of P-256 and the prime under it (FIPS 186-4 appendix D.1.2.3).
+/// The order and the prime of P-256 (FIPS 186-4 appendix D.1.2.3).
 const ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
 const PRIME: &str = "ffffffff00000001000000000000000000000000ffffffffffffffffffffffff";
 
 #[tokio::test]
-async fn numbers_outside_the_curves_order_are_no_signature() {
+async fn numbers_outside_the_order_are_refused() {
     for forge in Forge::both().await {
         let near = |hex: &str, last: u8| {
             let mut number = unhex(hex);
@@ -46,7 +46,7 @@ async fn numbers_outside_the_curves_order_are_no_signature() {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "keys on curves of no use here, made for one signature")]
+#[expect(clippy::disallowed_methods, reason = "keys on curves that are not accepted, made for one signature")]
 async fn other_ecdsa_forms_and_curves_are_refused() {
     let forge = Forge::new(Algorithm::Es256).await;
     let signed = forge.signed();
@@ -83,24 +83,25 @@ async fn other_ecdsa_forms_and_curves_are_refused() {
     forge.refuse(TokenError::Signature, rows).await;
 }
 
-/// For every ECDSA signature (r, s), (r, n-s) is one too: RFC 7518 does not choose. It says nothing else
-/// and lives no longer, and nothing is remembered by a token's text.
+/// For every ECDSA signature (r, s), (r, n-s) is valid too, and RFC 7518 excludes neither. The second signature gives no
+/// further rights and no longer validity. It does not escape a revocation, because revocation does not use the token's
+/// text.
 #[tokio::test]
-async fn the_twin_of_an_ecdsa_signature_makes_no_other_token() {
+async fn the_second_form_of_a_signature_changes_nothing() {
     let forge = Forge::new(Algorithm::Es256).await;
     let own = forge.signature();
     let mut borrow = 0_i16;
-    let mut twin = own.clone();
+    let mut second = own.clone();
     for (index, order) in unhex(ORDER).iter().enumerate().rev() {
         let difference = i16::from(*order) - i16::from(own[32 + index]) - borrow;
         borrow = i16::from(difference < 0);
-        twin[32 + index] = u8::try_from(difference.rem_euclid(256)).unwrap();
+        second[32 + index] = u8::try_from(difference.rem_euclid(256)).unwrap();
     }
-    assert_ne!(twin, own);
-    let twin = forge.signed_with(twin);
-    assert_eq!(forge.accept("the twin", &twin).await, forge.accept("itself", &forge.token).await);
+    assert_ne!(second, own);
+    let second = forge.signed_with(second);
+    assert_eq!(forge.accept("the second form", &second).await, forge.accept("itself", &forge.token).await);
     assert_eq!(forge.service.revoke(&forge.id).await.status, 204);
-    for token in [&forge.token, &twin] {
+    for token in [&forge.token, &second] {
         let outcome = forge.service.verify(token).await;
         assert!(matches!(outcome, Err(VerifyError::Refused(TokenError::Revoked))), "{outcome:?}");
     }

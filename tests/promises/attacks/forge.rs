@@ -1,4 +1,4 @@
-//! A forger who holds a key in force: seals whatever it likes, and sees what becomes of it.
+//! Forged tokens: they are signed with a key in force, and given to the verifiers.
 
 use std::fmt::Display;
 
@@ -13,11 +13,11 @@ use identity::testing::{settings, signing_key};
 use identity::token::verify::{Expected, TokenError, Verified, Verifier, VerifyError};
 use serde_json::Value;
 
-/// A JSON object as it is written: members in order, each value raw.
+/// The text of a JSON object: members in order, with raw values.
 #[derive(Clone)]
 pub struct Object(Vec<(String, String)>);
 
-/// A resource, its private keys, and one good token taken apart.
+/// A resource, its private keys, and the parts of one valid token.
 pub struct Forge {
     pub algorithm: Algorithm,
     pub service: TestService,
@@ -25,7 +25,7 @@ pub struct Forge {
     pub keys: SigningKeys,
     /// The identity, at revision 2.
     pub id: String,
-    /// The good token, minted through the primary key.
+    /// The valid token, minted through the primary key.
     pub token: String,
     pub header: Object,
     pub claims: Object,
@@ -48,25 +48,25 @@ impl Object {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    /// This object with another value for a member it has.
+    /// This object with another value for an existing member.
     pub fn with(&self, member: &str, value: impl Display) -> Self {
         let mut changed = self.clone();
         changed.0.iter_mut().find(|(name, _)| name == member).unwrap().1 = value.to_string();
         changed
     }
 
-    /// This object without a member it has.
+    /// This object without an existing member.
     pub fn without(&self, member: &str) -> Self {
         assert!(self.names().any(|name| name == member));
         Self(self.0.iter().filter(|(name, _)| name != member).cloned().collect())
     }
 
-    /// This object with one more member at its end, whether or not it has one of that name.
+    /// This object with one more member at its end. The name may occur already.
     pub fn and(&self, member: &str, value: impl Display) -> Self {
         Self(self.0.iter().cloned().chain([(member.to_owned(), value.to_string())]).collect())
     }
 
-    /// This object with one more member before the others.
+    /// This object with one more member before the others. The name may occur already.
     pub fn led_by(&self, member: &str, value: impl Display) -> Self {
         Self([(member.to_owned(), value.to_string())].into_iter().chain(self.0.iter().cloned()).collect())
     }
@@ -89,7 +89,7 @@ pub fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The bytes these hexadecimal digits spell.
+/// Decodes hexadecimal digits.
 pub fn unhex(text: &str) -> Vec<u8> {
     let pairs = text.as_bytes().chunks(2);
     pairs.map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
@@ -101,7 +101,7 @@ pub fn signing_input(header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> Str
 }
 
 /// A token of this signing input, signed by any key.
-pub fn sealed_by(key: &SigningKey, signed: &str) -> String {
+pub fn signed_by(key: &SigningKey, signed: &str) -> String {
     format!("{signed}.{}", encode(key.sign(signed.as_bytes()).unwrap()))
 }
 
@@ -127,66 +127,66 @@ impl Forge {
         Self { algorithm, service, embedded, keys, id, token, header, claims }
     }
 
-    /// The key that signed the good token.
+    /// The key that signed the valid token.
     pub fn key(&self) -> &SigningKey {
         self.keys.of(Slot::Primary)
     }
 
-    /// Its private half, PKCS#8.
+    /// The private key of [`Self::key`], as PKCS#8.
     pub fn pkcs8(&self) -> Vec<u8> {
         let document: Value = serde_json::from_slice(self.keys.to_document().expose()).unwrap();
         STANDARD.decode(document["primary"]["pkcs8"].as_str().unwrap()).unwrap()
     }
 
-    /// A key of the same algorithm that was never in force.
-    pub fn stranger(&self) -> SigningKey {
+    /// A key of the same algorithm that was never published.
+    pub fn unpublished_key(&self) -> SigningKey {
         signing_key(self.algorithm, 8)
     }
 
-    /// The good token's three parts.
+    /// The three parts of the valid token.
     pub fn parts(&self) -> [&str; 3] {
         let parts: Vec<_> = self.token.split('.').collect();
         parts.try_into().unwrap()
     }
 
-    /// The good token's first two parts, as they are signed.
+    /// The signing input of the valid token: its first two parts.
     pub fn signed(&self) -> &str {
         self.token.rsplit_once('.').unwrap().0
     }
 
-    /// The good token's signature.
+    /// The signature of the valid token.
     pub fn signature(&self) -> Vec<u8> {
         URL_SAFE_NO_PAD.decode(self.parts()[2]).unwrap()
     }
 
     /// A header and a payload of any bytes, signed by the key in force.
     pub fn compact(&self, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
-        sealed_by(self.key(), &signing_input(header, payload))
+        signed_by(self.key(), &signing_input(header, payload))
     }
 
-    /// Another header over the good claims, sealed.
+    /// Another header with the valid claims, signed by the key in force.
     pub fn header(&self, header: impl Display) -> String {
         self.compact(header.to_string(), self.claims.to_string())
     }
 
-    /// Other claims under the good header, sealed.
+    /// Other claims with the valid header, signed by the key in force.
     pub fn claims(&self, claims: impl Display) -> String {
         self.compact(self.header.to_string(), claims.to_string())
     }
 
-    /// The good header and claims under another signature.
+    /// The valid header and claims with another signature.
     pub fn signed_with(&self, signature: impl AsRef<[u8]>) -> String {
         format!("{}.{}", self.signed(), encode(signature))
     }
 
-    /// The good token with one part spelled otherwise; sealed again if the signature covers that part.
-    pub fn respelled(&self, part: usize, text: &str) -> String {
+    /// The valid token with another text for one part. It is signed again if the signature covers that part.
+    pub fn with_part(&self, part: usize, text: &str) -> String {
         let mut parts = self.parts();
         parts[part] = text;
-        if part < 2 { sealed_by(self.key(), &parts[..2].join(".")) } else { parts.join(".") }
+        if part < 2 { signed_by(self.key(), &parts[..2].join(".")) } else { parts.join(".") }
     }
 
-    /// A good token whose signature has a property that not all have, and what the property yields.
+    /// A valid token with a signature for which `property` is `Some`, and the value of `property`.
     pub fn some_token<T>(&self, property: impl Fn(&[u8]) -> Option<T>) -> (String, T) {
         let tokens = (0..100_000).map(|n| self.claims(self.claims.with("jti", format!("\"{n:032x}\""))));
         let mut found = tokens.filter_map(|token| {
@@ -217,20 +217,20 @@ impl Forge {
         values.into_iter().map(|value| row(value.to_string())).collect()
     }
 
-    /// A verifier that has seen nothing yet.
+    /// A verifier that has not read the published keys yet.
     pub fn cold_verifier(&self) -> Verifier {
         let expected = Expected::from(&settings().resource);
         Verifier::new(expected, self.service.ports.store.clone(), self.service.clock.clone())
     }
 
-    /// What a verifier says of a token, and how often it asked the store.
+    /// The result of a verification, and the number of reads of the store.
     pub async fn verdict(&self, verifier: &Verifier, token: &str) -> (Result<Verified, VerifyError>, usize) {
         let before = self.embedded.dynamodb.calls();
         let outcome = verifier.verify(token).await;
         (outcome, self.embedded.dynamodb.calls() - before)
     }
 
-    /// The token is good, for a verifier that knows the keys and for one that knows nothing.
+    /// Checks that a verifier with cached keys and a verifier without them accept the token.
     pub async fn accept(&self, name: &str, token: &str) -> Verified {
         let cold = self.cold_verifier();
         let mut found = None;
@@ -242,61 +242,60 @@ impl Forge {
         found.unwrap()
     }
 
-    /// Each row is refused, and for this reason: by a verifier that knows the keys, without asking the
-    /// store when the token refutes itself, and by one that knows nothing. Whoever asks over the wire is told
-    /// the same of every row. The good token is good before and after.
-    pub async fn refuse<N: Display>(&self, fault: TokenError, rows: impl IntoIterator<Item = (N, String)>) {
-        self.accept("the good token", &self.token).await;
+    /// Checks that every row is refused with this error, by a verifier with cached keys and by a verifier without them. A
+    /// token that is invalid by itself causes no read of the store. The replies over the wire are the same for every row.
+    /// The valid token is accepted before and after the rows.
+    pub async fn refuse<N: Display>(&self, error: TokenError, rows: impl IntoIterator<Item = (N, String)>) {
+        self.accept("the valid token", &self.token).await;
         let (mut seen, mut wrong) = (0, Vec::new());
         let secrets_read = self.embedded.secrets.calls();
         for (name, token) in rows {
             let cold = self.cold_verifier();
-            for (verifier, knows_the_keys) in [(self.service.verifier.as_ref(), true), (&cold, false)] {
+            for (verifier, has_keys) in [(self.service.verifier.as_ref(), true), (&cold, false)] {
                 let (outcome, reads) = self.verdict(verifier, &token).await;
-                let refused = matches!(outcome, Err(VerifyError::Refused(found)) if found == fault);
-                if !refused || reads != reads_needed(fault, knows_the_keys) {
+                let refused = matches!(outcome, Err(VerifyError::Refused(found)) if found == error);
+                if !refused || reads != reads_needed(error, has_keys) {
                     wrong.push(format!("{:?}, {name}: {outcome:?} after {reads} reads", self.algorithm));
                 }
             }
-            if let Err(told) = self.tell_apart(&token).await {
-                wrong.push(format!("{:?}, {name}: {told}", self.algorithm));
+            if let Err(difference) = self.check_replies(&token).await {
+                wrong.push(format!("{:?}, {name}: {difference}", self.algorithm));
             }
             seen += 1;
         }
         assert!(seen > 0, "a table without rows");
-        assert_eq!(self.embedded.secrets.calls(), secrets_read, "a token had a secret read");
-        assert!(wrong.is_empty(), "not refused as {fault:?}:\n{}", wrong.join("\n"));
-        self.accept("the good token, after the table", &self.token).await;
+        assert_eq!(self.embedded.secrets.calls(), secrets_read, "a token caused a read of a secret");
+        assert!(wrong.is_empty(), "not refused as {error:?}:\n{}", wrong.join("\n"));
+        self.accept("the valid token, after the table", &self.token).await;
     }
 }
 
 impl Forge {
-    /// What introspection and the authorizers say of a token that is not good, if it is not what they say of any.
-    async fn tell_apart(&self, token: &str) -> Result<(), String> {
+    /// Checks that introspection and the authorizers answer as for every invalid token. The error describes the difference.
+    async fn check_replies(&self, token: &str) -> Result<(), String> {
         let form = form_urlencoded::Serializer::new(String::new()).append_pair("token", token).finish();
         let reply = self.service.send("POST", "/introspect", &form).await;
-        let is_asked = !token.is_empty();
-        let told = (reply.status, reply.text.as_str());
-        if (is_asked && told != (200, r#"{"active":false}"#)) || (!is_asked && told.0 != 400) {
-            return Err(format!("introspection says {} {}", reply.status, reply.text));
+        let inactive = (reply.status, reply.text.as_str()) == (200, r#"{"active":false}"#);
+        if (token.is_empty() && reply.status != 400) || (!token.is_empty() && !inactive) {
+            return Err(format!("introspection answers {} {}", reply.status, reply.text));
         }
-        // What no header can hold, no gateway is sent.
+        // A gateway never receives a text that a header cannot hold.
         if http::HeaderValue::from_str(token).is_err() {
             return Ok(());
         }
         for (shape, expected) in [(Shape::Http, Verdict::Forbidden), (Shape::Rest, Verdict::Unauthorized)] {
             let verdict = ask(&self.service.authorizer, shape, "GET", "/chat/threads", token).await;
             if verdict != expected {
-                return Err(format!("the {shape:?} authorizer says {verdict:?}"));
+                return Err(format!("the {shape:?} authorizer answers {verdict:?}"));
             }
         }
         Ok(())
     }
 }
 
-/// How many reads of the store show this fault.
-fn reads_needed(fault: TokenError, knows_the_keys: bool) -> usize {
-    match fault {
+/// The number of reads of the store before this error.
+fn reads_needed(error: TokenError, has_keys: bool) -> usize {
+    match error {
         TokenError::Structure
         | TokenError::Header
         | TokenError::Claims
@@ -305,7 +304,7 @@ fn reads_needed(fault: TokenError, knows_the_keys: bool) -> usize {
         | TokenError::Expired
         | TokenError::TooEarly
         | TokenError::Lifetime => 0,
-        TokenError::Signature => usize::from(!knows_the_keys),
+        TokenError::Signature => usize::from(!has_keys),
         TokenError::IdentityGone | TokenError::KeyNotInForce | TokenError::Revoked => 1,
     }
 }

@@ -1,16 +1,16 @@
-//! The header is three members, each exactly what it must be, and nothing it says is obeyed or fetched.
+//! Headers: exactly three members with exact values. No URL or key in a header is used.
 
 use identity::token::verify::TokenError;
 use serde_json::json;
 
-use super::forge::{Forge, encode, quoted, sealed_by, signing_input};
+use super::forge::{Forge, encode, quoted, signed_by, signing_input};
 
 #[tokio::test]
-async fn a_key_in_the_header_is_not_looked_at() {
+async fn keys_in_the_header_are_refused() {
     for forge in Forge::both().await {
-        let stranger = forge.stranger();
+        let unpublished = forge.unpublished_key();
         let secrets = forge.embedded.secrets.calls();
-        let jwk = serde_json::to_string(stranger.jwk()).unwrap();
+        let jwk = serde_json::to_string(unpublished.jwk()).unwrap();
         let own_jwk = serde_json::to_string(forge.key().jwk()).unwrap();
         let certificate = "MIIBszCCAVmgAwIBAgIUTm90QVJlYWxDZXJ0aWZpY2F0ZTAKBggqhkjOPQQDAjAA";
         let members = [
@@ -33,24 +33,27 @@ async fn a_key_in_the_header_is_not_looked_at() {
         ];
         let rows = members.iter().flat_map(|(member, value)| {
             let header = forge.header.and(member, value);
-            let named = header.with("kid", json!(stranger.id().as_str()));
-            let by_stranger =
-                |header: String| sealed_by(&stranger, &signing_input(header, forge.claims.to_string()));
+            let named = header.with("kid", json!(unpublished.id().as_str()));
+            let by_unpublished_key =
+                |header: String| signed_by(&unpublished, &signing_input(header, forge.claims.to_string()));
             let tokens = [
                 ("signed by the key in force", forge.header(&header)),
-                ("signed by the stranger", by_stranger(header.to_string())),
-                ("signed and named by the stranger", by_stranger(named.to_string())),
-                ("without a key id", by_stranger(header.without("kid").to_string())),
+                ("signed by the unpublished key", by_unpublished_key(header.to_string())),
+                (
+                    "with the id of the unpublished key, and signed by it",
+                    by_unpublished_key(named.to_string()),
+                ),
+                ("without a key id", by_unpublished_key(header.without("kid").to_string())),
             ];
             tokens.map(|(how, token)| (format!("{member}: {value:.40}, {how}"), token))
         });
         forge.refuse(TokenError::Header, rows.collect::<Vec<_>>()).await;
-        assert_eq!(forge.embedded.secrets.calls(), secrets, "nothing was fetched");
+        assert_eq!(forge.embedded.secrets.calls(), secrets, "no secret was read");
     }
 }
 
 #[tokio::test]
-async fn a_key_id_is_a_thumbprint_and_nothing_else() {
+async fn a_key_id_is_a_thumbprint() {
     for forge in Forge::both().await {
         let kid = forge.key().id().as_str();
         let texts = quoted([
@@ -104,7 +107,7 @@ async fn a_key_id_is_a_thumbprint_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn no_further_member_is_taken_however_harmless() {
+async fn further_members_are_refused() {
     for forge in Forge::both().await {
         let members = [
             ("crit", r#"["exp"]"#),
@@ -140,7 +143,7 @@ async fn no_further_member_is_taken_however_harmless() {
         let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         let more = [
             ("crit b64, an encoded payload", forge.header(&critical)),
-            ("crit b64, the payload as it is", sealed_by(forge.key(), &bare)),
+            ("crit b64, the payload as it is", signed_by(forge.key(), &bare)),
             ("200 members", forge.header(many)),
             ("100 levels", forge.header(forge.header.and("x", deep(100)))),
             ("1000 levels", forge.header(forge.header.and("x", deep(1_000)))),
@@ -188,7 +191,7 @@ async fn the_type_is_jwt() {
 }
 
 #[tokio::test]
-async fn no_member_comes_twice() {
+async fn duplicate_members_are_refused() {
     for forge in Forge::both().await {
         let others = [
             ("alg", r#""none""#),
@@ -200,8 +203,8 @@ async fn no_member_comes_twice() {
             ("typ", "null"),
         ];
         let own = ["alg", "kid", "typ"].map(|member| (member, forge.header.get(member)));
-        let stranger = json!(forge.stranger().id().as_str()).to_string();
-        let rows = others.into_iter().chain(own).chain([("kid", stranger.as_str())]);
+        let unpublished = json!(forge.unpublished_key().id().as_str()).to_string();
+        let rows = others.into_iter().chain(own).chain([("kid", unpublished.as_str())]);
         let rows = rows.flat_map(|(member, value)| {
             let escaped = format!("\\u{:04x}{}", member.as_bytes()[0], &member[1..]);
             [
@@ -216,9 +219,9 @@ async fn no_member_comes_twice() {
 }
 
 #[tokio::test]
-async fn the_header_is_one_object() {
+async fn the_header_is_one_json_object() {
     for forge in Forge::both().await {
-        let good = forge.header.to_string();
+        let valid = forge.header.to_string();
         let [alg, kid, typ] = ["alg", "kid", "typ"].map(|member| forge.header.get(member));
         let headers = [
             ("nothing", String::new()),
@@ -230,30 +233,27 @@ async fn the_header_is_one_object() {
             ("an empty array", "[]".to_owned()),
             ("the members as an array", format!("[{alg},{kid},{typ}]")),
             ("the members as an array, after white space", format!(" \n[{alg},{kid},{typ}]")),
-            ("an array of the object", format!("[{good}]")),
-            ("an object of the object", format!(r#"{{"header":{good}}}"#)),
-            ("a string of the object", json!(good).to_string()),
-            ("twice", format!("{good}{good}")),
-            ("twice, comma", format!("{good},{good}")),
-            ("junk after", format!("{good}x")),
-            ("NUL after", format!("{good}\0")),
-            ("comma at the end", good.replace('}', ",}")),
-            ("a comment", good.replace('{', "{/**/")),
-            ("single quotes", good.replace('"', "'")),
-            ("no quotes", good.replace(r#""typ""#, "typ")),
-            ("not closed", good.replace('}', "")),
-            ("not opened", good.replace('{', "")),
-            ("upper-case member", good.replace("alg", "ALG")),
-            ("member and space", good.replace("alg", "alg ")),
-            ("form feed", good.replace('{', "{\u{c}")),
+            ("an array of the object", format!("[{valid}]")),
+            ("an object of the object", format!(r#"{{"header":{valid}}}"#)),
+            ("a string of the object", json!(valid).to_string()),
+            ("twice", format!("{valid}{valid}")),
+            ("twice, comma", format!("{valid},{valid}")),
+            ("junk after", format!("{valid}x")),
+            ("NUL after", format!("{valid}\0")),
+            ("comma at the end", valid.replace('}', ",}")),
+            ("a comment", valid.replace('{', "{/**/")),
+            ("single quotes", valid.replace('"', "'")),
+            ("no quotes", valid.replace(r#""typ""#, "typ")),
+            ("not closed", valid.replace('}', "")),
+            ("not opened", valid.replace('{', "")),
+            ("upper-case member", valid.replace("alg", "ALG")),
+            ("member and space", valid.replace("alg", "alg ")),
+            ("form feed", valid.replace('{', "{\u{c}")),
         ];
         forge.refuse(TokenError::Header, headers.map(|(name, header)| (name, forge.header(header)))).await;
         let same = [
-            (
-                "white space is JSON's affair",
-                format!(" {{ \"typ\" : {typ},\r\n\t\"kid\":{kid} ,\"alg\":{alg} }} "),
-            ),
-            ("so are escapes", good.replace("JWT", "\\u004aWT")),
+            ("white space in JSON", format!(" {{ \"typ\" : {typ},\r\n\t\"kid\":{kid} ,\"alg\":{alg} }} ")),
+            ("escapes in JSON", valid.replace("JWT", "\\u004aWT")),
         ];
         for (name, header) in same {
             forge.accept(name, &forge.header(header)).await;

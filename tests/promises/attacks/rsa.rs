@@ -1,13 +1,26 @@
-//! An RSA signature is one number, padded in exactly one way.
+//! RSA signatures: one number, with exactly one padding.
 
 use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512};
 use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
 use aws_lc_rs::signature::{self as schemes, RsaEncoding};
 use identity::keys::Algorithm;
 use identity::token::verify::TokenError;
+use openssl::bn::BigNum;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::{Padding, Rsa};
 
 use super::forge::{Forge, encode, unhex};
-use super::raw_rsa::RawRsa;
+
+fn private_key(forge: &Forge) -> Rsa<Private> {
+    PKey::private_key_from_pkcs8(&forge.pkcs8()).unwrap().rsa().unwrap()
+}
+
+/// The private operation alone, on a block with the test's padding (RFC 8017 section 5.2.1).
+fn sign_unpadded(key: &Rsa<Private>, block: &[u8]) -> Vec<u8> {
+    let mut signature = vec![0; 256];
+    assert_eq!(key.private_encrypt(block, &mut signature, Padding::NONE).unwrap(), 256);
+    signature
+}
 
 #[tokio::test]
 async fn other_rsa_schemes_of_the_same_key_are_refused() {
@@ -19,7 +32,7 @@ async fn other_rsa_schemes_of_the_same_key_are_refused() {
         pair.sign_digest(encoding, &digest, &mut signature).unwrap();
         forge.signed_with(signature)
     };
-    assert_eq!(sign(&schemes::RSA_PKCS1_SHA256, &SHA256), forge.token, "this is how it is signed");
+    assert_eq!(sign(&schemes::RSA_PKCS1_SHA256, &SHA256), forge.token, "the scheme of the valid token");
     let rows = [
         ("PS256", sign(&schemes::RSA_PSS_SHA256, &SHA256)),
         ("PS384", sign(&schemes::RSA_PSS_SHA384, &SHA384)),
@@ -36,17 +49,17 @@ const DIGEST_INFO: &str = "3031300d060960864801650304020105000420";
 #[tokio::test]
 async fn rsa_padding_is_exact() {
     let forge = Forge::new(Algorithm::Rs256).await;
-    let rsa = RawRsa::from_pkcs8(&forge.pkcs8());
+    let key = private_key(&forge);
     let hash = digest::digest(&SHA256, forge.signed().as_bytes()).as_ref().to_vec();
-    let good = padded("0001", 202, &["00", DIGEST_INFO], &hash, &[]);
-    assert_eq!(forge.signed_with(rsa.sign(&good)), forge.token, "this is how it is padded");
+    let valid = padded("0001", 202, &["00", DIGEST_INFO], &hash, &[]);
+    assert_eq!(forge.signed_with(sign_unpadded(&key, &valid)), forge.token, "the padding of the valid token");
 
     let info = |info: &str| {
         let filling = 256 - 3 - info.len() / 2 - hash.len();
         padded("0001", filling, &["00", info], &hash, &[])
     };
     let flip = |index: usize| {
-        let mut block = good.clone();
+        let mut block = valid.clone();
         block[index] ^= 1;
         block
     };
@@ -84,12 +97,12 @@ async fn rsa_padding_is_exact() {
     ];
     let rows = blocks.map(|(name, block)| {
         assert_eq!(block.len(), 256, "{name}");
-        (name, forge.signed_with(rsa.sign(&block)))
+        (name, forge.signed_with(sign_unpadded(&key, &block)))
     });
     forge.refuse(TokenError::Signature, rows).await;
 }
 
-/// A block: its type, so many bytes `ff`, then the rest.
+/// A block: its type, `filling` bytes `ff`, and the rest.
 fn padded(kind: &str, filling: usize, middle: &[&str], hash: &[u8], tail: &[u8]) -> Vec<u8> {
     let head = unhex(kind).into_iter().chain(std::iter::repeat_n(0xff, filling));
     let middle = middle.iter().flat_map(|part| unhex(part));
@@ -97,10 +110,11 @@ fn padded(kind: &str, filling: usize, middle: &[&str], hash: &[u8], tail: &[u8])
 }
 
 #[tokio::test]
-async fn an_rsa_signature_has_one_spelling() {
+async fn an_rsa_signature_has_one_encoding() {
     let forge = Forge::new(Algorithm::Rs256).await;
-    let rsa = RawRsa::from_pkcs8(&forge.pkcs8());
+    let key = private_key(&forge);
     let signature = forge.signature();
+    let modulus_less = |small| (key.n() - &BigNum::from_u32(small).unwrap()).to_vec_padded(256).unwrap();
     let rows = [
         ("zero before", forge.signed_with([&[0], signature.as_slice()].concat())),
         ("zero after", forge.signed_with([signature.as_slice(), &[0]].concat())),
@@ -108,8 +122,8 @@ async fn an_rsa_signature_has_one_spelling() {
         ("reversed", forge.signed_with(signature.iter().rev().copied().collect::<Vec<_>>())),
         ("0", forge.signed_with([0; 256])),
         ("1", forge.signed_with([[0; 255].as_slice(), &[1]].concat())),
-        ("the modulus", forge.signed_with(rsa.modulus_less(0))),
-        ("the modulus less 1", forge.signed_with(rsa.modulus_less(1))),
+        ("the modulus", forge.signed_with(modulus_less(0))),
+        ("the modulus less 1", forge.signed_with(modulus_less(1))),
         ("the largest", forge.signed_with([0xff; 256])),
     ];
     forge.refuse(TokenError::Signature, rows).await;
@@ -120,7 +134,10 @@ async fn an_rsa_signature_has_one_spelling() {
     let rows = [("its leading zero removed", format!("{signed}.{}", encode(short)))];
     forge.refuse(TokenError::Signature, rows).await;
 
-    let (token, large) = forge.some_token(|signature| rsa.plus_modulus(signature));
+    // The same number modulo the modulus. Not every sum fits into 256 bytes.
+    let plus_modulus =
+        |signature: &[u8]| (key.n() + &*BigNum::from_slice(signature).unwrap()).to_vec_padded(256).ok();
+    let (token, large) = forge.some_token(plus_modulus);
     let signed = token.rsplit_once('.').unwrap().0;
     let rows = [("the modulus added", format!("{signed}.{}", encode(large)))];
     forge.refuse(TokenError::Signature, rows).await;

@@ -1,4 +1,4 @@
-//! The signature is the key's own, by the key's own algorithm, over exactly these bytes.
+//! Signatures: by the named key, with the key's algorithm, over exactly the received bytes.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +16,26 @@ use identity::testing::signing_key;
 use identity::token::verify::{TokenError, VerifyError};
 use serde_json::{Value, json};
 
-use super::forge::{Forge, Object, encode, sealed_by, signing_input};
+use super::forge::{Forge, Object, encode, signed_by, signing_input};
 
-/// Names that are no algorithm here.
+/// Names that are not an accepted algorithm.
 const WRONG_NAMES: &str = "none|None|NONE|noNE|nOnE|HS256|HS384|HS512|RS1|RS384|RS512|PS256|PS384|PS512|ES384|ES512|\
     ES256K|EdDSA|Ed25519|RSA-OAEP|A256GCM|dir||rs256|es256|Rs256|RS256 | ES256|RS256\0|RS256,none|SHA256withRSA|ЕS256";
 
-/// What is no name at all.
-const NO_NAMES: &str =
+/// JSON values that are not a string.
+const NOT_NAMES: &str =
     r#"null true 0 256 [] ["RS256"] ["ES256"] {} {"RS256":null} {"ES256":null} {"ES256":{}}"#;
 
 #[tokio::test]
 async fn only_two_names_are_algorithms() {
     for forge in Forge::both().await {
         let wrong = WRONG_NAMES.split('|').map(|name| json!(name).to_string());
-        let rows = wrong.chain(NO_NAMES.split(' ').map(str::to_owned)).flat_map(|name| {
+        let rows = wrong.chain(NOT_NAMES.split(' ').map(str::to_owned)).flat_map(|name| {
             let header = forge.header.with("alg", &name).to_string();
             let signed = signing_input(&header, forge.claims.to_string());
             let tokens = [
-                ("really signed", forge.header(&header)),
-                ("with the good token's signature", format!("{signed}.{}", forge.parts()[2])),
+                ("signed by the key in force", forge.header(&header)),
+                ("with the signature of the valid token", format!("{signed}.{}", forge.parts()[2])),
                 ("without a signature", format!("{signed}.")),
             ];
             tokens.map(|(how, token)| (format!("{name}, {how}"), token))
@@ -45,7 +45,7 @@ async fn only_two_names_are_algorithms() {
 }
 
 #[tokio::test]
-async fn a_public_key_is_no_shared_secret() {
+async fn public_keys_are_not_shared_secrets() {
     for forge in Forge::both().await {
         let mut secrets = encodings_of_the_public_key(&forge);
         secrets.push(("no key", Vec::new()));
@@ -95,7 +95,7 @@ fn encodings_of_the_public_key(forge: &Forge) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn a_key_signs_by_its_own_algorithm_only() {
+async fn a_key_has_one_algorithm() {
     for forge in Forge::both().await {
         let other = match forge.algorithm {
             Algorithm::Rs256 => Algorithm::Es256,
@@ -107,12 +107,12 @@ async fn a_key_signs_by_its_own_algorithm_only() {
         let renamed = signing_input(forge.header.with("alg", &alg).to_string(), &payload);
         let own = forge.header.with("alg", &alg).with("kid", json!(key.id().as_str()));
         let rows = [
-            ("the other name over the key's own signature", sealed_by(forge.key(), &renamed)),
-            ("the other name and the other algorithm's key", sealed_by(&key, &renamed)),
-            ("the other algorithm's key alone", sealed_by(&key, forge.signed())),
+            ("the other name over the key's own signature", signed_by(forge.key(), &renamed)),
+            ("the other name and the other algorithm's key", signed_by(&key, &renamed)),
+            ("the other algorithm's key alone", signed_by(&key, forge.signed())),
         ];
         forge.refuse(TokenError::Signature, rows).await;
-        let whole = sealed_by(&key, &signing_input(own.to_string(), &payload));
+        let whole = signed_by(&key, &signing_input(own.to_string(), &payload));
         forge.refuse(TokenError::KeyNotInForce, [("a whole token of the other algorithm", whole)]).await;
     }
 }
@@ -123,13 +123,13 @@ async fn a_key_id_names_the_key_that_signed() {
         let with_kid = |kid: &str| {
             signing_input(forge.header.with("kid", json!(kid)).to_string(), forge.claims.to_string())
         };
-        let (secondary, stranger) = (forge.keys.of(Slot::Secondary), forge.stranger());
+        let (secondary, unpublished) = (forge.keys.of(Slot::Secondary), forge.unpublished_key());
         let of_secondary = with_kid(secondary.id().as_str());
-        forge.accept("every slot's key is in force", &sealed_by(secondary, &of_secondary)).await;
+        forge.accept("the key of another slot", &signed_by(secondary, &of_secondary)).await;
         let rows = [
-            ("another slot's key id", sealed_by(forge.key(), &of_secondary)),
-            ("another slot's key", sealed_by(secondary, forge.signed())),
-            ("a stranger's key", sealed_by(&stranger, forge.signed())),
+            ("another slot's key id", signed_by(forge.key(), &of_secondary)),
+            ("another slot's key", signed_by(secondary, forge.signed())),
+            ("an unpublished key", signed_by(&unpublished, forge.signed())),
         ];
         forge.refuse(TokenError::Signature, rows).await;
 
@@ -140,19 +140,19 @@ async fn a_key_id_names_the_key_that_signed() {
         swapped.replace_range(letter..=letter, &flipped.to_string());
         let reversed: String = kid.chars().rev().collect();
         let rows = [
-            ("a key never in force", sealed_by(&stranger, &with_kid(stranger.id().as_str()))),
-            ("a stranger's key id", sealed_by(forge.key(), &with_kid(stranger.id().as_str()))),
-            ("one letter in the other case", sealed_by(forge.key(), &with_kid(&swapped))),
-            ("lower case", sealed_by(forge.key(), &with_kid(&kid.to_ascii_lowercase()))),
-            ("reversed", sealed_by(forge.key(), &with_kid(&reversed))),
-            ("forty-three hyphens", sealed_by(forge.key(), &with_kid(&"-".repeat(43)))),
+            ("an unpublished key and its id", signed_by(&unpublished, &with_kid(unpublished.id().as_str()))),
+            ("the id of an unpublished key", signed_by(forge.key(), &with_kid(unpublished.id().as_str()))),
+            ("one letter in the other case", signed_by(forge.key(), &with_kid(&swapped))),
+            ("lower case", signed_by(forge.key(), &with_kid(&kid.to_ascii_lowercase()))),
+            ("reversed", signed_by(forge.key(), &with_kid(&reversed))),
+            ("forty-three hyphens", signed_by(forge.key(), &with_kid(&"-".repeat(43)))),
         ];
         forge.refuse(TokenError::KeyNotInForce, rows).await;
     }
 }
 
 #[tokio::test]
-async fn a_retired_key_signs_nothing() {
+async fn tokens_of_a_replaced_key_are_refused() {
     for forge in Forge::both().await {
         forge.accept("before", &forge.token).await;
         forge.service.replace_keys(Change::RotateSigningKeys).await.unwrap();
@@ -173,7 +173,7 @@ async fn a_retired_key_signs_nothing() {
 }
 
 #[tokio::test]
-async fn every_bit_of_the_ends_and_one_of_each_byte_counts() {
+async fn a_flipped_bit_of_the_signature_is_refused() {
     for forge in Forge::both().await {
         let own = forge.signature();
         let last = own.len() - 1;
@@ -189,7 +189,7 @@ async fn every_bit_of_the_ends_and_one_of_each_byte_counts() {
 }
 
 #[tokio::test]
-async fn a_signature_belongs_to_its_own_token_and_is_whole() {
+async fn signatures_of_other_texts_are_refused() {
     for forge in Forge::both().await {
         let own = forge.signature();
         let other_id = forge.service.create().await;
@@ -225,7 +225,7 @@ async fn a_signature_belongs_to_its_own_token_and_is_whole() {
 }
 
 #[tokio::test]
-async fn a_strange_key_among_the_published_ones_refuses_them_all() {
+async fn an_unusable_published_key_refuses_the_set() {
     let forge = Forge::new(Algorithm::Es256).await;
     let entries = Published::of(&forge.keys, 0).entries().unwrap();
     let parse = |entries: &[PublishedKey]| PublishedKeys::parse(&Published::from_entries(entries));
@@ -250,13 +250,13 @@ async fn a_strange_key_among_the_published_ones_refuses_them_all() {
         entries[1].jwk = serde_json::from_value(jwk).unwrap();
         assert!(parse(&entries).is_err(), "{name}");
     }
-    assert_eq!(thumbprint(&own), forge.key().id().as_str(), "this is how key ids are made");
+    assert_eq!(thumbprint(&own), forge.key().id().as_str(), "key ids are thumbprints");
     let mut twice = entries.clone();
     twice[1].jwk = entries[0].jwk.clone();
     assert!(parse(&twice).is_err(), "two keys with one id");
 }
 
-/// RFC 7638: the required members alone, sorted, hashed.
+/// The SHA-256 hash of the sorted required members (RFC 7638).
 fn thumbprint(jwk: &Value) -> String {
     let required = ["crv", "k", "kty", "x", "y"].into_iter().filter_map(|name| Some((name, jwk.get(name)?)));
     let text = serde_json::to_string(&required.collect::<BTreeMap<_, _>>()).unwrap();

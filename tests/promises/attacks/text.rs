@@ -1,14 +1,14 @@
-//! The text: three parts of canonical base64url, of bounded length, and no second spelling of any.
+//! Texts: three parts of canonical base64url with a limited length, and only one encoding of each.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use identity::token::verify::TokenError;
 use serde_json::json;
 
-use super::forge::{Forge, encode, sealed_by};
+use super::forge::{Forge, encode, signed_by};
 
 #[tokio::test]
-async fn there_are_three_parts() {
+async fn a_token_has_three_parts() {
     for forge in Forge::both().await {
         let [header, payload, signature] = forge.parts();
         let signed = forge.signed();
@@ -45,7 +45,7 @@ async fn there_are_three_parts() {
         let rows = [
             ("two dots", "..".to_owned()),
             ("an empty header", format!(".{payload}.{signature}")),
-            ("header and payload swapped", sealed_by(forge.key(), &format!("{payload}.{header}"))),
+            ("header and payload swapped", signed_by(forge.key(), &format!("{payload}.{header}"))),
             ("signature and header swapped", format!("{signature}.{payload}.{header}")),
             ("unsecured", format!("{unsecured}.{payload}.")),
         ];
@@ -53,7 +53,7 @@ async fn there_are_three_parts() {
         let rows = [
             ("an empty payload", format!("{header}..{signature}")),
             ("payload and signature swapped", format!("{header}.{signature}.{payload}")),
-            ("the header for a payload", sealed_by(forge.key(), &format!("{header}.{header}"))),
+            ("the header for a payload", signed_by(forge.key(), &format!("{header}.{header}"))),
             ("a token in the token", forge.compact(forge.header.to_string(), &forge.token)),
         ];
         forge.refuse(TokenError::Claims, rows).await;
@@ -62,7 +62,7 @@ async fn there_are_three_parts() {
 }
 
 #[tokio::test]
-async fn json_serialisations_are_no_tokens() {
+async fn json_serializations_are_refused() {
     for forge in Forge::both().await {
         let [header, payload, signature] = forge.parts();
         let flattened = json!({"payload": payload, "protected": header, "signature": signature});
@@ -114,7 +114,7 @@ async fn a_token_has_at_most_4096_bytes() {
     }
 }
 
-/// The good token with white space after its header and its claims, so long.
+/// The valid token, extended to this length with white space after its header and its claims.
 fn of_length(forge: &Forge, length: usize) -> String {
     let encoded = |bytes: usize| (bytes * 4).div_ceil(3);
     let (header, claims) = (forge.header.to_string(), forge.claims.to_string());
@@ -130,7 +130,7 @@ fn of_length(forge: &Forge, length: usize) -> String {
 }
 
 #[tokio::test]
-async fn each_part_is_base64url_without_anything_else() {
+async fn junk_in_a_part_is_refused() {
     const JUNK: [&str; 20] = [
         "=", "==", "===", "+", "/", " ", "\t", "\n", "\r\n", "\0", "%3D", "%20", "?", "*", ":", "~",
         "\u{e4}", "\u{200b}", "\u{ff21}", "\u{feff}",
@@ -141,18 +141,18 @@ async fn each_part_is_base64url_without_anything_else() {
             for junk in JUNK {
                 for (place, at) in [("before", 0), ("inside", 4), ("after", part.len())] {
                     let text = format!("{}{junk}{}", &part[..at], &part[at..]);
-                    rows.push((format!("{junk:?} {place} part {index}"), forge.respelled(index, &text)));
+                    rows.push((format!("{junk:?} {place} part {index}"), forge.with_part(index, &text)));
                 }
             }
             let padding = "=".repeat((4 - part.len() % 4) % 4);
-            rows.push((format!("part {index} padded"), forge.respelled(index, &format!("{part}{padding}="))));
+            rows.push((format!("part {index} padded"), forge.with_part(index, &format!("{part}{padding}="))));
             let lines = part.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap());
             let lines = lines.collect::<Vec<_>>().join("\n");
-            rows.push((format!("part {index} in lines"), forge.respelled(index, &format!("{lines}\n"))));
+            rows.push((format!("part {index} in lines"), forge.with_part(index, &format!("{lines}\n"))));
             let odd = "A".repeat((5 - part.len() % 4) % 4);
             rows.push((
                 format!("part {index}, a letter of no byte"),
-                forge.respelled(index, &format!("{part}{odd}")),
+                forge.with_part(index, &format!("{part}{odd}")),
             ));
         }
         forge.refuse(TokenError::Structure, rows).await;
@@ -160,16 +160,16 @@ async fn each_part_is_base64url_without_anything_else() {
 }
 
 #[tokio::test]
-async fn the_standard_alphabet_is_another() {
+async fn the_standard_base64_alphabet_is_refused() {
     for forge in Forge::both().await {
         let odd = forge.claims.with("jti", r#""???>>>~~~\u007f""#).to_string();
         let odd = odd.replace("\\u007f", "\u{7f}??>~");
         let header = forge.header.to_string();
-        let good = forge.compact(&header, &odd);
-        forge.accept("a payload of both signs", &good).await;
+        let valid = forge.compact(&header, &odd);
+        forge.accept("a payload of both signs", &valid).await;
         let standard = format!("{}.{}", encode(&header), STANDARD_NO_PAD.encode(&odd));
         assert!(standard.contains(['+', '/']));
-        let mut rows = vec![("payload", sealed_by(forge.key(), &standard))];
+        let mut rows = vec![("payload", signed_by(forge.key(), &standard))];
         let mut tokens = (0..).map(|n| forge.claims(forge.claims.with("jti", format!("\"{n}\""))));
         let token = tokens.find(|token| token.rsplit_once('.').unwrap().1.contains(['-', '_'])).unwrap();
         forge.accept("a signature of either sign", &token).await;
@@ -178,10 +178,9 @@ async fn the_standard_alphabet_is_another() {
     }
 }
 
-/// The bits of a part's last character that belong to no byte are zero: otherwise a token would have
-/// several spellings.
+/// The spare bits in the last character of a part must be zero. Otherwise a token would have several encodings.
 #[tokio::test]
-async fn a_part_has_one_spelling() {
+async fn a_part_has_one_encoding() {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     for forge in Forge::both().await {
         let header = forge.header.to_string();
@@ -197,13 +196,13 @@ async fn a_part_has_one_spelling() {
                 let spare_bits = [0, 0, 4, 2][part.len() % 4];
                 let (rest, last) = part.split_at(part.len() - 1);
                 let value = ALPHABET.iter().position(|letter| *letter == last.as_bytes()[0]).unwrap();
-                forge.accept("its one spelling", &forge.respelled(index, part)).await;
+                forge.accept("its only encoding", &forge.with_part(index, part)).await;
                 for spare in 1..1_usize << spare_bits {
                     let other = char::from(ALPHABET[value | spare]);
                     let text = format!("{rest}{other}");
                     rows.push((
                         format!("part {index} ending in {other} for {last}"),
-                        forge.respelled(index, &text),
+                        forge.with_part(index, &text),
                     ));
                 }
             }
@@ -218,14 +217,14 @@ async fn a_part_has_one_spelling() {
 }
 
 #[tokio::test]
-async fn json_is_utf_8_without_a_mark() {
+async fn json_is_utf_8_without_a_byte_order_mark() {
     let other_bytes = |text: &str, from: &[u8], to: &[u8]| {
         let at = text.as_bytes().windows(from.len()).position(|window| window == from).unwrap();
         [&text.as_bytes()[..at], to, &text.as_bytes()[at + from.len()..]].concat()
     };
     let utf_16 =
         |text: &str, to_bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(to_bytes).collect::<Vec<_>>();
-    let spellings = |text: &str, letter: &[u8], word: &[u8]| {
+    let encodings = |text: &str, letter: &[u8], word: &[u8]| {
         vec![
             ("a byte order mark", [b"\xef\xbb\xbf", text.as_bytes()].concat()),
             ("UTF-16, little end first", utf_16(text, u16::to_le_bytes)),
@@ -250,13 +249,13 @@ async fn json_is_utf_8_without_a_mark() {
     };
     for forge in Forge::both().await {
         let (header, claims) = (forge.header.to_string(), forge.claims.to_string());
-        let headers = spellings(&header, b"T", b"JWT");
+        let headers = encodings(&header, b"T", b"JWT");
         let rows = headers.into_iter().map(|(name, bytes)| (name, forge.compact(bytes, &claims)));
         forge.refuse(TokenError::Header, rows.collect::<Vec<_>>()).await;
-        // In `jti`, which may be any text: nothing but the reading of JSON can refuse it.
+        // The change is in `jti`, which may be any text. So only the JSON reader can refuse it.
         let claims = forge.claims.with("jti", r#""T-word""#).to_string();
         forge.accept("any text", &forge.claims(&claims)).await;
-        let payloads = spellings(&claims, b"T", b"word");
+        let payloads = encodings(&claims, b"T", b"word");
         let rows = payloads.into_iter().map(|(name, bytes)| (name, forge.compact(&header, bytes)));
         forge.refuse(TokenError::Claims, rows.collect::<Vec<_>>()).await;
     }

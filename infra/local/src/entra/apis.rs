@@ -1,16 +1,16 @@
-//! The APIs that tokens are for, and how requests ask for them.
+//! The APIs of access tokens, their permissions, and the scopes of a request.
 
 use super::oauth_error::OAuthError;
 
-/// One of Microsoft's APIs.
+/// An API of Microsoft.
 pub(super) struct Api {
-    /// How it is named in scopes, without the slash that may follow.
+    /// The URI in scopes, without the slash that may follow.
     uri: &'static str,
-    /// How it is named in version 2.0 tokens.
+    /// The audience of version 2.0 tokens.
     pub(super) app_id: &'static str,
-    /// What `.default` means to a user.
+    /// The permissions of `.default` for a user.
     default: &'static [&'static str],
-    /// What a user gets only when it is requested for by name.
+    /// The permissions that a user gets only by name.
     named: &'static [&'static str],
 }
 
@@ -38,28 +38,28 @@ const APIS: [Api; 3] = [
     },
 ];
 
-/// What a token is to be good for.
+/// The requested access of a token.
 pub(super) struct Access {
     pub(super) api: &'static Api,
-    /// The API as the request names it: the audience of version 1.0 tokens. A slash at the end stays.
+    /// The API as in the request: the audience of version 1.0 tokens. A trailing slash stays.
     pub(super) resource: String,
-    /// For a user.
+    /// The permissions of a user.
     pub(super) permissions: Vec<&'static str>,
-    /// Everything there is was requested for, not permissions by name.
+    /// Whether all permissions were requested, and not permissions by name.
     pub(super) default: bool,
 }
 
-/// What a request at the version 2.0 endpoint asks for.
+/// The scopes of a request at the version 2.0 endpoint.
 pub(super) struct RequestedScopes {
     pub(super) access: Access,
-    /// An id token too.
+    /// Whether an id token is requested.
     pub(super) openid: bool,
-    /// A refresh token too.
+    /// Whether a refresh token is requested.
     pub(super) offline: bool,
 }
 
 impl Access {
-    /// Everything at an API: `resource` of the version 1.0 endpoint, and `.default`.
+    /// All permissions of an API: for `resource` at the version 1.0 endpoint, and for `.default`.
     pub(super) fn of_resource(resource: &str) -> Result<Self, OAuthError> {
         let uri = resource.strip_suffix('/').unwrap_or(resource);
         let api = APIS.iter().find(|api| api.uri == uri || api.app_id == resource);
@@ -67,7 +67,7 @@ impl Access {
         Ok(Self { api, resource: resource.to_owned(), permissions: api.default.to_vec(), default: true })
     }
 
-    /// The permissions named; all of one API.
+    /// The named permissions. All must be of one API.
     fn named(scopes: &[(&str, &str)], resource: &str) -> Result<Self, OAuthError> {
         let everything = Self::of_resource(resource)?;
         let mut permissions = Vec::new();
@@ -88,7 +88,7 @@ impl Access {
         Ok(Self { permissions, default: false, ..everything })
     }
 
-    /// As scopes with which the same could be requested for.
+    /// The scopes that request this access.
     pub(super) fn scopes(&self) -> String {
         let all = self.default.then_some(&".default");
         let scopes = self.permissions.iter().chain(all).map(|name| format!("{}/{name}", self.resource));
@@ -97,8 +97,8 @@ impl Access {
 }
 
 impl RequestedScopes {
-    /// Reads `scope`. What stands before the last slash is the API, so that one named with a slash at its
-    /// end gives two in a row.
+    /// Parses `scope`. The text before the last slash is the API, so a URI with a trailing slash gives two slashes in a
+    /// row.
     pub(super) fn parse(scope: &str) -> Result<Self, OAuthError> {
         let (mut openid, mut offline, mut scopes) = (false, false, Vec::new());
         for word in scope.split_ascii_whitespace() {
@@ -106,7 +106,7 @@ impl RequestedScopes {
                 "openid" => openid = true,
                 "offline_access" => offline = true,
                 "profile" | "email" => {}
-                // A name alone is a permission of Microsoft Graph.
+                // A name without an API is a permission of Microsoft Graph.
                 _ => scopes.push(word.rsplit_once('/').unwrap_or(("https://graph.microsoft.com", word))),
             }
         }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_before_the_last_slash_is_the_audience() {
+    fn the_audience_ends_at_the_last_slash() {
         for (scope, audience, permissions) in [
             (
                 "https://communication.azure.com//.default",
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scopes_granted_ask_for_the_same() {
+    fn granted_scopes_request_the_same_access() {
         for scope in [
             "https://communication.azure.com//.default",
             "https://auth.msft.communication.azure.com/Teams.ManageCalls",
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_that_ask_for_nothing_here_are_refused() {
+    fn unknown_and_mixed_scopes_are_refused() {
         for (scope, code) in [
             ("", 28_003),
             ("openid profile offline_access", 28_003),

@@ -1,8 +1,6 @@
-//! Who is in the tenant. Made on the first start and kept in `entra.json`: clients are configured with it.
+//! The tenant: its user, clients and keys. The first start creates them and keeps them in `entra.json`, because clients
+//! are configured with them.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -15,35 +13,40 @@ use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid};
 use zeroize::Zeroizing;
 
-/// The domain of user names; `.test` never is a real one (RFC 6761).
+use crate::files::{self, FileError, Readers};
+
+/// The domain of user names. `.test` is never a real domain (RFC 6761 section 6.2).
 pub(super) const DOMAIN: &str = "local.test";
 
 /// The stand-in cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("{0}: not an https URL without a query")]
+pub enum OpenDirectoryError {
+    #[error("{0} is not an https URL without a query; choose another --host")]
     BaseUrl(String),
-    #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: io::Error },
-    #[error("{}: not a directory this program wrote; restore it, or remove it to have a new one made", .0.display())]
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(
+        "{} is not a file of this program; restore it, or remove it to create a new tenant",
+        .0.display()
+    )]
     Content(PathBuf),
     #[error(transparent)]
     Key(#[from] KeyMaterialError),
 }
 
-/// The file's content.
+/// The content of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Directory {
     #[serde(with = "guid")]
     pub(super) tenant: Uuid,
     pub(super) user: User,
-    /// The client id of the app the user signs in with. A public client: it has no secret.
+    /// The client id of the application with which the user signs in. It is a public client, so it has no secret.
     #[serde(with = "guid")]
     pub(super) user_app: Uuid,
     pub(super) service_principal: ServicePrincipal,
-    /// Three, in the form in which the service keeps its own. All are published, as Entra publishes keys
-    /// before it uses them.
+    /// Three keys, in the format of the secret `signing-keys`. All are published, as Entra publishes keys before it
+    /// uses them.
     signing_keys: Zeroizing<String>,
 }
 
@@ -53,10 +56,10 @@ pub(super) struct User {
     #[serde(with = "guid")]
     pub(super) object_id: Uuid,
     pub(super) name: String,
-    /// The `sub` of the user's tokens; Entra makes one for each user and app.
+    /// The `sub` of the user's tokens. Entra has another one for each pair of user and application.
     pub(super) subject: String,
     pub(super) password: Zeroizing<String>,
-    /// The only one there is: it never expires.
+    /// The only refresh token. It never expires.
     pub(super) refresh_token: Zeroizing<String>,
 }
 
@@ -70,30 +73,28 @@ pub(super) struct ServicePrincipal {
     pub(super) client_secret: Zeroizing<String>,
 }
 
-/// Reads the file in `dir`, or makes it.
+/// Reads the file in `dir`, or creates it.
 pub(super) fn open(
     dir: &Path,
     random: &dyn Random,
     generate: impl Fn() -> Result<SigningKey, KeyMaterialError>,
-) -> Result<(Directory, SigningKeys), OpenError> {
+) -> Result<(Directory, SigningKeys), OpenDirectoryError> {
     let path = dir.join("entra.json");
-    let file_error = |source| OpenError::File { path: path.clone(), source };
-    let directory = match fs::read(&path).map(Zeroizing::new) {
-        // The decoder's own words are not used: they may quote the text.
-        Ok(text) => serde_json::from_slice(&text).map_err(|_| OpenError::Content(path.clone()))?,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let made = make(random, &SigningKeys::generate(1, generate)?)?;
-            write(&path, &made).map_err(file_error)?;
+    let directory = match files::read(&path)? {
+        // The decoder's message is dropped, because it may quote the text.
+        Some(text) => serde_json::from_slice(&text).map_err(|_| OpenDirectoryError::Content(path.clone()))?,
+        None => {
+            let made = create(random, &SigningKeys::generate(1, generate)?)?;
+            files::replace_json(&path, &made, Readers::Owner)?;
             made
         }
-        Err(source) => return Err(file_error(source)),
     };
     let keys = SigningKeys::parse(&Secret::new(directory.signing_keys.as_bytes().to_vec()));
-    let keys = keys.map_err(|_| OpenError::Content(path.clone()))?;
+    let keys = keys.map_err(|_| OpenDirectoryError::Content(path.clone()))?;
     Ok((directory, keys))
 }
 
-fn make(random: &dyn Random, keys: &SigningKeys) -> Result<Directory, KeyMaterialError> {
+fn create(random: &dyn Random, keys: &SigningKeys) -> Result<Directory, KeyMaterialError> {
     const UNWRITABLE: KeyMaterialError = KeyMaterialError::GENERATION;
     let signing_keys = str::from_utf8(keys.to_document().expose()).map_err(|_| UNWRITABLE)?.to_owned();
     let guid = || Builder::from_random_bytes(bytes(random)).into_uuid();
@@ -122,24 +123,9 @@ fn bytes<const N: usize>(random: &dyn Random) -> [u8; N] {
     bytes
 }
 
-/// In the alphabet that needs no escaping anywhere: URL, form, header, shell.
+/// Random text that needs no escaping in a URL, form, header or shell.
 fn text<const N: usize>(random: &dyn Random) -> String {
     URL_SAFE_NO_PAD.encode(bytes::<N>(random))
-}
-
-/// Written aside and renamed, so that a crash leaves the whole file or none. Only the owner may read it.
-fn write(path: &Path, directory: &Directory) -> io::Result<()> {
-    let text = Zeroizing::new(serde_json::to_vec_pretty(directory)?);
-    let aside = path.with_extension("json.new");
-    // One that a crash left may have other permissions.
-    match fs::remove_file(&aside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)
 }
 
 /// A GUID as its usual text.
@@ -158,16 +144,19 @@ mod guid {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::super::tests::{BASE, open, scratch};
+    use tempfile::tempdir;
+
+    use super::super::tests::{BASE, open};
     use super::*;
 
     #[test]
-    fn it_is_made_once_and_kept() {
-        let dir = scratch("kept");
+    fn the_tenant_is_created_once_and_kept() {
+        let dir = tempdir().unwrap();
         let made = open(&dir, BASE, 1).unwrap();
-        // Other randomness, and another port.
+        // Another random source, and another port.
         let kept = open(&dir, "https://localhost:9443/entra", 2).unwrap();
         assert_eq!(kept.tenant(), made.tenant());
         assert_eq!(kept.user_object_id(), made.user_object_id());
@@ -179,24 +168,24 @@ mod tests {
         };
         assert!(secret(kept.env()) == secret(made.env()));
         assert_eq!(secret(made.env()).len(), 2);
-        assert!(secret(open(&scratch("others"), BASE, 2).unwrap().env()) != secret(made.env()));
+        assert!(secret(open(&tempdir().unwrap(), BASE, 2).unwrap().env()) != secret(made.env()));
     }
 
     #[test]
-    fn the_file_is_for_its_owner_alone() {
-        let dir = scratch("mode");
-        // Left by a crash, by a program that knew no better.
-        fs::write(dir.join("entra.json.new"), "").unwrap();
+    fn the_file_is_private() {
+        let dir = tempdir().unwrap();
+        // A crash may leave such a file.
+        fs::write(dir.path().join("entra.json.new"), "").unwrap();
         open(&dir, BASE, 1).unwrap();
-        let mode = fs::metadata(dir.join("entra.json")).unwrap().permissions().mode();
+        let mode = fs::metadata(dir.path().join("entra.json")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert!(!dir.join("entra.json.new").exists());
+        assert!(!dir.path().join("entra.json.new").exists());
     }
 
     #[test]
-    fn an_unreadable_file_is_refused_kept_and_not_quoted() {
-        let dir = scratch("unreadable");
-        let path = dir.join("entra.json");
+    fn malformed_files_are_refused_kept_and_not_quoted() {
+        let dir = tempdir().unwrap();
+        let path = dir.path().join("entra.json");
         open(&dir, BASE, 1).unwrap();
         let good = fs::read_to_string(&path).unwrap();
         let mut no_key: serde_json::Value = serde_json::from_str(&good).unwrap();
@@ -206,7 +195,7 @@ mod tests {
         for text in ["", "{\"hidden\":", &good[..good.len() - 3], &no_key.to_string(), &no_guid.to_string()] {
             fs::write(&path, text).unwrap();
             let refused = open(&dir, BASE, 1).err().unwrap();
-            assert!(matches!(refused, OpenError::Content(_)), "{refused}");
+            assert!(matches!(refused, OpenDirectoryError::Content(_)), "{refused}");
             let said = format!("{refused} {refused:?}");
             assert!(said.contains("entra.json") && !said.contains("hidden"), "{said}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text);

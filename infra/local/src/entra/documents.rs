@@ -1,23 +1,23 @@
-//! What anyone may read: metadata, published keys, user realms.
+//! The public documents: metadata, published keys, user realms.
 
 use identity::keys::Slot;
 use serde_json::{Value, json};
 
 use super::tokens::Version;
-use super::{Authority, DOMAIN, EntraStandIn};
+use super::{DOMAIN, EntraStandIn, RequestedTenant};
 
-impl Authority<'_> {
-    /// Entra names its template where a document is for every tenant.
+impl RequestedTenant<'_> {
+    /// The tenant in an issuer. Entra uses a placeholder in documents for every tenant.
     fn in_issuer(self, tenant: &str) -> &str {
         match self {
-            Authority::Tenant => tenant,
-            Authority::Any(_) => "{tenantid}",
+            RequestedTenant::Tenant => tenant,
+            RequestedTenant::Any(_) => "{tenantid}",
         }
     }
 }
 
 impl EntraStandIn {
-    pub(super) fn published(&self, authority: Authority<'_>, endpoint: &str) -> Option<Value> {
+    pub(super) fn published(&self, authority: RequestedTenant<'_>, endpoint: &str) -> Option<Value> {
         match endpoint {
             ".well-known/openid-configuration" => Some(self.metadata(Version::One, authority)),
             "v2.0/.well-known/openid-configuration" => Some(self.metadata(Version::Two, authority)),
@@ -27,7 +27,7 @@ impl EntraStandIn {
         }
     }
 
-    /// Who issues tokens of this version. Unlike in the cloud, on the authority's host in both.
+    /// The issuer of tokens of this version. Unlike in the cloud, both issuers are on the host of the authority.
     pub(super) fn issuer(&self, version: Version, tenant: &str) -> String {
         match version {
             Version::One => format!("{}/{tenant}/", self.base),
@@ -35,11 +35,11 @@ impl EntraStandIn {
         }
     }
 
-    fn metadata(&self, version: Version, authority: Authority<'_>) -> Value {
+    fn metadata(&self, version: Version, authority: RequestedTenant<'_>) -> Value {
         let tenant = self.directory.tenant.to_string();
         let at = match authority {
-            Authority::Tenant => format!("{}/{tenant}", self.base),
-            Authority::Any(name) => format!("{}/{name}", self.base),
+            RequestedTenant::Tenant => format!("{}/{tenant}", self.base),
+            RequestedTenant::Any(name) => format!("{}/{name}", self.base),
         };
         let (oauth2, keys) = match version {
             Version::One => ("oauth2", "discovery/keys"),
@@ -47,7 +47,7 @@ impl EntraStandIn {
         };
         json!({
             "issuer": self.issuer(version, authority.in_issuer(&tenant)),
-            // MSAL refuses metadata without it. Nothing is there.
+            // MSAL refuses metadata without this endpoint. It is not served.
             "authorization_endpoint": format!("{at}/{oauth2}/authorize"),
             "token_endpoint": format!("{at}/{oauth2}/token"),
             "jwks_uri": format!("{at}/{keys}"),
@@ -60,9 +60,9 @@ impl EntraStandIn {
         })
     }
 
-    /// The public halves, with the members of Entra: no `alg`, and only at the version 2.0 endpoint the
-    /// issuer each key may sign for.
-    pub(super) fn key_set(&self, version: Version, authority: Authority<'_>) -> Value {
+    /// The public keys with the members of Entra: no `alg`, and only at the version 2.0 endpoint the issuer that each
+    /// key may sign for.
+    pub(super) fn key_set(&self, version: Version, authority: RequestedTenant<'_>) -> Value {
         let tenant = self.directory.tenant.to_string();
         let issuer = self.issuer(Version::Two, authority.in_issuer(&tenant));
         let published = |slot| {
@@ -79,7 +79,7 @@ impl EntraStandIn {
     }
 }
 
-/// Where a user's password is checked: here, or nobody knows.
+/// User realm discovery: `Managed` for the own domain, `Unknown` for any other domain.
 fn user_realm(user: &str) -> Value {
     let user = user.to_ascii_lowercase();
     let at = user.strip_suffix(DOMAIN).unwrap_or_default();
@@ -93,7 +93,7 @@ mod tests {
     use super::super::tests::{BASE, stand_in};
     use super::*;
 
-    /// Sorted: in which order a JSON library keeps them depends on how it was built.
+    /// The sorted names of the members. The order in a JSON value depends on the library's build features.
     fn members(value: &Value) -> Vec<&str> {
         let mut names: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
         names.sort_unstable();
@@ -102,15 +102,15 @@ mod tests {
 
     #[test]
     fn metadata_leads_to_the_endpoints_of_its_version() {
-        let stand_in = stand_in("metadata");
+        let stand_in = stand_in();
         let own = stand_in.tenant().to_string();
         for (version, prefix, oauth2, keys) in [
             (Version::One, "", "oauth2/token", "discovery/keys"),
             (Version::Two, "v2.0/", "oauth2/v2.0/token", "discovery/v2.0/keys"),
         ] {
             for (at, tenant, authority) in [
-                (own.as_str(), own.as_str(), Authority::Tenant),
-                ("organizations", "{tenantid}", Authority::Any("organizations")),
+                (own.as_str(), own.as_str(), RequestedTenant::Tenant),
+                ("organizations", "{tenantid}", RequestedTenant::Any("organizations")),
             ] {
                 let endpoint = format!("{prefix}.well-known/openid-configuration");
                 let metadata = stand_in.published(authority, &endpoint).unwrap();
@@ -125,20 +125,20 @@ mod tests {
     }
 
     #[test]
-    fn published_keys_have_the_members_of_entra_and_no_private_ones() {
-        let stand_in = stand_in("keys");
+    fn published_keys_have_only_the_members_of_entra() {
+        let stand_in = stand_in();
         let issuer = format!("{BASE}/{}/v2.0", stand_in.tenant());
         for (version, authority, expected, issuer) in [
-            (Version::One, Authority::Tenant, vec!["e", "kid", "kty", "n", "use"], None),
+            (Version::One, RequestedTenant::Tenant, vec!["e", "kid", "kty", "n", "use"], None),
             (
                 Version::Two,
-                Authority::Tenant,
+                RequestedTenant::Tenant,
                 vec!["e", "issuer", "kid", "kty", "n", "use"],
                 Some(issuer.as_str()),
             ),
             (
                 Version::Two,
-                Authority::Any("common"),
+                RequestedTenant::Any("common"),
                 vec!["e", "issuer", "kid", "kty", "n", "use"],
                 Some("https://localhost:8443/entra/{tenantid}/v2.0"),
             ),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn users_of_the_domain_have_their_password_here() {
+    fn users_of_the_domain_are_managed() {
         for (user, account) in [
             ("user@local.test", "Managed"),
             ("User%40LOCAL.TEST", "Managed"),

@@ -1,4 +1,4 @@
-//! The token endpoints: who asks, by which grant, and what is answered.
+//! The token endpoints: the client, its grant, and the answer.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -13,7 +13,7 @@ use super::apis::{Access, RequestedScopes};
 use super::oauth_error::OAuthError;
 use super::tokens::{Client, Subject, Version};
 
-/// The members of a request, those of the query first. The first of a name counts.
+/// The members of a request: first of the query, then of the body. The first member of a name counts.
 struct Form(Vec<(String, Zeroizing<String>)>);
 
 impl Form {
@@ -56,7 +56,7 @@ impl EntraStandIn {
         self.answer(endpoint, &form, client, subject, &requested)
     }
 
-    /// Which app asks, by `client_secret_basic`, `client_secret_post`, or without a secret.
+    /// The client, authenticated by `client_secret_basic`, `client_secret_post`, or without a secret.
     fn client(&self, form: &Form, headers: &HeaderMap) -> Result<Client, OAuthError> {
         let basic = headers.get(AUTHORIZATION).and_then(|header| basic(header.to_str().ok()?));
         let (id, secret) = match &basic {
@@ -84,7 +84,7 @@ impl EntraStandIn {
         }
     }
 
-    /// For whom it asks.
+    /// The subject of the token.
     fn subject(&self, grant: &str, form: &Form, client: Client) -> Result<Subject<'_>, OAuthError> {
         let user = &self.directory.user;
         match grant {
@@ -123,25 +123,25 @@ impl EntraStandIn {
             Some("2") => Version::Two,
             _ => Version::One,
         };
-        let life = self.life();
-        let seconds = life.expires - self.clock.now().unix_timestamp();
-        let token = self.access_token(version, &requested.access, client, subject, life)?;
+        let validity = self.validity();
+        let seconds = validity.expires - self.clock.now().unix_timestamp();
+        let token = self.access_token(version, &requested.access, client, subject, validity)?;
         let mut answer = Map::new();
-        let mut say = |name: &str, value: Value| answer.insert(name.to_owned(), value);
-        say("token_type", "Bearer".into());
-        say("access_token", token.as_str().into());
+        let mut add = |name: &str, value: Value| answer.insert(name.to_owned(), value);
+        add("token_type", "Bearer".into());
+        add("access_token", token.as_str().into());
         match endpoint {
-            // Numbers as text.
+            // Version 1.0 has numbers as text.
             Version::One => {
-                say("expires_in", seconds.to_string().into());
-                say("ext_expires_in", seconds.to_string().into());
-                say("expires_on", life.expires.to_string().into());
-                say("not_before", life.not_before.to_string().into());
-                say("resource", requested.access.resource.as_str().into());
+                add("expires_in", seconds.to_string().into());
+                add("ext_expires_in", seconds.to_string().into());
+                add("expires_on", validity.expires.to_string().into());
+                add("not_before", validity.not_before.to_string().into());
+                add("resource", requested.access.resource.as_str().into());
             }
             Version::Two => {
-                say("expires_in", seconds.into());
-                say("ext_expires_in", seconds.into());
+                add("expires_in", seconds.into());
+                add("ext_expires_in", seconds.into());
             }
         }
         if let Subject::User(user) = subject {
@@ -149,17 +149,17 @@ impl EntraStandIn {
                 Version::One => requested.access.permissions.join(" "),
                 Version::Two => requested.access.scopes(),
             };
-            say("scope", scope.into());
+            add("scope", scope.into());
             if requested.offline {
-                say("refresh_token", user.refresh_token.as_str().into());
+                add("refresh_token", user.refresh_token.as_str().into());
             }
             if requested.openid {
-                say("id_token", self.id_token(client, user, form.get("nonce"), life)?.as_str().into());
+                add("id_token", self.id_token(client, user, form.get("nonce"), validity)?.as_str().into());
             }
             if form.get("client_info") == Some("1") {
-                // How MSAL names accounts in its cache.
+                // MSAL names accounts by these ids in its cache.
                 let (user, tenant) = (user.object_id.to_string(), self.directory.tenant.to_string());
-                say(
+                add(
                     "client_info",
                     URL_SAFE_NO_PAD.encode(json!({"uid": user, "utid": tenant}).to_string()).into(),
                 );
@@ -169,7 +169,7 @@ impl EntraStandIn {
     }
 }
 
-/// The id and secret of `client_secret_basic` (RFC 6749 section 2.3.1). Ours need no escapes.
+/// The id and secret of `client_secret_basic` (RFC 6749 section 2.3.1). The own ids and secrets need no escapes.
 fn basic(header: &str) -> Option<(String, Zeroizing<String>)> {
     let (scheme, encoded) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("Basic") {
@@ -211,8 +211,8 @@ mod tests {
     }
 
     #[test]
-    fn a_service_principal_gets_tokens_at_both_endpoints_in_both_versions() {
-        let stand_in = stand_in("service");
+    fn service_principals_get_both_versions_at_both_endpoints() {
+        let stand_in = stand_in();
         let principal = &stand_in.directory.service_principal;
         let (id, secret) = (principal.client_id.to_string(), principal.client_secret.as_str());
         let basic = STANDARD.encode(format!("{id}:{secret}"));
@@ -237,8 +237,8 @@ mod tests {
     }
 
     #[test]
-    fn a_user_gets_what_was_asked_for() {
-        let stand_in = stand_in("user");
+    fn users_get_the_requested_tokens() {
+        let stand_in = stand_in();
         let (app, user) = (stand_in.user_app_id().to_string(), &stand_in.directory.user);
         let grant = [
             ("grant_type", "password"),
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn refusals_have_the_codes_of_entra() {
-        let stand_in = stand_in("refused");
+        let stand_in = stand_in();
         let (principal, user) = (&stand_in.directory.service_principal, &stand_in.directory.user);
         let (id, secret) = (principal.client_id.to_string(), principal.client_secret.as_str());
         let (app, password) = (stand_in.user_app_id().to_string(), user.password.as_str());
@@ -285,7 +285,7 @@ mod tests {
             ("password", password),
         ];
         let chat = "https://communication.azure.com/clients/Chat";
-        // Each changes some members; an empty value leaves the member out.
+        // Each row changes some members. An empty value removes the member.
         for (changes, status, error, code) in [
             (vec![("grant_type", "")], 400, "invalid_request", 900_144),
             (vec![("client_id", "")], 400, "invalid_request", 900_144),

@@ -1,31 +1,30 @@
-//! A stand-in for Microsoft Entra ID, for development: MSAL and azure-identity clients get real signed
-//! tokens from it, without a tenant in the cloud.
+//! A stand-in for Microsoft Entra ID, for development: MSAL and azure-identity clients get real signed tokens from it,
+//! without a tenant in the cloud.
 //!
-//! It is no identity provider. Every secret it knows lies in one file of the state directory, and whoever
-//! reads the `env` file signs in. There is one tenant with one user, one public client and one service
-//! principal. There is no consent, no conditional access and no sign-in page: every permission an API has
-//! is granted to who asks. Nothing expires or is revoked but the tokens themselves.
+//! It is not an identity provider. All its secrets are in one file of the state directory, and a reader of the `env`
+//! file can sign in. It has one tenant with one user, one public client and one service principal. It has no consent,
+//! no conditional access and no sign-in page: every client gets every permission of an API. Tokens expire, but refresh
+//! tokens, passwords and client secrets do not, and nothing can be revoked.
 //!
-//! What it says on the wire is what Entra says, as far as these clients and a verifier of access tokens can
-//! tell, with three differences:
+//! Its answers are those of Entra, as far as these clients and a verifier of access tokens can observe, with three
+//! differences:
 //!
-//! - its issuers are `<base>/<tenant>/v2.0` and `<base>/<tenant>/`; Entra's own version 1.0 issuer is on
-//!   another host;
-//! - like Entra for Microsoft's own APIs it issues version 1.0 access tokens at both endpoints, but version
-//!   2.0 to a request with `token_version=2` among its form members or query parameters: tests need both;
-//! - the authorization endpoint that clients insist to find in the metadata is not served.
+//! - Its issuers are `<base>/<tenant>/v2.0` and `<base>/<tenant>/`. The version 1.0 issuer of Entra is on another host.
+//! - Both endpoints issue version 1.0 access tokens, as Entra does for Microsoft's own APIs. A request with
+//!   `token_version=2` in its form or its query gets version 2.0, because tests need both.
+//! - The authorization endpoint is not served. It is in the metadata, because clients require it there.
 //!
-//! It does no network I/O: the gateway hands it requests, and [`EntraStandIn::document`] reads it from
-//! inside the process.
+//! It does no network I/O. The gateway passes requests to it, and [`EntraStandIn::document`] reads from inside the
+//! process.
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`directory`] | who is in the tenant, kept in `entra.json` |
-//! | [`apis`] | which APIs tokens are for, their permissions, how scopes ask for them |
+//! | [`directory`] | the tenant with its user, clients and keys, kept in `entra.json` |
+//! | [`apis`] | the APIs of access tokens, their permissions and scopes |
 //! | [`grants`] | the token endpoints |
 //! | [`tokens`] | claims and signatures |
 //! | [`documents`] | metadata, published keys, user realms |
-//! | [`error`] | the errors, with Entra's codes |
+//! | [`oauth_error`] | the errors, with the codes of Entra |
 
 mod apis;
 mod directory;
@@ -47,7 +46,7 @@ use serde_json::Value;
 use uuid::{Builder, Uuid};
 use zeroize::Zeroizing;
 
-pub use directory::OpenError;
+pub use directory::OpenDirectoryError;
 use directory::{DOMAIN, Directory};
 use oauth_error::OAuthError;
 use tokens::Version;
@@ -55,7 +54,7 @@ use tokens::Version;
 /// The stand-in: one tenant.
 pub struct EntraStandIn {
     base: String,
-    /// The path of `base`, without a slash at its end.
+    /// The path of `base`, without a trailing slash.
     prefix: String,
     directory: Directory,
     keys: SigningKeys,
@@ -63,47 +62,46 @@ pub struct EntraStandIn {
     random: Arc<dyn Random>,
 }
 
-/// Which tenant a path names.
+/// The tenant in a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Authority<'a> {
+enum RequestedTenant<'a> {
     Tenant,
-    /// `common` or `organizations`: whichever tenant the user belongs to.
+    /// `common` or `organizations`: the tenant of the user.
     Any(&'a str),
 }
 
 impl EntraStandIn {
-    /// Reads `entra.json` in `dir`, making it on the first start with `generate` for RSA keys. `base_url` is
-    /// what clients know as the authority host, like `https://localhost:8443/entra`.
+    /// Reads `entra.json` in `dir`. The first start creates it, with RSA keys from `generate`. `base_url` is the
+    /// authority host of the clients, such as `https://localhost:8443/entra`.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// [`OpenDirectoryError`].
     pub fn open(
         dir: &Path,
         base_url: &str,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         generate: impl Fn() -> Result<SigningKey, KeyMaterialError>,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, OpenDirectoryError> {
         let base = base_url.trim_end_matches('/').to_owned();
-        let uri: Uri = base.parse().map_err(|_| OpenError::BaseUrl(base_url.to_owned()))?;
+        let uri: Uri = base.parse().map_err(|_| OpenDirectoryError::BaseUrl(base_url.to_owned()))?;
         if uri.scheme_str() != Some("https") || uri.query().is_some() {
-            return Err(OpenError::BaseUrl(base_url.to_owned()));
+            return Err(OpenDirectoryError::BaseUrl(base_url.to_owned()));
         }
         let prefix = uri.path().trim_end_matches('/').to_owned();
         let (directory, keys) = directory::open(dir, random.as_ref(), generate)?;
         Ok(Self { base, prefix, directory, keys, clock, random })
     }
 
-    /// Whether requests for this path are for [`Self::handle`].
-    ///
-    /// Besides what is under the base URL, that is what names the tenant at the root: MSAL for Python asks
-    /// for user realms there, and MSAL for Java with an authority that is the host and the tenant alone.
+    /// Whether [`Self::handle`] answers requests for this path: a path under the base URL, or a path at the root that
+    /// begins with the tenant. MSAL for Python reads user realms at the root, and so does MSAL for Java with an
+    /// authority of host and tenant only.
     #[must_use]
     pub fn answers(&self, path: &str) -> bool {
         self.relative(path).is_some()
     }
 
-    /// What follows the base URL's path, or the root.
+    /// The rest of a path after the path of the base URL, or after the root.
     fn relative<'a>(&self, path: &'a str) -> Option<&'a str> {
         let under = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix('/');
         let named = |rest: &&str| rest.split('/').next().is_some_and(|name| self.authority(name).is_some());
@@ -111,10 +109,10 @@ impl EntraStandIn {
         if self.prefix.is_empty() { at_root() } else { under(&self.prefix).or_else(at_root) }
     }
 
-    fn authority<'a>(&self, name: &'a str) -> Option<Authority<'a>> {
+    fn authority<'a>(&self, name: &'a str) -> Option<RequestedTenant<'a>> {
         match name {
-            "common" | "organizations" => Some(Authority::Any(name)),
-            _ => (name.parse() == Ok(self.directory.tenant)).then_some(Authority::Tenant),
+            "common" | "organizations" => Some(RequestedTenant::Any(name)),
+            _ => (name.parse() == Ok(self.directory.tenant)).then_some(RequestedTenant::Tenant),
         }
     }
 
@@ -144,8 +142,8 @@ impl EntraStandIn {
     ) -> Result<Option<Value>, OAuthError> {
         let Some(rest) = self.relative(path) else { return Ok(None) };
         let (authority, endpoint) = match rest.split_once('/') {
-            // MSAL for Java takes the base URL's path for the tenant, and drops the tenant.
-            Some(("oauth2", _)) => (Authority::Any("organizations"), rest),
+            // MSAL for Java takes the path of the base URL for the tenant, and drops the tenant.
+            Some(("oauth2", _)) => (RequestedTenant::Any("organizations"), rest),
             Some((tenant, endpoint)) => {
                 (self.authority(tenant).ok_or_else(|| OAuthError::unknown_tenant(tenant))?, endpoint)
             }
@@ -166,7 +164,7 @@ impl EntraStandIn {
         }
     }
 
-    /// The document a GET of this absolute URL answers: metadata or keys.
+    /// The answer to a GET of this absolute URL: metadata or keys.
     #[must_use]
     pub fn document(&self, url: &str) -> Option<Bytes> {
         let (tenant, endpoint) = url.strip_prefix(&self.base)?.strip_prefix('/')?.split_once('/')?;
@@ -174,13 +172,13 @@ impl EntraStandIn {
         Some(document.to_string().into())
     }
 
-    /// The tenant's published keys, as `discovery/v2.0/keys` answers them.
+    /// The published keys of the tenant, as in the answer of `discovery/v2.0/keys`.
     #[must_use]
     pub fn jwks_json(&self) -> String {
-        self.key_set(Version::Two, Authority::Tenant).to_string()
+        self.key_set(Version::Two, RequestedTenant::Tenant).to_string()
     }
 
-    /// The base URL, without a slash at its end: what verifiers and clients are configured with.
+    /// The base URL without a trailing slash, for the configuration of verifiers and clients.
     #[must_use]
     pub fn base_url(&self) -> &str {
         &self.base
@@ -210,7 +208,7 @@ impl EntraStandIn {
         self.directory.user_app
     }
 
-    /// What clients and the tests of the Azure SDKs read from the environment. Secret.
+    /// The environment variables that clients and the tests of the Azure SDKs read. They hold secrets.
     #[must_use]
     pub fn env(&self) -> Vec<(&'static str, Zeroizing<String>)> {
         let Directory { tenant, user, service_principal, user_app, .. } = &self.directory;
@@ -262,32 +260,24 @@ fn status(status: StatusCode) -> Response<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::PathBuf;
-
     use identity::keys::Algorithm;
     use identity::testing::{self, FrozenClock, SeededRandom};
     use serde_json::from_slice;
+    use tempfile::{TempDir, tempdir};
 
     use super::*;
 
     pub(super) const BASE: &str = "https://localhost:8443/entra";
 
-    /// An empty directory of this test's own.
-    pub(super) fn scratch(test: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("entra-{}-{test}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        path
-    }
-
-    pub(super) fn open(dir: &Path, base_url: &str, seed: u64) -> Result<EntraStandIn, OpenError> {
+    pub(super) fn open(dir: &TempDir, base_url: &str, seed: u64) -> Result<EntraStandIn, OpenDirectoryError> {
         let (clock, random) = (FrozenClock::at_noon(), Arc::new(SeededRandom::new(seed)));
-        EntraStandIn::open(dir, base_url, clock, random, || Ok(testing::signing_key(Algorithm::Rs256, 0)))
+        EntraStandIn::open(dir.path(), base_url, clock, random, || {
+            Ok(testing::signing_key(Algorithm::Rs256, 0))
+        })
     }
 
-    pub(super) fn stand_in(test: &str) -> EntraStandIn {
-        open(&scratch(test), BASE, 1).unwrap()
+    pub(super) fn stand_in() -> EntraStandIn {
+        open(&tempdir().unwrap(), BASE, 1).unwrap()
     }
 
     fn get(stand_in: &EntraStandIn, target: &str) -> (u16, Value) {
@@ -296,19 +286,19 @@ mod tests {
     }
 
     #[test]
-    fn the_base_url_is_an_https_url() {
-        let dir = scratch("base");
+    fn other_base_urls_are_refused() {
+        let dir = tempdir().unwrap();
         for base in
             ["", "localhost:8443/entra", "http://localhost/entra", "https://localhost/entra?a=b", "/entra"]
         {
-            assert!(matches!(open(&dir, base, 1), Err(OpenError::BaseUrl(_))), "{base}");
+            assert!(matches!(open(&dir, base, 1), Err(OpenDirectoryError::BaseUrl(_))), "{base}");
         }
         assert_eq!(open(&dir, "https://localhost:8443/entra/", 1).unwrap().base_url(), BASE);
     }
 
     #[test]
-    fn it_answers_under_its_base_and_for_its_tenant_at_the_root() {
-        let dir = scratch("answers");
+    fn paths_of_base_and_tenant_are_answered() {
+        let dir = tempdir().unwrap();
         let below = open(&dir, BASE, 1).unwrap();
         let at_root = open(&dir, "https://localhost:8443", 1).unwrap();
         let tenant = below.tenant();
@@ -329,8 +319,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_told_apart_from_who() {
-        let stand_in = stand_in("routes");
+    fn unknown_endpoints_get_404_and_unsupported_tenants_400() {
+        let stand_in = stand_in();
         let tenant = stand_in.tenant();
         assert_eq!(get(&stand_in, &format!("/entra/{tenant}/oauth2/v2.0/authorize")).0, 404);
         assert_eq!(get(&stand_in, "/entra/").0, 404);
@@ -344,8 +334,8 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_what_a_get_of_its_url_answers() {
-        let stand_in = stand_in("document");
+    fn documents_equal_the_answers_to_get() {
+        let stand_in = stand_in();
         let tenant = stand_in.tenant();
         for path in ["v2.0/.well-known/openid-configuration", "discovery/v2.0/keys", "discovery/keys"] {
             let document = stand_in.document(&format!("{BASE}/{tenant}/{path}")).unwrap();
@@ -364,8 +354,8 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_names_each_variable_once_and_needs_no_quoting() {
-        let env = stand_in("env").env();
+    fn environment_variables_are_distinct_and_need_no_quoting() {
+        let env = stand_in().env();
         for (name, value) in &env {
             assert_eq!(env.iter().filter(|(other, _)| other == name).count(), 1, "{name}");
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@".contains(c);

@@ -1,4 +1,4 @@
-//! The errors, with the codes and nearly the words of Entra: clients and people go by them.
+//! The errors, with the codes of Entra and nearly its texts, because clients and people rely on them.
 
 use http::{Method, StatusCode};
 use identity::keys::KeyMaterialError;
@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use uuid::Uuid;
 
-/// Why a request gets no token. Holds nothing secret: it is shown.
+/// The reason that a request gets no token. It holds no secret, because clients show it.
 pub(super) struct OAuthError {
     status: StatusCode,
     error: &'static str,
@@ -20,7 +20,7 @@ impl OAuthError {
         Self { status: StatusCode::BAD_REQUEST, error, code, text: text.into() }
     }
 
-    /// The client did not prove who it is.
+    /// The client is not authenticated.
     fn client(code: u32, text: impl Into<String>) -> Self {
         Self { status: StatusCode::UNAUTHORIZED, error: "invalid_client", code, text: text.into() }
     }
@@ -149,7 +149,7 @@ impl OAuthError {
     }
 }
 
-/// No token can be signed.
+/// The token cannot be signed.
 impl From<KeyMaterialError> for OAuthError {
     fn from(fault: KeyMaterialError) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;

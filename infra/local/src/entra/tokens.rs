@@ -19,30 +19,30 @@ pub(super) enum Version {
     Two,
 }
 
-/// Which app asks.
+/// The client of a request.
 #[derive(Clone, Copy)]
 pub(super) struct Client {
     pub(super) id: Uuid,
-    /// It has shown its secret.
+    /// Whether the client has presented its secret.
     pub(super) confidential: bool,
 }
 
-/// For whom it asks.
+/// The subject of a token.
 #[derive(Clone, Copy)]
 pub(super) enum Subject<'a> {
-    /// For itself.
+    /// The client itself.
     Service(&'a ServicePrincipal),
     User(&'a User),
 }
 
-/// When a token is good, in seconds of the epoch.
+/// The validity of a token, in seconds since 1970.
 #[derive(Clone, Copy)]
-pub(super) struct Life {
+pub(super) struct Validity {
     pub(super) not_before: i64,
     pub(super) expires: i64,
 }
 
-/// Entra dates tokens back so much, for machines whose clock is behind.
+/// Entra dates tokens back by this many seconds, because the clock of a verifier may be slow.
 const BACKDATED: i64 = 300;
 
 impl Version {
@@ -55,11 +55,11 @@ impl Version {
 }
 
 impl EntraStandIn {
-    /// From now, for 60 to 90 minutes, as chance will have it.
-    pub(super) fn life(&self) -> Life {
+    /// Validity from now, for a random time of 60 to 90 minutes.
+    pub(super) fn validity(&self) -> Validity {
         let now = self.clock.now().unix_timestamp();
         let more = u16::from_be_bytes(self.random_bytes()) % 1801;
-        Life { not_before: now - BACKDATED, expires: now + 3_600 + i64::from(more) }
+        Validity { not_before: now - BACKDATED, expires: now + 3_600 + i64::from(more) }
     }
 
     pub(super) fn access_token(
@@ -68,49 +68,49 @@ impl EntraStandIn {
         access: &Access,
         client: Client,
         subject: Subject<'_>,
-        life: Life,
+        validity: Validity,
     ) -> Result<Zeroizing<String>, KeyMaterialError> {
         let audience = match version {
             Version::One => &access.resource,
             Version::Two => access.api.app_id,
         };
-        let mut claims = self.claims(version, audience, subject, life);
+        let mut claims = self.claims(version, audience, subject, validity);
         let (app, proof) = match version {
             Version::One => ("appid", "appidacr"),
             Version::Two => ("azp", "azpacr"),
         };
-        let mut say = |name: &str, value: Value| claims.insert(name.to_owned(), value);
-        say(app, client.id.to_string().into());
-        say(proof, if client.confidential { "1" } else { "0" }.into());
+        let mut add = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+        add(app, client.id.to_string().into());
+        add(proof, if client.confidential { "1" } else { "0" }.into());
         match (subject, version) {
             (Subject::Service(_), _) => {
-                say("idtyp", "app".into());
+                add("idtyp", "app".into());
             }
             (Subject::User(user), Version::One) => {
-                say("scp", access.permissions.join(" ").into());
-                say("acr", "1".into());
-                say("amr", json!(["pwd"]));
-                say("unique_name", user.name.as_str().into());
-                say("upn", user.name.as_str().into());
+                add("scp", access.permissions.join(" ").into());
+                add("acr", "1".into());
+                add("amr", json!(["pwd"]));
+                add("unique_name", user.name.as_str().into());
+                add("upn", user.name.as_str().into());
             }
             (Subject::User(user), Version::Two) => {
-                say("scp", access.permissions.join(" ").into());
-                say("preferred_username", user.name.as_str().into());
+                add("scp", access.permissions.join(" ").into());
+                add("preferred_username", user.name.as_str().into());
             }
         }
         self.sign(&claims)
     }
 
-    /// What tells the client who has signed in.
+    /// The id token, which names the signed-in user to the client.
     pub(super) fn id_token(
         &self,
         client: Client,
         user: &User,
         nonce: Option<&str>,
-        life: Life,
+        validity: Validity,
     ) -> Result<Zeroizing<String>, KeyMaterialError> {
         let audience = client.id.to_string();
-        let mut claims = self.claims(Version::Two, &audience, Subject::User(user), life);
+        let mut claims = self.claims(Version::Two, &audience, Subject::User(user), validity);
         claims.insert("preferred_username".to_owned(), user.name.as_str().into());
         if let Some(nonce) = nonce {
             claims.insert("nonce".to_owned(), nonce.into());
@@ -118,24 +118,24 @@ impl EntraStandIn {
         self.sign(&claims)
     }
 
-    /// A token of the user for the Teams exchange that was good until an hour ago.
+    /// A token of the user for the Teams exchange that expired an hour ago.
     pub(super) fn expired_teams_token(&self) -> Result<Zeroizing<String>, KeyMaterialError> {
         let Ok(access) = Access::of_resource("https://auth.msft.communication.azure.com") else {
             return Err(KeyMaterialError::GENERATION);
         };
         let expires = (self.clock.now() - Duration::HOUR).unix_timestamp();
-        let life = Life { not_before: expires - 3_600 - BACKDATED, expires };
+        let validity = Validity { not_before: expires - 3_600 - BACKDATED, expires };
         let client = Client { id: self.directory.user_app, confidential: false };
-        self.access_token(Version::One, &access, client, Subject::User(&self.directory.user), life)
+        self.access_token(Version::One, &access, client, Subject::User(&self.directory.user), validity)
     }
 
-    /// What all tokens say.
+    /// The claims of every token.
     fn claims(
         &self,
         version: Version,
         audience: &str,
         subject: Subject<'_>,
-        life: Life,
+        validity: Validity,
     ) -> Map<String, Value> {
         let tenant = self.directory.tenant.to_string();
         let (object, subject, name) = match subject {
@@ -143,19 +143,19 @@ impl EntraStandIn {
             Subject::User(user) => (user.object_id, user.subject.clone(), Some("Local User")),
         };
         let mut claims = Map::new();
-        let mut say = |name: &str, value: Value| claims.insert(name.to_owned(), value);
-        say("aud", audience.into());
-        say("iss", self.issuer(version, &tenant).into());
-        say("iat", life.not_before.into());
-        say("nbf", life.not_before.into());
-        say("exp", life.expires.into());
-        say("oid", object.to_string().into());
-        say("sub", subject.into());
-        say("tid", tenant.into());
-        say("uti", URL_SAFE_NO_PAD.encode(self.random_bytes::<16>()).into());
-        say("ver", version.as_str().into());
+        let mut add = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+        add("aud", audience.into());
+        add("iss", self.issuer(version, &tenant).into());
+        add("iat", validity.not_before.into());
+        add("nbf", validity.not_before.into());
+        add("exp", validity.expires.into());
+        add("oid", object.to_string().into());
+        add("sub", subject.into());
+        add("tid", tenant.into());
+        add("uti", URL_SAFE_NO_PAD.encode(self.random_bytes::<16>()).into());
+        add("ver", version.as_str().into());
         if let Some(name) = name {
-            say("name", name.into());
+            add("name", name.into());
         }
         claims
     }
@@ -182,7 +182,7 @@ mod tests {
     use serde_json::from_slice;
 
     use super::super::tests::stand_in;
-    use super::super::{Authority, apis::RequestedScopes};
+    use super::super::{RequestedTenant, apis::RequestedScopes};
     use super::*;
 
     /// The claims of a token that a published key verifies.
@@ -192,7 +192,7 @@ mod tests {
         let read = |part: &str| from_slice::<Value>(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
         let header = read(header);
         assert_eq!((&header["alg"], &header["typ"]), (&"RS256".into(), &"JWT".into()));
-        let keys = stand_in.key_set(Version::Two, Authority::Tenant);
+        let keys = stand_in.key_set(Version::Two, RequestedTenant::Tenant);
         let mut key =
             keys["keys"].as_array().unwrap().iter().find(|key| key["kid"] == header["kid"]).cloned().unwrap();
         key["alg"] = "RS256".into();
@@ -209,17 +209,18 @@ mod tests {
     }
 
     #[test]
-    fn each_version_says_what_entra_says() {
-        let stand_in = stand_in("claims");
+    fn each_version_has_the_claims_of_entra() {
+        let stand_in = stand_in();
         let (tenant, user) = (stand_in.tenant().to_string(), &stand_in.directory.user);
         let (app, oid) = (stand_in.user_app_id().to_string(), user.object_id.to_string());
-        let life = Life { not_before: 1, expires: 2 };
+        let validity = Validity { not_before: 1, expires: 2 };
         let client = Client { id: stand_in.directory.user_app, confidential: false };
         let scope =
             "https://communication.azure.com/clients/VoIP https://communication.azure.com/clients/Chat";
         let access = RequestedScopes::parse(scope).unwrap_or_else(|_| panic!()).access;
         let claims = |version| {
-            let token = stand_in.access_token(version, &access, client, Subject::User(user), life).unwrap();
+            let token =
+                stand_in.access_token(version, &access, client, Subject::User(user), validity).unwrap();
             without(verified(&stand_in, &token), &["uti"])
         };
         let both = json!({"oid": oid, "sub": user.subject, "tid": tenant, "name": "Local User",
@@ -238,14 +239,15 @@ mod tests {
     }
 
     #[test]
-    fn a_service_principal_has_no_permissions_and_no_name() {
-        let stand_in = stand_in("app");
+    fn service_principals_have_no_permissions_and_no_name() {
+        let stand_in = stand_in();
         let principal = &stand_in.directory.service_principal;
         let access = Access::of_resource("https://communication.azure.com/").unwrap_or_else(|_| panic!());
         let client = Client { id: principal.client_id, confidential: true };
         for version in [Version::One, Version::Two] {
             let subject = Subject::Service(principal);
-            let token = stand_in.access_token(version, &access, client, subject, stand_in.life()).unwrap();
+            let token =
+                stand_in.access_token(version, &access, client, subject, stand_in.validity()).unwrap();
             let claims = verified(&stand_in, &token);
             assert_eq!(claims["idtyp"], "app");
             assert_eq!(
@@ -261,14 +263,14 @@ mod tests {
     }
 
     #[test]
-    fn tokens_live_for_60_to_90_minutes_and_are_dated_back() {
-        let stand_in = stand_in("life");
+    fn tokens_are_valid_for_60_to_90_minutes() {
+        let stand_in = stand_in();
         let now = NOON.unix_timestamp();
         let lives: Vec<i64> = (0..50)
             .map(|_| {
-                let life = stand_in.life();
-                assert_eq!(life.not_before, now - 300);
-                life.expires - now
+                let validity = stand_in.validity();
+                assert_eq!(validity.not_before, now - 300);
+                validity.expires - now
             })
             .collect();
         assert!(lives.iter().all(|seconds| (3_600..=5_400).contains(seconds)));

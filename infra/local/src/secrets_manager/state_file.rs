@@ -1,31 +1,32 @@
-//! The file the secrets are kept in: one JSON document, replaced whole.
+//! The file with the secrets: one JSON document. Every save replaces the whole file.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::versions::Secrets;
+use crate::files::{self, Readers};
 
 const FORMAT: u32 = 1;
 
-/// Why the secrets could not be opened.
+/// The secrets could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The file, its lock or its directory could not be used.
+    /// The file, its lock file or its directory could not be used.
     #[error("cannot use the secrets file {}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Two processes with one file would undo each other's changes.
-    #[error("the secrets file {} is in use by another process", .0.display())]
+    /// Another process uses the file. Two processes would undo each other's changes.
+    #[error("the secrets file {} is in use by another process; stop that process first", .0.display())]
     InUse(PathBuf),
-    /// Not a file of this format. It is left as it is: it may hold the only copy of a key.
+    /// The file has another format. It is left unchanged, because it may contain the only copy of a key.
     #[error(
         "the secrets file {} cannot be read ({reason}); move it away to start without secrets",
         path.display()
@@ -33,7 +34,7 @@ pub enum OpenError {
     Content {
         /// The file.
         path: PathBuf,
-        /// Where or why reading stopped; nothing of the content.
+        /// The position or the reason of the fault, without any of the content.
         reason: String,
     },
 }
@@ -44,14 +45,17 @@ struct Document<S> {
     secrets: S,
 }
 
-/// A file of secrets, held against other processes as long as this lives.
+/// An open file of secrets. Its lock excludes other processes until the value is dropped.
 pub(super) struct StateFile {
     path: PathBuf,
     _lock: File,
 }
 
 impl StateFile {
-    /// Takes the file and reads it; a file that is not there yet holds no secrets.
+    /// Locks the file and reads it. A missing file counts as a file without secrets.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the file cannot be read, has another format or is in use.
     pub(super) fn open(path: &Path) -> Result<(Self, Secrets), OpenError> {
         let file_error = |source| OpenError::File { path: path.to_path_buf(), source };
         let lock = private()
@@ -74,37 +78,27 @@ impl StateFile {
         Ok((Self { path, _lock: lock }, secrets))
     }
 
-    /// Replaces the content. When this returns, the new content is on the disk; when it fails, the
-    /// disk has the old content or the new, whole.
+    /// Replaces the content. After success the new content is on the disk. After a failure the disk has either the
+    /// complete old content or the complete new content.
     pub(super) fn save(&self, secrets: &Secrets) -> io::Result<()> {
         let document = Document { format: FORMAT, secrets };
         let text = Zeroizing::new(serde_json::to_vec_pretty(&document)?);
-        let beside = self.path.with_added_extension("new");
-        // One that a crash left may have other permissions.
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = private().create_new(true).open(&beside)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&beside, &self.path)?;
-        sync_directory(&self.path)
+        files::replace(&self.path, &text, Readers::Owner).map_err(io::Error::other)
     }
 }
 
-/// The secrets in `text`, or where reading them stopped. The decoder's own words are not used: they
-/// may quote the text.
+/// The secrets in `text`, or the position or the reason of the fault. The decoder's message is left out, because it may
+/// quote the text.
 fn parse(text: &[u8]) -> Result<Secrets, String> {
     let document: Document<Secrets> = serde_json::from_slice(text)
         .map_err(|error| format!("line {}, column {}", error.line(), error.column()))?;
     match document.format {
         FORMAT => Ok(document.secrets),
-        other => Err(format!("its format is {other}, not {FORMAT}")),
+        other => Err(format!("its format is {other}, expected {FORMAT}")),
     }
 }
 
-/// Options for writing a file that its owner alone can use.
+/// Options for writing a file that only its owner can read and write.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true);
@@ -113,25 +107,12 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Makes a rename in the directory of `path` durable.
-#[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| *parent != Path::new(""));
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-/// Elsewhere a directory cannot be synced, and the file system orders renames itself.
-#[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> io::Result<()> {
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::versions::Secret;
     use super::*;
 
-    /// An empty directory of this test's own.
+    /// An empty directory for one test.
     fn scratch(test: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("secrets-{}-{test}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
@@ -139,7 +120,7 @@ mod tests {
         path
     }
 
-    /// One secret with one version, `value` under the id `id`.
+    /// One secret with one version, which has the id `id` and the value `value`.
     fn secrets(id: &str, value: &str) -> Secrets {
         let mut secret = Secret::new("name".to_owned(), "arn".to_owned(), None, 1);
         secret.put(id, value.to_owned().into(), &[], 2).unwrap();
@@ -149,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_read_again() {
+    fn saved_secrets_are_read_after_reopening() {
         let path = scratch("saved").join("secrets.json");
         let (file, none) = StateFile::open(&path).unwrap();
         assert!(none.find("name").is_none());
@@ -166,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_holder_is_refused() {
+    fn file_in_use_is_refused() {
         let path = scratch("held").join("secrets.json");
         let held = StateFile::open(&path).unwrap();
         let refused = StateFile::open(&path).err().unwrap();
@@ -176,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_file_is_refused_kept_and_not_quoted() {
+    fn invalid_file_is_refused_kept_and_not_quoted() {
         let path = scratch("unreadable").join("secrets.json");
         let rows = [
             r#"{"format":1,"secrets":["#,
@@ -196,13 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn a_save_that_fails_leaves_the_old_content() {
+    fn failed_save_keeps_the_old_content() {
         let directory = scratch("fails");
         let path = directory.join("secrets.json");
         let (file, _) = StateFile::open(&path).unwrap();
         file.save(&secrets("v1", "one")).unwrap();
         let old = fs::read(&path).unwrap();
-        // A directory where the new content is to be written.
+        // A directory at the path of the new content makes the save fail.
         fs::create_dir(directory.join("secrets.json.new")).unwrap();
         file.save(&secrets("v2", "two")).unwrap_err();
         assert_eq!(fs::read(&path).unwrap(), old);
@@ -210,11 +191,11 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_files_are_for_their_owner_alone() {
+    fn files_are_accessible_to_their_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         let directory = scratch("mode");
         let path = directory.join("secrets.json");
-        // Left by a crash, by a version that knew no better.
+        // A file of a crashed earlier release, which created it with wider permissions.
         fs::write(directory.join("secrets.json.new"), "").unwrap();
         let (file, _) = StateFile::open(&path).unwrap();
         file.save(&secrets("v1", "one")).unwrap();

@@ -1,7 +1,6 @@
-//! Versions of a secret and the staging labels on them: the rules, and the state they keep.
+//! The versions of a secret and their staging labels: the state, and the rules for every change.
 //!
-//! Owns what a change does to a secret. Knows nothing of the wire, of files, of the time or of
-//! randomness.
+//! This module does not depend on the wire protocol, on files, on the clock or on randomness.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +13,11 @@ use super::{ServiceError, error, invalid_parameter, invalid_request, not_found};
 pub(super) const CURRENT: &str = "AWSCURRENT";
 pub(super) const PREVIOUS: &str = "AWSPREVIOUS";
 pub(super) const PENDING: &str = "AWSPENDING";
-/// staging labels on all versions of one secret.
+/// Largest number of staging labels on all versions of one secret.
 const LABEL_LIMIT: usize = 20;
 
-/// The text of a secret, wiped when its last holder lets go. It has no `Debug`, and so nothing that
-/// holds one has.
+/// The value of a version. Its memory is zeroed when the last clone is dropped. The type has no `Debug`, so a type that
+/// contains it cannot derive `Debug` either.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub(super) struct SecretText(Arc<Zeroizing<String>>);
@@ -42,7 +41,7 @@ impl Serialize for SecretText {
     }
 }
 
-/// Every secret there is. A clone shares the values.
+/// All secrets. Clones share the memory of the values.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Secrets(Vec<Secret>);
 
@@ -52,12 +51,12 @@ impl Secrets {
         self.0.iter().find(|secret| secret.is(id))
     }
 
-    /// The secret with the name or the ARN `id`, to change it.
+    /// The secret with the name or the ARN `id`, for a change.
     pub(super) fn find_mut(&mut self, id: &str) -> Option<&mut Secret> {
         self.0.iter_mut().find(|secret| secret.is(id))
     }
 
-    /// Adds a secret whose name is not taken.
+    /// Adds a secret. Its name must not be in use.
     pub(super) fn add(&mut self, secret: Secret) {
         self.0.push(secret);
     }
@@ -69,19 +68,19 @@ pub(super) struct Secret {
     pub(super) name: String,
     pub(super) arn: String,
     pub(super) description: Option<String>,
-    /// Seconds since 1970, as every time here.
+    /// Seconds since the epoch, like every time in this module.
     pub(super) created: i64,
     pub(super) changed: i64,
     pub(super) rotation_enabled: bool,
     versions: BTreeMap<String, Version>,
-    /// The version that bears each label: at most one, by construction.
+    /// The holder of each staging label. The map permits at most one holder for a label.
     labels: BTreeMap<String, String>,
 }
 
 /// One version of a secret.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Version {
-    /// Absent in the placeholder that the start of a rotation makes.
+    /// `None` in the placeholder that the start of a rotation creates.
     pub(super) value: Option<SecretText>,
     pub(super) created: i64,
 }
@@ -110,12 +109,12 @@ impl Secret {
         self.versions.get(id)
     }
 
-    /// The version that bears `label`.
+    /// The holder of `label`.
     pub(super) fn version_with(&self, label: &str) -> Option<&str> {
         self.labels.get(label).map(String::as_str)
     }
 
-    /// The labels on version `id`, in order.
+    /// The labels on version `id`, in the order of their names.
     pub(super) fn labels_of(&self, id: &str) -> Vec<&str> {
         self.labels.iter().filter(|(_, version)| *version == id).map(|(label, _)| label.as_str()).collect()
     }
@@ -125,12 +124,13 @@ impl Secret {
         self.versions.iter().map(|(id, it)| (id.as_str(), it))
     }
 
-    /// Stores `value` as the version `token` and puts `labels` on it, or `AWSCURRENT` when none are
-    /// given. The first version of a secret is `AWSCURRENT` in any case. The same value once more
-    /// changes nothing at all.
+    /// Stores `value` as the version `token` and puts `labels` on it. Without `labels`, the version becomes
+    /// `AWSCURRENT`. The first version of a secret always becomes `AWSCURRENT`. A repeat with the same value changes
+    /// nothing.
     ///
     /// # Errors
-    /// `ResourceExistsException` when the version has another value.
+    /// `ResourceExistsException` when the version has another value. `LimitExceededException` when the secret would
+    /// have more than 20 labels.
     pub(super) fn put(
         &mut self,
         token: &str,
@@ -147,7 +147,7 @@ impl Secret {
             },
             None => {
                 self.add_version(token, Some(value), now);
-                // A new version by hand abandons the rotation in progress.
+                // A new version that is stored by hand abandons the rotation in progress.
                 self.labels.remove(PENDING);
             }
         }
@@ -157,16 +157,21 @@ impl Secret {
         if first || labels.is_empty() {
             self.attach(CURRENT, token);
         }
-        self.settle(now)
+        self.complete_change(now)
     }
 
-    /// Moves `label` from one version to another, or adds or removes it.
+    /// Moves `label` from its holder `from` to the version `to`. Without `from` the label is added, and without `to` it
+    /// is removed.
     ///
     /// # Errors
-    /// `InvalidParameterException` when `from` is not the version that bears the label (or is not
-    /// given though a third version bears it), when `to` is no version, when neither is given, and
-    /// when `AWSCURRENT` would be on no version. `InvalidRequestException` when `AWSCURRENT` would
-    /// be on a version without a value.
+    /// `InvalidParameterException`:
+    /// * `from` is not the holder, or is missing while a version other than `to` is the holder.
+    /// * The version `to` does not exist.
+    /// * Both `from` and `to` are missing.
+    /// * `AWSCURRENT` would be removed.
+    ///
+    /// `InvalidRequestException` when `AWSCURRENT` would be on a version without a value. `LimitExceededException` when
+    /// the secret would have more than 20 labels.
     pub(super) fn move_label(
         &mut self,
         label: &str,
@@ -183,9 +188,9 @@ impl Secret {
                 let version = self.version(to).ok_or_else(|| {
                     invalid_parameter(format!("Version {to} in MoveToVersionId does not exist."))
                 })?;
-                // AWS does not say what becomes of a current version without a value.
+                // AWS does not document the behaviour for a current version without a value.
                 if label == CURRENT && version.value.is_none() {
-                    let message = format!("Version {to} has no value to become {CURRENT}.");
+                    let message = format!("Version {to} has no value, so it cannot become {CURRENT}.");
                     return Err(invalid_request(message));
                 }
                 self.attach(label, to);
@@ -194,14 +199,14 @@ impl Secret {
                 }
             }
         }
-        self.settle(now)
+        self.complete_change(now)
     }
 
-    /// Makes the version `token`, without a value, `AWSPENDING`, and turns rotation on.
+    /// Creates the version `token` without a value, puts `AWSPENDING` on it, and turns rotation on.
     ///
     /// # Errors
-    /// `InvalidRequestException` when a rotation is in progress: `AWSPENDING` is on a version that
-    /// is not `AWSCURRENT`. `ResourceExistsException` when `token` is a version.
+    /// `InvalidRequestException` when a rotation is in progress: `AWSPENDING` is on a version that is not `AWSCURRENT`.
+    /// `ResourceExistsException` when the version `token` exists already.
     pub(super) fn begin_rotation(&mut self, token: &str, now: i64) -> Result<(), ServiceError> {
         let pending = self.version_with(PENDING);
         if pending.is_some() && pending != self.version_with(CURRENT) {
@@ -213,14 +218,14 @@ impl Secret {
         self.add_version(token, None, now);
         self.attach(PENDING, token);
         self.rotation_enabled = true;
-        self.settle(now)
+        self.complete_change(now)
     }
 
     fn add_version(&mut self, id: &str, value: Option<SecretText>, created: i64) {
         self.versions.insert(id.to_owned(), Version { value, created });
     }
 
-    /// Puts `label` on version `id`, wherever it was. The version that loses `AWSCURRENT` becomes
+    /// Puts `label` on version `id` and takes it from any other holder. The version that loses `AWSCURRENT` becomes
     /// `AWSPREVIOUS`.
     fn attach(&mut self, label: &str, id: &str) {
         let former = self.labels.insert(label.to_owned(), id.to_owned());
@@ -229,9 +234,9 @@ impl Secret {
         }
     }
 
-    /// Ends every change: counts the labels, and deletes the versions that bear none. AWS may
-    /// delete those at any time, so here they never outlive the change.
-    fn settle(&mut self, now: i64) -> Result<(), ServiceError> {
+    /// Completes a change: checks the number of labels, and deletes the versions without a label. AWS may delete such
+    /// versions at any time, so the stand-in deletes them at once.
+    fn complete_change(&mut self, now: i64) -> Result<(), ServiceError> {
         if self.labels.len() > LABEL_LIMIT {
             let message = format!("A secret can have at most {LABEL_LIMIT} staging labels.");
             return Err(error("LimitExceededException", message));
@@ -243,7 +248,7 @@ impl Secret {
     }
 }
 
-/// Whether `label`, now on version `holder`, may be taken `from` a version and put `to` a version.
+/// Checks a move of `label`, which is on the version `holder`, from the version `from` to the version `to`.
 fn check_move(
     label: &str,
     holder: Option<&str>,
@@ -253,7 +258,7 @@ fn check_move(
     Err(invalid_parameter(match (holder, from, to) {
         (_, None, None) => "Give RemoveFromVersionId, MoveToVersionId or both.".to_owned(),
         (_, _, None) if label == CURRENT => {
-            format!("{CURRENT} can move to another version but not be removed.")
+            format!("{CURRENT} can move to another version and cannot be removed.")
         }
         (Some(holder), None, Some(to)) if holder != to => {
             format!("{label} is on version {holder}: name that version in RemoveFromVersionId.")
@@ -266,11 +271,11 @@ fn check_move(
 }
 
 fn other_value(token: &str) -> ServiceError {
-    let message = format!("Version {token} exists already, and no version can be changed.");
+    let message = format!("Version {token} already exists, and a version cannot be changed.");
     error("ResourceExistsException", message)
 }
 
-/// The answer for a secret that is not there.
+/// The error for a secret that does not exist.
 pub(super) fn no_secret() -> ServiceError {
     not_found("Secrets Manager can't find the specified secret.")
 }

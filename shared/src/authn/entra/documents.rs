@@ -1,26 +1,28 @@
-//! What an issuer's two documents must be: the metadata, which names the issuer and where its keys are,
-//! and the keys (OpenID Connect Discovery 1.0 section 4, RFC 7517).
+//! The two documents of an issuer (OpenID Connect Discovery 1.0 section 4, RFC 7517). The metadata names the issuer and
+//! the URL of its keys. The key set contains the keys.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use aws_lc_rs::signature::ParsedPublicKey;
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::settings::EntraAuthority;
 use super::{EntraTokenError, FetchError, names_tenant};
+use crate::jose::{Jwk, JwkSet};
+use crate::json::object;
+use crate::keys::Algorithm;
 
-/// Why an issuer's keys could not be refreshed.
+/// The reason why a refresh of an issuer's keys failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum IssuerError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    #[error("the metadata names an issuer that does not name the tenant")]
+    #[error("the issuer in the metadata does not name the tenant")]
     Issuer,
-    #[error("the metadata says that the keys are somewhere else than at the authority")]
+    #[error("the URL of the keys in the metadata is not at the authority")]
     KeysElsewhere,
     #[error("not a key set")]
     Keys,
@@ -28,15 +30,15 @@ pub(super) enum IssuerError {
     KidTwice,
     #[error("not a metadata document")]
     Metadata,
-    #[error("the key set has no key that can be used")]
+    #[error("the key set has no usable key")]
     NoKey,
     #[error("the key set has too many keys")]
     TooManyKeys,
-    #[error("the last refresh was not finished")]
+    #[error("the last refresh did not finish")]
     Unfinished,
 }
 
-/// What is used of the metadata.
+/// The members of the metadata that are used.
 #[derive(Deserialize)]
 pub(super) struct Metadata {
     issuer: String,
@@ -49,48 +51,33 @@ pub(super) struct KeySet {
     keys: HashMap<String, Result<Arc<ParsedPublicKey>, EntraTokenError>>,
 }
 
-/// What a token names its key by.
+/// The key that a token names: its issuer, and its key id there.
 #[derive(Clone, Copy)]
-pub(super) struct WantedKey<'a> {
+pub(super) struct KeyReference<'a> {
     pub(super) issuer: &'a str,
     pub(super) kid: &'a str,
 }
 
-#[derive(Deserialize)]
-struct KeysDocument {
-    keys: Vec<Jwk>,
-}
-
-/// Open: `x5c`, `x5t` and the like say nothing here.
-#[derive(Deserialize)]
-struct Jwk {
-    kty: String,
-    alg: Option<String>,
-    e: Option<String>,
-    issuer: Option<String>,
-    kid: Option<String>,
-    n: Option<String>,
-    #[serde(rename = "use")]
-    public_key_use: Option<String>,
-}
-
-/// Most keys in a document. Entra publishes under ten.
+/// The largest number of keys in a document. Entra publishes fewer than ten.
 const MAX_KEYS: usize = 100;
+
+/// The permitted lengths of an RSA modulus, in bits.
+const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
 /// Longest key id, in bytes.
 pub(super) const MAX_KID: usize = 128;
 
-/// What stands for the tenant in an issuer that is not of one tenant.
+/// The placeholder for the tenant in the issuer of a document for many tenants.
 const TENANT_TEMPLATE: &str = "{tenantid}";
 
 impl Metadata {
-    /// Reads the document of a tenant at an authority.
+    /// Reads the metadata of a tenant at an authority.
     pub(super) fn parse(
         document: &[u8],
         authority: &EntraAuthority,
         tenant: Uuid,
     ) -> Result<Self, IssuerError> {
-        let metadata: Self = serde_json::from_slice(document).map_err(|_| IssuerError::Metadata)?;
+        let metadata: Self = object(document).map_err(|_| IssuerError::Metadata)?;
         let issuer = of_tenant(&metadata.issuer, tenant).ok_or(IssuerError::Issuer)?;
         if authority.hosts(&metadata.jwks_uri) {
             Ok(Self { issuer, ..metadata })
@@ -99,24 +86,25 @@ impl Metadata {
         }
     }
 
-    /// Where the keys are.
+    /// The URL of the keys.
     pub(super) fn keys_url(&self) -> &str {
         &self.jwks_uri
     }
 }
 
 impl KeySet {
-    /// Reads the keys of the issuer that the metadata names. A key that cannot be used does not spoil the
-    /// others, but a document that contradicts itself is refused.
+    /// Reads the keys of the issuer that the metadata names. An unusable key does not affect the other keys. A document
+    /// that contradicts itself is refused.
     pub(super) fn parse(document: &[u8], metadata: Metadata, tenant: Uuid) -> Result<Self, IssuerError> {
-        let document: KeysDocument = serde_json::from_slice(document).map_err(|_| IssuerError::Keys)?;
-        if document.keys.len() > MAX_KEYS {
+        let set = JwkSet::parse(document).map_err(|_| IssuerError::Keys)?;
+        if set.keys.len() > MAX_KEYS {
             return Err(IssuerError::TooManyKeys);
         }
         let mut keys = HashMap::new();
-        for mut jwk in document.keys {
-            let Some(kid) = jwk.kid.take().filter(|kid| is_kid(kid)) else { continue };
-            if keys.insert(kid, jwk.usable_for(tenant)).is_some() {
+        for jwk in set.keys {
+            let key = usable_key(&jwk, tenant);
+            let Some(kid) = jwk.kid.filter(|kid| is_kid(kid)) else { continue };
+            if keys.insert(kid, key).is_some() {
                 return Err(IssuerError::KidTwice);
             }
         }
@@ -126,59 +114,31 @@ impl KeySet {
         Ok(Self { issuer: metadata.issuer, keys })
     }
 
-    /// The key that a token of this issuer names.
-    pub(super) fn find(&self, wanted: WantedKey<'_>) -> Result<Arc<ParsedPublicKey>, EntraTokenError> {
-        if wanted.issuer != self.issuer {
+    /// The key with this reference.
+    pub(super) fn find(&self, key: KeyReference<'_>) -> Result<Arc<ParsedPublicKey>, EntraTokenError> {
+        if key.issuer != self.issuer {
             return Err(EntraTokenError::Issuer);
         }
-        self.keys.get(wanted.kid).cloned().unwrap_or(Err(EntraTokenError::KeyUnknown))
+        self.keys.get(key.kid).cloned().unwrap_or(Err(EntraTokenError::KeyUnknown))
     }
 }
 
-impl Jwk {
-    /// The key, if it may sign for the tenant and is strong enough. A document for many tenants says with
-    /// each key whose tokens it signs: a key of the tenant for personal accounts signs for no other.
-    fn usable_for(&self, tenant: Uuid) -> Result<Arc<ParsedPublicKey>, EntraTokenError> {
-        if self.issuer.as_deref().is_some_and(|issuer| of_tenant(issuer, tenant).is_none()) {
-            return Err(EntraTokenError::KeyIssuer);
-        }
-        let is_or_absent = |value: &Option<String>, only| value.as_deref().is_none_or(|value| value == only);
-        if self.kty != "RSA"
-            || !is_or_absent(&self.public_key_use, "sig")
-            || !is_or_absent(&self.alg, "RS256")
-        {
-            return Err(EntraTokenError::KeyUnusable);
-        }
-        let key = self.n.as_deref().zip(self.e.as_deref()).and_then(|(n, e)| rsa_key(n, e));
-        key.map(Arc::new).ok_or(EntraTokenError::KeyUnusable)
+/// The key, if it may sign for the tenant and is strong enough. In a document for many tenants, each key names the
+/// issuer whose tokens it signs. So a key of the tenant for personal accounts signs for no other tenant.
+fn usable_key(jwk: &Jwk, tenant: Uuid) -> Result<Arc<ParsedPublicKey>, EntraTokenError> {
+    if jwk.issuer.as_deref().is_some_and(|issuer| of_tenant(issuer, tenant).is_none()) {
+        return Err(EntraTokenError::KeyIssuer);
     }
+    let key = jwk.verifying_key(Algorithm::Rs256, RSA_BITS);
+    key.map(Arc::new).ok_or(EntraTokenError::KeyUnusable)
 }
 
-/// An RSA key: an odd modulus of 2048 to 8192 bits, an odd exponent from 3 on. Looked at before the
-/// cryptographic library sees them.
-fn rsa_key(n: &str, e: &str) -> Option<ParsedPublicKey> {
-    let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
-    let (n, e) = (decode(n)?, decode(e)?);
-    let bits = |number: &[u8]| {
-        let first = number.first().filter(|byte| **byte != 0)?;
-        Some(number.len() * 8 - first.leading_zeros() as usize)
-    };
-    let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
-    let good_n = (2048..=8192).contains(&bits(&n)?) && is_odd(&n);
-    // Odd and of two bits or more: from 3 on. Exponents over 33 bits only slow a verifier down.
-    let good_e = (2..=33).contains(&bits(&e)?) && is_odd(&e);
-    if !good_n || !good_e {
-        return None;
-    }
-    RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()
-}
-
-/// Whether a text can name a key.
+/// Whether a text can be a key id.
 pub(super) fn is_kid(text: &str) -> bool {
     (1..=MAX_KID).contains(&text.len())
 }
 
-/// An issuer's URL for a tenant: filled in where it is a template. Nothing if it is another tenant's.
+/// The URL of an issuer, with the tenant in place of the placeholder. `None` if the URL names another tenant.
 fn of_tenant(issuer: &str, tenant: Uuid) -> Option<String> {
     let issuer = issuer.replace(TENANT_TEMPLATE, &tenant.hyphenated().to_string());
     Some(issuer).filter(|issuer| names_tenant(issuer, tenant))
@@ -186,10 +146,15 @@ fn of_tenant(issuer: &str, tenant: Uuid) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::{Value, json};
 
-    use super::super::fake::{AUTHORITY, CONSUMERS, OTHER_TENANT, TENANT, issuer, key, metadata, with};
+    use super::super::fake::{
+        AUTHORITY, CONSUMERS, OTHER_TENANT, TENANT, issuer, key, keys_url, metadata, with,
+    };
     use super::*;
+    use crate::json::malformed;
 
     fn read_metadata(document: &str) -> Result<Metadata, IssuerError> {
         Metadata::parse(document.as_bytes(), &AUTHORITY.parse().unwrap(), TENANT)
@@ -204,14 +169,14 @@ mod tests {
         read_keys(&json!({"keys": keys}).to_string())
     }
 
-    /// What is said of a key beside a good one.
+    /// The result for a key in a set with one more, usable key.
     fn checked(jwk: &Value) -> Result<(), EntraTokenError> {
         let set = keys(&[with(jwk, &[("kid", json!("checked"))]), key(0)]).unwrap();
-        set.find(WantedKey { issuer: &issuer(TENANT, "2.0"), kid: "checked" }).map(drop)
+        set.find(KeyReference { issuer: &issuer(TENANT, "2.0"), kid: "checked" }).map(drop)
     }
 
     #[test]
-    fn metadata_of_the_tenant_is_read() {
+    fn metadata_of_the_tenant_is_accepted() {
         for version in ["1.0", "2.0"] {
             let read = read_metadata(&metadata(TENANT, version).to_string()).unwrap();
             assert_eq!(read.issuer, issuer(TENANT, version));
@@ -254,13 +219,14 @@ mod tests {
         for (name, value) in [("issuer", json!(null)), ("jwks_uri", json!(null)), ("jwks_uri", json!([]))] {
             assert_eq!(read(name, value), Some(IssuerError::Metadata), "{name}");
         }
-        for document in ["", "<html></html>", "[]", "{", "{}", "null", "\u{1f}\u{8b}"] {
-            assert_eq!(read_metadata(document).err(), Some(IssuerError::Metadata), "{document}");
+        let (issuer, keys) = (issuer(TENANT, "2.0"), keys_url(TENANT, "2.0"));
+        for document in malformed(&metadata(TENANT, "2.0").to_string(), &json!([issuer, keys]).to_string()) {
+            assert_eq!(read_metadata(&document).err(), Some(IssuerError::Metadata), "{document}");
         }
     }
 
     #[test]
-    fn a_key_that_cannot_be_used_does_not_spoil_the_others() {
+    fn an_unusable_key_does_not_affect_the_other_keys() {
         let n = |bytes: Vec<u8>| json!(URL_SAFE_NO_PAD.encode(bytes));
         let of_bits = |bits: usize| {
             let mut bytes = vec![0xff; bits.div_ceil(8)];
@@ -275,6 +241,9 @@ mod tests {
             ("kty", json!("EC")),
             ("kty", json!("oct")),
             ("use", json!("enc")),
+            ("key_ops", json!(["encrypt"])),
+            ("key_ops", json!([])),
+            ("key_ops", json!(["verify", "verify"])),
             ("alg", json!("PS256")),
             ("alg", json!("HS256")),
             ("n", json!(null)),
@@ -305,6 +274,7 @@ mod tests {
         }
         for (name, value) in [
             ("use", json!(null)),
+            ("key_ops", json!(["verify"])),
             ("alg", json!("RS256")),
             ("issuer", json!(null)),
             ("x5c", json!("neither list nor certificate")),
@@ -317,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_issuer_signs_for_nobody_here() {
+    fn a_key_of_another_issuer_is_refused() {
         for bound in [
             format!("https://login.microsoftonline.com/{CONSUMERS}/v2.0"),
             issuer(OTHER_TENANT, "2.0"),
@@ -331,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_set_that_makes_no_sense_is_refused() {
+    fn a_contradictory_key_set_is_refused() {
         let many = |count: usize| -> Vec<Value> {
             (0..count).map(|n| with(&key(0), &[("kid", json!(n.to_string()))])).collect()
         };
@@ -340,7 +310,7 @@ mod tests {
         let nameless = with(&key(0), &[("kid", json!(null))]);
         let long = with(&key(0), &[("kid", json!("k".repeat(129)))]);
         let foreign = with(&key(1), &[("kid", key(0)["kid"].clone()), ("use", json!("enc"))]);
-        for (set, fault) in [
+        for (set, error) in [
             (many(101), IssuerError::TooManyKeys),
             (vec![], IssuerError::NoKey),
             (vec![weak], IssuerError::NoKey),
@@ -348,13 +318,16 @@ mod tests {
             (vec![key(0), key(0)], IssuerError::KidTwice),
             (vec![key(0), foreign], IssuerError::KidTwice),
             (vec![with(&key(0), &[("n", json!(7))])], IssuerError::Keys),
+            (vec![with(&key(0), &[("use", json!(7))])], IssuerError::Keys),
+            (vec![with(&key(0), &[("key_ops", json!("verify"))])], IssuerError::Keys),
+            (vec![with(&key(0), &[("alg", json!(["RS256"]))])], IssuerError::Keys),
         ] {
-            assert_eq!(keys(&set).err(), Some(fault));
+            assert_eq!(keys(&set).err(), Some(error));
         }
-        for document in
-            ["", "<html></html>", "[]", "{", "{}", "null", r#"{"keys":{}}"#, r#"{"keys":[],"keys":[]}"#]
-        {
-            assert_eq!(read_keys(document).err(), Some(IssuerError::Keys), "{document}");
+        let documents = malformed(&json!({"keys": [key(0)]}).to_string(), &json!([[key(0)]]).to_string());
+        let twice = [r#"{"keys":{}}"#, r#"{"keys":[],"keys":[]}"#].map(str::to_owned);
+        for document in documents.into_iter().chain(twice) {
+            assert_eq!(read_keys(&document).err(), Some(IssuerError::Keys), "{document}");
         }
     }
 }

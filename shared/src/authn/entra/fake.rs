@@ -1,4 +1,4 @@
-//! Issuers for tests: documents and tokens that are good unless a test changes them.
+//! Issuers for tests. Their documents and tokens are valid unless a test changes them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -28,7 +28,7 @@ pub(super) const TEAMS: &str = "https://auth.msft.communication.azure.com";
 
 type Answer = Result<Vec<u8>, FetchError>;
 
-/// Answers fetches and counts them.
+/// Serves documents and records the fetches.
 #[derive(Default)]
 pub(super) struct FakeIssuer {
     answers: Mutex<HashMap<String, Answer>>,
@@ -58,12 +58,12 @@ impl FakeIssuer {
         self.answers.lock().unwrap().insert(url.to_owned(), answer);
     }
 
-    /// How long every fetch takes, in the runtime's time.
+    /// Sets the duration of every fetch, in the runtime's time.
     pub(super) fn delay(&self, delay: Duration) {
         *self.delay.lock().unwrap() = delay;
     }
 
-    /// Publishes both documents of a tenant and a version, with these keys.
+    /// Publishes both documents of a tenant for a version, with these keys.
     pub(super) fn publish(&self, tenant: Uuid, version: &str, keys: &[Value]) {
         self.answer(&metadata_url(tenant, version), Ok(metadata(tenant, version).to_string().into()));
         self.answer(&keys_url(tenant, version), Ok(json!({"keys": keys}).to_string().into()));
@@ -76,7 +76,7 @@ impl FakeIssuer {
 }
 
 impl TestService {
-    /// Two tenants are configured; both versions of the first are published, with key 0.
+    /// Two configured tenants. Both versions of the first one are published, with key 0.
     pub(super) fn new() -> Self {
         let settings = EntraSettings {
             authority: AUTHORITY.parse().unwrap(),
@@ -95,10 +95,10 @@ impl TestService {
         self.entra.verify(token, Audience::Teams).await
     }
 
-    /// The fault a token is refused for.
-    pub(super) async fn fault(&self, token: &str) -> Option<EntraTokenError> {
+    /// The error of an invalid token.
+    pub(super) async fn error(&self, token: &str) -> Option<EntraTokenError> {
         match self.verify(token).await {
-            Err(EntraError::Refused(fault)) => Some(fault),
+            Err(EntraError::Refused(error)) => Some(error),
             _ => None,
         }
     }
@@ -136,7 +136,7 @@ pub(super) fn metadata(tenant: Uuid, version: &str) -> Value {
     })
 }
 
-/// A published key, as Entra publishes it.
+/// A public key in the form that Entra publishes.
 pub(super) fn key(index: usize) -> Value {
     let mut jwk = serde_json::to_value(testing::signing_key(Algorithm::Rs256, index).jwk()).unwrap();
     jwk.as_object_mut().unwrap().remove("alg");
@@ -165,7 +165,7 @@ pub(super) fn claims(version: &str) -> Value {
     })
 }
 
-/// The object, these members changed; `null` removes one.
+/// The object with these members changed. `null` removes a member.
 pub(super) fn with(object: &Value, changes: &[(&str, Value)]) -> Value {
     let mut changed = object.clone();
     for (name, value) in changes {
@@ -183,7 +183,7 @@ pub(super) fn sign(index: usize, header: &Value, claims: &Value) -> String {
     sign_text(index, &header.to_string(), &claims.to_string())
 }
 
-/// Like [`sign`], with texts that need not be what `serde_json` writes.
+/// Like [`sign`], with any texts.
 pub(super) fn sign_text(index: usize, header: &str, claims: &str) -> String {
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let signed = format!("{}.{}", encode(header), encode(claims));
@@ -191,7 +191,7 @@ pub(super) fn sign_text(index: usize, header: &str, claims: &str) -> String {
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// A good token of the tenant, signed with a key.
+/// A valid token of the tenant, signed with a key.
 pub(super) fn token(index: usize) -> String {
     sign(index, &header(index), &claims("2.0"))
 }

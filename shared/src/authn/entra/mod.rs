@@ -1,15 +1,16 @@
-//! Microsoft Entra access tokens: which are good, for what, and who is behind them.
+//! Verification of Microsoft Entra access tokens.
 //!
-//! The rules are Microsoft's own for validating access tokens, every choice in them made the strict way:
-//! a tenant must be configured before anything is fetched for it, the metadata document is chosen by the
-//! token's `ver`, its issuer must match exactly, and a key signs only for the tenant it is published for.
+//! The rules are Microsoft's rules for the validation of access tokens. Where they leave a choice, the strict one is
+//! taken. A tenant must be configured before anything is fetched for it. The token's `ver` selects the metadata document.
+//! The issuer must match exactly. A key signs only for the tenant that it is published for. Decision record 0009 gives
+//! the reasons.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`settings`] | the trusted authority, tenants and principals |
-//! | `token` | a token taken apart, and what it must say |
-//! | `issuer_keys` | when keys are fetched, how long they are kept |
-//! | `documents` | what the metadata and key documents of an issuer must be |
+//! | `token` | decoding a token, and the checks of its claims |
+//! | `issuer_keys` | when keys are fetched, and how long they are kept |
+//! | `documents` | the metadata and the key set of an issuer |
 
 mod documents;
 #[cfg(test)]
@@ -28,69 +29,69 @@ use uuid::Uuid;
 
 use self::issuer_keys::IssuerKeys;
 pub use self::settings::{EntraAuthority, EntraSettings, Principal};
-use self::token::{Unverified, Version};
+use self::token::{EntraVersion, UnverifiedEntraToken};
 use crate::lifetime;
 use crate::runtime::Clock;
 
-/// Longest document of an issuer, in bytes. Real key sets have under 20 KiB.
+/// Longest document of an issuer, in bytes. Entra's key sets have fewer than 20 KiB.
 pub const MAX_DOCUMENT: usize = 256 * 1024;
 
-/// How long a fetch may take, and how long both fetches of a refresh: below
-/// [`lifetime::REQUEST_DEADLINE`], so that the request that refreshes is still answered when they fail.
+/// The longest duration of a fetch, and also of a refresh with two fetches. It is below
+/// [`lifetime::REQUEST_DEADLINE`], so the request that refreshes still gets a reply when a fetch fails.
 pub const FETCH_DEADLINE: Duration = Duration::from_secs(3);
 
-/// How far ahead of our clock a token's `nbf` and `iat` may lie. It does not lengthen any life: `exp` is
-/// checked without leeway.
+/// The largest lead of a token's `nbf` and `iat` over the local clock. It does not extend the validity of a token, because
+/// `exp` has no leeway.
 pub const NOT_BEFORE_LEEWAY: time::Duration = time::Duration::minutes(5);
 
 const _: () = assert!(FETCH_DEADLINE.as_millis() < lifetime::REQUEST_DEADLINE.as_millis());
 
-/// Gets the documents that issuers publish.
+/// Fetches the documents that issuers publish.
 #[async_trait]
 pub trait Fetch: Send + Sync {
-    /// The body of a 200 answer, at most [`MAX_DOCUMENT`] long, within [`FETCH_DEADLINE`]. No redirect is
+    /// The body of a reply with status 200, with at most [`MAX_DOCUMENT`] bytes, within [`FETCH_DEADLINE`]. No redirect is
     /// followed.
     async fn get(&self, url: &str) -> Result<Vec<u8>, FetchError>;
 }
 
-/// Why a document could not be had.
+/// The reason why a fetch failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     #[error("the connection failed")]
     Connection,
-    #[error("the answer is a redirect")]
+    #[error("the reply is a redirect")]
     Redirect,
-    #[error("the answer has status {0}")]
+    #[error("the reply has status {0}")]
     Status(u16),
-    #[error("the answer took too long")]
+    #[error("the reply took too long")]
     Timeout,
-    #[error("the answer is too large")]
+    #[error("the reply is too large")]
     TooLarge,
     #[error("not an https URL")]
     Url,
 }
 
-/// What a token must be addressed to.
+/// The required audience of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// The service operations, called by users and applications alike.
+    /// The service operations, for users and applications.
     Service,
-    /// The exchange of a Teams user's token. Users only.
+    /// The exchange of a Teams user's token, for users only.
     Teams,
-    /// The exchange of an Entra user's token. Users only.
+    /// The exchange of an Entra user's token, for users only.
     Clients,
 }
 
-/// A token that is good at this moment.
+/// A token that is valid at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntraToken {
-    /// Everything else is to be read inside this tenant.
+    /// The tenant. All other ids are unique only inside it.
     pub tenant: Uuid,
     /// The user, application or managed identity.
     pub object: Uuid,
-    /// The client the token was given to.
+    /// The client that received the token.
     pub app: Uuid,
-    /// The names in `scp` of a delegated token, in `roles` of an application's.
+    /// The names in `scp` of a delegated token, or in `roles` of an application's token.
     pub permissions: Vec<String>,
     /// The groups, if the token lists them.
     pub groups: Vec<Uuid>,
@@ -98,12 +99,12 @@ pub struct EntraToken {
     /// Seconds since the epoch, like `expires_at`.
     pub issued_at: i64,
     pub expires_at: i64,
-    /// `uti`, if it can be logged as it is.
+    /// `uti`, if its characters are safe to log.
     pub token_id: Option<String>,
 }
 
 impl EntraToken {
-    /// Whether this is a user's token with one of these permissions.
+    /// Checks that this is a user's token with at least one of these permissions.
     ///
     /// # Errors
     /// [`EntraTokenError::ApplicationOnly`] or [`EntraTokenError::Permission`].
@@ -120,23 +121,23 @@ impl EntraToken {
     }
 }
 
-/// For whom a token was issued.
+/// The kind of principal that a token was issued to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
-    /// For an application by itself.
+    /// An application, without a user.
     Application,
-    /// For an application on behalf of a user.
+    /// An application on behalf of a user.
     Delegated,
 }
 
-/// Why a token is refused: which check failed, with nothing of the token in it.
+/// The check that a token failed. It contains no text of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntraTokenError {
     #[error("the Entra token is not signed with RS256")]
     Algorithm,
-    #[error("appid or azp of the Entra token is missing, no GUID, or not of its version")]
+    #[error("appid or azp of the Entra token is missing, is not a GUID, or does not belong to its version")]
     App,
-    #[error("the Entra token was issued to an application by itself; a user's token is needed")]
+    #[error("the Entra token was issued to an application without a user; send a user's token")]
     ApplicationOnly,
     #[error("the Entra token has another audience")]
     Audience,
@@ -145,31 +146,31 @@ pub enum EntraTokenError {
     #[error("the Entra token has expired")]
     Expired,
     #[error(
-        "the Entra token was obtained for Microsoft Graph, which nobody else can verify; request it for this \
+        "the Entra token was obtained for Microsoft Graph, and only Graph can verify it; request a token for this \
          service"
     )]
     GraphToken,
     #[error("the header is not that of an Entra access token")]
     Header,
-    #[error("an id token, or one without scp, roles and idtyp: an Entra access token is needed")]
+    #[error("an id token, or a token without scp, roles and idtyp; send an Entra access token")]
     IdToken,
-    #[error("the Entra token was issued by somebody else than its tenant's issuer for its version")]
+    #[error("the issuer of the Entra token is not the issuer of its tenant for its version")]
     Issuer,
     #[error("iss of the Entra token does not name the tenant of its tid")]
     IssuerTenant,
-    #[error("the key that signed the Entra token is bound to another issuer")]
+    #[error("the key that signed the Entra token belongs to another issuer")]
     KeyIssuer,
-    #[error("the issuer of the Entra token publishes no such key")]
+    #[error("the issuer does not publish the key that the Entra token names")]
     KeyUnknown,
-    #[error("the key that signed the Entra token is too weak or not for RS256")]
+    #[error("the key that signed the Entra token is too weak, or not for RS256 signatures")]
     KeyUnusable,
     #[error("idtyp, scp and roles of the Entra token contradict one another")]
     Kind,
     #[error("the Entra token is not valid yet")]
     NotYetValid,
-    #[error("oid of the Entra token is missing or no GUID")]
+    #[error("oid of the Entra token is missing or not a GUID")]
     ObjectId,
-    #[error("the Entra token lacks the permission that is needed here")]
+    #[error("the Entra token lacks the required permission")]
     Permission,
     #[error("the signature of the Entra token does not verify")]
     Signature,
@@ -177,37 +178,37 @@ pub enum EntraTokenError {
     Structure,
     #[error("the tenant of the Entra token is not configured")]
     TenantNotConfigured,
-    #[error("tid of the Entra token is no GUID")]
+    #[error("tid of the Entra token is not a GUID")]
     TenantMalformed,
-    #[error("the Entra token has neither version 1.0 nor 2.0")]
+    #[error("ver of the Entra token is neither 1.0 nor 2.0")]
     Version,
 }
 
-/// A verification without a good token at its end.
+/// A verification that did not accept the token.
 #[derive(Debug, thiserror::Error)]
 pub enum EntraError {
-    /// The token is not good.
+    /// The token is invalid.
     #[error(transparent)]
     Refused(#[from] EntraTokenError),
-    /// The keys that decide cannot be had: refuse, and say "try again".
-    #[error("the keys of the Entra issuer cannot be had")]
+    /// The keys cannot be fetched, so the result is unknown. The client is to retry.
+    #[error("the keys of the Entra issuer cannot be fetched")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
 }
 
 /// Verifies the tokens of the configured tenants.
 pub struct Entra {
     principals: Vec<Principal>,
-    /// Both versions of every configured tenant, and nothing else ever.
-    issuers: HashMap<(Uuid, Version), IssuerKeys>,
+    /// Both versions of every configured tenant. No other issuer is ever added.
+    issuers: HashMap<(Uuid, EntraVersion), IssuerKeys>,
     clock: Arc<dyn Clock>,
 }
 
 impl Entra {
-    /// A verifier that has fetched nothing yet.
+    /// A verifier without any keys. It fetches them when a token needs them.
     #[must_use]
     pub fn new(settings: EntraSettings, fetch: Arc<dyn Fetch>, clock: Arc<dyn Clock>) -> Self {
         let EntraSettings { authority, tenants, principals } = settings;
-        let versions = |tenant| [(tenant, Version::V1), (tenant, Version::V2)];
+        let versions = |tenant| [(tenant, EntraVersion::V1), (tenant, EntraVersion::V2)];
         let issuer = |(tenant, version)| {
             let keys = IssuerKeys::new(authority.clone(), tenant, version, fetch.clone(), clock.clone());
             ((tenant, version), keys)
@@ -216,34 +217,34 @@ impl Entra {
         Self { principals, issuers, clock }
     }
 
-    /// Whether the token is good now, for this audience. What it says is checked before its keys are asked
-    /// for, so that most refusals cost no fetch, and those of foreign tenants never one.
+    /// Verifies that the token is valid now, for this audience. The claims are checked before the keys are needed. So most
+    /// invalid tokens cause no fetch, and a token of a tenant that is not configured never does.
     ///
     /// # Errors
-    /// [`EntraError::Refused`] for a token that is not good; the other when that cannot be known.
+    /// [`EntraError::Refused`] for an invalid token, [`EntraError::Unavailable`] when the result is unknown.
     pub async fn verify(&self, token: &str, audience: Audience) -> Result<EntraToken, EntraError> {
-        let unverified = Unverified::parse(token)?;
+        let unverified = UnverifiedEntraToken::read(token)?;
         let origin = unverified.origin()?;
         let issuer = self.issuers.get(&origin).ok_or(EntraTokenError::TenantNotConfigured)?;
         let claimed = unverified.check(origin, audience, self.clock.now())?;
-        let key = issuer.find(unverified.wanted_key()).await?;
+        let key = issuer.find(unverified.key_reference()).await?;
         if !unverified.is_signed_by(&key) {
             return Err(EntraTokenError::Signature.into());
         }
-        // The fetch took time: the token must still be good now.
+        // The fetch took time, so the token may have expired.
         if lifetime::has_expired(claimed.expires_at, self.clock.now()) {
             return Err(EntraTokenError::Expired.into());
         }
         Ok(claimed)
     }
 
-    /// Whether the token's principal is on the list of those that may call as a service.
+    /// Whether the token's principal is on the list of principals that may call as a service.
     #[must_use]
     pub fn allows(&self, token: &EntraToken) -> bool {
         self.principals.contains(&Principal { tenant: token.tenant, object: token.object })
     }
 
-    /// Whether any tenant is trusted.
+    /// Whether a tenant is configured.
     #[must_use]
     pub fn is_configured(&self) -> bool {
         !self.issuers.is_empty()
@@ -251,7 +252,7 @@ impl Entra {
 }
 
 impl Audience {
-    /// The resource's identifier URI, with or without a trailing slash, or its application id.
+    /// Whether `aud` is the resource's identifier URI, with or without a trailing slash, or its application id.
     fn accepts(self, aud: &str) -> bool {
         let (uri, app) = match self {
             Self::Service => ("https://communication.azure.com", "632ec9eb-fad7-4cbd-993a-e72973ba2acc"),
@@ -265,13 +266,13 @@ impl Audience {
         aud.strip_suffix('/').unwrap_or(aud) == uri || aud.eq_ignore_ascii_case(app)
     }
 
-    /// Whether only users may come with such a token.
+    /// Whether an application's token is refused.
     fn is_for_users(self) -> bool {
         matches!(self, Self::Teams | Self::Clients)
     }
 }
 
-/// Whether the path of an `https` URL has the tenant as a segment, in the spelling Entra uses.
+/// Whether the path of an `https` URL has the tenant as a segment, as Entra writes it: hyphenated and in lower case.
 fn names_tenant(url: &str, tenant: Uuid) -> bool {
     let tenant = tenant.hyphenated().to_string();
     url.strip_prefix("https://").is_some_and(|rest| rest.split('/').skip(1).any(|segment| segment == tenant))
@@ -288,10 +289,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_good_token_of_either_version_is_accepted() {
+    async fn a_valid_token_of_each_version_is_accepted() {
         for version in ["1.0", "2.0"] {
-            let bench = TestService::new();
-            let good = bench.verify(&sign(0, &header(0), &claims(version))).await.unwrap();
+            let service = TestService::new();
+            let verified = service.verify(&sign(0, &header(0), &claims(version))).await.unwrap();
             let now = crate::testing::NOON.unix_timestamp();
             let expected = EntraToken {
                 tenant: TENANT,
@@ -304,55 +305,59 @@ mod tests {
                 expires_at: now + 4_500,
                 token_id: Some("Ab-c_0123".to_owned()),
             };
-            assert_eq!(good, expected);
+            assert_eq!(verified, expected);
             let urls = [metadata_url(TENANT, version), keys_url(TENANT, version)];
-            assert_eq!(bench.issuer.take_fetched(), urls, "of its version and tenant only");
-            assert!(bench.entra.allows(&good));
-            assert!(!bench.entra.allows(&EntraToken { tenant: OTHER_TENANT, ..good.clone() }));
-            assert!(!bench.entra.allows(&EntraToken { object: APP, ..good }));
+            assert_eq!(service.issuer.take_fetched(), urls, "only the documents of its version and tenant");
+            assert!(service.entra.allows(&verified));
+            assert!(!service.entra.allows(&EntraToken { tenant: OTHER_TENANT, ..verified.clone() }));
+            assert!(!service.entra.allows(&EntraToken { object: APP, ..verified }));
         }
     }
 
     #[tokio::test]
-    async fn a_tenant_that_is_not_configured_never_causes_a_fetch() {
-        let bench = TestService::new();
-        bench.issuer.publish(CONSUMERS, "2.0", &[key(0)]);
+    async fn an_unconfigured_tenant_never_causes_a_fetch() {
+        let service = TestService::new();
+        service.issuer.publish(CONSUMERS, "2.0", &[key(0)]);
         let foreign = [("tid", json!(CONSUMERS.to_string())), ("iss", json!(issuer(CONSUMERS, "2.0")))];
         let evil = [("tid", json!(CONSUMERS.to_string())), ("iss", json!("https://evil.example/metadata"))];
         for changes in [foreign, evil] {
             let token = sign(0, &header(0), &with(&claims("2.0"), &changes));
-            assert_eq!(bench.fault(&token).await, Some(EntraTokenError::TenantNotConfigured));
+            assert_eq!(service.error(&token).await, Some(EntraTokenError::TenantNotConfigured));
         }
-        let nobody = Entra::new(EntraSettings::default(), bench.issuer.clone(), bench.clock.clone());
-        let refused = nobody.verify(&token(0), Audience::Teams).await;
+        let unconfigured =
+            Entra::new(EntraSettings::default(), service.issuer.clone(), service.clock.clone());
+        let refused = unconfigured.verify(&token(0), Audience::Teams).await;
         assert!(matches!(refused, Err(EntraError::Refused(EntraTokenError::TenantNotConfigured))));
-        assert!(!nobody.is_configured() && bench.entra.is_configured());
-        assert_eq!(bench.issuer.take_fetched(), [""; 0]);
+        assert!(!unconfigured.is_configured() && service.entra.is_configured());
+        assert_eq!(service.issuer.take_fetched(), [""; 0]);
     }
 
     #[tokio::test]
-    async fn a_token_of_one_tenant_is_nobody_elses() {
-        let bench = TestService::new();
-        bench.issuer.publish(OTHER_TENANT, "2.0", &[key(1)]);
+    async fn tenants_do_not_share_principals_or_keys() {
+        let service = TestService::new();
+        service.issuer.publish(OTHER_TENANT, "2.0", &[key(1)]);
         let other = with(
             &claims("2.0"),
             &[("tid", json!(OTHER_TENANT.to_string())), ("iss", json!(issuer(OTHER_TENANT, "2.0")))],
         );
-        let good = bench.verify(&sign(1, &header(1), &other)).await.unwrap();
-        assert_eq!(good.tenant, OTHER_TENANT);
-        assert!(!bench.entra.allows(&good), "the same object id in another tenant is somebody else");
+        let verified = service.verify(&sign(1, &header(1), &other)).await.unwrap();
+        assert_eq!(verified.tenant, OTHER_TENANT);
+        assert!(
+            !service.entra.allows(&verified),
+            "the same object id in another tenant is another principal"
+        );
         // A key of one tenant does not sign for the other.
         assert_eq!(
-            bench.fault(&sign(1, &header(1), &claims("2.0"))).await,
+            service.error(&sign(1, &header(1), &claims("2.0"))).await,
             Some(EntraTokenError::KeyUnknown)
         );
-        assert_eq!(bench.fault(&sign(0, &header(0), &other)).await, Some(EntraTokenError::KeyUnknown));
-        assert_eq!(bench.fault(&sign(0, &header(1), &other)).await, Some(EntraTokenError::Signature));
+        assert_eq!(service.error(&sign(0, &header(0), &other)).await, Some(EntraTokenError::KeyUnknown));
+        assert_eq!(service.error(&sign(0, &header(1), &other)).await, Some(EntraTokenError::Signature));
     }
 
     #[tokio::test]
-    async fn the_issuer_is_that_of_the_tenant_and_the_version() {
-        let bench = TestService::new();
+    async fn the_issuer_matches_tenant_and_version() {
+        let service = TestService::new();
         let (v1, v2) = (issuer(TENANT, "1.0"), issuer(TENANT, "2.0"));
         for (version, iss) in [
             ("1.0", v2.clone()),
@@ -366,17 +371,17 @@ mod tests {
             ("2.0", v2.replace("https", "HTTPS")),
         ] {
             let token = sign(0, &header(0), &with(&claims(version), &[("iss", json!(iss))]));
-            let fault = bench.fault(&token).await;
+            let error = service.error(&token).await;
             assert!(
-                matches!(fault, Some(EntraTokenError::Issuer | EntraTokenError::IssuerTenant)),
-                "{iss}: {fault:?}"
+                matches!(error, Some(EntraTokenError::Issuer | EntraTokenError::IssuerTenant)),
+                "{iss}: {error:?}"
             );
         }
     }
 
     #[tokio::test]
-    async fn each_audience_has_two_spellings_and_an_application_id() {
-        let bench = TestService::new();
+    async fn each_audience_is_a_uri_or_an_application_id() {
+        let service = TestService::new();
         for (audience, uri, app) in [
             (Audience::Service, "https://communication.azure.com", "632ec9eb-fad7-4cbd-993a-e72973ba2acc"),
             (Audience::Teams, TEAMS, "1fd5118e-2576-4263-8130-9503064c837a"),
@@ -388,7 +393,7 @@ mod tests {
         ] {
             let accepts = async |aud: &str| {
                 let token = sign(0, &header(0), &with(&claims("2.0"), &[("aud", json!(aud))]));
-                match bench.entra.verify(&token, audience).await {
+                match service.entra.verify(&token, audience).await {
                     Ok(_) => true,
                     Err(EntraError::Refused(EntraTokenError::Audience)) => false,
                     Err(error) => panic!("{aud}: {error}"),
@@ -410,12 +415,12 @@ mod tests {
                 assert!(!accepts(aud).await, "{aud}");
             }
         }
-        assert_eq!(bench.issuer.take_fetched().len(), 2);
+        assert_eq!(service.issuer.take_fetched().len(), 2);
     }
 
     #[tokio::test]
-    async fn an_application_by_itself_may_call_the_service_only() {
-        let bench = TestService::new();
+    async fn an_application_may_only_call_the_service() {
+        let service = TestService::new();
         for (idtyp, roles) in [("app", json!(null)), ("app", json!(["A.All"])), ("", json!(["A.All"]))] {
             let idtyp = if idtyp.is_empty() { json!(null) } else { json!(idtyp) };
             let application =
@@ -424,44 +429,44 @@ mod tests {
                 [(Audience::Teams, TEAMS), (Audience::Clients, "https://communication.azure.com/clients/")]
             {
                 let token = sign(0, &header(0), &with(&application, &[("aud", json!(aud))]));
-                let refused = bench.entra.verify(&token, audience).await;
+                let refused = service.entra.verify(&token, audience).await;
                 assert!(matches!(refused, Err(EntraError::Refused(EntraTokenError::ApplicationOnly))));
             }
-            assert_eq!(bench.issuer.take_fetched(), [""; 0]);
+            assert_eq!(service.issuer.take_fetched(), [""; 0]);
             let service = with(&application, &[("aud", json!("https://communication.azure.com/"))]);
-            let good =
+            let valid =
                 TestService::new().entra.verify(&sign(0, &header(0), &service), Audience::Service).await;
-            let good = good.unwrap();
-            assert_eq!(good.kind, TokenKind::Application);
-            assert_eq!(json!(good.permissions), if roles.is_null() { json!([]) } else { roles });
+            let valid = valid.unwrap();
+            assert_eq!(valid.kind, TokenKind::Application);
+            assert_eq!(json!(valid.permissions), if roles.is_null() { json!([]) } else { roles });
         }
     }
 
     #[tokio::test]
-    async fn any_changed_byte_of_a_token_refuses_it() {
-        let bench = TestService::new();
-        let good = token(0);
-        bench.verify(&good).await.unwrap();
-        for at in (0..good.len()).step_by(7) {
+    async fn a_token_with_a_changed_byte_is_refused() {
+        let service = TestService::new();
+        let valid = token(0);
+        service.verify(&valid).await.unwrap();
+        for at in (0..valid.len()).step_by(7) {
             for replacement in ["A", "_", ".", "=", "\u{e9}"] {
-                let mut changed = good.clone();
+                let mut changed = valid.clone();
                 changed.replace_range(at..=at, replacement);
-                assert!(changed == good || bench.verify(&changed).await.is_err(), "{at}: {replacement}");
+                assert!(changed == valid || service.verify(&changed).await.is_err(), "{at}: {replacement}");
             }
         }
-        // The last character of 256 bytes carries four bits that say nothing, and must be zero.
-        let (start, last) = good.split_at(good.len() - 1);
+        // The last character of a 256-byte signature has four spare bits, which must be zero.
+        let (start, last) = valid.split_at(valid.len() - 1);
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         for other in alphabet.chars().map(String::from).filter(|other| other != last) {
-            assert!(bench.verify(&format!("{start}{other}")).await.is_err());
+            assert!(service.verify(&format!("{start}{other}")).await.is_err());
         }
     }
 
-    /// A clock that moves while a document is fetched.
-    struct Slow(Arc<fake::FakeIssuer>, Arc<crate::testing::FrozenClock>);
+    /// Each fetch takes a second of the clock.
+    struct SlowFetch(Arc<fake::FakeIssuer>, Arc<crate::testing::FrozenClock>);
 
     #[async_trait]
-    impl Fetch for Slow {
+    impl Fetch for SlowFetch {
         async fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
             self.1.advance(1_000);
             self.0.get(url).await
@@ -469,19 +474,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_that_expires_while_keys_are_fetched_is_refused() {
-        for (life, good) in [(1, false), (2, false), (3, true)] {
-            let bench = TestService::new();
+    async fn a_token_that_expires_during_the_fetch_is_refused() {
+        for (life, valid) in [(1, false), (2, false), (3, true)] {
+            let service = TestService::new();
             let settings = EntraSettings {
                 authority: fake::AUTHORITY.parse().unwrap(),
                 tenants: vec![TENANT],
                 principals: vec![],
             };
-            let slow = Arc::new(Slow(bench.issuer.clone(), bench.clock.clone()));
-            let entra = Entra::new(settings, slow, bench.clock.clone());
+            let fetch = Arc::new(SlowFetch(service.issuer.clone(), service.clock.clone()));
+            let entra = Entra::new(settings, fetch, service.clock.clone());
             let exp = crate::testing::NOON.unix_timestamp() + life;
             let token = sign(0, &header(0), &with(&claims("2.0"), &[("exp", json!(exp))]));
-            assert_eq!(entra.verify(&token, Audience::Teams).await.is_ok(), good, "{life}");
+            assert_eq!(entra.verify(&token, Audience::Teams).await.is_ok(), valid, "{life}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whom a deployment trusts in Entra: which authority, which tenants, which of their principals.
+//! The settings for Entra: the trusted authority, its tenants and their principals.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,42 +9,42 @@ use crate::host::Authority;
 use crate::ids::guid;
 use crate::settings::Reader;
 
-/// The trust a deployment puts in Entra. With no tenant it trusts nobody.
+/// The trust of a deployment in Entra. Without a tenant, no Entra token is trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EntraSettings {
-    /// Where the keys of every tenant are published.
+    /// The server that publishes the keys of every tenant.
     pub authority: EntraAuthority,
-    /// The tenants whose tokens are looked at.
+    /// The tenants whose tokens are verified.
     pub tenants: Vec<Uuid>,
     /// The principals that may call as a service.
     pub principals: Vec<Principal>,
 }
 
-/// Below what URL the tenants' metadata is, `https://host`, perhaps with a port and a path. Keys are fetched
-/// from its host and port only.
+/// The base URL of the tenants' metadata: `https://host`, with an optional port and path. Keys are fetched only from its
+/// host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntraAuthority {
     origin: String,
-    /// Empty, or from its first slash to before its last.
+    /// Empty, or with a leading slash and without a trailing one.
     path: String,
 }
 
-/// A user, an application or a managed identity of a tenant, by its object id.
+/// A user, an application or a managed identity of a tenant. The object id names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Principal {
     pub tenant: Uuid,
     pub object: Uuid,
 }
 
-/// Tenants, separated by commas; perhaps none.
+/// A list of tenants, separated by commas. It may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tenants(pub Vec<Uuid>);
 
-/// Principals, separated by commas; perhaps none.
+/// A list of principals, separated by commas. It may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Principals(pub Vec<Principal>);
 
-/// The text is not of the form a setting must have.
+/// The text does not have the form of the setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedSettingError {
     #[error("not an https URL of host, port and path")]
@@ -63,8 +63,8 @@ const PRINCIPALS_FORM: &str =
     "tenant/objectId pairs, separated by commas, of tenants that ENTRA_TENANTS names";
 
 impl EntraSettings {
-    /// Reads `ENTRA_AUTHORITY`, `ENTRA_TENANTS` and `ENTRA_SERVICE_PRINCIPALS`, each if it is there.
-    /// Nothing when one of them is at fault.
+    /// Reads `ENTRA_AUTHORITY`, `ENTRA_TENANTS` and `ENTRA_SERVICE_PRINCIPALS`, each of which may be missing. `None` when
+    /// one of them is malformed.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let authority = optional(reader, "ENTRA_AUTHORITY", "a URL like https://login.microsoftonline.com");
         let tenants = optional(reader, "ENTRA_TENANTS", "GUIDs, separated by commas");
@@ -75,19 +75,18 @@ impl EntraSettings {
         if settings.is_consistent() {
             return Some(settings);
         }
-        // AuditContext the fault: the value is there and cannot be read as this.
-        reader.optional::<Unacceptable>(PRINCIPALS, PRINCIPALS_FORM);
+        reader.fault(PRINCIPALS, PRINCIPALS_FORM);
         None
     }
 
-    /// Whether every principal belongs to a tenant that is trusted.
+    /// Whether every principal belongs to a trusted tenant.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
         self.principals.iter().all(|principal| self.tenants.contains(&principal.tenant))
     }
 }
 
-/// The value, or the default if it is missing; nothing if it is malformed.
+/// The value, or the default if it is missing. `None` if it is malformed.
 fn optional<T: FromStr + Default>(reader: &mut Reader<'_>, name: &str, form: &str) -> Option<T> {
     match reader.optional::<String>(name, form) {
         None => Some(T::default()),
@@ -95,20 +94,8 @@ fn optional<T: FromStr + Default>(reader: &mut Reader<'_>, name: &str, form: &st
     }
 }
 
-/// What no value is.
-struct Unacceptable;
-
-impl FromStr for Unacceptable {
-    type Err = ();
-
-    fn from_str(_: &str) -> Result<Self, ()> {
-        Err(())
-    }
-}
-
 impl EntraAuthority {
-    /// Whether a URL leads to this host and port, over `https`, with nothing in it that two parsers could
-    /// read differently.
+    /// Whether a URL is an `https` URL at this host and port, and has no character that two parsers could read differently.
     pub(super) fn hosts(&self, url: &str) -> bool {
         let closed = |b: u8| b.is_ascii_alphanumeric() || b"-._~/%?=&".contains(&b);
         origin(url).is_some_and(|(origin, path)| {
@@ -117,8 +104,7 @@ impl EntraAuthority {
     }
 }
 
-/// Origin and path of an `https` URL, the origin in one spelling. User names and passwords are no part of
-/// an origin and refused.
+/// The normalized origin and the path of an `https` URL. A URL with a user name or a password is refused.
 fn origin(url: &str) -> Option<(String, &str)> {
     let rest = url.strip_prefix("https://")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -146,9 +132,9 @@ impl FromStr for EntraAuthority {
         let (origin, path) = origin(text).ok_or(MalformedSettingError::Authority)?;
         let path = path.strip_suffix('/').unwrap_or(path);
         let closed = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-        let good = |segment: &str| !segment.is_empty() && segment.bytes().all(closed);
-        // What comes before the first slash is empty.
-        if path.split('/').skip(1).all(good) {
+        let is_segment = |segment: &str| !segment.is_empty() && segment.bytes().all(closed);
+        // The text before the first slash is empty.
+        if path.split('/').skip(1).all(is_segment) {
             Ok(Self { origin, path: path.to_owned() })
         } else {
             Err(MalformedSettingError::Authority)
@@ -184,7 +170,7 @@ impl FromStr for Principals {
     }
 }
 
-/// The parts of a comma list. An empty text has none: templates pass it for what is not set.
+/// The parts of a comma list. An empty text has no parts, because templates pass it for a missing value.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     let list = Some(text.trim()).filter(|text| !text.is_empty());
     list.into_iter().flat_map(|text| text.split(',')).map(str::trim)
@@ -207,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_set_is_the_public_authority_and_nobody() {
+    fn without_settings_no_token_is_trusted() {
         for values in [&[][..], &[("ENTRA_TENANTS", ""), ("ENTRA_SERVICE_PRINCIPALS", " ")]] {
             let settings = read(values).unwrap();
             assert_eq!(settings, EntraSettings::default());
@@ -217,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn good_settings_are_read() {
+    fn valid_settings_are_read() {
         let settings = read(&[
             ("ENTRA_AUTHORITY", "https://Login.Example.com:443/"),
             ("ENTRA_TENANTS", &format!("{A}, {B}")),
@@ -294,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_hosts_what_is_on_its_origin_only() {
+    fn an_authority_hosts_only_urls_at_its_origin() {
         let authority: EntraAuthority = "https://login.example.com/entra".parse().unwrap();
         for url in ["/", "/common/discovery/keys", "/a-b_c~d/v2.0/keys?appid=1&b=%20"] {
             for origin in ["https://login.example.com", "https://LOGIN.example.com:443"] {

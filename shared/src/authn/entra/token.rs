@@ -1,49 +1,42 @@
-//! An Entra access token taken apart, and what it must say whoever signed it.
+//! Entra access tokens: decoding, and every check except the signature.
 //!
-//! [`Unverified`] holds what a token claims; only [`super::Entra::verify`] makes an [`EntraToken`] of it
-//! that may be believed.
+//! An [`UnverifiedEntraToken`] may be forged. Only [`super::Entra::verify`] turns it into an [`EntraToken`].
 
 use aws_lc_rs::signature::ParsedPublicKey;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::documents::{WantedKey, is_kid};
+use super::documents::{KeyReference, is_kid};
 use super::{Audience, EntraToken, EntraTokenError, NOT_BEFORE_LEEWAY, TokenKind, names_tenant};
 use crate::ids::guid;
+use crate::jose::{JwsError, UnverifiedJws};
 use crate::lifetime;
 
-/// Longest token looked at, in bytes.
+/// Longest token that is decoded, in bytes.
 const MAX_LENGTH: usize = 16 * 1024;
 
-/// Most groups taken from a token. Entra lists no more than 200; beyond that it leaves them out.
+/// The largest number of groups in a token. Entra leaves the groups out when there are more than 200.
 const MAX_GROUPS: usize = 200;
 
-/// Longest token id shown, in bytes. Real ones have 22.
+/// Longest token id that is logged, in bytes. Entra's token ids have 22.
 const MAX_TOKEN_ID: usize = 64;
 
-/// The version of a token, which decides who its issuer is.
+/// The version of a token, which selects its issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Version {
+pub(super) enum EntraVersion {
     V1,
     V2,
 }
 
-/// A token's text taken apart, nothing of it trusted.
-pub(super) struct Unverified<'a> {
-    kid: String,
-    signed: &'a [u8],
-    signature: Vec<u8>,
-    claims: Claims,
-}
+/// An Entra token that is decoded, but not verified.
+pub(super) type UnverifiedEntraToken<'a> = UnverifiedJws<'a, EntraHeader, EntraClaims>;
 
-/// Open: only these members mean anything here, and none of them may be there twice.
+/// An open set: further members are ignored. No member of the set may occur twice.
 #[derive(Deserialize)]
-struct Header {
+pub(super) struct EntraHeader {
     alg: Option<String>,
     kid: Option<String>,
     typ: Option<String>,
@@ -59,9 +52,9 @@ struct Header {
     zip: bool,
 }
 
-/// Open, like [`Header`]. Times are whole seconds since the epoch.
+/// An open set, like [`EntraHeader`]. Times are whole seconds since the epoch.
 #[derive(Deserialize)]
-struct Claims {
+pub(super) struct EntraClaims {
     aud: String,
     exp: i64,
     iat: i64,
@@ -85,8 +78,8 @@ struct Claims {
     nonce: bool,
 }
 
-impl Version {
-    /// Where the metadata of this version is, below the tenant.
+impl EntraVersion {
+    /// The path between the tenant and the metadata of this version.
     pub(super) fn path(self) -> &'static str {
         match self {
             Self::V1 => "",
@@ -95,42 +88,38 @@ impl Version {
     }
 }
 
-impl<'a> Unverified<'a> {
-    /// Takes the text apart: length, exactly three parts, header, shape of the claims.
-    pub(super) fn parse(token: &'a str) -> Result<Self, EntraTokenError> {
-        if token.len() > MAX_LENGTH {
-            return Err(EntraTokenError::Structure);
+impl From<JwsError> for EntraTokenError {
+    fn from(error: JwsError) -> Self {
+        match error {
+            JwsError::Structure => Self::Structure,
+            JwsError::Header => Self::Header,
+            JwsError::Claims => Self::Claims,
         }
-        let mut parts = token.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(EntraTokenError::Structure);
-        };
-        let signed =
-            token.as_bytes().get(..header.len() + 1 + payload.len()).ok_or(EntraTokenError::Structure)?;
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| EntraTokenError::Structure);
-        let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(signature)?);
-        let header: Header = serde_json::from_slice(&header).map_err(|_| EntraTokenError::Header)?;
-        let kid = header.check()?;
-        let claims = serde_json::from_slice(&payload).map_err(|_| EntraTokenError::Claims)?;
-        Ok(Self { kid, signed, signature, claims })
+    }
+}
+
+impl<'a> UnverifiedEntraToken<'a> {
+    /// Decodes a token, and checks its header.
+    pub(super) fn read(token: &'a str) -> Result<Self, EntraTokenError> {
+        let unverified = Self::parse(token, MAX_LENGTH)?;
+        unverified.header.check()?;
+        Ok(unverified)
     }
 
-    /// The tenant and the version, which decide whose keys are needed.
-    pub(super) fn origin(&self) -> Result<(Uuid, Version), EntraTokenError> {
+    /// The tenant and the version, which select the issuer.
+    pub(super) fn origin(&self) -> Result<(Uuid, EntraVersion), EntraTokenError> {
         let tenant = guid(&self.claims.tid).map_err(|_| EntraTokenError::TenantMalformed)?;
         match self.claims.ver.as_str() {
-            "1.0" => Ok((tenant, Version::V1)),
-            "2.0" => Ok((tenant, Version::V2)),
+            "1.0" => Ok((tenant, EntraVersion::V1)),
+            "2.0" => Ok((tenant, EntraVersion::V2)),
             _ => Err(EntraTokenError::Version),
         }
     }
 
-    /// Everything the claims must say for this audience, in a token of this origin.
+    /// Checks the claims for this audience, in a token of this origin. The result is valid only if the signature is.
     pub(super) fn check(
         &self,
-        (tenant, version): (Uuid, Version),
+        (tenant, version): (Uuid, EntraVersion),
         audience: Audience,
         now: OffsetDateTime,
     ) -> Result<EntraToken, EntraTokenError> {
@@ -164,20 +153,20 @@ impl<'a> Unverified<'a> {
         })
     }
 
-    /// What names the key that is to verify it.
-    pub(super) fn wanted_key(&self) -> WantedKey<'_> {
-        WantedKey { issuer: &self.claims.iss, kid: &self.kid }
+    /// The key that the token names.
+    pub(super) fn key_reference(&self) -> KeyReference<'_> {
+        KeyReference { issuer: &self.claims.iss, kid: self.header.kid.as_deref().unwrap_or_default() }
     }
 
     /// Whether this key made the signature.
     pub(super) fn is_signed_by(&self, key: &ParsedPublicKey) -> bool {
-        key.verify_sig(self.signed, &self.signature).is_ok()
+        key.verify_sig(self.signing_input, &self.signature).is_ok()
     }
 }
 
-impl Header {
-    /// The key's id, in a header that can be one of an access token.
-    fn check(self) -> Result<String, EntraTokenError> {
+impl EntraHeader {
+    /// Checks that the header can be the header of an access token.
+    fn check(&self) -> Result<(), EntraTokenError> {
         if self.nonce {
             return Err(EntraTokenError::GraphToken);
         }
@@ -185,16 +174,17 @@ impl Header {
             return Err(EntraTokenError::Algorithm);
         }
         let good_typ = matches!(self.typ.as_deref(), None | Some("JWT" | "at+jwt"));
-        if self.b64 || self.crit || self.enc || self.zip || !good_typ {
+        let good_kid = self.kid.as_deref().is_some_and(is_kid);
+        if self.b64 || self.crit || self.enc || self.zip || !good_typ || !good_kid {
             return Err(EntraTokenError::Header);
         }
-        self.kid.filter(|kid| is_kid(kid)).ok_or(EntraTokenError::Header)
+        Ok(())
     }
 }
 
-impl Claims {
-    /// For whom it was issued. An id token is none at all: it has no permissions, or the marks of a sign-in,
-    /// or is addressed to the very client it was given to.
+impl EntraClaims {
+    /// Whether the token was issued to a user or to an application. An id token is neither: it has no permissions, or it
+    /// has the claims of a sign-in, or its audience is the client that received it.
     fn kind(&self) -> Result<TokenKind, EntraTokenError> {
         let names = |scp: &String| scp.split(' ').any(|name| !name.is_empty());
         let scp = self.scp.as_ref().is_some_and(names);
@@ -213,15 +203,15 @@ impl Claims {
         }
     }
 
-    /// The client's id, where tokens of this version have it.
-    fn app(&self, version: Version) -> Result<Uuid, EntraTokenError> {
+    /// The client's id: `appid` of version 1.0, `azp` of version 2.0.
+    fn app(&self, version: EntraVersion) -> Result<Uuid, EntraTokenError> {
         let parse = |text: &Option<String>| match text {
             Some(text) => guid(text).map(Some).map_err(|_| EntraTokenError::App),
             None => Ok(None),
         };
         match (version, parse(&self.appid)?, parse(&self.azp)?) {
-            (Version::V1, Some(app), None) => Ok(app),
-            (Version::V2, other, Some(app)) if other.is_none_or(|other| other == app) => Ok(app),
+            (EntraVersion::V1, Some(app), None) => Ok(app),
+            (EntraVersion::V2, other, Some(app)) if other.is_none_or(|other| other == app) => Ok(app),
             _ => Err(EntraTokenError::App),
         }
     }
@@ -239,7 +229,7 @@ impl Claims {
         }
     }
 
-    /// The groups, if they are what Entra writes. A token does not need them, so it is not refused for them.
+    /// The groups, if they have the form that Entra writes. Groups are optional, so another form does not refuse the token.
     fn groups(&self) -> Vec<Uuid> {
         let Some(Value::Array(groups)) = &self.groups else { return Vec::new() };
         if groups.len() > MAX_GROUPS {
@@ -252,35 +242,39 @@ impl Claims {
     fn token_id(&self) -> Option<String> {
         let closed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
         let id = self.uti.as_ref()?.as_str()?;
-        let good = (1..=MAX_TOKEN_ID).contains(&id.len()) && id.bytes().all(closed);
-        good.then(|| id.to_owned())
+        let valid = (1..=MAX_TOKEN_ID).contains(&id.len()) && id.bytes().all(closed);
+        valid.then(|| id.to_owned())
     }
 }
 
-/// Whether a member is there, whatever it says: `null` too.
+/// Whether a member is present, with any value, also `null`.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|IgnoredAny| true)
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::json;
 
     use super::super::fake::{
         APP, OBJECT, TEAMS, TENANT, TestService, claims, header, sign, sign_text, with,
     };
     use super::*;
+    use crate::jose::malformed_tokens;
+    use crate::json::malformed;
     use crate::testing::NOON;
 
-    /// Every one of them is refused for this reason, without a fetch.
+    /// Checks that every token is refused with this error, without a fetch.
     async fn refused(tokens: impl IntoIterator<Item = String>, expected: EntraTokenError) {
-        let bench = TestService::new();
+        let service = TestService::new();
         for token in tokens {
             let claims = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
-            let shown = String::from_utf8_lossy(&claims.unwrap_or_default()).into_owned();
-            assert_eq!(bench.fault(&token).await, Some(expected), "{shown}");
+            let text = String::from_utf8_lossy(&claims.unwrap_or_default()).into_owned();
+            assert_eq!(service.error(&token).await, Some(expected), "{text}");
         }
-        assert_eq!(bench.issuer.take_fetched(), [""; 0]);
+        assert_eq!(service.issuer.take_fetched(), [""; 0]);
     }
 
     fn with_header(changes: &[(&str, Value)]) -> String {
@@ -292,42 +286,25 @@ mod tests {
     }
 
     async fn accepted(token: &str) -> EntraToken {
-        let bench = TestService::new();
-        bench.verify(token).await.unwrap()
+        let service = TestService::new();
+        service.verify(token).await.unwrap()
     }
 
     #[tokio::test]
-    async fn what_is_no_compact_token_is_refused() {
-        let good = with_claims("2.0", &[]);
-        let (signed, signature) = good.rsplit_once('.').unwrap();
-        let (header, payload) = signed.split_once('.').unwrap();
-        let texts = [
-            String::new(),
-            "..".to_owned(),
-            signed.to_owned(),
-            format!("{good}."),
-            format!("{good}.{signature}"),
-            format!(".{good}"),
-            format!("{good}="),
-            format!("{good}\n"),
-            format!(" {good}"),
-            format!("{header}=.{payload}.{signature}"),
-            format!("{header}.{payload}.{}", signature.replace(['-', '_'], "+")),
-            format!("{header}.{payload}\u{0}.{signature}"),
-            format!("{header}.{}.{signature}", "A".repeat(MAX_LENGTH)),
-            with_claims("2.0", &[("name", json!("x".repeat(MAX_LENGTH)))]),
-        ];
+    async fn malformed_tokens_are_refused() {
+        let valid = with_claims("2.0", &[]);
+        let (header, rest) = valid.split_once('.').unwrap();
+        let mut texts = malformed_tokens(&valid);
+        texts.push(format!("{header}.{}{rest}", "A".repeat(MAX_LENGTH)));
+        texts.push(with_claims("2.0", &[("name", json!("x".repeat(MAX_LENGTH)))]));
         for text in texts {
-            let fault = TestService::new().fault(&text).await;
-            assert!(
-                matches!(fault, Some(EntraTokenError::Structure | EntraTokenError::Header)),
-                "{text}: {fault:?}"
-            );
+            let error = TestService::new().error(&text).await;
+            assert_eq!(error, Some(EntraTokenError::Structure), "{text}");
         }
     }
 
     #[tokio::test]
-    async fn a_header_of_something_else_is_refused() {
+    async fn other_headers_are_refused() {
         for value in
             [json!("none"), json!("HS256"), json!("RS384"), json!("PS256"), json!("rs256"), json!(null)]
         {
@@ -353,7 +330,15 @@ mod tests {
         };
         tokens
             .extend(["alg", "kid", "typ"].map(|name| sign_text(0, &twice(name), &claims("2.0").to_string())));
-        tokens.extend(["", "[]", "null", "{}x"].map(|text| sign_text(0, text, &claims("2.0").to_string())));
+        let valid = header(0);
+        let array = json!([valid["alg"], valid["kid"], valid["typ"]]).to_string();
+        let is_object =
+            |text: &String| serde_json::from_str::<Value>(text).is_ok_and(|json| json.is_object());
+        let (objects, others): (Vec<_>, Vec<_>) =
+            malformed(&valid.to_string(), &array).into_iter().partition(is_object);
+        let with_text = |text: String| sign_text(0, &text, &claims("2.0").to_string());
+        tokens.extend(others.into_iter().map(with_text));
+        refused(objects.into_iter().map(with_text), EntraTokenError::Algorithm).await;
         refused(tokens, EntraTokenError::Header).await;
         for changes in
             [("typ", json!(null)), ("typ", json!("at+jwt")), ("jku", json!("https://evil.example"))]
@@ -363,22 +348,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_for_graph_is_named_as_such() {
+    async fn tokens_for_graph_have_their_own_error() {
         let token = with_header(&[("nonce", json!("x")), ("alg", json!("RS256"))]);
         refused([token], EntraTokenError::GraphToken).await;
         assert!(EntraTokenError::GraphToken.to_string().contains("obtained for Microsoft Graph"));
     }
 
     #[tokio::test]
-    async fn claims_of_the_wrong_shape_are_refused() {
-        let good = claims("2.0");
+    async fn claims_of_another_form_are_refused() {
+        let valid = claims("2.0");
         let mut tokens = vec![];
         for name in ["aud", "exp", "iat", "iss", "nbf", "tid", "ver"] {
             tokens.push(with_claims("2.0", &[(name, json!(null))]));
-            tokens.push(with_claims("2.0", &[(name, json!([good[name]]))]));
+            tokens.push(with_claims("2.0", &[(name, json!([valid[name]]))]));
         }
         for name in ["aud", "azp", "exp", "iat", "iss", "nbf", "oid", "scp", "tid", "ver"] {
-            let twice = good.to_string().replacen('{', &format!("{{\"{name}\":{},", good[name]), 1);
+            let twice = valid.to_string().replacen('{', &format!("{{\"{name}\":{},", valid[name]), 1);
             tokens.push(sign_text(0, &header(0).to_string(), &twice));
         }
         for (name, values) in [
@@ -392,16 +377,19 @@ mod tests {
         ] {
             tokens.extend(values.into_iter().map(|value| with_claims("2.0", &[(name, value)])));
         }
-        let big = good.to_string().replace(&good["exp"].to_string(), "99999999999999999999");
-        tokens.extend(
-            [big.as_str(), "[]", "null", "7", "{}", ""]
-                .map(|text| sign_text(0, &header(0).to_string(), text)),
-        );
+        let big = valid.to_string().replace(&valid["exp"].to_string(), "99999999999999999999");
+        let array = [
+            "aud", "exp", "iat", "iss", "nbf", "tid", "ver", "appid", "azp", "groups", "idtyp", "oid",
+            "roles", "scp", "uti",
+        ];
+        let array = Value::from_iter(array.map(|name| valid[name].clone()));
+        let texts = malformed(&valid.to_string(), &array.to_string()).into_iter().chain([big]);
+        tokens.extend(texts.map(|text| sign_text(0, &header(0).to_string(), &text)));
         refused(tokens, EntraTokenError::Claims).await;
     }
 
     #[tokio::test]
-    async fn origin_claims_are_judged() {
+    async fn tenant_version_and_issuer_are_checked() {
         let id = TENANT.to_string();
         let tids = [
             json!("contoso.com"),
@@ -430,7 +418,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_client_is_where_the_version_says() {
+    async fn the_version_decides_the_claim_of_the_client() {
         let other = json!("eeeeeeee-0000-4000-8000-000000000005");
         let (app, none) = (json!(APP.to_string()), json!(null));
         let tokens = [
@@ -452,7 +440,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_object_id_is_needed() {
+    async fn an_object_id_is_required() {
         let oids = [json!(null), json!(""), json!("user@example.com"), json!(format!("{{{OBJECT}}}"))];
         let subject = ("sub", json!(OBJECT.to_string()));
         let tokens = oids.map(|oid| with_claims("2.0", &[("oid", oid), subject.clone()]));
@@ -462,7 +450,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_access_token_is_refused() {
+    async fn other_kinds_of_token_are_refused() {
         let none = json!(null);
         let app = ("aud", json!(APP.to_string()));
         let tokens = [
@@ -511,7 +499,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn times_are_judged_to_the_second() {
+    async fn times_are_checked_to_the_second() {
         let now = NOON.unix_timestamp();
         let leeway = NOT_BEFORE_LEEWAY.whole_seconds();
         for (name, value, expected) in [
@@ -531,7 +519,7 @@ mod tests {
         ] {
             let token = with_claims("2.0", &[(name, json!(value))]);
             match expected {
-                Some(fault) => refused([token], fault).await,
+                Some(error) => refused([token], error).await,
                 None => drop(accepted(&token).await),
             }
         }
@@ -540,7 +528,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn groups_and_token_ids_of_another_form_are_left_out() {
+    async fn malformed_groups_and_token_ids_are_left_out() {
         let group = |n: u128| Uuid::from_u128(n).to_string();
         let many = |count| (0..count).map(group).collect::<Vec<_>>();
         for (groups, count) in [
@@ -562,13 +550,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_fault_quotes_the_token() {
-        let bench = TestService::new();
+    async fn no_error_quotes_the_token() {
+        let service = TestService::new();
         let marked = |name: &str| with_claims("1.0", &[(name, json!("canary")), ("sub", json!("canary"))]);
         for name in ["aud", "iss", "tid", "ver", "oid", "appid", "azp", "idtyp", "name"] {
-            let error = bench.verify(&marked(name)).await.map(|_| String::new());
-            let said = error.unwrap_or_else(|error| format!("{error} {error:?}"));
-            assert!(!said.contains("canary") && !said.contains(TEAMS), "{said}");
+            let error = service.verify(&marked(name)).await.map(|_| String::new());
+            let message = error.unwrap_or_else(|error| format!("{error} {error:?}"));
+            assert!(!message.contains("canary") && !message.contains(TEAMS), "{message}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How an embedded service answers an SDK client.
+//! The responses of the embedded services to an SDK client.
 
 use aws_smithy_runtime_api::client::http::HttpConnectorFuture;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -6,7 +6,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 
-/// A reply that is there already.
+/// A response that is complete.
 pub(crate) fn ready(status: u16, content_type: &'static str, body: String) -> HttpConnectorFuture {
     HttpConnectorFuture::ready(response(status, content_type, body))
 }

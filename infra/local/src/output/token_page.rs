@@ -1,4 +1,4 @@
-//! What `token inspect` prints: a token taken apart, and whether it is active.
+//! The answer of `token inspect`: the parts of a token, and whether it is active.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// The server's word on a token: active, or why not. Whoever may use the control socket may know why.
+/// The server's verdict on a token, with the reason if the token is inactive. Only the owner of the state directory can
+/// use the control socket, so the reason reaches no other user.
 #[must_use]
 pub fn verdict<T>(outcome: &Result<T, VerifyError>) -> Value {
     match outcome {
@@ -20,8 +21,7 @@ pub fn verdict<T>(outcome: &Result<T, VerifyError>) -> Value {
     }
 }
 
-/// The page for a token and the server's word on it. What the token says is shown as it stands, whether or not
-/// it is true.
+/// The page for a token and the server's verdict. The page shows the claims as they are, also in an invalid token.
 #[must_use]
 pub fn page(token: &str, verdict: &Value) -> String {
     let mut parts = token.split('.').map(object);
@@ -60,14 +60,14 @@ fn section(page: &mut String, title: &str, members: Option<&Map<String, Value>>)
     page.push('\n');
 }
 
-/// Without characters that a terminal obeys.
+/// The text with every control character escaped, because a terminal would execute it.
 fn plain(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_ascii_graphic() || c == ' ' { vec![c] } else { c.escape_debug().collect() })
         .collect()
 }
 
-/// A value as JSON; a moment also as a date.
+/// A value as JSON. A time also as a date.
 fn shown(name: &str, value: &Value) -> String {
     match (name, value) {
         ("exp" | "iat", Value::Number(_)) => match value.as_i64().and_then(date) {
@@ -93,7 +93,7 @@ fn list(page: &mut String, title: &str, names: Vec<&'static str>) {
 }
 
 fn conclusion(verdict: &Value, claims: Option<&Map<String, Value>>) -> String {
-    let reason = verdict.get("reason").and_then(Value::as_str).unwrap_or("the server does not say");
+    let reason = verdict.get("reason").and_then(Value::as_str).unwrap_or("the server gave no reason");
     if verdict.get("active") == Some(&Value::Bool(true)) {
         let expires_at = claims.and_then(|claims| claims.get("exp")).and_then(Value::as_i64).and_then(date);
         format!("active        yes, until {} unless revoked\n", expires_at.unwrap_or_default())
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_taken_apart() {
+    fn tokens_are_shown_in_parts() {
         let token =
             token(r#"{"alg":"RS256"}"#, r#"{"exp":1709298000,"acsScope":"voip.join,chat.join.limited"}"#);
         let page = page(&token, &json!({"active": true}));
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_shown_without_harm() {
+    fn malformed_tokens_are_shown_escaped() {
         let verdict = json!({"active": false, "reason": "not a compact token"});
         let colour = r#"{"\u001b[31m":"\u001b[31m\u009b1m"}"#;
         for token in ["", "a.b", "....", &token(colour, r#"{"acsScope":"fly"}"#)] {

@@ -1,4 +1,4 @@
-//! What the commands about keys print.
+//! The output of the commands that replace and list keys.
 
 use std::fmt::Write as _;
 use std::io;
@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::start_page;
+use super::start_page;
 
-/// The signing keys of a state that `rotate-keys` answered with, one a line, without secrets.
+/// The signing keys in the answer of `rotate-keys`, one on each line. The output contains no secret.
 #[must_use]
 pub fn keys(state: &Value) -> String {
     let text = |value: &Value, pointer: &str| {
@@ -24,11 +24,11 @@ pub fn keys(state: &Value) -> String {
     page
 }
 
-/// What an operator is told after an access key was replaced: the new connection string, from the `env`
-/// file the server has rewritten.
+/// The output after the replacement of an access key, with the new connection string. It is read from the file `env`,
+/// which the server has rewritten.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// [`io::Error`] when the file cannot be read.
 pub fn regenerated(data_dir: &Path, slot: &str) -> io::Result<String> {
     let path = start_page::path_of_env(data_dir);
     let env = std::fs::read_to_string(&path)?;
@@ -38,7 +38,8 @@ pub fn regenerated(data_dir: &Path, slot: &str) -> io::Result<String> {
     };
     let value = env.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("='")?.strip_suffix('\''));
     Ok(format!(
-        "The {slot} access key is new; the former is refused and every token issued through it is dead.\n\n\
+        "The {slot} access key was replaced. The former key is refused, and every token issued through it is \
+         revoked.\n\n\
          connection string   {}\nwritten to          {}\n",
         value.unwrap_or("-"),
         path.display()

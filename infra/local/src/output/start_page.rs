@@ -1,23 +1,24 @@
-//! What is printed at start, and the `env` file that shells read.
+//! The page that is printed at start, and the `env` file for shells.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
+use crate::files::{self, FileError, Readers};
 use crate::platform::{ConnectionStrings, Platform};
 
 /// The variables of the `env` file that hold the connection strings.
 pub(crate) const PRIMARY: &str = "COMMUNICATION_SERVICES_CONNECTION_STRING";
 pub(crate) const SECONDARY: &str = "COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING";
 
-/// Writes `env` into the state directory: at start, and when an access key was replaced.
+/// Writes `env` into the state directory, at start and after an access key was replaced.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_env(platform: &Platform, connection_strings: &ConnectionStrings) -> io::Result<()> {
-    write_private(&path_of_env(&platform.data_dir), &env(platform, connection_strings))
+pub fn write_env(platform: &Platform, connection_strings: &ConnectionStrings) -> Result<(), FileError> {
+    let text = Zeroizing::new(env(platform, connection_strings));
+    files::replace(&path_of_env(&platform.data_dir), text.as_bytes(), Readers::Owner)
 }
 
 pub(crate) fn path_of_env(data_dir: &Path) -> PathBuf {
@@ -39,7 +40,7 @@ fn env(platform: &Platform, ConnectionStrings { primary, secondary }: &Connectio
     lines(values.into_iter().chain(of_entra.iter().map(|(name, value)| (*name, value.as_str()))))
 }
 
-/// What a shell reads back as these values.
+/// Lines from which a shell reads these values.
 pub(crate) fn lines<'a>(values: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::new();
     for (name, value) in values {
@@ -49,7 +50,7 @@ pub(crate) fn lines<'a>(values: impl Iterator<Item = (&'a str, &'a str)>) -> Str
     text
 }
 
-/// The page to print.
+/// The text of the page.
 #[must_use]
 pub fn page(platform: &Platform, ConnectionStrings { primary, .. }: &ConnectionStrings) -> String {
     format!(
@@ -75,7 +76,7 @@ JavaScript (npm install @azure/communication-identity):
   const client = new CommunicationIdentityClient(process.env.COMMUNICATION_SERVICES_CONNECTION_STRING);
   client.createUserAndToken(["chat", "voip"]).then(console.log);
 
-{entra}Ctrl-C stops it; identities, keys and tokens are kept in {dir}.
+{entra}Ctrl-C stops the server. Identities, keys and tokens stay in {dir}.
 
 "#,
         endpoint = platform.endpoint(),
@@ -90,12 +91,12 @@ JavaScript (npm install @azure/communication-identity):
     )
 }
 
-/// Who is known to the stand-in for Entra; nothing if it is off. Passwords are in the env file only.
+/// The accounts of the stand-in for Entra, or an empty text when it is off. Passwords are only in the `env` file.
 fn entra(platform: &Platform) -> String {
     let Some(entra) = &platform.router.entra else { return String::new() };
     let of = |name: &str| {
         let env = entra.env();
-        env.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string()).unwrap_or_default()
+        env.iter().find(|(other, _)| *other == name).map(|(_, value)| value.to_string()).unwrap_or_default()
     };
     format!(
         "Microsoft Entra ID, a stand-in for development (secrets are in the env file):\n\n  \
@@ -108,13 +109,4 @@ fn entra(platform: &Platform) -> String {
         entra.user_object_id(),
         entra.user_app_id(),
     )
-}
-
-/// Only the owner may read it: it holds the access keys. Replaced whole, so that no reader sees half.
-pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let aside = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    file.write_all(text.as_bytes())?;
-    fs::rename(&aside, path)
 }

@@ -1,35 +1,37 @@
-//! What is told to function binaries that run as processes of their own, and to who starts them.
+//! The page of `platform`, and the environment of function binaries that run as other processes.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use identity::secrets::SecretName;
 
+use super::start_page;
+use crate::embedded;
+use crate::files::{self, FileError, Readers};
 use crate::platform::Platform;
-use crate::{embedded, start_page};
 
-/// Writes `platform.env` into the state directory: what a deployment's template gives the functions.
+/// Writes `platform.env` into the state directory: the variables that a deployment's template sets.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_env(platform: &Platform, aws_endpoint: &str) -> io::Result<PathBuf> {
+pub fn write_env(platform: &Platform, aws_endpoint: &str) -> Result<PathBuf, FileError> {
     let path = platform.data_dir.join("platform.env");
-    start_page::write_private(&path, &env(platform, aws_endpoint))?;
+    files::replace(&path, env(platform, aws_endpoint).as_bytes(), Readers::Owner)?;
     Ok(path)
 }
 
 fn env(platform: &Platform, aws_endpoint: &str) -> String {
     let resource = &platform.resource.resource;
     let mut hosts: Vec<_> = platform.hosts.iter().map(ToString::to_string).collect();
-    // Functions have one port, where the server has one for each scheme.
+    // Functions have one port. The server has one for each scheme.
     hosts.dedup();
     let values = [
         ("AWS_ENDPOINT_URL", aws_endpoint.to_owned()),
         ("AWS_REGION", embedded::REGION.to_owned()),
         ("AWS_ACCESS_KEY_ID", platform.aws_endpoint.access_key_id().to_owned()),
-        // No signature is looked at, but the SDK makes one.
+        // The endpoint does not check signatures, but the SDK needs a key to make one.
         ("AWS_SECRET_ACCESS_KEY", "local".to_owned()),
         ("TABLE_NAME", embedded::TABLE.to_owned()),
+        ("ASSIGNMENTS_TABLE_NAME", embedded::ASSIGNMENTS_TABLE.to_owned()),
         ("ACCESS_KEYS_SECRET", SecretName::AccessKeys.as_str().to_owned()),
         ("SIGNING_KEYS_SECRET", SecretName::SigningKeys.as_str().to_owned()),
         ("RESOURCE_ID", resource.id.to_string()),
@@ -37,14 +39,14 @@ fn env(platform: &Platform, aws_endpoint: &str) -> String {
         ("RESOURCE_REGION", resource.region.as_str().to_owned()),
         ("ISSUER", resource.issuer.to_string()),
         ("ACCEPTED_HOSTS", hosts.join(",")),
-        // A development server hands the path over as the client sent it.
+        // A development server passes on the path as the client sent it.
         ("GATEWAY_PATH", "wire".to_owned()),
         ("SIGNING_ALGORITHM", platform.resource.algorithm.as_str().to_owned()),
     ];
     start_page::lines(values.iter().map(|(name, value)| (*name, value.as_str())))
 }
 
-/// The page to print.
+/// The text of the page.
 #[must_use]
 pub fn page(platform: &Platform, aws_endpoint: &str, env: &Path, tls: &(PathBuf, PathBuf)) -> String {
     format!(
@@ -60,7 +62,7 @@ In the shell the functions run in:    set -a; . {env}; set +a
 
 In the shell your program runs in:    set -a; . {client}; set +a      (endpoint {endpoint})
 
-Ctrl-C stops it; identities, keys and tokens are kept in {dir}.
+Ctrl-C stops the services. Identities, keys and tokens stay in {dir}.
 
 "#,
         table = embedded::TABLE,

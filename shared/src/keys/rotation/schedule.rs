@@ -1,0 +1,119 @@
+//! The four steps in which Secrets Manager drives a scheduled rotation of the signing keys. Each step may be repeated
+//! with its version. The version decides, so a repetition never makes other keys.
+
+use super::publish::Promoted;
+use super::steps::{Candidate, overtaken};
+use super::{Cause, Change, OrphanedPending, RotationError, Rotator, Trigger};
+use crate::keys::pointer::Pointer;
+use crate::keys::signing::SigningKeys;
+use crate::secrets::{SecretName, SecretStoreError, StagingLabel, VersionId};
+use crate::store::StoreError;
+
+/// The cause of every scheduled step.
+const SCHEDULED: Cause = Cause { operation: Change::RotateSigningKeys.as_str(), trigger: Trigger::Schedule };
+
+/// The progress of a scheduled rotation's version.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Current,
+    Pending,
+}
+
+impl Rotator<'_> {
+    /// `createSecret`: repairs the pointer, then stores new keys under the version, unless the version has a value. The
+    /// first rotation of a new resource makes its first keys instead.
+    ///
+    /// # Errors
+    /// [`RotationError`].
+    pub async fn create(&self, version: &VersionId) -> Result<(), RotationError> {
+        let outcome = async {
+            if self.ports.pointers.pointer().await?.is_none() {
+                self.set_up().await?;
+            }
+            if self.stage(version).await? == Stage::Current {
+                return Ok(());
+            }
+            let base = self.synchronize(SCHEDULED, OrphanedPending::Keep).await?;
+            match self.ports.secret_store.read(SecretName::SigningKeys, version).await {
+                Ok(_) => Ok(()),
+                // The secret store announces the version before it has a value.
+                Err(SecretStoreError::NoSuchVersion) => {
+                    let candidate = Candidate::signing_keys(&base, version.clone());
+                    self.store_signing_keys(Change::RotateSigningKeys, &candidate).await
+                }
+                Err(error) => Err(error.into()),
+            }
+        };
+        self.noted(SCHEDULED, "store", outcome.await)
+    }
+
+    /// `setSecret`: has no effect, because no service outside the secret store holds the keys yet.
+    ///
+    /// # Errors
+    /// [`RotationError::NotPending`], or a failed read.
+    pub async fn set(&self, version: &VersionId) -> Result<(), RotationError> {
+        self.stage(version).await.map(|_| ())
+    }
+
+    /// `testSecret`: proves the stored keys.
+    ///
+    /// # Errors
+    /// [`RotationError`].
+    pub async fn try_out(&self, version: &VersionId) -> Result<(), RotationError> {
+        let outcome = async {
+            if self.stage(version).await? == Stage::Current {
+                return Ok(());
+            }
+            let base = self.ports.pointers.pointer().await?.ok_or(StoreError::NotSetUp)?;
+            let candidate = Candidate::signing_keys(&base, version.clone());
+            self.test_signing_keys(Change::RotateSigningKeys, &base, &candidate).await
+        };
+        self.noted(SCHEDULED, "test", outcome.await)
+    }
+
+    /// `finishSecret`: puts the keys in force. When it returns, every older token is revoked.
+    ///
+    /// # Errors
+    /// [`RotationError`].
+    pub async fn finish(&self, version: &VersionId) -> Result<Pointer, RotationError> {
+        let outcome = self.put_in_force(version).await;
+        self.note(SCHEDULED, "done", outcome.as_ref());
+        outcome
+    }
+
+    async fn put_in_force(&self, version: &VersionId) -> Result<Pointer, RotationError> {
+        let base = self.synchronize(SCHEDULED, OrphanedPending::Keep).await?;
+        let stage = self.stage(version).await?;
+        let document = self.ports.secret_store.read(SecretName::SigningKeys, version).await;
+        let keys = SigningKeys::parse(&document.map_err(overtaken)?)?;
+        if stage == Stage::Pending {
+            let candidate = Candidate::signing_keys(&base, version.clone());
+            let promoted = if keys.sequence() == candidate.sequence {
+                self.promote(SCHEDULED, &candidate).await
+            } else {
+                // An operator's replacement came after the keys were made. Their sequence number is used.
+                Err(RotationError::NotPending)
+            };
+            if let Err(error @ (RotationError::Conflict | RotationError::NotPending)) = promoted {
+                // Secrets Manager starts no other rotation while this version is pending.
+                self.abandon(&candidate).await;
+                return Err(error);
+            }
+            promoted?;
+        }
+        let promoted = Promoted { access_keys: base.access_keys_sequence, signing_keys: keys.sequence() };
+        // A pending version that an operator left would keep the schedule from starting again.
+        self.publish_promoted(SCHEDULED, OrphanedPending::Remove, promoted).await
+    }
+
+    async fn stage(&self, version: &VersionId) -> Result<Stage, RotationError> {
+        let labels = self.ports.secret_store.labels(SecretName::SigningKeys).await?;
+        if labels.is_on(StagingLabel::Current, version) {
+            Ok(Stage::Current)
+        } else if labels.is_on(StagingLabel::Pending, version) {
+            Ok(Stage::Pending)
+        } else {
+            Err(RotationError::NotPending)
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The steps that operators' and scheduled replacements share: store, test, promote, abandon.
+
+use super::{Cause, Change, RotationError, Rotator};
+use crate::keys::access::AccessKeys;
+use crate::keys::cache::KeyLoadError;
+use crate::keys::pointer::{Pointer, PublishedKeys};
+use crate::keys::signing::SigningKeys;
+use crate::keys::{AccessSlot, KeyMaterialError, Slot};
+use crate::secrets::{MoveOutcome, SecretName, SecretStoreError, StagingLabel, VersionId};
+use crate::store::StoreError;
+
+/// A new version of a secret that is to become current.
+pub(super) struct Candidate {
+    secret: SecretName,
+    /// The version that it was made from, and that it replaces.
+    base: VersionId,
+    version: VersionId,
+    /// The sequence number of its document: one more than the number of the base.
+    pub(super) sequence: u64,
+}
+
+impl Rotator<'_> {
+    /// Stores and tests a new access key for `slot`.
+    ///
+    /// # Errors
+    /// [`RotationError::Conflict`] when another replacement has displaced or overtaken the new version.
+    pub(super) async fn prepare_access_keys(
+        &self,
+        cause: Cause,
+        slot: AccessSlot,
+        base: &Pointer,
+    ) -> Result<Candidate, RotationError> {
+        let candidate = Candidate::access_keys(base, VersionId::random(self.random));
+        self.noted(cause, "store", self.store_access_keys(slot, &candidate).await)?;
+        let tested = self.noted(cause, "test", self.test_access_keys(&candidate).await);
+        self.abandon_on_error(&candidate, tested).await?;
+        Ok(candidate)
+    }
+
+    /// Stores and tests new signing keys.
+    ///
+    /// # Errors
+    /// [`RotationError::Conflict`] when another replacement has displaced or overtaken the new version.
+    pub(super) async fn prepare_signing_keys(
+        &self,
+        cause: Cause,
+        change: Change,
+        base: &Pointer,
+    ) -> Result<Candidate, RotationError> {
+        let candidate = Candidate::signing_keys(base, VersionId::random(self.random));
+        self.noted(cause, "store", self.store_signing_keys(change, &candidate).await)?;
+        let tested = self.noted(cause, "test", self.test_signing_keys(change, base, &candidate).await);
+        self.abandon_on_error(&candidate, tested).await?;
+        Ok(candidate)
+    }
+
+    async fn store_access_keys(&self, slot: AccessSlot, candidate: &Candidate) -> Result<(), RotationError> {
+        let base = self.ports.secret_store.read(candidate.secret, &candidate.base).await;
+        let keys = AccessKeys::parse(&base.map_err(overtaken)?)?;
+        let document = keys.regenerated(slot, self.random).to_document();
+        let Candidate { secret, version, .. } = candidate;
+        self.ports.secret_store.store(*secret, version, &document, StagingLabel::Pending).await?;
+        Ok(())
+    }
+
+    pub(super) async fn store_signing_keys(
+        &self,
+        change: Change,
+        candidate: &Candidate,
+    ) -> Result<(), RotationError> {
+        let keys = match change {
+            Change::RotateSigningKeys => SigningKeys::generate(candidate.sequence, self.generate)?,
+            Change::RegenerateAccessKey(slot) => {
+                let base = self.ports.secret_store.read(candidate.secret, &candidate.base).await;
+                SigningKeys::parse(&base.map_err(overtaken)?)?.with(slot.into(), (self.generate)()?)
+            }
+        };
+        let Candidate { secret, version, .. } = candidate;
+        self.ports.secret_store.store(*secret, version, &keys.to_document(), StagingLabel::Pending).await?;
+        Ok(())
+    }
+
+    async fn test_access_keys(&self, candidate: &Candidate) -> Result<(), RotationError> {
+        let document = self.ports.secret_store.read(candidate.secret, &candidate.version).await;
+        AccessKeys::parse(&document.map_err(overtaken)?)?;
+        Ok(())
+    }
+
+    /// Reads the stored keys back. They parse, and each key signs a text that its public half verifies. The slots that
+    /// change have new keys, and the other slots have the published ones.
+    pub(super) async fn test_signing_keys(
+        &self,
+        change: Change,
+        base: &Pointer,
+        candidate: &Candidate,
+    ) -> Result<(), RotationError> {
+        let document = self.ports.secret_store.read(candidate.secret, &candidate.version).await;
+        let keys = SigningKeys::parse(&document.map_err(overtaken)?)?;
+        if keys.sequence() != candidate.sequence {
+            return Err(RotationError::Conflict);
+        }
+        let published = PublishedKeys::parse(&base.published)?;
+        for slot in Slot::ALL {
+            let changes = match change {
+                Change::RotateSigningKeys => true,
+                Change::RegenerateAccessKey(regenerated) => slot == regenerated.into(),
+            };
+            if published.find(keys.of(slot).id()).is_none() != changes {
+                return Err(
+                    KeyMaterialError("a stored signing key is not the one that was to be stored").into()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the new version current, if its base still is.
+    ///
+    /// # Errors
+    /// [`RotationError::Conflict`] means that the new version was never current. The move may also be refused because
+    /// an earlier attempt made it and the answer was lost. Only one version is ever promoted from a base, and a later
+    /// replacement publishes the version that it replaces before it promotes its own. So the pointer decides: while it
+    /// names the base, or another version with the candidate's sequence number, the candidate was never current. A
+    /// higher sequence number leaves that open, and the error is [`RotationError::Unclear`].
+    pub(super) async fn promote(&self, cause: Cause, candidate: &Candidate) -> Result<(), RotationError> {
+        self.noted(cause, "promote", self.make_current(candidate).await)
+    }
+
+    async fn make_current(&self, candidate: &Candidate) -> Result<(), RotationError> {
+        let Candidate { secret, base, version, sequence } = candidate;
+        let moved =
+            self.ports.secret_store.move_label(*secret, StagingLabel::Current, Some(base), Some(version));
+        if moved.await? == MoveOutcome::Moved {
+            return Ok(());
+        }
+        let pointer = self.ports.pointers.pointer().await?.ok_or(StoreError::NotSetUp)?;
+        let (named, named_sequence) = match secret {
+            SecretName::AccessKeys => (&pointer.access_keys, pointer.access_keys_sequence),
+            SecretName::SigningKeys => (&pointer.signing_keys, pointer.signing_keys_sequence),
+        };
+        if named == version {
+            Ok(())
+        } else if named_sequence <= *sequence {
+            Err(RotationError::Conflict)
+        } else {
+            Err(RotationError::Unclear("several replacements have overtaken this one"))
+        }
+    }
+
+    /// Takes the pending label off a version that will not become current, so that it disappears.
+    pub(super) async fn abandon(&self, candidate: &Candidate) {
+        let Candidate { secret, version, .. } = candidate;
+        // If this fails, the next version that is stored displaces it.
+        let _ = self.ports.secret_store.move_label(*secret, StagingLabel::Pending, Some(version), None).await;
+    }
+
+    pub(super) async fn abandon_on_error<T>(
+        &self,
+        candidate: &Candidate,
+        outcome: Result<T, RotationError>,
+    ) -> Result<T, RotationError> {
+        if outcome.is_err() {
+            self.abandon(candidate).await;
+        }
+        outcome
+    }
+}
+
+impl Candidate {
+    fn access_keys(base: &Pointer, version: VersionId) -> Self {
+        Self {
+            secret: SecretName::AccessKeys,
+            base: base.access_keys.clone(),
+            version,
+            sequence: base.access_keys_sequence + 1,
+        }
+    }
+
+    pub(super) fn signing_keys(base: &Pointer, version: VersionId) -> Self {
+        Self {
+            secret: SecretName::SigningKeys,
+            base: base.signing_keys.clone(),
+            version,
+            sequence: base.signing_keys_sequence + 1,
+        }
+    }
+}
+
+/// A version that this replacement stored, or found current, can only disappear because another replacement has
+/// displaced or replaced it.
+pub(in crate::keys) fn overtaken(error: SecretStoreError) -> RotationError {
+    match error {
+        SecretStoreError::NoSuchVersion => RotationError::Conflict,
+        error => KeyLoadError::from(error).into(),
+    }
+}

@@ -1,0 +1,204 @@
+//! Clients in further languages and versions: the pages of docs/clients as they stand there, and old SDK versions.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use e2e::server::{Server, state_directory};
+use serde_json::Value;
+
+use crate::suites::{clients, no_secret_in_the_log, python};
+
+const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
+const ALGORITHMS: [&str; 2] = ["RS256", "ES256"];
+
+/// Runs a command. Returns its standard output, or its standard error if it fails.
+fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    output.status.success().then_some(text(output.stdout)).ok_or_else(|| text(output.stderr))
+}
+
+/// Whether a program of a toolchain is missing. Reports it past the test harness, which hides the output of a pass.
+fn is_missing(toolchain: &str, programs: &[&str]) -> bool {
+    let is_installed =
+        |program: &&str| run(Command::new("sh").args(["-c", "command -v \"$0\"", program])).is_ok();
+    let missing = !programs.iter().all(is_installed);
+    if missing {
+        let report = format!("SKIPPED: {toolchain} is not installed\n");
+        std::io::stderr().write_all(report.as_bytes()).unwrap();
+    }
+    missing
+}
+
+/// A page, and a folder with its programs as a reader of the page would save them.
+struct Page {
+    text: &'static str,
+    folder: PathBuf,
+}
+
+impl Page {
+    fn new(text: &'static str, folder: &str) -> Self {
+        let folder = Path::new(SCRATCH).join(folder);
+        fs::create_dir_all(&folder).unwrap();
+        Self { text, folder }
+    }
+
+    /// The code blocks of a language, in their order.
+    fn blocks<const N: usize>(&self, language: &str) -> [&'static str; N] {
+        let begin = format!("\n```{language}\n");
+        let blocks: Vec<_> =
+            self.text.split(&begin).skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+        blocks.try_into().unwrap_or_else(|found| panic!("other blocks than expected: {found:?}"))
+    }
+
+    /// Writes a file. Returns whether its content is new.
+    fn write(&self, name: &str, content: &str) -> bool {
+        let path = self.folder.join(name);
+        let is_new = fs::read_to_string(&path).ok().as_deref() != Some(content);
+        fs::write(path, content).unwrap();
+        is_new
+    }
+
+    /// Runs a command of the page as a reader does: in the folder, beside the state directory as `.local`.
+    fn sh(&self, server: &Server, command: &str, settings: &[(&str, &str)]) -> Result<String, String> {
+        let mut shell = server.command("sh");
+        // Halves the time of a short Java program. Other programs ignore it.
+        shell.env("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC");
+        run(shell.args(["-c", command]).envs(settings.iter().copied()).current_dir(&self.folder))
+    }
+
+    /// Starts a server whose state directory is `.local` of the folder.
+    fn server(&self, algorithm: &str) -> (Server, Value) {
+        let test = format!("{}-{algorithm}", self.folder.file_name().unwrap().to_str().unwrap());
+        let state = state_directory(SCRATCH, &test);
+        let server = Server::start(&state, &["--algorithm", algorithm]);
+        let link = self.folder.join(".local");
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(&state, link).unwrap();
+        (server, serde_json::from_slice(&fs::read(state.join("resource.json")).unwrap()).unwrap())
+    }
+
+    /// Checks the two programs: `users` prints an identity and its token, `verify` accepts this token and no other.
+    fn check(&self, server: &Server, resource: &Value, users: &str, verify: &str) {
+        let printed = self.sh(server, users, &[]).unwrap();
+        let [user, token] = printed.lines().collect::<Vec<_>>().try_into().unwrap();
+        let verdict = |token: &str, issuer: &str| {
+            let resource_id = resource["id"].as_str().unwrap();
+            self.sh(server, verify, &[("TOKEN", token), ("ISSUER", issuer), ("RESOURCE_ID", resource_id)])
+        };
+        let issuer = resource["issuer"].as_str().unwrap();
+        assert_eq!(verdict(token, issuer), Ok(format!("{user} chat voip\n")));
+        let altered = format!("{}AAAA", &token[..token.len() - 4]);
+        for refusal in [verdict(&altered, issuer), verdict(token, "https://localhost")] {
+            assert!(refusal.unwrap_err().contains("refused: "));
+        }
+        no_secret_in_the_log(server);
+    }
+}
+
+#[test]
+fn java_page_programs_run() {
+    if is_missing("Java", &["java", "keytool", "mvn"]) {
+        return;
+    }
+    let page = Page::new(include_str!("../../docs/clients/java.md"), "java-page");
+    let [pom] = page.blocks("xml");
+    let [users, verify] = page.blocks("java");
+    let [trust, packages, start] = page.blocks("sh");
+    let dependencies = page.folder.join("target/dependency");
+    if page.write("pom.xml", pom) && dependencies.exists() {
+        fs::remove_dir_all(&dependencies).unwrap();
+    }
+    page.write("Users.java", users);
+    page.write("Verify.java", verify);
+    for algorithm in ALGORITHMS {
+        let (server, resource) = page.server(algorithm);
+        let _ = fs::remove_file(page.folder.join("truststore.p12"));
+        page.sh(&server, trust, &[]).unwrap();
+        if !dependencies.exists() {
+            page.sh(&server, packages, &[]).unwrap();
+        }
+        page.check(&server, &resource, start, &start.replace("Users", "Verify"));
+    }
+}
+
+#[test]
+fn go_page_programs_run() {
+    if is_missing("Go", &["go"]) {
+        return;
+    }
+    let page = Page::new(include_str!("../../docs/clients/go.md"), "go-page");
+    let [users, verify] = page.blocks("go");
+    let [start] = page.blocks("sh");
+    // The checksums of the packages are those of the repository.
+    let [packages] = page.blocks("bash");
+    let module = include_str!("go/go.mod");
+    for package in packages.split_whitespace().filter(|word| word.contains('@')) {
+        assert!(module.contains(&package.replace('@', " ")), "{package} is not the version of go.mod");
+    }
+    page.write("go.mod", module);
+    page.write("go.sum", include_str!("go/go.sum"));
+    page.write("users.go", users);
+    page.write("verify.go", verify);
+    run(Command::new("go").args(["mod", "download"]).current_dir(&page.folder)).unwrap();
+    for algorithm in ALGORITHMS {
+        let (server, resource) = page.server(algorithm);
+        page.check(&server, &resource, start, &start.replace("users", "verify"));
+    }
+}
+
+/// Old versions of the JavaScript SDK, and the script of the Postman collection.
+#[test]
+fn old_javascript_sdks_and_postman_are_accepted() {
+    let server = Server::start(&state_directory(SCRATCH, "old-javascript"), &[]);
+    run(server.command("node").arg("--test").current_dir(clients().join("old_sdks/javascript"))).unwrap();
+    no_secret_in_the_log(&server);
+}
+
+/// Runs a program with an old version of the Python SDK. The other packages are those of the current version.
+fn in_old_python(server: &Server, version: &str, program: &str) -> Result<String, String> {
+    let folder = clients().join("old_sdks/python").join(version);
+    assert!(folder.exists(), "{} is not installed; run tests/clients/old_sdks/install", folder.display());
+    let path = std::env::join_paths([folder, clients().join("python")]).unwrap();
+    run(server.command(python()).env("PYTHONPATH", path).args(["-c", program]))
+}
+
+const OLD_PYTHON: [&str; 3] = ["1.0.1", "1.3.1", "1.4.0"];
+
+#[test]
+fn old_python_sdks_are_accepted() {
+    const LIFE: &str = r#"
+import os
+from importlib.metadata import version
+from life import check_life_cycle
+check_life_cycle(os.environ["COMMUNICATION_SERVICES_CONNECTION_STRING"])
+print(version("azure-communication-identity"))
+"#;
+    let server = Server::start(&state_directory(SCRATCH, "old-python"), &[]);
+    for version in OLD_PYTHON {
+        assert_eq!(in_old_python(&server, version, LIFE), Ok(format!("{version}\n")));
+    }
+    no_secret_in_the_log(&server);
+}
+
+/// Versions before 1.4.0 sign the target without its first slash for such an endpoint. The rule is in
+/// docs/wire-contract.md#path-and-query.
+#[test]
+#[ignore = "the service does not accept a signed target without its first slash yet"]
+fn old_python_endpoints_with_slash_or_http_are_accepted() {
+    const CREATE: &str = r#"
+import os
+from azure.communication.identity import CommunicationIdentityClient
+key = os.environ["COMMUNICATION_SERVICES_CONNECTION_STRING"].split(";accesskey=")[1]
+for endpoint in os.environ["COMMUNICATION_SERVICES_ENDPOINT"], os.environ["HTTP_ENDPOINT"]:
+    CommunicationIdentityClient(endpoint, key).create_user()
+"#;
+    let mut server = Server::start(&state_directory(SCRATCH, "old-python-endpoints"), &[]);
+    let http = format!("http://{}", server.ready.http_address());
+    server.env.insert("HTTP_ENDPOINT".to_owned(), http);
+    for version in OLD_PYTHON {
+        assert_eq!(in_old_python(&server, version, CREATE), Ok(String::new()), "{version}");
+    }
+}

@@ -1,0 +1,94 @@
+//! An Entra issuer in this process, and a service that trusts it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method};
+use identity::api::pipeline::{Body, Request};
+use identity::api::service::Service;
+use identity::authn::entra::{Entra, EntraAuthority, EntraSettings, Fetch, FetchError};
+use identity::authn::target::Target;
+use identity::keys::Algorithm;
+use identity::testing::{NOON, settings, signing_key};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::test_service::{Reply, TestService};
+
+pub const TENANT: Uuid = Uuid::from_u128(0xaaaa_0000_0000_4000_8000_0000_0000_0001);
+pub const APP: Uuid = Uuid::from_u128(0xdddd_0000_0000_4000_8000_0000_0000_0004);
+
+/// The application ids of the two audiences of user tokens (docs/wire-contract.md#scopes).
+const CLIENTS: &str = "2a04943b-b6a7-4f65-8786-2bb6131b59f6";
+const TEAMS: &str = "1fd5118e-2576-4263-8130-9503064c837a";
+
+struct Issuer;
+
+#[async_trait]
+impl Fetch for Issuer {
+    async fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
+        let origin = EntraAuthority::default().to_string();
+        let keys_url = format!("{origin}/{TENANT}/discovery/v2.0/keys");
+        let document = if url == keys_url {
+            let mut key = serde_json::to_value(signing_key(Algorithm::Rs256, 0).jwk()).unwrap_or_default();
+            key.as_object_mut().map(|members| members.remove("alg"));
+            json!({ "keys": [key] })
+        } else {
+            json!({ "issuer": format!("{origin}/{TENANT}/v2.0"), "jwks_uri": keys_url })
+        };
+        Ok(document.to_string().into_bytes())
+    }
+}
+
+/// The service of a resource that trusts the issuer for [`TENANT`].
+#[must_use]
+pub fn trusting(service: &TestService) -> Service {
+    let entra = EntraSettings { tenants: vec![TENANT], ..EntraSettings::default() };
+    Service {
+        settings: settings(),
+        store: service.ports.store.clone(),
+        key_cache: service.service.key_cache.clone(),
+        entra: Arc::new(Entra::new(entra, Arc::new(Issuer), service.clock.clone())),
+        clock: service.clock.clone(),
+        random: service.service.random.clone(),
+        audit: service.audit.clone(),
+        functions: service.service.functions,
+    }
+}
+
+/// `POST /access/entra/:exchangeAccessToken` for a user in these groups.
+pub async fn exchange(service: &Service, user: Uuid, groups: &[Uuid]) -> Reply {
+    let token = token(CLIENTS, "Chat VoIP", user, groups);
+    send(service, "/access/entra/:exchangeAccessToken?api-version=2025-03-02-preview", &token).await
+}
+
+/// `POST /access/teamsExtension/:exchangeAccessToken` for a user.
+pub async fn exchange_teams_extension(service: &Service, user: Uuid) -> Reply {
+    let token = token(TEAMS, "TeamsExtension.ManageCalls", user, &[]);
+    send(service, "/access/teamsExtension/:exchangeAccessToken?api-version=2025-06-30", &token).await
+}
+
+async fn send(service: &Service, target: &str, token: &str) -> Reply {
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", HeaderValue::try_from(format!("Bearer {token}")).unwrap());
+    let (target, body) = (Target::from_wire(target), Body::Complete(Bytes::from_static(b"{}")));
+    Reply::of(service.handle(Request { method: Method::POST, target, headers, body }).await)
+}
+
+fn token(audience: &str, permissions: &str, user: Uuid, groups: &[Uuid]) -> String {
+    let key = signing_key(Algorithm::Rs256, 0);
+    let header = json!({ "typ": "JWT", "alg": "RS256", "kid": key.id().as_str() });
+    let now = NOON.unix_timestamp();
+    let claims = json!({
+        "aud": audience, "iss": format!("{}/{TENANT}/v2.0", EntraAuthority::default()), "tid": TENANT,
+        "oid": user, "azp": APP, "ver": "2.0", "iat": now, "nbf": now, "exp": now + 86_400,
+        "scp": permissions, "groups": groups,
+    });
+    let encode = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", encode(header), encode(claims));
+    let signature = key.sign(signed.as_bytes()).unwrap();
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
