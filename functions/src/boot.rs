@@ -148,7 +148,7 @@ pub enum RulesError {
     Rules(#[from] RuleErrors),
 }
 
-/// The settings of the adapters. A function reads the names of its own secrets and tables only.
+/// The settings of the adapters. A function reads the names of its own tables and secrets only.
 struct AdapterSettings {
     region: String,
     endpoint: Option<String>,

@@ -310,13 +310,13 @@ async fn list_parameters_are_validated() {
             "continuationToken=AAAAAAAAAAAAAAAAAAAAAA&continuationToken=AAAAAAAAAAAAAAAAAAAAAA",
             "continuationToken",
         ),
-        ("maxpagesize=0", "maxpagesize"),
-        ("maxpagesize=1001", "maxpagesize"),
-        ("maxpagesize=-1", "maxpagesize"),
-        ("maxpagesize=10.0", "maxpagesize"),
-        ("maxpagesize=", "maxpagesize"),
-        ("maxpagesize=99999999999999999999", "maxpagesize"),
-        ("maxpagesize=1&MaxPageSize=1", "maxpagesize"),
+        ("maxpagesize=0", "maxPageSize"),
+        ("maxpagesize=1001", "maxPageSize"),
+        ("maxpagesize=-1", "maxPageSize"),
+        ("maxpagesize=10.0", "maxPageSize"),
+        ("maxpagesize=", "maxPageSize"),
+        ("maxpagesize=99999999999999999999", "maxPageSize"),
+        ("maxpagesize=1&MaxPageSize=1", "maxPageSize"),
     ];
     for (query, parameter) in refused {
         let target = format!("/access/entra/assignments?{VERSION}&{query}");

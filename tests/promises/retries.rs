@@ -156,7 +156,7 @@ async fn a_store_that_answers_rarely_receives_two_retries_per_answer() {
     // Nine calls in ten fail.
     embedded.dynamodb.plan(move |_| {
         call += 1;
-        (call % 10 != 0).then_some(Fault::InternalError)
+        (!call.is_multiple_of(10)).then_some(Fault::InternalError)
     });
     let before = embedded.dynamodb.calls();
     let mut answered = 0;

@@ -40,6 +40,9 @@ pub enum Fault {
     Garbage,
     /// A batch answer that lists every key as unprocessed. Other calls are unchanged.
     Unprocessed,
+    /// A batch answer that lists the keys of the state table as unprocessed. Other calls are unchanged. It is not in
+    /// [`Self::ALL`], because it needs a batch of two tables.
+    StateUnprocessed,
 }
 
 impl Fault {
@@ -182,6 +185,21 @@ impl FaultyClient {
         answer
     }
 
+    async fn forward_without_state(&self, mut request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let body = request.body().bytes().unwrap_or_default();
+        let mut body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+        let tables = body["RequestItems"].as_object_mut().map(std::mem::take).unwrap_or_default();
+        let (assignments, state): (serde_json::Map<_, _>, serde_json::Map<_, _>) =
+            tables.into_iter().partition(|(table, _)| table.ends_with("-assignments"));
+        body["RequestItems"] = assignments.into();
+        *request.body_mut() = body.to_string().into();
+        let answered = self.forward(request).await?;
+        let mut body: serde_json::Value =
+            serde_json::from_slice(answered.body().bytes().unwrap_or_default()).unwrap_or_default();
+        body["UnprocessedKeys"] = state.into();
+        Ok(answer(200, &body.to_string()))
+    }
+
     fn next(&self, operation: &str) -> Option<Fault> {
         let mut state = self.state();
         *state.calls.entry(operation.to_owned()).or_default() += 1;
@@ -216,7 +234,10 @@ impl HttpConnector for FaultyClient {
                 }
                 Some(Fault::Garbage) => Ok(answer(200, &format!("<html>{CANARY}</html>"))),
                 Some(Fault::Unprocessed) if operation == "BatchGetItem" => Ok(unprocessed(&request)),
-                Some(Fault::Unprocessed) => this.forward(request).await,
+                Some(Fault::StateUnprocessed) if operation == "BatchGetItem" => {
+                    this.forward_without_state(request).await
+                }
+                Some(Fault::Unprocessed | Fault::StateUnprocessed) => this.forward(request).await,
             }
         })
     }

@@ -54,8 +54,8 @@ pub async fn adapters(
     Ok(Adapters::new(database, || secrets, names))
 }
 
-/// Creates a table of a deployment's template, if it does not exist. The first key is the partition key, and the second
-/// one the sort key.
+/// Creates a table of a deployment's template, if it does not exist. The first key is the partition key, and the
+/// second one the sort key.
 async fn prepare_table(
     client: &aws_sdk_dynamodb::Client,
     table: &str,

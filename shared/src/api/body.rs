@@ -6,18 +6,16 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::api::error::{Error, Field};
 use crate::api::version::ApiVersion;
 use crate::ids::guid;
-use crate::json::{self, Object};
+use crate::json::{self, Members, Object};
 use crate::lifetime::Lifetime;
 use crate::store::assignments::{AssignmentKind, MAX_CHANGES, MAX_CLIENT_IDS, PrincipalType};
 use crate::token::scope::{ScopeError, ScopeSet};
@@ -272,34 +270,6 @@ fn object<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Erro
     json::object(body).map_err(|fault| Error::BodyMalformed(fault.to_string()))
 }
 
-/// The members of an object in their order. A member can be there twice.
-#[derive(Default)]
-struct Members<T>(Vec<(String, T)>);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MembersVisitor(PhantomData))
-    }
-}
-
-struct MembersVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for MembersVisitor<T> {
-    type Value = Members<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<T>, A::Error> {
-        let mut members = Vec::new();
-        while let Some(member) = map.next_entry()? {
-            members.push(member);
-        }
-        Ok(Members(members))
-    }
-}
-
 fn names(field: Field, member: Option<Value>) -> Result<Option<Vec<String>>, Error> {
     const EXPECTED: &str = "a list of strings";
     match member {
@@ -406,17 +376,17 @@ mod tests {
         };
         for kind in [AssignmentKind::Entra, AssignmentKind::TeamsExtension] {
             assert_eq!(bound(kind, 64).unwrap().unwrap().len(), MAX_CLIENT_IDS);
-            let refused = bound(kind, 65).unwrap_err().row();
-            assert_eq!(refused.message, "ClientIds must be a list of at most 64 GUIDs.");
-            assert_eq!(refused.target.as_deref(), Some("clientIds"));
+            let refused = bound(kind, 65).unwrap_err();
+            let Error::FieldValue(Field::ClientIds, allowed) = refused else { panic!("{refused:?}") };
+            assert_eq!(allowed, format!("a list of at most {MAX_CLIENT_IDS} GUIDs"));
         }
         let bulk = |count| {
             let body = guids(count).iter().map(|id| format!("\"{id}\":null")).collect::<Vec<_>>().join(",");
             AssignmentRequest::bind_many(format!("{{{body}}}").as_bytes(), AssignmentKind::Entra)
         };
         assert_eq!(bulk(100).ok().unwrap().len(), MAX_CHANGES);
-        let refused = bulk(101).err().unwrap().row().message;
-        assert!(refused.contains("101 assignments") && refused.contains("at most 100"), "{refused}");
+        let Some(Error::BodyMalformed(fault)) = bulk(101).err() else { panic!("101 are too many") };
+        assert!(fault.contains("101 assignments") && fault.contains("at most 100"), "{fault}");
     }
 
     #[test]

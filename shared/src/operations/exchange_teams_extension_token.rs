@@ -1,5 +1,5 @@
-//! `POST /access/teamsExtension/:exchangeAccessToken`: the token of a Teams user who acts for a resource
-//! (Teams phone extensibility) for one of ours.
+//! `POST /access/teamsExtension/:exchangeAccessToken`: exchanges the Entra token of a Teams user who acts for a resource
+//! (Teams phone extensibility) for a token of this service.
 
 use super::OperationContext;
 use super::exchange_entra_token::exchange;

@@ -1,4 +1,4 @@
-//! The operations, one file each, and what they share.
+//! The operations, one file each, and the code that several operations share.
 
 mod assignments;
 mod create_identity;
@@ -37,10 +37,10 @@ pub(crate) struct OperationContext<'a> {
     pub(crate) service: &'a Service,
     pub(crate) caller: &'a Caller,
     pub(crate) parameters: &'a Parameters,
-    /// Holds the query parameters.
+    /// The request target, with the query parameters.
     pub(crate) target: &'a Target,
     pub(crate) body: &'a [u8],
-    /// Nothing where the route has no versions.
+    /// `None` if the route has no API versions.
     pub(crate) version: Option<ApiVersion>,
 }
 
@@ -78,24 +78,28 @@ pub(crate) async fn run(
     }
 }
 
-/// What a token is to be.
+/// The content of a token to mint.
 struct TokenSpec<'a> {
     scopes: &'a ScopeSet,
     /// Seconds since the epoch.
     issued_at: i64,
     /// Seconds since the epoch.
     expires_at: i64,
-    /// The Entra token it is given for, of a Teams user.
+    /// The Entra token of the Teams user, if the token is issued in exchange for one.
     teams: Option<&'a EntraToken>,
 }
 
 impl OperationContext<'_> {
-    /// The api version, of a route that has versions.
+    /// The API version of the request. The route must have versions.
     fn version(&self) -> Result<ApiVersion, Error> {
-        self.version.ok_or(Error::Internal("a route without versions"))
+        self.version.ok_or(Error::Internal("the route has no API versions"))
     }
 
-    /// The identity the path names, if its form is one this resource can have.
+    /// The identity in the path, recorded for the audit line.
+    ///
+    /// # Errors
+    /// [`Error::IdentityMalformed`] for a kind of identity that this resource cannot have.
+    /// [`Error::IdentityNotOwned`] for an identity of another resource.
     fn identity(&self, audit: &mut AuditContext) -> Result<RawId, Error> {
         let id: RawId = self.parameters.get(ID).parse().map_err(|_| Error::IdentityMalformed)?;
         audit.identity(&id);
@@ -113,13 +117,13 @@ impl OperationContext<'_> {
         Ok(id)
     }
 
-    /// When a token of this lifetime, issued now, is issued and ends: seconds since the epoch.
+    /// The issue time and the expiry of a token with this lifetime that is issued now, in seconds since the epoch.
     fn times_of(&self, lifetime: Lifetime) -> (i64, i64) {
         let issued_at = self.service.clock.now().unix_timestamp();
         (issued_at, issued_at + lifetime.as_seconds())
     }
 
-    /// Mints a token for an identity at a revision, with the key of the caller's slot.
+    /// Mints a token for an identity at a revision. The signing key of the caller's slot signs it.
     fn mint(
         &self,
         state: &RequestState,
@@ -128,10 +132,10 @@ impl OperationContext<'_> {
         spec: &TokenSpec<'_>,
     ) -> Result<TokenBody, Error> {
         let Some(keys) = &state.signing else {
-            return Err(Error::Internal("minting without signing keys"));
+            return Err(Error::Internal("the signing keys were not loaded for minting"));
         };
         let expires_on = OffsetDateTime::from_unix_timestamp(spec.expires_at)
-            .map_err(|_| Error::Internal("the clock is beyond the calendar"))?;
+            .map_err(|_| Error::Internal("the expiry is outside the range of dates"))?;
         let mut token_id = [0; 16];
         self.service.random.fill(&mut token_id);
         let grant = Grant {
@@ -148,8 +152,8 @@ impl OperationContext<'_> {
         Ok(TokenBody::new(token, expires_on))
     }
 
-    /// The revision of an identity that comes from Entra; its record is made on its first exchange, so that
-    /// revoking works for it as for any other.
+    /// The revision of an identity that comes from Entra. The first exchange creates the record of the identity, so
+    /// that its tokens can be revoked like all others.
     async fn revision_of(&self, state: &RequestState, identity: &RawId) -> Result<Revision, Error> {
         let service = self.service;
         let mut state = state.identity;
@@ -164,25 +168,28 @@ impl OperationContext<'_> {
             {
                 return Ok(Revision::FIRST);
             }
-            // Another exchange of the same user was first.
+            // A concurrent exchange for the same user has created the record.
             state = service.store.read(ReadRequest::identity(identity)).await?.identity;
         }
-        Err(Error::Internal("an identity appeared and vanished"))
+        Err(Error::Internal("the record of an identity exists for a create and not for a read"))
     }
 
-    /// The token of the end user who is calling.
+    /// The Entra token of the end user who is the caller.
     fn entra_user(&self) -> Result<&EntraToken, Error> {
         match self.caller {
             Caller::EntraUser(token) => Ok(token),
             Caller::Anyone | Caller::AccessKey { .. } | Caller::EntraPrincipal => {
-                Err(Error::Internal("a route without its caller"))
+                Err(Error::Internal("the caller of the route is not an Entra user"))
             }
         }
     }
 }
 
-/// When a token that is given for an Entra token is issued and ends: it never outlives that (RFC 8693
-/// section 2.2.1), and no token outlives the longest lifetime.
+/// The issue time and the expiry of a token that is issued in exchange for an Entra token, in seconds since the epoch.
+/// The token expires no later than the Entra token (RFC 8693 section 2.2.1) and no later than the longest lifetime.
+///
+/// # Errors
+/// [`Error::InvalidAccessToken`] when the Entra token is expired.
 fn under(entra: &EntraToken, now: i64) -> Result<(i64, i64), Error> {
     let expires_at = entra.expires_at.min(now + Lifetime::MAX_SECONDS);
     if now < expires_at {

@@ -1,6 +1,10 @@
 //! The contract of the store port. Its tests run against each implementation.
 
-#![expect(clippy::unwrap_used, reason = "a broken contract fails the test that runs it")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a broken contract fails the test that runs it"
+)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
