@@ -59,7 +59,7 @@ enum Variant {
     EitherDisplaced,
 }
 
-/// What an operator replaces.
+/// The keys that an operator replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     Rotate,

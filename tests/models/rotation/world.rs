@@ -26,8 +26,8 @@ pub(super) struct World {
     pub(super) labels: [Version; 4],
     /// The value that the token had when it lost its last label.
     pub(super) left: Version,
-    /// The version that the pointer names, whose public key it publishes. The model has no generation, because a reader
-    /// only needs to know whether the pointer was written since the read.
+    /// The version that the pointer names, whose public key it publishes. The model has no generation: a rotator only
+    /// has to detect a write since its read.
     pub(super) pointer: Version,
 }
 
