@@ -98,9 +98,8 @@ impl Table {
         [AssignmentKind::Entra, AssignmentKind::TeamsExtension].into_iter().filter(is_needed).collect()
     }
 
-    /// The records of the requested keys, from their items or from the lists. `None` means that the
-    /// read must be repeated: a list was moved while the batch was read, so an item may have been read before it was
-    /// written.
+    /// The records of the requested keys, from their items or from the lists. `None` means that the read must be
+    /// repeated: a list was moved while the batch was read, so an item may have been read before it was written.
     pub(super) async fn records(
         &self,
         request: &ReadRequest<'_>,
