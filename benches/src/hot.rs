@@ -224,6 +224,7 @@ impl Resource {
                 client_request_id: None,
                 request_id: "0123456789abcdefghijkl",
                 latency: Duration::from_millis(1),
+                is_loopback: false,
             };
             context.into_response(Ok(&reply))
         };

@@ -85,6 +85,7 @@ fn outbound(response: Response<Bytes>) -> ApiGatewayV2httpResponse {
 mod tests {
     use std::sync::Arc;
 
+    use identity::api::cors::CorsSettings;
     use identity::api::functions::Function;
     use identity::authn::date;
     use identity::authn::hmac::{HmacInput, SignedRequest};
@@ -210,12 +211,10 @@ mod tests {
         assert_eq!(bytes(event(json!("not base64!"), true)), None);
     }
 
-    /// Inputs that make the Lambda HTTP library panic, and values that are no event.
-    #[tokio::test]
-    async fn every_event_has_a_reply() {
+    fn service(settings: Settings) -> Service {
         let memory = Arc::new(Memory::default());
-        let service = Service {
-            settings: settings(),
+        Service {
+            settings,
             store: memory.clone(),
             key_cache: Arc::new(KeyCache::new(memory)),
             entra: Arc::new(testing::no_entra()),
@@ -223,7 +222,40 @@ mod tests {
             random: Arc::new(SeededRandom::new(1)),
             audit: Arc::new(CapturedAudit::default()),
             functions: &[Function::User],
+        }
+    }
+
+    /// The service has no keys and no pointer.
+    #[tokio::test]
+    async fn preflight_and_head_events_have_replies_without_body() {
+        let app = "https://app.example.com";
+        let cors = CorsSettings { services: app.parse().unwrap(), ..CorsSettings::default() };
+        let service = service(Settings { cors, ..settings() });
+        let event = |method: &str, origin: &str| {
+            json!({
+                "rawPath": "/identities",
+                "headers": { "origin": origin, "access-control-request-method": "POST" },
+                "requestContext": { "http": { "method": method } },
+            })
         };
+        for (method, origin, status, allowed) in [
+            ("OPTIONS", app, 204, true),
+            ("OPTIONS", "https://elsewhere.example", 204, false),
+            ("OPTIONS", "https://app.example.com,https://app.example.com", 204, false),
+            ("HEAD", app, 401, true),
+        ] {
+            let answer = handle(&service, PathForm::Decoded, event(method, origin)).await;
+            assert_eq!((answer.status_code, answer.body.is_none()), (status, true), "{method} {origin}");
+            let allow_origin = answer.headers.get("access-control-allow-origin");
+            assert_eq!(allow_origin.map(|origin| origin.as_bytes()), allowed.then_some(app.as_bytes()));
+            assert!(serde_json::to_string(&answer).is_ok(), "the reply is a text for Lambda");
+        }
+    }
+
+    /// Inputs that make the Lambda HTTP library panic, and values that are no event.
+    #[tokio::test]
+    async fn every_event_has_a_reply() {
+        let service = service(settings());
         let http = json!({ "http": { "method": "POST" } });
         for (event, status) in [
             (json!({ "rawPath": "/identities", "rawQueryString": "a b\"<>", "requestContext": http }), 401),

@@ -1,12 +1,12 @@
-//! The events that make and replace keys. Three kinds, told apart by their members:
+//! The events that make and replace keys. Their members distinguish three kinds:
 //!
 //! * Secrets Manager's four steps for the secret `signing-keys`:
 //!   `{"Step":"createSecret","SecretId":"<ARN>","ClientRequestToken":"<version id>"}`
-//! * a deployment's: `{"setUp":true}` makes the first keys, heals what a crash left half done, and otherwise
-//!   does nothing; answered with the state in force.
-//! * an operator's call: `{"rotate":"signing-keys"}` or `{"regenerate":"primary"}` (or `"secondary"`),
-//!   answered with the state that is now in force. Never with a key: the answer of a regeneration names
-//!   the secret and the version to read it from.
+//! * the event of a deployment: `{"setUp":true}` makes the first keys, or repairs the state after a crash. The answer is
+//!   the state in force.
+//! * the call of an operator: `{"rotate":"signing-keys"}` or `{"regenerate":"primary"}` (or `"secondary"`). The answer is
+//!   the state that is now in force. It holds no key: the answer of a regeneration names the secret and the version that
+//!   hold the new key.
 
 use std::sync::Arc;
 
@@ -17,8 +17,7 @@ use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
 use identity::keys::signing::SigningKey;
 use identity::keys::{Algorithm, KeyMaterialError};
 use identity::runtime::Clock as _;
-use identity::secrets::VersionId;
-use identity::secrets::{SecretName, SecretStoreError};
+use identity::secrets::{SecretName, SecretStoreError, VersionId};
 use identity::store::{PointerWriter as _, StoreError};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -39,7 +38,7 @@ pub struct RotateKeys {
     audit: Arc<dyn Audit>,
 }
 
-/// An event that was not carried out, or of which that is unclear.
+/// An event that had no effect, or whose effect is unclear.
 #[derive(Debug, thiserror::Error)]
 pub enum RotateKeysError {
     #[error(
@@ -47,14 +46,16 @@ pub enum RotateKeysError {
          {{\"rotate\":\"signing-keys\"}} or {{\"regenerate\":\"primary\"|\"secondary\"}}"
     )]
     Event,
-    #[error("the rotation is of another secret than signing-keys")]
+    #[error(
+        "the event names another secret than signing-keys: attach the rotation schedule to signing-keys only"
+    )]
     OtherSecret,
     #[error(transparent)]
     Rotation(#[from] RotationError),
 }
 
 impl RotateKeysError {
-    /// A stable name for what went wrong.
+    /// A stable name of the error.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -97,7 +98,7 @@ struct RotateEvent {
     _rotate: SigningKeysName,
 }
 
-/// Secrets Manager adds a member for callers in other accounts, so further ones are let through.
+/// Secrets Manager adds a member for callers in other accounts, so further members are accepted.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct StepEvent {
@@ -125,7 +126,7 @@ enum SigningKeysName {
 }
 
 impl RotateKeys {
-    /// The function over these adapters, making keys of one algorithm.
+    /// The function over these adapters. It makes keys of one algorithm.
     #[must_use]
     pub fn new(adapters: &Adapters, algorithm: Algorithm, audit: Arc<dyn Audit>) -> Self {
         Self {
@@ -137,10 +138,10 @@ impl RotateKeys {
         }
     }
 
-    /// Carries out one event. An operator's call is answered with the new state, a step with `null`.
+    /// Executes one event. The answer to an operator's call is the new state. The answer to a step is `null`.
     ///
     /// # Errors
-    /// [`RotateKeysError`]; its text says what to do.
+    /// [`RotateKeysError`]. Its text names the next step.
     pub async fn handle(&self, event: Value) -> Result<Value, RotateKeysError> {
         match serde_json::from_value(event).map_err(|_| RotateKeysError::Event)? {
             Event::Rotate(_) => self.replace(Change::RotateSigningKeys).await,
@@ -153,7 +154,7 @@ impl RotateKeys {
         }
     }
 
-    /// The keys in force: ids, slots, algorithm, since when. No secret is read.
+    /// The keys in force: ids, slots, algorithms and start dates. No secret is read.
     ///
     /// # Errors
     /// [`RotationError`] when the pointer cannot be read.
@@ -162,10 +163,10 @@ impl RotateKeys {
         self.state(&pointer)
     }
 
-    /// Sets the resource up if it is not.
+    /// Makes the first keys, if the resource has none.
     ///
     /// # Errors
-    /// [`RotationError`]; repeating is safe.
+    /// [`RotationError`]. A repetition is safe.
     pub async fn set_up(&self) -> Result<Pointer, RotationError> {
         self.rotator(&self.generate()).set_up().await
     }

@@ -1,6 +1,7 @@
 //! Hosts, and the forms in which SDKs sign them (docs/wire-contract.md#host-value).
 
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -26,6 +27,16 @@ impl Authority {
     /// [`MalformedAuthorityError`] if the name is not a host name.
     pub fn new(name: &str, port: u16) -> Result<Self, MalformedAuthorityError> {
         Ok(Self { name: parse_name(name)?, port: Some(port) })
+    }
+
+    /// The name in lower case, or the address. An IPv6 address is in brackets.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The port. `None` if the scheme implies it.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.port
     }
 
     /// The values of `Host` that SDKs send for this authority: the plain value, the value without the port (Java), and
@@ -71,11 +82,25 @@ impl FromStr for Authority {
     }
 }
 
+/// Whether a value of `Host` has a loopback name (RFC 6761 section 6.3) or a loopback address, at any port.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or(host),
+    };
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return address.to_canonical().is_loopback();
+    }
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
+}
+
 fn parse_name(text: &str) -> Result<String, MalformedAuthorityError> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let closed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
     let is_name = match bare {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => (1..=253).contains(&text.len()) && text.bytes().all(closed),
     };
     if is_name { Ok(text.to_ascii_lowercase()) } else { Err(MalformedAuthorityError) }
@@ -171,6 +196,36 @@ mod tests {
             ["", ":1", "a:", "a:b", "a:99999", "a:+1", "a b", "a/", "a@b", "ä", "::1", "a:1:1", "[x]:1"]
         {
             assert_eq!(text.parse::<Authority>(), Err(MalformedAuthorityError), "{text}");
+        }
+    }
+
+    #[test]
+    fn loopback_hosts_have_any_port_and_letter_case() {
+        for host in [
+            "localhost",
+            "localhost:8443",
+            "LocalHost:8443:8443",
+            "localhost.",
+            "app.localhost:3000",
+            "127.0.0.1",
+            "127.1.2.3:80",
+            "[::1]",
+            "[::1]:8443",
+            "[::ffff:127.0.0.1]:1",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "",
+            "identity.example.com",
+            "localhost.example.com",
+            "mylocalhost",
+            "128.0.0.1",
+            "[::2]:1",
+            "[",
+            "::1",
+        ] {
+            assert!(!is_loopback(host), "{host}");
         }
     }
 

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::api::cors::{AllowedOrigins, CorsSettings};
 use crate::host::Hosts;
 use crate::ids::ResourceId;
 use crate::lifetime::DateWindow;
@@ -18,6 +19,8 @@ pub struct Settings {
     pub hosts: Hosts,
     /// The largest difference between the date of a signed request and the clock.
     pub date_window: DateWindow,
+    /// The web origins whose pages may read replies.
+    pub cors: CorsSettings,
 }
 
 /// The resource of the tokens.
@@ -55,7 +58,8 @@ pub struct Reader<'a> {
 
 impl Settings {
     /// Reads `RESOURCE_ID`, `RESOURCE_LOCATION`, `RESOURCE_REGION`, `ISSUER`, `ACCEPTED_HOSTS` (a comma list, with the
-    /// public host first) and the optional `REQUEST_DATE_WINDOW_MINUTES`. `None` if a value is missing or malformed.
+    /// public host first), and the optional `REQUEST_DATE_WINDOW_MINUTES`, `ALLOWED_ORIGINS` and
+    /// `ALLOWED_ORIGINS_WITH_ACCESS_KEY`. `None` if a value is missing or malformed.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let id = reader.required("RESOURCE_ID", ResourceId::FORM);
         let location = reader.required("RESOURCE_LOCATION", "a name like unitedstates");
@@ -63,8 +67,14 @@ impl Settings {
         let issuer = reader.required("ISSUER", Issuer::FORM);
         let hosts = reader.required("ACCEPTED_HOSTS", "host names or host:port, separated by commas");
         let date_window = reader.optional("REQUEST_DATE_WINDOW_MINUTES", "a number from 1 to 15");
+        let mut origins =
+            |name| reader.optional::<AllowedOrigins>(name, AllowedOrigins::FORM).unwrap_or_default();
+        let cors = CorsSettings {
+            users: origins("ALLOWED_ORIGINS"),
+            services: origins("ALLOWED_ORIGINS_WITH_ACCESS_KEY"),
+        };
         let resource = Resource { id: id?, issuer: issuer?, location: location?, region: region? };
-        Some(Self { resource, hosts: hosts?, date_window: date_window.unwrap_or_default() })
+        Some(Self { resource, hosts: hosts?, date_window: date_window.unwrap_or_default(), cors })
     }
 }
 
@@ -195,6 +205,8 @@ mod tests {
             ("ISSUER", "https://identity.example.com/?a=b"),
             ("ACCEPTED_HOSTS", "identity.example.com,,"),
             ("REQUEST_DATE_WINDOW_MINUTES", "16"),
+            ("ALLOWED_ORIGINS", "https://app.example.com/"),
+            ("ALLOWED_ORIGINS_WITH_ACCESS_KEY", "*"),
         ])
         .unwrap_err()
         .to_string();
@@ -202,8 +214,10 @@ mod tests {
             assert!(faults.contains(name), "{name} is missing in {faults}");
         }
         assert!(faults.contains("RESOURCE_LOCATION is missing"));
-        assert!(faults.contains("REQUEST_DATE_WINDOW_MINUTES"));
-        assert_eq!(faults.lines().count(), 6, "each fault has one line: {faults}");
+        for name in ["REQUEST_DATE_WINDOW_MINUTES", "ALLOWED_ORIGINS", "ALLOWED_ORIGINS_WITH_ACCESS_KEY"] {
+            assert!(faults.contains(&format!("{name} must be")), "{name} is missing in {faults}");
+        }
+        assert_eq!(faults.lines().count(), 8, "each fault has one line: {faults}");
     }
 
     #[test]

@@ -55,6 +55,7 @@ impl Gateway {
             names: ServerNames::default(),
             https_port,
             http_port,
+            allowed_origins: Vec::new(),
             algorithm: Some(Algorithm::Es256),
             location: None,
             region: None,

@@ -114,6 +114,7 @@ pub(crate) async fn open(state: &Path) -> Platform {
         names: acs_identity::names::ServerNames::default(),
         https_port: 8443,
         http_port: 8080,
+        allowed_origins: Vec::new(),
         algorithm: None,
         location: None,
         region: None,

@@ -2,6 +2,7 @@
 //!
 //! `tests/run` installs the packages of the clients. Without the packages these tests fail.
 
+mod browsers;
 mod chat;
 mod gateway;
 mod languages;

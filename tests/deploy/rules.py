@@ -5,7 +5,6 @@ import re
 
 LONGEST_TIMEOUT = 30
 MEMORY = range(128, 1025)
-VERBS = {"DELETE", "GET", "PATCH", "POST", "PUT"}
 SEGMENT = re.compile(r":?[A-Za-z0-9._-]+|\{[A-Za-z]+\}")
 SECRET_SETTINGS = {"ACCESS_KEYS_SECRET", "SIGNING_KEYS_SECRET"}
 TABLE_KEYS = {"Table": ["pk"], "AssignmentsTable": ["pk", "sk"]}
@@ -196,12 +195,19 @@ def routes_can_be_served(template):
             yield f"{name} does not use payload 2.0"
     for name, route, _ in resources(template, "AWS::ApiGatewayV2::Route"):
         verb, _, path = route["RouteKey"].partition(" ")
-        if verb not in VERBS:
-            yield f"{name}: this API has no method {verb}"
+        if verb != "ANY":
+            yield f"{name}: {verb} leaves other methods of {path} without an answer"
         if not path.startswith("/") or not all(SEGMENT.fullmatch(segment) for segment in path[1:].split("/")):
             yield f"{name}: {path} is not a valid path"
         if integration_of(route) not in integrations:
             yield f"{name} has no integration"
+
+
+@rule
+def functions_answer_preflights(template):
+    for name, api, _ in resources(template, "AWS::ApiGatewayV2::Api"):
+        if "CorsConfiguration" in api:
+            yield f"{name} drops the CORS headers of its functions"
 
 
 @rule

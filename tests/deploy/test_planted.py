@@ -46,16 +46,25 @@ PLANTED = {
         "Resources/EnsureKeys/Properties/Target/DeadLetterConfig",
         None,
     ),
-    "a wrong verb": ("routes_can_be_served", "Resources/CreateIdentityRoute/Properties/RouteKey", "FETCH /identities"),
+    "a route for one method": (
+        "routes_can_be_served",
+        "Resources/IdentitiesRoute/Properties/RouteKey",
+        "POST /identities",
+    ),
+    "a CORS configuration": (
+        "functions_answer_preflights",
+        "Resources/Api/Properties/CorsConfiguration",
+        {"AllowOrigins": ["https://app.example.com"]},
+    ),
     "a parameter glued to text": (
         "routes_can_be_served",
         "Resources/IssueAccessTokenRoute/Properties/RouteKey",
-        "POST /identities/{id}:issueAccessToken",
+        "ANY /identities/{id}:issueAccessToken",
     ),
     "the old payload": ("routes_can_be_served", "Resources/UserIntegration/Properties/PayloadFormatVersion", "1.0"),
     "a named stage": ("stage_is_the_default", f"{STAGE}/StageName", "prod"),
     "no throttle": ("stage_is_the_default", f"{STAGE}/DefaultRouteSettings/ThrottlingRateLimit", None),
-    "settings for a later route": ("stage_is_the_default", "Resources/Stage/DependsOn", "CreateIdentityRoute"),
+    "settings for a later route": ("stage_is_the_default", "Resources/Stage/DependsOn", "IdentitiesRoute"),
     "credentials in the access log": (
         "access_log_is_quiet",
         f"{STAGE}/AccessLogSettings/Format",
@@ -112,10 +121,10 @@ PLANTED = {
     "every item": ("permissions", STATEMENTS.format("Token") + "/0/Condition", None),
     "a missing permission": ("permissions", STATEMENTS.format("Revoke") + "/1", None),
     "the binary of another function": ("functions", "Resources/UserFunction/Properties/CodeUri", "../target/lambda/token/"),
-    "a missing route": ("routes", "Resources/DeleteIdentityRoute", None),
+    "a missing route": ("routes", "Resources/IdentityRoute", None),
     "a route to another function": (
         "routes",
-        "Resources/DeleteIdentityRoute/Properties/Target",
+        "Resources/IdentityRoute/Properties/Target",
         {"Fn::Sub": "integrations/${TokenIntegration}"},
     ),
 }

@@ -23,12 +23,21 @@ def test_every_route_reaches_its_function(stack, client, operation):
     told = client.send(operation.method, f"{path}?api-version=1&x=a+b%2Fc", headers={"Host": client.authority}).json
     event = told["event"]
     assert told["function"] == stack.function(operation.function)
-    assert event["routeKey"] == f"{operation.method} {operation.path}"
+    assert event["routeKey"] == f"ANY {operation.path}"
+    assert event["requestContext"]["http"]["method"] == operation.method
     assert event["version"] == "2.0"
     # As on an HTTP API, the path is decoded and the query is unchanged.
     assert event["rawPath"] == path.replace("%3A", ":")
     assert event["rawQueryString"] == "api-version=1&x=a+b%2Fc"
     assert event["headers"]["host"] == stack.front.authority
+
+
+# The stand-in answers OPTIONS by itself, so it cannot show the way of a preflight.
+@pytest.mark.parametrize("method", ["GET", "PATCH", "PUT"])
+def test_every_method_reaches_the_function_of_its_path(stack, client, method):
+    told = client.send(method, "/identities", headers={"Host": client.authority}).json
+    assert told["function"] == stack.function("user")
+    assert told["event"]["requestContext"]["http"]["method"] == method
 
 
 @pytest.mark.parametrize("action", [":issueAccessToken", "%3AissueAccessToken", "%3aissueAccessToken"])

@@ -24,7 +24,8 @@ const IN_FORCE: usize = 3;
 
 /// The pointer names versions that hold a label, so they can be read (docs/promises.md, K).
 const KEYED: &str = "K";
-/// After a success, the keys that were in force at the start of the call are never in force again (S1).
+/// After a success, the keys that were in force at the start of the call are never in force again. Neither is a signing
+/// key that was in force together with the former access key: its holder may have requested tokens (S1).
 const REPLACED: &str = "S1";
 /// After a conflict, no version of the replacement is or was current.
 const HONEST: &str = "honest";
@@ -35,18 +36,22 @@ const PROGRESS: &str = "progress";
 const ONE_LIVE: &str = "one live";
 const PROMISES: &[&str] = &[KEYED, REPLACED, HONEST, PROGRESS, ONE_LIVE];
 
-/// How often the signing keys of a regeneration are made again, and one more.
+/// How often the second version of a regeneration is made again, and one more.
 const ATTEMPTS: u8 = 3;
 
 /// The protocol, or one way to get it wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Variant {
     Real,
-    /// The signing keys are promoted first. A success needs a pointer that names the own versions.
+    /// The first protocol of this service: the signing keys are promoted first, and all other faults below.
+    Former,
+    /// The signing keys are promoted first and decide.
     SigningKeysFirst,
+    /// The labels of the access keys are read before the labels of the signing keys.
+    AccessLabelsFirst,
     /// A success needs a pointer that names the own versions, not later ones.
     OwnVersionsOnly,
-    /// A regeneration whose signing keys were overtaken gives up, although its access keys are current.
+    /// A regeneration whose second promotion was overtaken gives up, although its first version is current.
     GiveUpHalfway,
     /// A refused move of a label counts as not done, although the answer to an earlier attempt was lost.
     TrustRefusal,
@@ -54,7 +59,7 @@ enum Variant {
     EitherDisplaced,
 }
 
-/// What an operator replaces.
+/// The keys that an operator replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     Rotate,
@@ -117,7 +122,7 @@ enum Publish {
     /// The first one repairs a pointer that lags behind.
     #[default]
     First,
-    /// The signing keys were overtaken after the access keys had become current.
+    /// The second version was overtaken after the first one had become current.
     Again,
     /// The last one publishes the own versions.
     Last,
@@ -150,7 +155,7 @@ struct Operator {
     resent: bool,
     /// The outcome to report after the pending versions are removed.
     outcome: Outcome,
-    /// How often its signing keys were overtaken in this run.
+    /// How often its second version was overtaken in this run.
     overtaken: u8,
     /// How often it has started, and how many versions it has made.
     runs: u8,
@@ -159,7 +164,8 @@ struct Operator {
     promoted: bool,
     /// No crash and no lost answer has happened since the start of this run.
     covers: bool,
-    /// The keys that were in force at the start.
+    /// The keys that were in force at the start, and later the last signing keys that were in force together with the
+    /// access keys of the start.
     former: [[u8; 2]; 2],
 }
 
@@ -231,11 +237,6 @@ impl Operator {
         }
     }
 
-    /// The access keys are current already, so the signing keys are made again in any case.
-    fn promoted_access(&self, secret: usize) -> bool {
-        secret == SIGNING && self.mine[ACCESS] != Version::default()
-    }
-
     /// The version that this operator makes of `base`.
     fn fresh(&mut self, operator: usize, change: Change, base: Version) -> Version {
         self.made += 1;
@@ -260,8 +261,9 @@ impl State {
 }
 
 impl Protocol {
+    /// Whether the protocol has this fault.
     fn is(&self, variant: Variant) -> bool {
-        self.variant == variant
+        self.variant == variant || self.variant == Variant::Former
     }
 
     fn regenerates(&self, i: usize) -> bool {
@@ -270,16 +272,40 @@ impl Protocol {
 
     /// The secrets in the order in which their versions are promoted.
     fn order(&self, i: usize) -> &'static [usize] {
-        match (self.regenerates(i), self.variant) {
-            (false, _) => &[SIGNING],
-            (true, Variant::SigningKeysFirst) => &[SIGNING, ACCESS],
-            (true, _) => &[ACCESS, SIGNING],
+        if !self.regenerates(i) {
+            &[SIGNING]
+        } else if self.is(Variant::SigningKeysFirst) {
+            &[SIGNING, ACCESS]
+        } else {
+            &[ACCESS, SIGNING]
         }
+    }
+
+    /// The secret of the first promotion decides. The other one follows, if there is one.
+    fn follows(&self, i: usize, secret: usize) -> bool {
+        self.order(i)[0] != secret
     }
 
     fn after(&self, i: usize, secret: usize) -> Option<usize> {
         let order = self.order(i);
         order.iter().position(|it| *it == secret).and_then(|at| order.get(at + 1)).copied()
+    }
+
+    fn last(&self, i: usize) -> usize {
+        self.order(i)[self.order(i).len() - 1]
+    }
+
+    /// Writes the pointer. The holder of a former access key can request tokens that the new signing keys sign.
+    fn publish(&self, s: &mut State, pointer: [Version; 2]) {
+        s.world.pointer = pointer;
+        for (r, change) in s.operators.iter_mut().zip(self.changes) {
+            if let Change::Regenerate(slot) = change
+                && r.running()
+                && pointer[ACCESS].keys[slot] == r.former[ACCESS][slot]
+            {
+                r.former[SIGNING][slot] = pointer[SIGNING].keys[slot];
+            }
+        }
     }
 
     fn end(&self, s: &mut State, i: usize, outcome: Outcome) {
@@ -322,13 +348,12 @@ impl Protocol {
     /// Another replacement has displaced or overtaken the version of `secret`.
     fn overtaken(&self, s: &mut State, i: usize, secret: usize) {
         let r = &mut s.operators[i];
-        let decided = self.regenerates(i) && secret == SIGNING && !self.is(Variant::SigningKeysFirst);
-        if decided && r.promoted && !self.is(Variant::GiveUpHalfway) {
-            self.again(s, i);
-        } else if decided && !r.promoted && !self.is(Variant::EitherDisplaced) {
-            // The access keys decide. The signing keys are made again after them.
-            r.mine[SIGNING] = Version::default();
-            r.step = Step::Promote(ACCESS);
+        if self.follows(i, secret) && r.promoted && !self.is(Variant::GiveUpHalfway) {
+            self.again(s, i, secret);
+        } else if self.follows(i, secret) && !r.promoted && !self.is(Variant::EitherDisplaced) {
+            // The other secret decides. This version is made again after that.
+            r.mine[secret] = Version::default();
+            r.step = Step::Promote(self.order(i)[0]);
         } else {
             self.abandon(s, i, Outcome::Conflict);
         }
@@ -341,18 +366,18 @@ impl Protocol {
         let mine = s.operators[i].mine[secret];
         if published == mine {
             self.promoted(s, i, secret);
-        } else if published.sequence > mine.sequence && !s.operators[i].promoted_access(secret) {
+        } else if published.sequence > mine.sequence && !self.follows(i, secret) {
             self.abandon(s, i, Outcome::Unclear);
         } else {
             self.overtaken(s, i, secret);
         }
     }
 
-    /// Makes the signing keys again, from those that are current now. Two operators that displace each other's
-    /// pending versions in turn could go on without end, so the number of attempts has a limit.
-    fn again(&self, s: &mut State, i: usize) {
+    /// Makes the version of `secret` again, from the version that is current now. Two operators that displace each
+    /// other's pending versions in turn could go on without end, so the number of attempts has a limit.
+    fn again(&self, s: &mut State, i: usize, secret: usize) {
         let r = &mut s.operators[i];
-        r.mine[SIGNING] = Version::default();
+        r.mine[secret] = Version::default();
         r.overtaken += 1;
         if r.overtaken < ATTEMPTS {
             r.publish(Publish::Again);
@@ -365,7 +390,7 @@ impl Protocol {
         let r = &mut s.operators[i];
         r.resent = false;
         match self.after(i, secret) {
-            Some(next) if r.mine[next] == Version::default() => self.again(s, i),
+            Some(next) if r.mine[next] == Version::default() => self.again(s, i, next),
             Some(next) => r.step = Step::Promote(next),
             None => r.publish(Publish::Last),
         }
@@ -395,9 +420,9 @@ impl Protocol {
         r.labels = Default::default();
         match r.publish {
             Publish::First => r.step = Step::ReadBase(self.order(i)[0]),
-            Publish::Again => r.step = Step::ReadBase(SIGNING),
+            Publish::Again => r.step = Step::ReadBase(self.last(i)),
             Publish::Last => {
-                let own_only = matches!(self.variant, Variant::SigningKeysFirst | Variant::OwnVersionsOnly);
+                let own_only = self.is(Variant::OwnVersionsOnly);
                 let reached = [ACCESS, SIGNING].into_iter().all(|secret| match r.mine[secret] {
                     mine if mine == Version::default() => true,
                     mine if own_only => r.named[secret] == mine,
@@ -440,8 +465,9 @@ impl Protocol {
             Step::ReadLabels(secret) => {
                 o.labels[secret] = s.world.labels[secret];
                 o.named[secret] = s.world.labels[secret][CURRENT];
-                o.step = if secret == ACCESS { Step::ReadLabels(SIGNING) } else { Step::ReadValue(ACCESS) };
-                if secret == SIGNING {
+                let last = if self.is(Variant::AccessLabelsFirst) { SIGNING } else { ACCESS };
+                o.step = if secret == last { Step::ReadValue(ACCESS) } else { Step::ReadLabels(last) };
+                if secret == last {
                     self.values_read(&mut after, i);
                 }
                 format!("read the labels of {}", NAMES[secret])
@@ -459,7 +485,8 @@ impl Protocol {
             }
             _ => {
                 (o.read, o.named) = (s.world.pointer, s.world.pointer);
-                o.step = Step::ReadLabels(ACCESS);
+                let first = if self.is(Variant::AccessLabelsFirst) { ACCESS } else { SIGNING };
+                o.step = Step::ReadLabels(first);
                 "read the pointer".to_owned()
             }
         };
@@ -482,7 +509,7 @@ impl Protocol {
             Step::Test(secret) => {
                 if s.world.holds(secret, r.mine[secret]) {
                     o.step = match self.after(i, secret) {
-                        _ if r.publish == Publish::Again => Step::Promote(SIGNING),
+                        _ if r.publish == Publish::Again => Step::Promote(secret),
                         Some(next) => Step::Test(next),
                         None => Step::Promote(self.order(i)[0]),
                     };
@@ -494,7 +521,7 @@ impl Protocol {
             Step::PromoteRead(secret) => {
                 if s.world.labels[secret][CURRENT] == r.mine[secret] {
                     self.promoted(&mut after, i, secret);
-                } else if matches!(self.variant, Variant::TrustRefusal | Variant::SigningKeysFirst) {
+                } else if self.is(Variant::TrustRefusal) {
                     self.overtaken(&mut after, i, secret);
                 } else {
                     o.step = Step::PromoteJudge(secret);
@@ -531,7 +558,7 @@ impl Protocol {
             Step::WritePointer => {
                 let fresh = s.world.pointer == r.read;
                 if fresh {
-                    done.world.pointer = r.named;
+                    self.publish(&mut done, r.named);
                 }
                 ("write the pointer".to_owned(), fresh)
             }
@@ -587,7 +614,7 @@ impl Protocol {
             Step::Store(secret) => {
                 r.step = match self.after(i, secret) {
                     Some(next) => Step::ReadBase(next),
-                    None if r.publish == Publish::Again => Step::Test(SIGNING),
+                    None if r.publish == Publish::Again => Step::Test(secret),
                     None => Step::Test(self.order(i)[0]),
                 }
             }
@@ -766,12 +793,14 @@ fn an_operator_that_starts_twice_keeps_every_promise() {
     }
 }
 
-/// Each wrong variant breaks the promise named. `SigningKeysFirst` is the protocol that this one replaced.
+/// Each wrong variant breaks the promise named with it.
 #[test]
 fn each_wrong_regeneration_is_caught() {
-    let wrong: [(Variant, bool, &[&str]); 6] = [
-        (Variant::SigningKeysFirst, false, &[HONEST]),
-        (Variant::SigningKeysFirst, false, &[PROGRESS]),
+    let wrong: [(Variant, bool, &[&str]); 8] = [
+        (Variant::Former, false, &[HONEST]),
+        (Variant::Former, false, &[PROGRESS]),
+        (Variant::SigningKeysFirst, false, &[REPLACED]),
+        (Variant::AccessLabelsFirst, false, &[REPLACED]),
         (Variant::OwnVersionsOnly, false, &[HONEST]),
         (Variant::GiveUpHalfway, false, &[HONEST]),
         (Variant::TrustRefusal, true, &[HONEST]),

@@ -1,45 +1,45 @@
-//! A breadth-first search over the reachable states of a model. If a state breaks a promise, the search returns a
-//! shortest path to such a state.
+//! The search: visits every state that a model can reach, nearest first, and reports a shortest way to a state that
+//! breaks a promise.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt::{Debug, Display};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-/// A model for the search.
+/// A model that can be searched.
 pub(crate) trait Model {
     type State: Copy + Eq + Hash + Debug;
     type Action: Display;
 
     fn initial(&self) -> Self::State;
 
-    /// Appends every possible action in `state`, with the state after the action.
+    /// Appends every action possible in a state, with the state it leads to.
     fn actions(&self, state: &Self::State, found: &mut Vec<(Self::Action, Self::State)>);
 
-    /// The representative of all states that differ from `state` in names only.
+    /// The one state that stands for all states that differ from it in names only.
     fn canonical(&self, state: Self::State) -> Self::State;
 
-    /// The promise that this state breaks, if there is one.
+    /// The promise that this state breaks, if any.
     fn broken(&self, state: &Self::State) -> Option<&'static str>;
 
-    /// A bit for each situation that this state shows to be reachable. The search collects the bits.
+    /// Bits for the outcomes that this state proves possible. A search collects them.
     fn reports(&self, state: &Self::State) -> u8;
 }
 
 /// The result of a search.
 pub(crate) struct Found {
-    /// The number of states found.
+    /// The number of states.
     pub(crate) states: usize,
-    /// The bits of all visited states.
+    /// All bits that the visited states reported.
     pub(crate) reported: u8,
-    /// The first broken promise and a shortest path to it, one line for each action.
+    /// The first broken promise and a shortest way there, a line for each action.
     pub(crate) broken: Option<(&'static str, Vec<String>)>,
 }
 
-/// Searches until a state breaks a promise or every state was visited.
+/// Searches until a promise is broken or every state was visited.
 pub(crate) fn explore<M: Model>(model: &M) -> Found {
     let initial = model.canonical(model.initial());
-    // The states in the order of discovery, each with the index of its predecessor.
+    // The states in the order found, each with the place of the one it was found from.
     let mut states = vec![(initial, 0_u32)];
     let mut known = HashMap::<M::State, (), BuildHasherDefault<ByteHasher>>::default();
     known.insert(initial, ());
@@ -49,7 +49,7 @@ pub(crate) fn explore<M: Model>(model: &M) -> Found {
     while let Some(&(state, _)) = states.get(at) {
         reported |= model.reports(&state);
         if let Some(promise) = model.broken(&state) {
-            let broken = Some((promise, path(model, &states, at)));
+            let broken = Some((promise, way(model, &states, at)));
             return Found { states: states.len(), reported, broken };
         }
         model.actions(&state, &mut found);
@@ -66,20 +66,19 @@ pub(crate) fn explore<M: Model>(model: &M) -> Found {
     Found { states: states.len(), reported, broken: None }
 }
 
-/// The path to a state. It is computed again from the initial state without renaming, so that names stay the same in
-/// all lines.
-fn path<M: Model>(model: &M, states: &[(M::State, u32)], mut at: usize) -> Vec<String> {
-    let mut steps = Vec::new();
+/// The way to a state, repeated from the start without renaming, so that names stay the same along the way.
+fn way<M: Model>(model: &M, states: &[(M::State, u32)], mut at: usize) -> Vec<String> {
+    let mut stations = Vec::new();
     while at != 0 {
-        steps.push(states[at].0);
+        stations.push(states[at].0);
         at = states[at].1 as usize;
     }
     let mut state = model.initial();
     let mut lines = Vec::new();
-    for step in steps.into_iter().rev() {
+    for station in stations.into_iter().rev() {
         let mut found = Vec::new();
         model.actions(&state, &mut found);
-        let taken = found.into_iter().find(|(_, after)| model.canonical(*after) == step);
+        let taken = found.into_iter().find(|(_, after)| model.canonical(*after) == station);
         let (action, after) = taken.expect("states that differ in names only have the same actions");
         lines.push(format!("{action:<44}{after:?}"));
         state = after;
@@ -87,7 +86,7 @@ fn path<M: Model>(model: &M, states: &[(M::State, u32)], mut at: usize) -> Vec<S
     lines
 }
 
-/// Hashes small states made of bytes. It is fast even in a build without optimisation.
+/// Hashes small states made of bytes. It is fast even without optimisation.
 #[derive(Default)]
 struct ByteHasher(u64);
 
@@ -102,7 +101,7 @@ impl Hasher for ByteHasher {
         self.0 = (self.0.rotate_left(5) ^ u64::from(byte)).wrapping_mul(0x517c_c1b7_2722_0a95);
     }
 
-    /// Hashes the discriminant of an enum.
+    /// The discriminant of an enum.
     fn write_isize(&mut self, number: isize) {
         self.write_u8(number.to_le_bytes()[0]);
     }

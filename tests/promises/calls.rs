@@ -51,6 +51,26 @@ async fn each_operation_makes_no_more_calls_than_promised() {
     assert_eq!((reply.status, calls), (204, [1, 0]), "delete again");
 }
 
+/// The first read names the secrets to load and may start before the request arrives. The second one decides the request.
+#[tokio::test]
+async fn a_cold_start_reads_the_pointer_to_load_and_to_decide() {
+    let (mut service, embedded, _) = warm().await;
+    service.restart();
+    let before = [embedded.dynamodb.calls(), embedded.secrets.calls()];
+    service.service.warm().await;
+    let loading = [embedded.dynamodb.calls() - before[0], embedded.secrets.calls() - before[1]];
+    assert_eq!(loading, [1, 2], "the pointer and both secrets");
+    let (reply, calls) = cost(&embedded, service.send("POST", CREATE, "")).await;
+    assert_eq!((reply.status, calls), (201, [2, 0]), "the first request: the deciding read and the write");
+    service.restart();
+    let (reply, calls) = cost(&embedded, service.send("POST", CREATE, "")).await;
+    assert_eq!(
+        (reply.status, calls),
+        (201, [3, 1]),
+        "without loading in advance: the same reads, one after another"
+    );
+}
+
 #[tokio::test]
 async fn a_verification_makes_one_call_and_a_self_refuting_token_none() {
     let (service, embedded, id) = warm().await;

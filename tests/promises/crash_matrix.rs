@@ -1,6 +1,6 @@
-//! Replacements of keys that fail at every call of every step, in three ways: the process crashes, the call and all
-//! later calls fail, or the call fails once. Then the service restarts, mints tokens, and replaces keys again. Every
-//! time the promises (docs/promises.md) are checked for all tokens that were minted.
+//! Replacements of keys, interrupted at every call of every step: the process ends, the call and all later ones fail, or
+//! the call fails once. After that, the service starts again, mints, and replaces keys again. The promises are checked
+//! each time for all tokens.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,28 +10,27 @@ use e2e::test_service::{Embedded, Ports, TestService};
 use identity::keys::AccessSlot;
 use identity::keys::rotation::{Change, RotationError};
 use identity::keys::{Algorithm, Slot};
-use identity::secrets::VersionId;
-use identity::secrets::{SecretName, StagingLabel};
+use identity::secrets::{SecretName, StagingLabel, VersionId};
 use identity::token::verify::VerifyError;
 use tokio::sync::Notify;
 
-/// The way in which keys are replaced.
+/// A replacement of keys.
 #[derive(Clone, Copy, Debug)]
 enum Run {
-    /// An operator calls the function.
+    /// An operator's call.
     Operator(Change),
-    /// Secrets Manager calls the four steps of a rotation.
+    /// The four steps of Secrets Manager.
     Scheduled,
 }
 
-/// The failure at the chosen call.
+/// The fault at the chosen call.
 #[derive(Clone, Copy, Debug)]
 enum Break {
-    /// The process crashes: the future is dropped.
-    Crash(Fault),
-    /// The call and every later call fail.
+    /// The process ends there: the future is dropped.
+    Ends(Fault),
+    /// The call and every later one fail.
     Outage(Fault),
-    /// The call fails once, and the SDK repeats it.
+    /// The call fails once. The SDK sends it again.
     Once(Fault),
 }
 
@@ -43,8 +42,8 @@ const RUNS: [Run; 4] = [
 ];
 
 const BREAKS: [Break; 6] = [
-    Break::Crash(Fault::SilentBefore),
-    Break::Crash(Fault::SilentAfter),
+    Break::Ends(Fault::SilentBefore),
+    Break::Ends(Fault::SilentAfter),
     Break::Outage(Fault::BreakBefore),
     Break::Outage(Fault::BreakAfter),
     Break::Once(Fault::BreakBefore),
@@ -52,7 +51,7 @@ const BREAKS: [Break; 6] = [
 ];
 
 impl Run {
-    fn replaces(self, slot: Slot) -> bool {
+    fn revokes(self, slot: Slot) -> bool {
         match self {
             Self::Operator(Change::RegenerateAccessKey(regenerated)) => slot == regenerated.into(),
             Self::Operator(Change::RotateSigningKeys) | Self::Scheduled => true,
@@ -75,7 +74,7 @@ impl Run {
     }
 }
 
-/// A resource, with the tokens that were issued through each access key.
+/// A resource with a token for each access key.
 struct Matrix {
     service: TestService,
     embedded: Embedded,
@@ -98,7 +97,7 @@ impl Matrix {
         matrix
     }
 
-    /// Does the part of Secrets Manager before the first step: creates a pending version without a value.
+    /// Puts the pending label on a version without a value, as Secrets Manager does before the first step.
     async fn announce(&self) {
         self.embedded.begin_rotation(SecretName::SigningKeys.as_str(), self.version.as_str());
     }
@@ -108,12 +107,12 @@ impl Matrix {
             let reply = self.service.issue(self.service.key(slot), &self.id).await;
             assert_eq!(reply.status, 200, "K: {}", reply.text);
             let token = reply.token().unwrap();
-            assert!(self.service.verify(&token).await.is_ok(), "S2: a new token is refused");
+            assert!(self.service.verify(&token).await.is_ok(), "S2: a new token is not active");
             self.tokens.push((slot, token));
         }
     }
 
-    /// Whether each token is active. Every token must get a decision, because the pointer can always be read.
+    /// Whether each token is active. Each verification must decide, because the pointer can always be read.
     async fn active(&self) -> Vec<bool> {
         let mut active = Vec::new();
         for (_, token) in &self.tokens {
@@ -136,8 +135,8 @@ impl Matrix {
                     reached.notify_one();
                 }
                 match broken {
-                    Break::Crash(fault) | Break::Once(fault) => (call == at).then_some(fault),
-                    // The chosen call may still take effect. Later calls do not.
+                    Break::Ends(fault) | Break::Once(fault) => (call == at).then_some(fault),
+                    // The call may still have its effect. The later calls have none.
                     Break::Outage(fault) if call == at => Some(fault),
                     Break::Outage(_) => (call > at).then_some(Fault::BreakBefore),
                 }
@@ -151,8 +150,7 @@ impl Matrix {
         }
     }
 
-    /// Checks that Secrets Manager stores exactly one version of each secret: the version in the pointer, with the
-    /// labels `AWSCURRENT` and `IN_FORCE`.
+    /// At rest exactly one set of private keys holds labels: the versions that the pointer names, current and in force.
     async fn assert_one_set_at_rest(&self) {
         let pointer = self.service.ports.pointers.pointer().await.unwrap().unwrap();
         for (secret, named) in
@@ -167,15 +165,15 @@ impl Matrix {
     }
 }
 
-/// Runs a replacement that fails at the call number `at`. Returns whether the run reached that call.
+/// Runs with a fault at one call. Returns whether the call was reached.
 async fn cell(run: Run, at: usize, broken: Break) -> bool {
     let mut matrix = Matrix::new(run).await;
     let reached = Arc::new(Notify::new());
     matrix.plan(at, broken, &reached);
     let version = matrix.version.clone();
     let outcome = match broken {
-        // The future is dropped at the call itself, before a timeout of the SDK.
-        Break::Crash(_) => tokio::select! {
+        // The future is dropped at the call, before any timeout of the SDK.
+        Break::Ends(_) => tokio::select! {
             biased;
             () = reached.notified() => None,
             outcome = run.go(&matrix.service, &version) => Some(outcome),
@@ -183,7 +181,7 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
         _ => Some(run.go(&matrix.service, &version).await),
     };
     let was_reached = match broken {
-        Break::Crash(_) => outcome.is_none(),
+        Break::Ends(_) => outcome.is_none(),
         _ => tokio::time::timeout(std::time::Duration::ZERO, reached.notified()).await.is_ok(),
     };
     matrix.repair();
@@ -193,19 +191,23 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
     let before = matrix.active().await;
     for ((slot, _), active) in matrix.tokens.iter().zip(&before) {
         if matches!(outcome, Some(Ok(()))) {
-            assert_eq!(*active, !run.replaces(*slot), "S1, or another slot: {slot:?} after success");
-        } else if !run.replaces(*slot) {
-            assert!(active, "a token of a slot that is not replaced stays active: {slot:?}");
+            assert_eq!(
+                *active,
+                !run.revokes(*slot),
+                "S1, or too many tokens revoked: {slot:?} after success"
+            );
+        } else if !run.revokes(*slot) {
+            assert!(active, "the tokens of a slot that is not replaced stay active: {slot:?}");
         }
     }
     if matches!(outcome, Some(Ok(()))) {
         matrix.assert_one_set_at_rest().await;
     }
 
-    // Secrets Manager repeats a scheduled rotation with the same version. A completed rotation must stay complete.
+    // Secrets Manager repeats a scheduled rotation with its version. A finished rotation stays finished.
     if let Run::Scheduled = run {
         let repeated = run.go(&matrix.service, &version).await;
-        assert!(repeated.is_ok(), "the repeat with the same version: {repeated:?}");
+        assert!(repeated.is_ok(), "the same version again: {repeated:?}");
         assert!(!matrix.active().await.contains(&true), "S1 of the scheduled rotation");
         matrix.assert_one_set_at_rest().await;
     }
@@ -216,10 +218,10 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
     let active = matrix.active().await;
     for (index, ((slot, _), active)) in matrix.tokens.iter().zip(active).enumerate() {
         let was_active = before.get(index).copied().unwrap_or(true);
-        if run.replaces(*slot) {
+        if run.revokes(*slot) {
             assert!(!active, "S1: token {index} of {slot:?} is active after the next replacement");
         } else {
-            assert_eq!(active, was_active, "the replacement changed token {index} of {slot:?}");
+            assert_eq!(active, was_active, "token {index} of {slot:?} must not change");
         }
     }
     matrix.assert_one_set_at_rest().await;
@@ -228,7 +230,7 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
     was_reached
 }
 
-/// The next replacement. It is always a new replacement by an operator.
+/// The next replacement is an operator's, so it always makes new keys.
 async fn run_again(run: Run, service: &TestService) -> Result<(), RotationError> {
     match run {
         Run::Operator(change) => service.replace_keys(change).await,
@@ -237,21 +239,21 @@ async fn run_again(run: Run, service: &TestService) -> Result<(), RotationError>
 }
 
 #[tokio::test(start_paused = true)]
-async fn failure_at_any_call_keeps_every_promise() {
+async fn every_call_of_every_step_may_break() {
     for run in RUNS {
         for broken in BREAKS {
             let mut cells = 0;
             while cell(run, cells, broken).await {
                 cells += 1;
-                assert!(cells < 200, "{run:?} {broken:?}: the run makes too many calls");
+                assert!(cells < 200, "{run:?} {broken:?}: too many calls");
             }
-            assert!(cells >= 12, "{run:?} {broken:?}: only {cells} calls were tested");
+            assert!(cells >= 12, "{run:?} {broken:?}: only {cells} calls were broken");
         }
     }
 }
 
 #[tokio::test]
-async fn concurrent_replacements_succeed_or_report_a_conflict() {
+async fn one_of_two_rotations_at_once_succeeds() {
     let (mut won, mut conflicts) = (0, 0);
     for seed in 0..60 {
         let (ports, _) = Ports::embedded(seed).await;
@@ -267,16 +269,16 @@ async fn concurrent_replacements_succeed_or_report_a_conflict() {
                 Err(error) => panic!("seed {seed}: {error}"),
             }
         }
-        assert!(first.is_ok() || second.is_ok(), "seed {seed}: no replacement succeeded");
+        assert!(first.is_ok() || second.is_ok(), "seed {seed}: one succeeds");
         assert!(service.verify(&old).await.is_err(), "seed {seed}: S1");
         let fresh = service.issue(&service.primary, &id).await.token().unwrap();
         assert!(service.verify(&fresh).await.is_ok(), "seed {seed}: S2");
     }
-    assert!(won >= 60 && conflicts > 0, "{won} successes, {conflicts} conflicts");
+    assert!(won >= 60 && conflicts > 0, "{won} won, {conflicts} conflicts");
 }
 
 #[tokio::test]
-async fn regenerating_one_key_keeps_the_other() {
+async fn a_regeneration_revokes_only_its_own_slot() {
     let (ports, _) = Ports::embedded(52).await;
     let mut service = TestService::new(ports, Algorithm::Rs256, 52).await;
     let id = service.create().await;
@@ -285,11 +287,11 @@ async fn regenerating_one_key_keeps_the_other() {
     let (old_primary, old_secondary) = (service.primary.clone(), service.secondary.clone());
     let change = Change::RegenerateAccessKey(AccessSlot::Primary);
     service.replace_keys(change).await.unwrap();
-    // The service still has the former keys in its cache.
+    // The service is warm: it still has the former keys in memory.
     assert_eq!(service.issue(&old_primary, &id).await.status, 401, "the former key is refused at once");
     assert!(service.verify(&through_primary).await.is_err());
     assert!(service.verify(&through_secondary).await.is_ok());
-    assert_eq!(service.issue(&old_secondary, &id).await.status, 200, "the other key is unchanged");
+    assert_eq!(service.issue(&old_secondary, &id).await.status, 200, "the other key is untouched");
     service.learn_access_keys().await;
     assert_eq!(service.secondary, old_secondary);
     assert_ne!(service.primary, old_primary);

@@ -1,23 +1,43 @@
-//! The first keys of a new resource, made by the deployment's event or by the secret's first rotation. The set-up is
-//! interrupted at every call. The next run must complete it: the keys sign, and the staging labels show Secrets Manager
-//! a completed rotation.
+//! The first keys of a new resource, made by the deployment's event or by the first rotation of the secret, and
+//! interrupted at every call. The next attempt ends with keys that sign, and with labels in an end state of Secrets
+//! Manager.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use acs_identity::embedded;
 use e2e::faults::Fault;
 use e2e::test_service::{Embedded, Ports, TestService};
-use identity::keys::Algorithm;
-use identity::keys::rotation::{KeyPorts, RotationError, Rotator};
-use identity::secrets::VersionId;
-use identity::secrets::{SecretName, StagingLabel};
+use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
+use identity::keys::{AccessSlot, Algorithm};
+use identity::secrets::{SecretName, StagingLabel, VersionId};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, signing_key};
 
-/// The trigger of the set-up.
+use crate::replacements_at_once::Gate;
+
+/// The maker of the first keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Maker {
     Event,
     Rotation,
+}
+
+/// Hands out a rotator, whose random bytes and keys follow from `seed`.
+async fn rotate(
+    ports: KeyPorts<'_>,
+    seed: u64,
+    steps: impl AsyncFnOnce(Rotator<'_>) -> Result<(), RotationError>,
+) -> Result<(), RotationError> {
+    let (clock, random, audit) = (FrozenClock::at_noon(), SeededRandom::new(seed), CapturedAudit::default());
+    let next = AtomicUsize::new(usize::try_from(seed * 8).unwrap());
+    let rotator = Rotator {
+        ports,
+        clock: clock.as_ref(),
+        random: &random,
+        generate: &|| Ok(signing_key(Algorithm::Es256, next.fetch_add(1, Ordering::SeqCst))),
+        audit: &audit,
+    };
+    steps(rotator).await
 }
 
 struct NewResource {
@@ -37,20 +57,7 @@ impl NewResource {
     }
 
     async fn make(&self, maker: Maker) -> Result<(), RotationError> {
-        let (clock, random, audit) =
-            (FrozenClock::at_noon(), SeededRandom::new(11), CapturedAudit::default());
-        let next = AtomicUsize::new(0);
-        let rotator = Rotator {
-            ports: KeyPorts {
-                pointers: self.ports.pointers.as_ref(),
-                secret_store: self.ports.secret_store_writer.as_ref(),
-            },
-            clock: clock.as_ref(),
-            random: &random,
-            generate: &|| Ok(signing_key(Algorithm::Es256, next.fetch_add(1, Ordering::SeqCst))),
-            audit: &audit,
-        };
-        match maker {
+        let steps = async |rotator: Rotator<'_>| match maker {
             Maker::Event => rotator.set_up().await.map(|_| ()),
             Maker::Rotation => {
                 rotator.create(&self.version).await?;
@@ -58,17 +65,25 @@ impl NewResource {
                 rotator.try_out(&self.version).await?;
                 rotator.finish(&self.version).await.map(|_| ())
             }
+        };
+        rotate(self.ports(), 11, steps).await
+    }
+
+    fn ports(&self) -> KeyPorts<'_> {
+        KeyPorts {
+            pointers: self.ports.pointers.as_ref(),
+            secret_store: self.ports.secret_store_writer.as_ref(),
         }
     }
 
-    /// Lets every call from number `at` on fail, or only that call.
-    fn break_at(&self, at: usize, fault: Fault, for_good: bool) {
+    /// The given call fails, or every call from it on.
+    fn break_at(&self, at: usize, fault: Fault, permanently: bool) {
         let calls = Arc::new(AtomicUsize::new(0));
         for client in [&self.embedded.dynamodb, &self.embedded.secrets] {
             let calls = Arc::clone(&calls);
             client.plan(move |_| {
                 let call = calls.fetch_add(1, Ordering::SeqCst);
-                let is_broken = if for_good { call >= at } else { call == at };
+                let is_broken = if permanently { call >= at } else { call == at };
                 is_broken.then_some(fault)
             });
         }
@@ -83,9 +98,9 @@ impl NewResource {
         self.embedded.dynamodb.calls() + self.embedded.secrets.calls()
     }
 
-    /// Checks that the keys sign and that the set-up is complete: each version in the pointer has the labels
-    /// `AWSCURRENT` and `IN_FORCE`, and no other version has `AWSPENDING`.
-    async fn assert_complete(self, case: &str) {
+    /// The keys sign, and the labels are in an end state: the versions that the pointer names are current and held, and
+    /// no other version is pending.
+    async fn assert_works(self, case: &str) {
         let service = TestService::new(self.ports, Algorithm::Es256, 11).await;
         let id = service.create().await;
         let token = service.issue(&service.secondary, &id).await.token().unwrap();
@@ -107,16 +122,16 @@ impl NewResource {
 }
 
 #[tokio::test]
-async fn first_rotation_sets_up_the_resource() {
+async fn the_first_rotation_is_the_set_up() {
     let resource = NewResource::new(Maker::Rotation).await;
     resource.make(Maker::Rotation).await.unwrap();
     let pointer = resource.ports.pointers.pointer().await.unwrap().unwrap();
     assert_eq!(pointer.signing_keys, resource.version, "the announced version holds the first keys");
-    resource.assert_complete("without a failure").await;
+    resource.assert_works("unbroken").await;
 }
 
 #[tokio::test]
-async fn repeated_set_up_keeps_the_pointer() {
+async fn setting_up_again_changes_nothing() {
     let resource = NewResource::new(Maker::Event).await;
     resource.make(Maker::Event).await.unwrap();
     let before = resource.ports.pointers.pointer().await.unwrap();
@@ -124,7 +139,7 @@ async fn repeated_set_up_keeps_the_pointer() {
     assert_eq!(resource.ports.pointers.pointer().await.unwrap(), before);
 }
 
-/// The deployment's event and the secret's first rotation run in both orders.
+/// The deployment's event and the secret's first rotation, either first.
 #[tokio::test]
 async fn event_and_rotation_agree_in_either_order() {
     for order in [[Maker::Event, Maker::Rotation], [Maker::Rotation, Maker::Event]] {
@@ -132,12 +147,12 @@ async fn event_and_rotation_agree_in_either_order() {
         for maker in order {
             resource.make(maker).await.unwrap();
         }
-        resource.assert_complete(&format!("{order:?}")).await;
+        resource.assert_works(&format!("{order:?}")).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn interrupted_set_up_is_finished_by_next_run() {
+async fn an_interrupted_set_up_is_finished_by_the_next_attempt() {
     for maker in [Maker::Event, Maker::Rotation] {
         let unbroken = NewResource::new(maker).await;
         let before = unbroken.calls();
@@ -146,38 +161,39 @@ async fn interrupted_set_up_is_finished_by_next_run() {
         assert!(calls > 8, "{calls} calls");
         for at in 0..calls {
             for fault in [Fault::BreakBefore, Fault::BreakAfter] {
-                for (for_good, next) in [(true, maker), (true, Maker::Event), (false, maker)] {
-                    let case = format!("{maker:?}, {fault:?} at {at}, for good: {for_good}, then {next:?}");
+                for (permanently, next) in [(true, maker), (true, Maker::Event), (false, maker)] {
+                    let case =
+                        format!("{maker:?}, {fault:?} at {at}, permanently: {permanently}, then {next:?}");
                     let resource = NewResource::new(maker).await;
-                    resource.break_at(at, fault, for_good);
-                    // The outcome of the interrupted run is unclear. The next run must not depend on it.
+                    resource.break_at(at, fault, permanently);
+                    // The outcome is unclear, and the next attempt must not depend on it.
                     let _ = resource.make(maker).await;
                     resource.repair();
                     resource.make(next).await.unwrap_or_else(|error| panic!("{case}: {error}"));
-                    resource.assert_complete(&case).await;
+                    resource.assert_works(&case).await;
                 }
             }
         }
     }
 }
 
-/// An unreadable value may exist. It must not be replaced, and must not come into force before it is read.
+/// A value that cannot be read may exist. So it is neither replaced nor put in force.
 #[tokio::test(start_paused = true)]
-async fn unreadable_value_is_not_treated_as_missing() {
+async fn an_unreadable_value_is_not_treated_as_missing() {
     let resource = NewResource::new(Maker::Rotation).await;
     let unreadable = |operation: &str| (operation == "GetSecretValue").then_some(Fault::InternalError);
     resource.embedded.secrets.plan(unreadable);
     assert!(resource.make(Maker::Rotation).await.is_err());
     let labels = resource.ports.secret_store_writer.labels(SecretName::SigningKeys).await.unwrap();
-    assert!(labels.version_with(StagingLabel::Current).is_none(), "an unread version is not current");
+    assert!(labels.version_with(StagingLabel::Current).is_none(), "no unread version is current");
     resource.repair();
     resource.make(Maker::Rotation).await.unwrap();
-    resource.assert_complete("the value is readable again").await;
+    resource.assert_works("readable again").await;
 }
 
-/// A write of an earlier attempt may arrive last. It must not change the current version.
+/// A write of an earlier attempt may arrive after all others. It must not become current then.
 #[tokio::test(start_paused = true)]
-async fn late_writes_do_not_change_the_first_keys() {
+async fn a_late_write_displaces_no_version() {
     for operation in ["PutSecretValue", "UpdateSecretVersionStage", "TransactWriteItems"] {
         for maker in [Maker::Event, Maker::Rotation] {
             let resource = NewResource::new(maker).await;
@@ -202,12 +218,56 @@ async fn late_writes_do_not_change_the_first_keys() {
 }
 
 #[tokio::test]
-async fn concurrent_set_ups_agree() {
+async fn two_makers_at_once_agree() {
     for makers in [[Maker::Event, Maker::Event], [Maker::Rotation, Maker::Event]] {
         let resource = NewResource::new(makers[0]).await;
         let (first, second) = tokio::join!(resource.make(makers[0]), resource.make(makers[1]));
         assert!(first.is_ok() || second.is_ok(), "{first:?}, {second:?}");
         resource.make(Maker::Event).await.unwrap();
-        resource.assert_complete(&format!("{makers:?}")).await;
+        resource.assert_works(&format!("{makers:?}")).await;
+    }
+}
+
+/// A set-up stops before each of its calls. Another set-up and two replacements run to their end, so the versions that
+/// the first one has made or found disappear. That is a conflict, not a failure of Secrets Manager.
+#[tokio::test]
+async fn a_set_up_overtaken_by_replacements_reports_a_conflict() {
+    let mut conflicts = 0;
+    for calls in 0.. {
+        let resource = NewResource::new(Maker::Event).await;
+        let gate = Gate::new();
+        let clients = (gate.client(&resource.embedded.dynamodb), gate.client(&resource.embedded.secrets));
+        let adapters = embedded::adapters(clients.0, clients.1).await.unwrap();
+        let ports = KeyPorts { pointers: adapters.table.as_ref(), secret_store: adapters.secrets.as_ref() };
+        gate.close();
+        let slow = async {
+            let outcome = rotate(ports, 12, async |rotator| rotator.set_up().await.map(|_| ())).await;
+            gate.end();
+            outcome
+        };
+        let others = async {
+            gate.started().await;
+            gate.advance(calls).await;
+            let is_over = gate.has_ended();
+            let replace = async |rotator: Rotator<'_>| {
+                rotator.set_up().await?;
+                rotator.run(Change::RegenerateAccessKey(AccessSlot::Primary)).await?;
+                rotator.run(Change::RotateSigningKeys).await.map(|_| ())
+            };
+            let replaced = rotate(resource.ports(), 13, replace).await;
+            gate.run_to_end().await;
+            (is_over, replaced)
+        };
+        let (outcome, (is_over, replaced)) = tokio::join!(slow, others);
+        assert!(replaced.is_ok(), "{calls} calls: {replaced:?}");
+        match outcome {
+            Ok(()) => {}
+            Err(RotationError::Conflict) => conflicts += 1,
+            Err(error) => panic!("{calls} calls: {error}"),
+        }
+        if is_over {
+            assert!(calls > 8 && conflicts > 0, "{calls} calls, {conflicts} conflicts");
+            break;
+        }
     }
 }

@@ -4,6 +4,7 @@
 mod adapters;
 mod assignments;
 mod attacks;
+mod browsers;
 mod calls;
 mod capabilities;
 mod catalogue;

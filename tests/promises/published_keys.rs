@@ -1,4 +1,4 @@
-//! The key set and the discovery document. Both are public, complete at every moment, and free of secrets.
+//! The key set and the discovery document are public, complete at every moment, and hold no private data.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use identity::api::pipeline::{Body, Request};
 use identity::api::service::Service;
 use identity::authn::target::Target;
 use identity::keys::AccessSlot;
+use identity::keys::cache::KeyCache;
 use identity::keys::rotation::Change;
 use identity::keys::signing::VerifyingKeys;
 use identity::keys::{Algorithm, Slot};
@@ -31,7 +32,7 @@ async fn service(algorithm: Algorithm) -> (TestService, Embedded) {
     (TestService::new(ports, algorithm, 62).await, embedded)
 }
 
-/// A request without credentials.
+/// A request without a signature.
 fn unsigned(method: Method, target: &str, headers: HeaderMap) -> Request {
     Request { method, target: Target::from_wire(target), headers, body: Body::Complete("".into()) }
 }
@@ -40,7 +41,7 @@ async fn get(service: &TestService, target: &str) -> Reply {
     Reply::of(service.service.handle(unsigned(Method::GET, target, HeaderMap::new())).await)
 }
 
-/// The key set after the cached copy of the service has expired.
+/// The key set after the reuse of the last one has ended.
 async fn key_set(service: &TestService) -> Value {
     service.clock.advance(1_000);
     let reply = get(service, KEY_SET).await;
@@ -48,11 +49,11 @@ async fn key_set(service: &TestService) -> Value {
     reply.json
 }
 
-/// Checks that the keys have no other members than those of public keys (RFC 7518 section 6) and `use`, `alg`, `kid`.
-fn is_public(key_set: &Value) {
+/// RFC 7518 section 6: only members of public keys, and the members that describe their use.
+fn assert_public(key_set: &Value) {
     let public: BTreeSet<_> = ["kty", "use", "alg", "kid", "n", "e", "crv", "x", "y"].into();
     let keys = key_set["keys"].as_array().unwrap();
-    assert_eq!(keys.len(), 3, "one key for each slot");
+    assert_eq!(keys.len(), 3, "one for each slot");
     for key in keys {
         let members: BTreeSet<_> = key.as_object().unwrap().keys().map(String::as_str).collect();
         assert!(members.is_subset(&public), "{members:?}");
@@ -65,10 +66,10 @@ fn offline(service: &TestService, key_set: &Value) -> OfflineVerifier {
     OfflineVerifier::new(Expected::from(&settings().resource), keys, service.clock.clone())
 }
 
-/// Mints a token through each access key, and verifies both tokens offline with the current key set.
-async fn mint_and_verify_offline(service: &TestService, id: &str, moment: &str) -> [String; 2] {
+/// Tokens of both access keys that are minted at this moment verify with the key set of this moment.
+async fn assert_set_verifies_new_tokens(service: &TestService, id: &str, moment: &str) -> [String; 2] {
     let set = key_set(service).await;
-    is_public(&set);
+    assert_public(&set);
     let verifier = offline(service, &set);
     let mut tokens = [const { String::new() }; 2];
     for (place, slot) in tokens.iter_mut().zip([Slot::Primary, Slot::Secondary]) {
@@ -79,11 +80,11 @@ async fn mint_and_verify_offline(service: &TestService, id: &str, moment: &str) 
 }
 
 #[tokio::test]
-async fn key_set_verifies_new_tokens_throughout_a_rotation() {
+async fn the_key_set_verifies_new_tokens_throughout_a_rotation() {
     for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
         let (mut service, embedded) = service(algorithm).await;
         let id = service.create().await;
-        let [before, _] = mint_and_verify_offline(&service, &id, "set up").await;
+        let [before, _] = assert_set_verifies_new_tokens(&service, &id, "set up").await;
         let version = VersionId::new("11111111-2222-4333-8444-555555555555");
         embedded.begin_rotation("signing-keys", version.as_str());
         for step in ["create", "set", "test", "finish", "finish again"] {
@@ -95,27 +96,27 @@ async fn key_set_verifies_new_tokens_throughout_a_rotation() {
                 _ => rotator.finish(&version).await.map(|_| ()),
             });
             done.await.unwrap();
-            mint_and_verify_offline(&service, &id, step).await;
+            assert_set_verifies_new_tokens(&service, &id, step).await;
         }
         let former = offline(&service, &key_set(&service).await).verify(&before);
         assert_eq!(
             former.unwrap_err(),
             TokenError::KeyNotInForce,
-            "the new key set refuses a token of the former key"
+            "a verifier that fetches the set again sees the rotation"
         );
         service.replace_keys(Change::RegenerateAccessKey(AccessSlot::Primary)).await.unwrap();
         service.learn_access_keys().await;
-        mint_and_verify_offline(&service, &id, "regenerated").await;
+        assert_set_verifies_new_tokens(&service, &id, "regenerated").await;
     }
 }
 
-/// `josekit` is an independent implementation on OpenSSL.
+/// An independent implementation, over OpenSSL, reads the set and verifies the tokens.
 #[tokio::test]
-async fn josekit_verifies_new_tokens_with_the_key_set() {
+async fn josekit_verifies_new_tokens_by_the_key_set() {
     for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
         let (service, _) = service(algorithm).await;
         let id = service.create().await;
-        let tokens = mint_and_verify_offline(&service, &id, "set up").await;
+        let tokens = assert_set_verifies_new_tokens(&service, &id, "set up").await;
         let set = JwkSet::from_bytes(key_set(&service).await.to_string()).unwrap();
         for token in tokens {
             let header = josekit::jwt::decode_header(&token).unwrap();
@@ -134,16 +135,16 @@ async fn josekit_verifies_new_tokens_with_the_key_set() {
     }
 }
 
-/// An offline verifier sees no deletion. It still checks the signature and the expiry.
+/// An offline verifier sees no deletion. It sees signatures and lifetimes.
 #[tokio::test]
-async fn token_of_deleted_identity_verifies_offline_until_expiry() {
+async fn offline_a_deleted_users_token_is_valid_until_expiry() {
     let (service, _) = service(Algorithm::Es256).await;
     let id = service.create().await;
-    let [token, _] = mint_and_verify_offline(&service, &id, "set up").await;
+    let [token, _] = assert_set_verifies_new_tokens(&service, &id, "set up").await;
     let verifier = offline(&service, &key_set(&service).await);
     assert_eq!(service.delete(&id).await.status, 204);
     assert!(service.verify(&token).await.is_err());
-    assert!(verifier.verify(&token).is_ok(), "an offline verifier does not see the deletion");
+    assert!(verifier.verify(&token).is_ok(), "the deletion is not seen");
     let mut altered = token.clone();
     altered.replace_range(token.len() - 8.., "AAAAAAAA");
     assert_eq!(verifier.verify(&altered).unwrap_err(), TokenError::Signature);
@@ -152,14 +153,14 @@ async fn token_of_deleted_identity_verifies_offline_until_expiry() {
 }
 
 #[tokio::test]
-async fn documents_are_public_and_cacheable_for_a_minute() {
+async fn the_documents_are_public_and_cacheable_for_a_minute() {
     let (service, _) = service(Algorithm::Rs256).await;
     for document in [KEY_SET, DISCOVERY] {
         let reply = get(&service, document).await;
         assert_eq!(reply.status, 200);
         assert_eq!(reply.headers["cache-control"], "public, max-age=60");
         assert_eq!(reply.headers["content-type"], "application/json; charset=utf-8");
-        assert!(reply.text.len() < 150 * 1024, "an Application Load Balancer accepts no larger document");
+        assert!(reply.text.len() < 150 * 1024, "an Application Load Balancer takes no larger one");
     }
     let discovery = get(&service, DISCOVERY).await.json;
     assert_eq!(
@@ -176,7 +177,7 @@ async fn documents_are_public_and_cacheable_for_a_minute() {
 }
 
 #[tokio::test]
-async fn request_headers_do_not_change_the_discovery_document() {
+async fn documents_repeat_no_header_of_the_request() {
     let (service, _) = service(Algorithm::Es256).await;
     let expected = get(&service, DISCOVERY).await.text;
     for name in ["host", "x-forwarded-host", "forwarded", "x-forwarded-proto", "x-original-url"] {
@@ -188,10 +189,9 @@ async fn request_headers_do_not_change_the_discovery_document() {
     }
 }
 
-/// The endpoints need no authentication, so many requests must be cheap: one read of the pointer a second, and no read
-/// of a secret.
+/// A request for a document needs no authentication. So it costs at most one read a second, and reads no secret.
 #[tokio::test]
-async fn many_requests_read_the_pointer_once_a_second() {
+async fn a_flood_reads_the_pointer_once_a_second() {
     let (service, embedded) = service(Algorithm::Es256).await;
     let before = [embedded.dynamodb.calls(), embedded.secrets.calls()];
     for _ in 0..3 {
@@ -205,9 +205,9 @@ async fn many_requests_read_the_pointer_once_a_second() {
     assert_eq!(embedded.secrets.calls(), before[1]);
 }
 
-/// The cached documents are also unused after one second.
+/// The reuse of a document ends after a second, even if the pointer cannot be read.
 #[tokio::test(start_paused = true)]
-async fn unreadable_pointer_gives_503_and_no_document() {
+async fn without_the_pointer_there_is_no_document() {
     let (service, embedded) = service(Algorithm::Es256).await;
     assert_eq!(get(&service, KEY_SET).await.status, 200);
     embedded.dynamodb.plan(|_| Some(Fault::InternalError));
@@ -217,31 +217,35 @@ async fn unreadable_pointer_gives_503_and_no_document() {
     assert!(!reply.headers.contains_key("cache-control"), "a failure is not cacheable");
 }
 
-/// The function `keys` cannot read access keys, so it offers no route that needs a signature.
+/// The function `keys` reads no access keys, so it requires no signature. It loads nothing in advance: its first request
+/// makes the only read.
 #[tokio::test]
-async fn keys_function_serves_the_documents_only() {
+async fn keys_function_answers_404_and_405_without_reading_secrets() {
     let (service, embedded) = service(Algorithm::Es256).await;
     let all = &service.service;
-    let keys_function = Service {
+    let alone = Service {
         settings: Settings { ..settings() },
         store: all.store.clone(),
-        key_cache: all.key_cache.clone(),
+        key_cache: Arc::new(KeyCache::new(service.ports.secret_store.clone())),
         entra: all.entra.clone(),
         clock: all.clock.clone(),
         random: all.random.clone(),
         audit: Arc::clone(&all.audit),
         functions: &[Function::Keys],
     };
-    let secrets_read = embedded.secrets.calls();
+    let calls = [embedded.dynamodb.calls(), embedded.secrets.calls()];
+    alone.warm().await;
     for (method, target, status) in [
         (Method::GET, KEY_SET, 200),
+        (Method::GET, DISCOVERY, 200),
         (Method::POST, KEY_SET, 405),
         (Method::GET, "/.well-known/other", 404),
         (Method::POST, "/identities?api-version=2023-10-01", 404),
         (Method::POST, "/introspect", 404),
     ] {
-        let reply = Reply::of(keys_function.handle(unsigned(method.clone(), target, HeaderMap::new())).await);
+        let reply = Reply::of(alone.handle(unsigned(method.clone(), target, HeaderMap::new())).await);
         assert_eq!(reply.status, status, "{method} {target}");
     }
-    assert_eq!(embedded.secrets.calls(), secrets_read);
+    assert_eq!(embedded.dynamodb.calls() - calls[0], 1);
+    assert_eq!(embedded.secrets.calls(), calls[1]);
 }

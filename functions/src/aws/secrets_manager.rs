@@ -1,5 +1,5 @@
-//! The secret store over AWS Secrets Manager. Values are read by version id, never by staging label. The labels protect
-//! versions from deletion, and show an operator the state of each version.
+//! The secret store over Secrets Manager. Values are read by version id, never by label. Labels keep versions from being
+//! deleted and inform operators.
 
 use std::sync::LazyLock;
 
@@ -9,27 +9,25 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
 use aws_sdk_secretsmanager::operation::update_secret_version_stage::UpdateSecretVersionStageError as UpdateError;
-use identity::secrets::Secret;
-use identity::secrets::VersionId;
 use identity::secrets::{
-    MoveOutcome, PutOutcome, SecretName, SecretStore, SecretStoreError, SecretStoreWriter, StagingLabel,
-    StagingLabels,
+    MoveOutcome, PutOutcome, Secret, SecretName, SecretStore, SecretStoreError, SecretStoreWriter,
+    StagingLabel, StagingLabels, VersionId,
 };
 
 use super::AwsFault;
 
 type MakeClient = Box<dyn FnOnce() -> Client + Send>;
 
-/// The secret store over AWS Secrets Manager.
+/// The secret store over Secrets Manager.
 pub struct SecretsManager {
-    /// Created at the first call. Some functions read no secret, and no function needs the client when it starts.
+    /// Made for the first secret that is read, because some functions read no secret.
     client: LazyLock<Client, MakeClient>,
     access_keys: String,
     signing_keys: String,
 }
 
 impl SecretsManager {
-    /// A secret store over two secrets, each given by name or ARN. `client` runs at the first call.
+    /// The secret store over two secrets, each named by name or ARN.
     #[must_use]
     pub fn new(client: MakeClient, access_keys: String, signing_keys: String) -> Self {
         Self { client: LazyLock::new(client), access_keys, signing_keys }
@@ -42,10 +40,10 @@ impl SecretsManager {
         }
     }
 
-    /// The ARN of a secret.
+    /// The secret's ARN.
     ///
     /// # Errors
-    /// [`SecretStoreError::Unavailable`] when Secrets Manager does not answer or refuses the call.
+    /// [`SecretStoreError::Unavailable`].
     pub async fn arn(&self, secret: SecretName) -> Result<String, SecretStoreError> {
         Ok(self.describe(secret).await?.arn.unwrap_or_default())
     }
@@ -89,8 +87,9 @@ impl SecretStoreWriter for SecretsManager {
     ) -> Result<PutOutcome, SecretStoreError> {
         const CALL: &str = "PutSecretValue";
         let text = std::str::from_utf8(value.expose());
-        let text =
-            text.map_err(|_| SecretStoreError::Unavailable(AwsFault::boxed(CALL, "the value is not UTF-8")))?;
+        let text = text.map_err(|_| {
+            SecretStoreError::Unavailable(AwsFault::boxed(CALL, "the value of the secret is not UTF-8 text"))
+        })?;
         let put = self
             .client
             .put_secret_value()
@@ -126,7 +125,7 @@ impl SecretStoreWriter for SecretsManager {
             UpdateError::InvalidParameterException(_)
             | UpdateError::InvalidRequestException(_)
             | UpdateError::ResourceNotFoundException(_) => {
-                // A refused move is stale, unless an earlier attempt moved the label and its answer was lost.
+                // Refused. An earlier attempt may have moved the label, and its answer was lost.
                 let moved = self.labels(secret).await?.version_with(label) == to;
                 Ok(if moved { MoveOutcome::Moved } else { MoveOutcome::Stale })
             }

@@ -21,6 +21,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use crate::files::FileError;
 use crate::sdk_response;
@@ -115,6 +116,17 @@ impl EmbeddedDynamoDb {
     /// [`DynoxideError`] when the database cannot be read or written.
     pub fn sweep_expired(&self) -> Result<usize, DynoxideError> {
         self.database.sweep_ttl()
+    }
+
+    /// Writes one item, to find out whether the table takes writes. The item is past its time to live, so the next sweep
+    /// deletes it.
+    ///
+    /// # Errors
+    /// [`DynoxideError`] when the table does not exist or cannot be written.
+    pub fn check_writes(&self, table: &str) -> Result<(), DynoxideError> {
+        let item = json!({"pk": {"S": "health#"}, "expires_at": {"N": "1"}});
+        let request = json!({"TableName": table, "Item": item}).to_string();
+        run(request.as_bytes(), |request| self.database.put_item(request)).map(drop)
     }
 
     /// Executes a request and returns the status and the JSON body of its answer.

@@ -13,14 +13,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use identity::api::cors::ReadableBy;
 use identity::api::limits::MAX_BODY;
 use identity::api::pipeline::{self, Body};
+use identity::api::reply;
 use identity::api::service::Service;
 use identity::authn::target::Target;
 use identity::authorization::authorizer::Authorizer;
@@ -33,6 +35,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::entra::EntraStandIn;
+use crate::health::Health;
 use crate::invoke;
 
 /// The services behind the listeners.
@@ -42,6 +45,8 @@ pub struct Router {
     pub authorizer: Arc<Authorizer>,
     /// The stand-in for Entra, unless a real authority is configured.
     pub entra: Option<Arc<EntraStandIn>>,
+    /// Answers probes.
+    pub health: Health,
 }
 
 /// Sockets that are bound but not yet served.
@@ -337,7 +342,10 @@ async fn respond(
     let (mut parts, body) = request.into_parts();
     let body = timeout(idle_timeout, read(body)).await.map_err(|_| BrokenBody)??;
     name_host(&mut parts);
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = Target::from_wire(parts.uri.path_and_query().map_or("/", |target| target.as_str()));
+    if let Some(response) = router.health.answer(&router.service.settings, &target, &parts).await {
+        return Ok(response.map(Full::new));
+    }
     if let Body::Complete(event) = &body
         && invoke::is_invocation(&parts.method, parts.uri.path())
     {
@@ -346,16 +354,33 @@ async fn respond(
     if let (Some(entra), Body::Complete(body)) = (&router.entra, &body)
         && entra.answers(parts.uri.path())
     {
-        return Ok(entra.handle(&parts.method, target, &parts.headers, body).map(Full::new));
+        return Ok(respond_as_entra(router, entra, &parts, body).map(Full::new));
     }
-    let request = pipeline::Request {
-        method: parts.method,
-        target: Target::from_wire(target),
-        headers: parts.headers,
-        body,
-    };
+    let request = pipeline::Request { method: parts.method, target, headers: parts.headers, body };
     let response = router.service.handle(request).await;
     Ok(response.map(Full::new))
+}
+
+/// The stand-in's reply. It follows the rules of the core for `HEAD`, `OPTIONS` and web pages.
+fn respond_as_entra(
+    router: &Router,
+    entra: &EntraStandIn,
+    parts: &http::request::Parts,
+    body: &[u8],
+) -> Response<Bytes> {
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let mut response = match parts.method {
+        Method::OPTIONS if parts.uri.path().ends_with("/token") => reply::with_methods("POST"),
+        Method::OPTIONS => reply::with_methods("GET, HEAD"),
+        Method::HEAD => entra.handle(&Method::GET, target, &parts.headers, body),
+        _ => entra.handle(&parts.method, target, &parts.headers, body),
+    };
+    let readable_by = ReadableBy::Only(&router.service.settings.cors.users);
+    readable_by.add_headers(&parts.method, &parts.headers, response.headers_mut());
+    if parts.method == Method::HEAD {
+        reply::drop_body(&mut response);
+    }
+    response
 }
 
 /// HTTP/2, and HTTP/1 requests in absolute form, name the host in the target. A `Host` header with another value is

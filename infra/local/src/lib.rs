@@ -12,6 +12,7 @@
 //! | [`certificates`] | the local certificate authority and the server certificate |
 //! | [`gateway`] | the listeners: HTTPS and HTTP, HTTP/1.1 and 2 |
 //! | `invoke` | the authorizer, invoked as on Lambda |
+//! | [`health`] | `/health`, for probes |
 //! | [`ready`] | the signal to other programs that the server answers |
 //! | [`control`] | the socket through which commands reach the running server |
 //! | [`schedule`] | scheduled rotations, driven as Secrets Manager drives them |
@@ -34,6 +35,7 @@ pub mod embedded;
 pub mod entra;
 pub mod files;
 pub mod gateway;
+pub mod health;
 mod invoke;
 pub mod names;
 pub mod output;

@@ -18,6 +18,7 @@ use acs_identity::ready::ReadySignal;
 use acs_identity::trust::EntraOptions;
 use acs_identity::{certificates, console, schedule};
 use clap::{Parser, Subcommand, ValueEnum};
+use identity::api::cors::Origin;
 use identity::authn::entra::{EntraAuthority, Principal};
 use identity::error_chain::error_chain;
 use identity::keys::Algorithm;
@@ -56,6 +57,10 @@ struct Start {
     /// A further host name or address of this server; repeatable. With --listen, the endpoint has the first one.
     #[arg(long = "host")]
     hosts: Vec<Host>,
+    /// An origin whose web pages may call the server, like https://app.example.com; repeatable. Pages of localhost,
+    /// 127.0.0.1 and [::1] always may.
+    #[arg(long = "allow-origin")]
+    allowed_origins: Vec<Origin>,
     /// The signature algorithm of a new resource: RS256 or ES256 [default: RS256].
     #[arg(long, value_parser = parse_algorithm)]
     algorithm: Option<Algorithm>,
@@ -218,6 +223,7 @@ async fn open(
         names: ServerNames::new(start.listen, start.hosts),
         https_port,
         http_port,
+        allowed_origins: start.allowed_origins,
         algorithm: start.algorithm,
         location: start.location,
         region: start.region,

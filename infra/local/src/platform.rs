@@ -10,6 +10,7 @@ use functions::adapters::Adapters;
 use functions::boot::{self, RulesError};
 use functions::rotate_keys::RotateKeys;
 use functions::system::System;
+use identity::api::cors::{AllowedOrigins, CorsSettings, Origin};
 use identity::api::functions::Function;
 use identity::audit::Audit;
 use identity::host::{Hosts, MalformedAuthorityError};
@@ -30,6 +31,7 @@ use crate::dynamodb::{self, EmbeddedDynamoDb};
 use crate::embedded::{self, PrepareError};
 use crate::files::FileError;
 use crate::gateway::Router;
+use crate::health::Health;
 use crate::names::ServerNames;
 use crate::ready;
 use crate::resource::{self, Choices, LocalResource, ResourceError};
@@ -47,6 +49,8 @@ pub struct Options {
     pub names: ServerNames,
     pub https_port: u16,
     pub http_port: u16,
+    /// Web origins whose pages may call the server, in addition to those of this machine.
+    pub allowed_origins: Vec<Origin>,
     pub algorithm: Option<Algorithm>,
     pub location: Option<Location>,
     pub region: Option<Location>,
@@ -144,10 +148,12 @@ impl Platform {
         let (entra, stand_in) = trust::open(&data_dir, &endpoint, options.entra, &adapters.system)?;
         let tls = certificates::server_config(&data_dir, &options.names.certified(), adapters.system.now())?;
         let hosts = options.names.accepted(options.https_port, options.http_port)?;
+        let origins = AllowedOrigins::with_loopback(options.allowed_origins);
         let settings = Settings {
             resource: resource.resource.clone(),
             hosts: hosts.clone(),
             date_window: DateWindow::default(),
+            cors: CorsSettings { users: origins.clone(), services: origins },
         };
         let expected = Expected::from(&resource.resource);
         let rules = boot::route_rules(options.route_rules.as_deref())?;
@@ -159,6 +165,7 @@ impl Platform {
                 authorizer: Arc::new(adapters.authorizer(expected, rules, audit.clone())),
                 service: Arc::new(adapters.service(settings, entra, Function::ALL, audit)),
                 entra: stand_in,
+                health: Health::new(&adapters, database.clone()),
             }),
             adapters,
             resource,
@@ -255,6 +262,7 @@ pub(crate) mod tests {
             names: ServerNames::default(),
             https_port: 8443,
             http_port: 8080,
+            allowed_origins: Vec::new(),
             algorithm: Some(Algorithm::Es256),
             location: None,
             region: None,

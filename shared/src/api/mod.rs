@@ -1,6 +1,7 @@
 //! The HTTP interface: the pipeline of a request, its routes and versions, request bodies, replies and errors.
 
 pub mod body;
+pub mod cors;
 pub mod error;
 pub mod functions;
 pub mod limits;

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::HeaderValue;
+use http::header::{HOST, HeaderValue};
 use http::{HeaderMap, Method, Response};
 
 use crate::api::error::Error;
 use crate::api::limits::{KEY_READ_ATTEMPTS, MAX_CLIENT_REQUEST_ID};
-use crate::api::reply::{CLIENT_REQUEST_ID, Reply, ResponseContext};
-use crate::api::routes::{self, Callers, RouteMatch};
+use crate::api::reply::{self, CLIENT_REQUEST_ID, Reply, ResponseContext};
+use crate::api::routes::{self, Callers, PathMatch};
 use crate::api::service::Service;
 use crate::audit::{Arrival, AuditContext};
 use crate::authn::entra::{Audience, EntraError};
 use crate::authn::hmac::{HmacInput, SignedRequest};
 use crate::authn::target::Target;
 use crate::authn::{Caller, Denial, Scheme};
+use crate::host;
 use crate::keys::access::AccessKeys;
 use crate::keys::cache::KeyLoadError;
 use crate::lifetime::REQUEST_DEADLINE;
@@ -48,7 +49,9 @@ impl Service {
         let client_request_id = client_request_id(&request.headers);
         let mut audit = AuditContext::new(client_request_id.and_then(audited_client_request_id));
 
-        let answer = self.answer(&request, &mut audit);
+        let path = routes::find(&request.target, self.functions);
+        let callers = path.as_ref().map_or(self.callers_without_path(), PathMatch::callers);
+        let answer = self.answer(&request, path.as_ref(), callers, &mut audit);
         let outcome = timeout(self.clock.sleep(REQUEST_DEADLINE), answer).await;
         // A request that is cut off at the deadline may or may not have written.
         let outcome = outcome.unwrap_or_else(|| Err(Error::Unavailable("deadline exceeded".into())));
@@ -60,20 +63,31 @@ impl Service {
             client_request_id,
             request_id: &arrival.request_id,
             latency,
+            is_loopback: self.is_loopback(&request.headers),
         };
-        let response = context.into_response(outcome.as_ref());
+        let mut response = context.into_response(outcome.as_ref());
+        let readable_by = callers.readable_by(&self.settings.cors);
+        readable_by.add_headers(&request.method, &request.headers, response.headers_mut());
+        if request.method == Method::HEAD {
+            reply::drop_body(&mut response);
+        }
         let event = audit.event(arrival, latency, response.status().as_u16(), outcome.as_ref().err());
         self.audit.request(&event);
         response
     }
 
-    /// Loads the keys for the first request. Errors are ignored, because the first request meets and reports
-    /// them. Concurrent requests wait for this load.
+    /// Loads the secrets for the first request. Errors are ignored, because the first request meets and reports them.
+    /// Concurrent requests wait for this load.
+    ///
+    /// The pointer that is read here only names the versions to load. It decides no request, because it may be older
+    /// than a revocation that returned before the request arrived. A function without secrets has nothing to load.
     pub async fn warm(&self) {
+        if self.secrets().next().is_none() {
+            return;
+        }
         let _refresh = self.key_cache.begin_refresh().await;
         let Ok(Snapshot { pointer, .. }) = self.store.read(ReadRequest::POINTER).await else { return };
-        let _ = self.key_cache.published().of(&pointer);
-        for secret in self.functions.iter().flat_map(|function| function.secrets()) {
+        for secret in self.secrets() {
             match secret {
                 SecretName::AccessKeys => drop(self.key_cache.access(&pointer).await),
                 SecretName::SigningKeys => drop(self.key_cache.signing(&pointer).await),
@@ -83,22 +97,34 @@ impl Service {
 
     /// Authenticates the caller first, so that a caller without a key learns nothing, not even which paths
     /// exist. Only the size of the body is checked before, because the signature covers the body's hash.
-    async fn answer(&self, request: &Request, audit: &mut AuditContext) -> Result<Reply, Error> {
-        let found = self.route(request);
-        if let Ok(found) = &found {
-            audit.route(found.route);
+    ///
+    /// `OPTIONS` needs no caller, because a browser sends a preflight without credentials. Its reply depends on the
+    /// route table alone.
+    async fn answer(
+        &self,
+        request: &Request,
+        path: Option<&PathMatch>,
+        callers: Callers,
+        audit: &mut AuditContext,
+    ) -> Result<Reply, Error> {
+        if request.method == Method::OPTIONS {
+            return Ok(Reply::Methods(path.map(PathMatch::methods).unwrap_or_default()));
+        }
+        let found = path.ok_or(Error::RouteNotFound);
+        let found = found.and_then(|path| Ok((path.route(&request.method)?, path.parameters())));
+        if let Ok((route, _)) = &found {
+            audit.route(route);
         }
         let body = match &request.body {
             Body::Complete(body) => body,
             Body::TooLarge => return Err(Error::BodyTooLarge),
             Body::Unreadable => return Err(Error::BodyMalformed("it cannot be decoded".to_owned())),
         };
-        let callers = found.as_ref().map_or(self.callers_without_route(), |found| found.route.callers);
         let caller = self.authenticate(request, body, callers).await?;
         if let Some(slot) = caller.slot() {
             audit.slot(slot);
         }
-        let RouteMatch { route, parameters } = found?;
+        let (route, parameters) = found?;
         let version = route.version(&request.target, self.settings.hosts.public())?;
         let context = OperationContext {
             service: self,
@@ -111,15 +137,22 @@ impl Service {
         operations::run(route.operation, &context, audit).await
     }
 
-    fn route(&self, request: &Request) -> Result<RouteMatch, Error> {
-        let found = routes::find(&request.method, &request.target)?;
-        if self.functions.contains(&found.route.function) { Ok(found) } else { Err(Error::RouteNotFound) }
+    /// The callers that may learn that a path does not exist. If every served route is public, anyone may learn it.
+    fn callers_without_path(&self) -> Callers {
+        if self.secrets().next().is_none() { Callers::Anyone } else { Callers::Service }
     }
 
-    /// The callers that may learn that a path does not exist. If every served route is public, anyone may learn it.
-    fn callers_without_route(&self) -> Callers {
-        let is_public = self.functions.iter().all(|function| function.secrets().is_empty());
-        if is_public { Callers::Anyone } else { Callers::Service }
+    /// The secrets that the served functions may read.
+    fn secrets(&self) -> impl Iterator<Item = SecretName> {
+        self.functions.iter().flat_map(|function| function.secrets()).copied()
+    }
+
+    /// Whether the client reached this service at a loopback name or address.
+    fn is_loopback(&self, headers: &HeaderMap) -> bool {
+        match headers.get(HOST).and_then(|host| host.to_str().ok()) {
+            Some(host) => host::is_loopback(host),
+            None => host::is_loopback(&self.settings.hosts.public().to_string()),
+        }
     }
 
     async fn authenticate(&self, request: &Request, body: &[u8], callers: Callers) -> Result<Caller, Error> {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY,
+};
 use http::{Response, StatusCode};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -47,6 +49,8 @@ pub enum Reply {
     Issued(TokenBody),
     /// 200, with the JSON Web Key Set, which is public.
     KeySet(Arc<PublishedKeys>),
+    /// 204, with the methods of the path. Empty if the path does not exist.
+    Methods(String),
 }
 
 /// The discovery document (OpenID Connect Discovery 1.0 section 3). This service has no authorization or token
@@ -135,20 +139,22 @@ pub struct ResponseContext<'a> {
     /// The id that this service gave the request: 22 base64 characters.
     pub request_id: &'a str,
     pub latency: Duration,
+    /// Whether the client reached this service at a loopback name or address. A browser that stored a rule to use HTTPS
+    /// for `localhost` would force it onto every other server on the machine.
+    pub is_loopback: bool,
 }
 
 const API_SUPPORTED_VERSIONS: HeaderName = HeaderName::from_static("api-supported-versions");
 pub(crate) const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 const MS_CV: HeaderName = HeaderName::from_static("ms-cv");
 const REQUEST_CONTEXT: HeaderName = HeaderName::from_static("request-context");
-const STRICT_TRANSPORT_SECURITY: HeaderName = HeaderName::from_static("strict-transport-security");
 const X_PROCESSING_TIME: HeaderName = HeaderName::from_static("x-processing-time");
 
 /// Initial capacity of a body, in bytes. A reply with a token fits, so its buffer does not grow.
 const USUAL_BODY: usize = 960;
 
 /// The number of headers that a reply may have in addition to those of its body.
-const FURTHER_HEADERS: usize = 6;
+const FURTHER_HEADERS: usize = 9;
 
 /// `expiresOn`: ISO 8601 with a numeric offset, never `Z`. It has whole seconds, because it equals the token's
 /// `exp`.
@@ -214,15 +220,16 @@ impl ResponseContext<'_> {
             Ok(Reply::Introspected(token)) => introspected(token.as_deref()),
             Ok(Reply::Issued(body)) => success(StatusCode::OK, body),
             Ok(Reply::KeySet(keys)) => published(keys.jwks()),
+            Ok(Reply::Methods(methods)) => with_methods(methods),
             Err(error) => refusal(error),
         };
         let reports_versions = outcome.err().is_none_or(|error| error.reports_versions);
         let headers = response.headers_mut();
         headers.reserve(FURTHER_HEADERS);
-        headers.insert(
-            STRICT_TRANSPORT_SECURITY,
-            HeaderValue::from_static("max-age=31536000;includeSubDomains"),
-        );
+        if !self.is_loopback {
+            let rule = HeaderValue::from_static("max-age=31536000;includeSubDomains");
+            headers.insert(STRICT_TRANSPORT_SECURITY, rule);
+        }
         headers.insert(REQUEST_CONTEXT, HeaderValue::from_static("appId="));
         let text = [
             (MS_CV, Some(format!("{}.0", self.request_id))),
@@ -244,6 +251,24 @@ impl ResponseContext<'_> {
         }
         response
     }
+}
+
+/// Drops the body of a reply to `HEAD` and keeps its length (RFC 9110 section 9.3.2).
+pub fn drop_body(reply: &mut Response<Bytes>) {
+    let body = std::mem::take(reply.body_mut());
+    if !body.is_empty() {
+        reply.headers_mut().insert(CONTENT_LENGTH, body.len().into());
+    }
+}
+
+/// The reply to `OPTIONS` (RFC 9110 section 9.3.7). The methods are those of the path, or empty.
+#[must_use]
+pub fn with_methods(methods: &str) -> Response<Bytes> {
+    let mut response = bare(StatusCode::NO_CONTENT);
+    if let Some(methods) = HeaderValue::from_str(methods).ok().filter(|methods| !methods.is_empty()) {
+        response.headers_mut().insert(ALLOW, methods);
+    }
+    response
 }
 
 fn refusal(error: &ErrorRow) -> Response<Bytes> {

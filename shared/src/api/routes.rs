@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use crate::api::cors::{CorsSettings, ReadableBy};
 use crate::api::error::Error;
 use crate::api::functions::Function;
 use crate::api::version::ApiVersion;
@@ -172,10 +173,10 @@ const fn document(path: &'static str, operation: Operation) -> Route {
     Route { method, path, operation, function, callers, versions: &[] }
 }
 
-/// The route of a request, with the parameters in its path.
-pub struct RouteMatch {
-    pub route: &'static Route,
-    pub parameters: Parameters,
+/// The path of a request, which has at least one route. All routes of a path have the same function and callers.
+pub struct PathMatch {
+    first: &'static Route,
+    segments: Vec<String>,
 }
 
 /// The decoded segments that match the parts in braces.
@@ -187,6 +188,18 @@ impl Parameters {
     #[must_use]
     pub fn get(&self, part: &str) -> &str {
         self.0.iter().find(|(known, _)| *known == part).map_or("", |(_, segment)| segment)
+    }
+}
+
+impl Callers {
+    /// The origins whose pages may read the replies of a path with these callers.
+    #[must_use]
+    pub fn readable_by(self, origins: &CorsSettings) -> ReadableBy<'_> {
+        match self {
+            Self::Anyone => ReadableBy::Anyone,
+            Self::EntraUser(_) => ReadableBy::Only(&origins.users),
+            Self::Service => ReadableBy::Only(&origins.services),
+        }
     }
 }
 
@@ -218,20 +231,6 @@ impl Operation {
 }
 
 impl Route {
-    fn parts(&self) -> impl Iterator<Item = &'static str> {
-        self.path.split('/').skip(1)
-    }
-
-    fn matches(&self, segments: &[String]) -> bool {
-        let mut parts = self.parts();
-        let fits = |segment| parts.next().is_some_and(|part| is_parameter(part) || part == segment);
-        segments.iter().all(fits) && parts.next().is_none()
-    }
-
-    fn parameters(&self, segments: Vec<String>) -> Parameters {
-        Parameters(self.parts().zip(segments).filter(|(part, _)| is_parameter(part)).collect())
-    }
-
     /// The version that a target names. `None` if the route has no versions. `host` is the public host, for the
     /// message of an error.
     ///
@@ -256,26 +255,87 @@ impl Route {
     }
 }
 
+impl PathMatch {
+    /// The callers of the path.
+    #[must_use]
+    pub fn callers(&self) -> Callers {
+        self.first.callers
+    }
+
+    /// The methods of the path, as in `Allow`.
+    #[must_use]
+    pub fn methods(&self) -> String {
+        let methods = self.routes().map(|route| match route.method {
+            Method::GET => "GET, HEAD",
+            _ => route.method.as_str(),
+        });
+        methods.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The route for a method. `HEAD` has the route of `GET` (RFC 9110 section 9.3.2).
+    ///
+    /// # Errors
+    /// [`Error::MethodNotAllowed`] with the methods of the path.
+    pub fn route(&self, method: &Method) -> Result<&'static Route, Error> {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        let route = self.routes().find(|route| route.method == method);
+        route.ok_or_else(|| Error::MethodNotAllowed(self.methods()))
+    }
+
+    /// The parameters in the path.
+    #[must_use]
+    pub fn parameters(&self) -> Parameters {
+        let pairs = parts(self.first.path).zip(self.segments.iter().cloned());
+        Parameters(pairs.filter(|(part, _)| is_parameter(part)).collect())
+    }
+
+    fn routes(&self) -> impl Iterator<Item = &'static Route> {
+        ROUTES.iter().filter(|route| route.path == self.first.path)
+    }
+}
+
+fn parts(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').skip(1)
+}
+
 fn is_parameter(part: &str) -> bool {
     part.starts_with('{')
 }
 
-/// The route of a request.
-///
-/// # Errors
-/// [`Error::RouteNotFound`], or [`Error::MethodNotAllowed`] with the methods that the path has.
-pub fn find(method: &Method, target: &Target) -> Result<RouteMatch, Error> {
-    let segments = target.segments().map_err(|_| Error::RouteNotFound)?;
-    let on_path = || ROUTES.iter().filter(|route| route.matches(&segments));
-    if let Some(route) = on_path().find(|route| route.method == method) {
-        return Ok(RouteMatch { route, parameters: route.parameters(segments) });
+/// The path of a target, among the paths of these functions.
+#[must_use]
+pub fn find(target: &Target, functions: &[Function]) -> Option<PathMatch> {
+    let segments = segments(target)?;
+    let matches = |route: &&Route| functions.contains(&route.function) && fits(route.path, &segments);
+    let first = ROUTES.iter().find(matches)?;
+    Some(PathMatch { first, segments })
+}
+
+/// Whether a target has this path, by the rules of [`find`].
+#[must_use]
+pub fn is_path(target: &Target, path: &str) -> bool {
+    segments(target).is_some_and(|segments| fits(path, &segments))
+}
+
+/// The decoded segments of a target. A path with one slash at its end is the path without it.
+fn segments(target: &Target) -> Option<Vec<String>> {
+    let mut segments = target.segments().ok()?;
+    if segments.len() > 1 && segments.last().is_some_and(String::is_empty) {
+        segments.pop();
     }
-    let allowed: Vec<&str> = on_path().map(|route| route.method.as_str()).collect();
-    if allowed.is_empty() {
-        Err(Error::RouteNotFound)
-    } else {
-        Err(Error::MethodNotAllowed(allowed.join(", ")))
-    }
+    Some(segments)
+}
+
+/// Fixed segments match without letter case, as in the routing of ASP.NET (docs/wire-contract.md#transport). A
+/// parameter matches every segment that is not empty.
+fn fits(path: &str, segments: &[String]) -> bool {
+    let mut parts = parts(path);
+    let matches = |segment: &String| match parts.next() {
+        Some(part) if is_parameter(part) => !segment.is_empty(),
+        Some(part) => part.eq_ignore_ascii_case(segment),
+        None => false,
+    };
+    segments.iter().all(matches) && parts.next().is_none()
 }
 
 #[cfg(test)]
@@ -291,9 +351,9 @@ mod tests {
     }
 
     fn operation(method: &Method, target: &str) -> Option<(Operation, String)> {
-        find(method, &Target::from_wire(target))
-            .ok()
-            .map(|found| (found.route.operation, found.parameters.get(ID).to_owned()))
+        let path = find(&Target::from_wire(target), Function::ALL)?;
+        let operation = path.route(method).ok()?.operation;
+        Some((operation, path.parameters().get(ID).to_owned()))
     }
 
     #[test]
@@ -318,20 +378,106 @@ mod tests {
         for target in [
             "/",
             "",
-            "/identities/",
-            "/Identities",
+            "/identities//",
             "/identities//:issueAccessToken/",
-            "/identities/a/:issueaccesstoken",
+            "/identities//:issueAccessToken",
             "/identities/a/issueAccessToken",
+            "/identities/a/:issueAccessToken//",
             "/identities%2Fa/:issueAccessToken",
             "/x/../identities",
             "/identities/%ff/:issueAccessToken",
+            "/access/entra/assignments//",
+            "/access/teamsExtension/tenants//assignments/a",
         ] {
-            let found = operation(&Method::POST, target);
-            assert!(found.is_none(), "{target}: {found:?}");
+            let target = Target::from_wire(target);
+            assert!(find(&target, Function::ALL).is_none(), "{target:?}");
         }
-        let refused = find(&Method::GET, &Target::from_wire("/identities/a")).err();
-        assert!(matches!(refused, Some(Error::MethodNotAllowed(allowed)) if allowed == "DELETE"));
+    }
+
+    #[test]
+    fn letter_case_and_final_slash_do_not_change_the_route() {
+        for route in ROUTES {
+            let target = route.path.replace(ID, "8:acs:A_b").replace(TENANT, "T1").replace(OBJECT, "O2");
+            for fixed in
+                [str::to_owned, str::to_ascii_uppercase, str::to_ascii_lowercase] as [fn(&str) -> String; 3]
+            {
+                let part = |part: &'static str| match part {
+                    ID => "8:acs:A_b".to_owned(),
+                    TENANT => "T1".to_owned(),
+                    OBJECT => "O2".to_owned(),
+                    _ => fixed(part),
+                };
+                let spelled: String = parts(route.path).map(|text| format!("/{}", part(text))).collect();
+                for target in [spelled.clone(), format!("{spelled}/"), format!("//{spelled}/?a=/")] {
+                    let path = find(&Target::from_wire(&target), Function::ALL).unwrap();
+                    assert_eq!(path.route(&route.method).unwrap().operation, route.operation, "{target}");
+                    let named = |name| path.parameters().get(name).to_owned();
+                    for (name, value) in [(ID, "8:acs:A_b"), (TENANT, "T1"), (OBJECT, "O2")] {
+                        let expected = if route.path.contains(name) { value } else { "" };
+                        assert_eq!(named(name), expected, "{target}");
+                    }
+                }
+            }
+            assert!(find(&Target::from_wire(&format!("{target}//")), Function::ALL).is_none(), "{target}//");
+        }
+    }
+
+    #[test]
+    fn other_methods_are_refused_with_the_methods_of_the_path() {
+        for (method, target, allowed) in [
+            (Method::GET, "/identities/a", "DELETE"),
+            (Method::DELETE, "/identities/", "POST"),
+            (Method::HEAD, "/identities", "POST"),
+            (Method::POST, "/.well-known/jwks.json", "GET, HEAD"),
+            (Method::POST, "/access/entra/assignments/a", "GET, HEAD, PUT, DELETE"),
+        ] {
+            let path = find(&Target::from_wire(target), Function::ALL).unwrap();
+            let refused = path.route(&method).err();
+            assert!(
+                matches!(refused, Some(Error::MethodNotAllowed(methods)) if methods == allowed),
+                "{target}"
+            );
+        }
+    }
+
+    #[test]
+    fn head_has_the_route_of_get() {
+        let target = Target::from_wire("/access/entra/assignments");
+        let path = find(&target, Function::ALL).unwrap();
+        assert_eq!(path.route(&Method::HEAD).unwrap().operation, Operation::ListEntraAssignments);
+    }
+
+    #[test]
+    fn routes_of_one_path_have_one_function_and_callers() {
+        for route in ROUTES {
+            for other in ROUTES.iter().filter(|other| other.path == route.path) {
+                assert_eq!(
+                    (other.function, other.callers),
+                    (route.function, route.callers),
+                    "{}",
+                    route.path
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn each_group_of_callers_has_its_own_origins() {
+        let users = "https://users.example".parse().unwrap();
+        let services = "https://services.example".parse().unwrap();
+        let origins = CorsSettings { users, services };
+        let readable_by = |callers: Callers| callers.readable_by(&origins);
+        assert!(matches!(readable_by(Callers::Anyone), ReadableBy::Anyone));
+        let users = readable_by(Callers::EntraUser(Audience::Teams));
+        assert!(matches!(users, ReadableBy::Only(only) if *only == origins.users));
+        assert!(matches!(readable_by(Callers::Service), ReadableBy::Only(only) if *only == origins.services));
+    }
+
+    #[test]
+    fn paths_of_other_functions_are_not_found() {
+        let target = Target::from_wire("/identities");
+        assert!(find(&target, &[Function::Keys]).is_none());
+        assert!(find(&target, &[Function::User]).is_some());
     }
 
     #[test]
@@ -374,21 +520,14 @@ mod tests {
         assert_eq!(documented, table.collect(), "docs/openapi.json must list the routes of this table");
     }
 
-    /// `cargo lambda watch` reads the router from the manifest.
+    /// `cargo lambda watch` reads the router from the manifest. Every method of a path has one function.
     #[test]
-    fn development_router_lists_every_route() {
-        let mut paths: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
-        paths.dedup();
+    fn development_router_lists_every_path() {
         let mut table = "[workspace.metadata.lambda.watch.router]\n".to_owned();
-        for path in paths {
-            let methods: Vec<_> = ROUTES
-                .iter()
-                .filter(|route| route.path == path)
-                .map(|route| {
-                    format!(r#"{{ method = "{}", function = "{}" }}"#, route.method, route.function.as_str())
-                })
-                .collect();
-            table += &format!("\"{path}\" = [{}]\n", methods.join(", "));
+        for (index, route) in ROUTES.iter().enumerate() {
+            if ROUTES[..index].iter().all(|earlier| earlier.path != route.path) {
+                table += &format!("{:?} = {:?}\n", route.path, route.function.as_str());
+            }
         }
         let manifest = include_str!("../../../Cargo.toml");
         assert!(manifest.contains(&format!("{table}\n")), "Cargo.toml must contain this table:\n{table}");
@@ -398,9 +537,9 @@ mod tests {
     fn published_documents_have_no_version() {
         for target in ["/.well-known/jwks.json", "/.well-known/openid-configuration?api-version=1"] {
             let target = Target::from_wire(target);
-            let found = find(&Method::GET, &target).unwrap();
-            assert_eq!(found.route.callers, Callers::Anyone);
-            assert_eq!(found.route.version(&target, &host()).unwrap(), None);
+            let route = find(&target, Function::ALL).unwrap().route(&Method::GET).unwrap();
+            assert_eq!(route.callers, Callers::Anyone);
+            assert_eq!(route.version(&target, &host()).unwrap(), None);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Access keys: the two shared secrets of a resource. ACS connection strings contain one of them.
+//! Access keys: the two shared secrets of a resource, as ACS connection strings carry them.
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -6,15 +6,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::AccessSlot;
-use super::{KeyMaterialError, Slot};
+use super::{AccessSlot, KeyMaterialError, Slot};
 use crate::runtime::Random;
 use crate::secrets::Secret;
 
 /// Length of a generated key, in bytes.
 const GENERATED_LENGTH: usize = 64;
 
-/// One access key, prepared for the computation of signatures.
+/// One access key, ready to compute signatures with.
 pub struct AccessKey {
     bytes: Secret,
     hmac: hmac::Key,
@@ -63,7 +62,7 @@ impl AccessKey {
         &self.hmac
     }
 
-    /// The key in the format of a connection string: padded standard base64.
+    /// The key as a connection string carries it: padded standard base64.
     #[must_use]
     pub fn encoded(&self) -> Zeroizing<String> {
         Zeroizing::new(STANDARD.encode(self.bytes.expose()))
@@ -71,14 +70,14 @@ impl AccessKey {
 }
 
 impl AccessKeys {
-    /// Generates two keys.
+    /// Two fresh keys.
     #[must_use]
     pub fn generate(random: &dyn Random) -> Self {
         let [primary, secondary] = [(); 2].map(|()| AccessKey::generate(random));
         Self { sequence: 1, primary, secondary }
     }
 
-    /// Replaces the key of `slot` with a generated key, and adds 1 to the sequence number.
+    /// These keys, with a new key for `slot`.
     #[must_use]
     pub fn regenerated(self, slot: AccessSlot, random: &dyn Random) -> Self {
         let (fresh, sequence) = (AccessKey::generate(random), self.sequence + 1);
@@ -88,13 +87,13 @@ impl AccessKeys {
         }
     }
 
-    /// Parses the secret's document.
+    /// Reads the secret's document.
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when the document has another format, or when a key is not base64 or shorter than 32 bytes.
+    /// [`KeyMaterialError`] when it is not the document, or a key is not base64 or shorter than 32 bytes.
     pub fn parse(document: &Secret) -> Result<Self, KeyMaterialError> {
         let document: Document = serde_json::from_slice(document.expose())
-            .map_err(|_| KeyMaterialError("the secret `access-keys` is not the expected JSON document"))?;
+            .map_err(|_| KeyMaterialError("the access-keys secret is not the expected document"))?;
         Ok(Self {
             sequence: document.sequence,
             primary: AccessKey::parse(&document.primary)?,
@@ -113,13 +112,13 @@ impl AccessKeys {
         Secret::new(serde_json::to_vec(&document).unwrap_or_default())
     }
 
-    /// The sequence number of the document, from 1. Every replacement of a key adds 1.
+    /// Counts the replacements of the document, from 1.
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// Both keys with their slots. Authentication always compares a signature with both keys.
+    /// Both keys with their slots. An authentication always compares both.
     pub fn each(&self) -> [(Slot, &AccessKey); 2] {
         [(Slot::Primary, &self.primary), (Slot::Secondary, &self.secondary)]
     }
@@ -131,7 +130,7 @@ mod tests {
     use crate::testing::SeededRandom;
 
     #[test]
-    fn document_round_trip_keeps_both_keys() {
+    fn the_document_survives_a_round_trip() {
         let keys = AccessKeys::generate(&SeededRandom::new(3));
         let again = AccessKeys::parse(&keys.to_document()).unwrap();
         for ((slot, key), (_, same)) in keys.each().into_iter().zip(again.each()) {
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_document_is_refused_and_not_quoted() {
+    fn an_invalid_document_is_refused_without_quoting_it() {
         for text in [
             "",
             "{}",

@@ -1,5 +1,4 @@
-//! The key cache: parsed keys, each loaded by the version id in the pointer and used while the pointer names that
-//! version.
+//! The key cache: keys are loaded by the version id that the pointer names, and kept parsed while it names them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,11 +8,10 @@ use super::access::AccessKeys;
 use super::pointer::{Pointer, PublishedCache};
 use super::signing::SigningKeys;
 use crate::lifetime::KEY_REFRESH_INTERVAL;
-use crate::secrets::VersionId;
-use crate::secrets::{SecretName, SecretStore, SecretStoreError};
+use crate::secrets::{SecretName, SecretStore, SecretStoreError, VersionId};
 
-/// Keys in memory, each with the version that it was loaded from. Every read names a version, with one exception:
-/// [`KeyCache::cached_access`] serves the first check of a signature, which costs no I/O.
+/// Keys in memory, each with the version from which it was loaded. A caller names the version that it needs. The
+/// exception is the first check of a signature, which uses the cached access keys and costs no I/O.
 pub struct KeyCache {
     secret_store: Arc<dyn SecretStore>,
     published: PublishedCache,
@@ -28,11 +26,11 @@ struct Cache {
     last_fruitless_refresh: Option<Duration>,
 }
 
-/// The keys could not be loaded.
+/// Keys could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyLoadError {
-    /// A document is damaged, or the private and public halves differ. Signing is refused.
-    #[error("a key is unusable: {0}")]
+    /// A document is damaged, or the private and public halves differ. No token is signed with such keys.
+    #[error("unusable key: {0}")]
     Unusable(#[from] KeyMaterialError),
     /// The secret store did not return the version.
     #[error(transparent)]
@@ -51,16 +49,16 @@ impl KeyCache {
         }
     }
 
-    /// The access keys that were loaded last, without a comparison with the current pointer.
+    /// The access keys that were loaded last. The pointer may name others by now.
     #[must_use]
     pub fn cached_access(&self) -> Option<(VersionId, Arc<AccessKeys>)> {
         self.cache().access.clone()
     }
 
-    /// The access keys of the version in the pointer.
+    /// The access keys that the pointer names.
     ///
     /// # Errors
-    /// [`KeyLoadError`] when the version cannot be read or its keys cannot be used.
+    /// [`KeyLoadError`] when the version cannot be read or used.
     pub async fn access(&self, pointer: &Pointer) -> Result<Arc<AccessKeys>, KeyLoadError> {
         if let Some((version, keys)) = &self.cache().access
             && *version == pointer.access_keys
@@ -73,10 +71,10 @@ impl KeyCache {
         Ok(keys)
     }
 
-    /// The signing keys of the version in the pointer. Their public halves are compared with the published keys.
+    /// The signing keys that the pointer names. Their public halves are the published ones.
     ///
     /// # Errors
-    /// [`KeyLoadError`] when the version cannot be read, its keys cannot be used, or the halves differ.
+    /// [`KeyLoadError`] when the version cannot be read or used, or the halves differ.
     pub async fn signing(&self, pointer: &Pointer) -> Result<Arc<SigningKeys>, KeyLoadError> {
         let published = self.published.of(pointer)?;
         let cached = self.cache().signing.clone();
@@ -89,40 +87,37 @@ impl KeyCache {
         let document = self.secret_store.read(SecretName::SigningKeys, &pointer.signing_keys).await?;
         let keys = Arc::new(SigningKeys::parse(&document)?);
         if !published.belong_to(&keys) {
-            return Err(KeyMaterialError(
-                "the signing keys do not match the public keys in the pointer record",
-            )
-            .into());
+            return Err(KeyMaterialError("the signing keys are not those the pointer publishes").into());
         }
         self.cache().signing = Some((pointer.signing_keys.clone(), Arc::clone(&keys)));
         Ok(keys)
     }
 
-    /// The cache of the public keys. It reads no secret.
+    /// The public keys. They need no secret.
     #[must_use]
     pub fn published(&self) -> &PublishedCache {
         &self.published
     }
 
-    /// Begins a refresh of the keys. Waits for a refresh in progress, because one refresh runs at a time.
+    /// Waits for the refresh that is under way, if any, and begins another one.
     pub(crate) async fn begin_refresh(&self) -> async_lock::MutexGuard<'_, ()> {
         self.refreshing.lock().await
     }
 
-    /// Whether a failed signature may cause a refresh now. It may not within [`KEY_REFRESH_INTERVAL`] after a refresh
-    /// without a change.
+    /// Whether a failed signature may cause a refresh now. It may not within [`KEY_REFRESH_INTERVAL`] of a refresh that
+    /// found the same keys.
     #[must_use]
     pub(crate) fn may_refresh(&self, uptime: Duration) -> bool {
         let last = self.cache().last_fruitless_refresh;
         last.is_none_or(|at| uptime.saturating_sub(at) >= KEY_REFRESH_INTERVAL)
     }
 
-    /// Records that a refresh at `uptime` found the keys unchanged.
+    /// A refresh found the same keys.
     pub(crate) fn refreshed_without_change(&self, uptime: Duration) {
         self.cache().last_fruitless_refresh = Some(uptime);
     }
 
-    // A poisoned lock is safe to use: every write is one assignment, so a panic leaves no partial value.
+    // A panic elsewhere cannot leave the cache half-written: every write is one assignment.
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }

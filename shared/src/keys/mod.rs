@@ -1,7 +1,7 @@
-//! Keys: the two access keys, the three signing keys, and the pointer to the versions that are in force.
+//! Keys: the two access keys, the three signing keys, and the pointer that names the versions in force.
 //!
-//! Decision record 0003 has the design. Secrets are read by the version id in the pointer, never by staging label. A
-//! token is active only while the pointer publishes its key. Decision record 0008 has the replacement of keys.
+//! Decision record 0003 gives the design: secrets are read by the version id that the pointer names, never by label, and
+//! a token is active only while the pointer publishes its key. Decision record 0008 describes the replacement of keys.
 
 pub mod access;
 pub mod cache;
@@ -15,8 +15,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The credential that authenticated the request for a token: one of the access keys, or an Entra token. Each slot has
-/// its own signing key, so the replacement of one slot's keys ends exactly the tokens that were minted for that slot.
+/// The credential with which a token was requested: an access key, or an Entra token. Each slot signs with its own key,
+/// so a replacement of the keys of one slot revokes exactly the tokens that were requested through it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Slot {
@@ -25,7 +25,7 @@ pub enum Slot {
     Entra,
 }
 
-/// A slot that has an access key. The events of operators contain `primary` or `secondary`.
+/// The slots that have an access key. In operators' events they are `primary` and `secondary`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AccessSlot {
@@ -44,18 +44,18 @@ pub enum Algorithm {
     Es256,
 }
 
-/// The id of a signing key: the SHA-256 thumbprint (RFC 7638) of its public half, 43 base64url characters.
+/// A signing key's id: the RFC 7638 SHA-256 thumbprint of its public half, 43 base64url characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeyId(String);
 
-/// A key or a secret's document cannot be used. The text states the fault and never contains key material.
+/// A key or the document of a secret cannot be used. The text names the fault and holds no key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct KeyMaterialError(pub(crate) &'static str);
 
 impl KeyMaterialError {
-    /// The generation of a key failed.
+    /// A key could not be generated.
     pub const GENERATION: Self = Self("a key could not be generated");
 }
 
@@ -63,7 +63,7 @@ impl Slot {
     /// Every slot.
     pub const ALL: [Self; 3] = [Self::Primary, Self::Secondary, Self::Entra];
 
-    /// The name of the slot in secrets, in the pointer record and in logs.
+    /// The slot's name in secrets, pointer and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -75,7 +75,7 @@ impl Slot {
 }
 
 impl Algorithm {
-    /// The name of the algorithm in JOSE documents (RFC 7518 section 3.1).
+    /// The JOSE name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -92,7 +92,7 @@ impl FromStr for Algorithm {
         match name {
             "RS256" => Ok(Self::Rs256),
             "ES256" => Ok(Self::Es256),
-            _ => Err(KeyMaterialError("the algorithm must be RS256 or ES256")),
+            _ => Err(KeyMaterialError("the algorithm is neither RS256 nor ES256")),
         }
     }
 }
@@ -113,7 +113,7 @@ impl TryFrom<String> for KeyId {
         if text.len() == 43 && text.bytes().all(closed) {
             Ok(Self(text))
         } else {
-            Err(KeyMaterialError("the key id is not an RFC 7638 thumbprint of 43 base64url characters"))
+            Err(KeyMaterialError("the key id is no RFC 7638 thumbprint"))
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The pointer record: the version of each secret that is in force, and the public keys that are accepted.
+//! The pointer record: the version of each secret in force, and the public keys that are accepted now.
 //!
-//! Every mint and every verification reads this record with a strongly consistent read, together with the identity.
-//! A change of the record therefore takes effect everywhere at once.
+//! Every mint and every verification reads it, together with the identity, in one strongly consistent read. So a change
+//! of the pointer takes effect for every function at once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,26 +13,24 @@ use super::{KeyId, KeyMaterialError, Slot};
 use crate::jose::{Jwk, JwkSet};
 use crate::secrets::VersionId;
 
-/// The content of the pointer record.
+/// The pointer record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pointer {
-    /// Number of this version of the record, from 1. Every change requires the preceding generation and adds 1.
+    /// Counts the changes of this record, from 1. A write is conditional on the generation before it.
     pub generation: u64,
-    /// Number of identical copies of the record in the table.
+    /// The number of identical copies of the record in the table.
     pub copies: u32,
-    /// The version of the secret `access-keys` that is in force.
+    /// The version of the secret `access-keys` in force, and its document's sequence number.
     pub access_keys: VersionId,
-    /// The sequence number in the document of that version.
     pub access_keys_sequence: u64,
-    /// The version of the secret `signing-keys` that is in force.
+    /// The version of the secret `signing-keys` in force, and its document's sequence number.
     pub signing_keys: VersionId,
-    /// The sequence number in the document of that version.
     pub signing_keys_sequence: u64,
-    /// The public keys that are accepted.
+    /// The public keys that are accepted now.
     pub published: Published,
 }
 
-/// The public keys as the record stores them: JSON text. [`PublishedCache`] parses the text only when it changes.
+/// The public keys as the record stores them: JSON text, parsed only when it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published(String);
 
@@ -42,7 +40,7 @@ pub struct Published(String);
 pub struct PublishedKey {
     /// The slot whose tokens the key verifies.
     pub slot: Slot,
-    /// Time of publication, in seconds since the epoch.
+    /// Time of the publication, in seconds since the epoch.
     pub published_at: i64,
     /// The key, with public members only.
     pub jwk: Jwk,
@@ -54,21 +52,20 @@ pub struct PublishedKeys {
     set: JwkSet,
 }
 
-/// A cache of the parsed public keys. They are valid while the pointer publishes the same keys. The cache reads no
-/// secret.
+/// The published keys, kept parsed while the pointer publishes them. The cache needs no secret.
 #[derive(Default)]
 pub struct PublishedCache(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    /// The keys of the newest generation that was read, with the generation and the record's text.
+    /// The keys of the newest generation seen.
     keys: Option<(u64, Published, Arc<PublishedKeys>)>,
     /// Uptime of the pointer read that produced `keys`, if that read was for the key set.
     read_at: Option<Duration>,
 }
 
 impl Published {
-    /// The public halves of `keys`, all with the same time of publication.
+    /// The public halves of `keys`.
     #[must_use]
     pub fn of(keys: &SigningKeys, published_at: i64) -> Self {
         let entries =
@@ -76,10 +73,10 @@ impl Published {
         Self::from_entries(&entries)
     }
 
-    /// The public halves of `keys`. A key that is also in `previous` keeps its time of publication.
+    /// The public halves of `keys`. A key that `previous` has too keeps its date.
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when `previous` cannot be parsed.
+    /// [`KeyMaterialError`] when `previous` cannot be read.
     pub fn after(previous: &Self, keys: &SigningKeys, published_at: i64) -> Result<Self, KeyMaterialError> {
         let known = previous.entries()?;
         let entries = Slot::ALL.map(|slot| {
@@ -97,7 +94,7 @@ impl Published {
         Self(serde_json::to_string(entries).unwrap_or_default())
     }
 
-    /// Takes the text from the table. [`Self::entries`] checks the text later.
+    /// The text as the table stored it. [`Self::entries`] checks it.
     #[must_use]
     pub fn from_stored(text: String) -> Self {
         Self(text)
@@ -109,19 +106,18 @@ impl Published {
         &self.0
     }
 
-    /// Parses the text into entries.
+    /// The entries.
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when the text is not a list of published keys with exactly one key for each slot.
+    /// [`KeyMaterialError`] when the text is not a list of published keys, one for each slot.
     pub fn entries(&self) -> Result<Vec<PublishedKey>, KeyMaterialError> {
-        let entries: Vec<PublishedKey> = serde_json::from_str(&self.0).map_err(|_| {
-            KeyMaterialError("the public keys in the pointer record are not the expected JSON document")
-        })?;
+        let entries: Vec<PublishedKey> = serde_json::from_str(&self.0)
+            .map_err(|_| KeyMaterialError("the pointer's public keys are not the expected document"))?;
         let complete = Slot::ALL.iter().all(|slot| entries.iter().filter(|e| e.slot == *slot).count() == 1);
         if complete {
             Ok(entries)
         } else {
-            Err(KeyMaterialError("the pointer record does not have exactly one public key for each slot"))
+            Err(KeyMaterialError("the pointer does not name one key for each slot"))
         }
     }
 }
@@ -130,14 +126,14 @@ impl PublishedKeys {
     /// Parses the record's keys.
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when the text cannot be parsed, a key cannot be used, or two keys have the same id.
+    /// [`KeyMaterialError`] when a key cannot be used, or two have one id.
     pub fn parse(published: &Published) -> Result<Self, KeyMaterialError> {
         let mut keys: Vec<(Slot, VerifyingKey)> = Vec::new();
         let mut set = JwkSet { keys: Vec::new() };
         for entry in published.entries()? {
             let key = VerifyingKey::from_jwk(&entry.jwk)?;
             if keys.iter().any(|(_, known)| known.id() == key.id()) {
-                return Err(KeyMaterialError("two public keys in the pointer record have the same id"));
+                return Err(KeyMaterialError("two published keys have one id"));
             }
             keys.push((entry.slot, key));
             set.keys.push(entry.jwk);
@@ -151,13 +147,13 @@ impl PublishedKeys {
         self.keys.iter().map(|(_, key)| key).find(|key| key.id() == id)
     }
 
-    /// Whether the public key of every slot belongs to the private key of the same slot in `keys`.
+    /// Whether the published keys are the public halves of `keys`, slot by slot.
     #[must_use]
     pub fn belong_to(&self, keys: &SigningKeys) -> bool {
         self.keys.iter().all(|(slot, key)| keys.of(*slot).id() == key.id())
     }
 
-    /// The algorithms of the keys, sorted and without duplicates.
+    /// The algorithms of the keys, each once.
     #[must_use]
     pub fn algorithms(&self) -> Vec<&'static str> {
         let mut names: Vec<_> = self.keys.iter().map(|(_, key)| key.algorithm().as_str()).collect();
@@ -166,7 +162,7 @@ impl PublishedKeys {
         names
     }
 
-    /// The key set in the format of RFC 7517 section 5.
+    /// The key set as RFC 7517 section 5 writes it.
     #[must_use]
     pub fn jwks(&self) -> &JwkSet {
         &self.set
@@ -174,10 +170,10 @@ impl PublishedKeys {
 }
 
 impl PublishedCache {
-    /// The public keys that `pointer` publishes, from the cache if possible.
+    /// The public keys that the pointer publishes.
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when the public keys in the record cannot be used.
+    /// [`KeyMaterialError`] when the record cannot be used.
     pub fn of(&self, pointer: &Pointer) -> Result<Arc<PublishedKeys>, KeyMaterialError> {
         let mut kept = self.kept();
         if let Some((_, published, keys)) = &kept.keys
@@ -186,7 +182,7 @@ impl PublishedCache {
             return Ok(Arc::clone(keys));
         }
         let keys = Arc::new(PublishedKeys::parse(&pointer.published)?);
-        // A concurrent request may have read and cached a newer pointer already.
+        // The pointer of a slow reader may be older than the cached one.
         if kept.keys.as_ref().is_none_or(|(generation, ..)| *generation < pointer.generation) {
             let keys = Arc::clone(&keys);
             *kept = Kept { keys: Some((pointer.generation, pointer.published.clone(), keys)), read_at: None };
@@ -194,14 +190,14 @@ impl PublishedCache {
         Ok(keys)
     }
 
-    /// The cached public keys, without a comparison with the current pointer. A token may be refused because of these
-    /// keys, but must never be accepted because of them.
+    /// The public keys that were seen last. The pointer may publish others by now, so they suffice to refuse a token, but
+    /// not to accept one.
     #[must_use]
     pub fn last_seen(&self) -> Option<Arc<PublishedKeys>> {
         self.kept().keys.as_ref().map(|(.., keys)| Arc::clone(keys))
     }
 
-    /// The cached public keys, if the pointer was read for them less than `age` before `uptime`.
+    /// The public keys, if the pointer was read for the key set less than `age` before `uptime`.
     #[must_use]
     pub fn recent(&self, uptime: Duration, age: Duration) -> Option<Arc<PublishedKeys>> {
         let kept = self.kept();
@@ -209,10 +205,10 @@ impl PublishedCache {
         kept.keys.as_ref().filter(|_| is_recent).map(|(.., keys)| Arc::clone(keys))
     }
 
-    /// The public keys of a pointer that was read at `uptime`. They are cached for [`Self::recent`].
+    /// The keys of a pointer that was read for the key set at `uptime`, kept for [`Self::recent`].
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when the public keys in the record cannot be used.
+    /// [`KeyMaterialError`] when the record cannot be used.
     pub fn keep(&self, pointer: &Pointer, uptime: Duration) -> Result<Arc<PublishedKeys>, KeyMaterialError> {
         let keys = self.of(pointer)?;
         let mut kept = self.kept();
@@ -222,7 +218,7 @@ impl PublishedCache {
         Ok(keys)
     }
 
-    // A poisoned lock is safe to use: every write is one assignment, so a panic leaves no partial value.
+    // A panic elsewhere cannot leave it half-written: every write is one assignment.
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -235,7 +231,7 @@ mod tests {
     use crate::testing;
 
     #[test]
-    fn published_keys_match_their_private_keys() {
+    fn published_keys_have_ids_and_match_private_keys() {
         let keys = testing::signing_keys(Algorithm::Es256, 0);
         let published = PublishedKeys::parse(&Published::of(&keys, 1)).unwrap();
         for slot in Slot::ALL {
@@ -248,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn older_pointer_does_not_replace_cached_keys() {
+    fn a_slow_read_displaces_no_newer_keys() {
         let pointer = |generation: u64, first_key| Pointer {
             generation,
             copies: 1,
@@ -263,16 +259,19 @@ mod tests {
         cache.keep(&old, second).unwrap();
         let fresh = cache.keep(&new, second).unwrap();
         let stale = cache.keep(&old, second).unwrap();
-        assert!(!Arc::ptr_eq(&stale, &fresh), "the caller gets the keys of its own pointer");
+        assert!(!Arc::ptr_eq(&stale, &fresh), "the slow reader gets the keys that it read");
         assert!(Arc::ptr_eq(&cache.recent(second, second).unwrap(), &fresh));
         assert!(Arc::ptr_eq(&cache.last_seen().unwrap(), &fresh));
         assert!(cache.recent(second * 2, second).is_none());
         cache.of(&pointer(3, 6)).unwrap();
-        assert!(cache.recent(second, second).is_none(), "`of` records no time of a read");
+        assert!(
+            cache.recent(second, second).is_none(),
+            "the read was not for the key set, so its time is unknown"
+        );
     }
 
     #[test]
-    fn record_without_key_for_every_slot_is_refused() {
+    fn a_record_without_one_key_for_each_slot_is_refused() {
         let keys = testing::signing_keys(Algorithm::Es256, 0);
         let mut entries = Published::of(&keys, 1).entries().unwrap();
         entries[2].slot = Slot::Primary;
@@ -283,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_with_equal_ids_are_refused() {
+    fn two_keys_with_one_id_are_refused() {
         let keys = testing::signing_keys(Algorithm::Es256, 0);
         let mut entries = Published::of(&keys, 1).entries().unwrap();
         entries[1].jwk = entries[0].jwk.clone();

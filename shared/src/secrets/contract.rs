@@ -1,25 +1,24 @@
-//! The contract of a secret store. The tests of every implementation run it. The contract demands the strictest
-//! behaviour that AWS Secrets Manager may show, such as the immediate deletion of a version without a label.
+//! The contract of secret stores, run against each implementation. It takes the strictest behaviour of Secrets Manager:
+//! a version without a label is deleted at once.
 
 #![expect(clippy::unwrap_used, reason = "a broken contract fails the test that runs it")]
 
 use super::{MoveOutcome, PutOutcome, SecretName, SecretStoreError, SecretStoreWriter, StagingLabel};
-use crate::secrets::Secret;
-use crate::secrets::VersionId;
+use crate::secrets::{Secret, VersionId};
 
 const SECRET: SecretName = SecretName::SigningKeys;
 
-/// Runs the contract against a secret store whose secrets have no versions.
+/// Runs the whole contract against a secret store whose secrets have no versions.
 ///
 /// # Panics
-/// Panics when the secret store breaks the contract.
+/// When the secret store breaks the contract.
 pub async fn holds(secret_store: &dyn SecretStoreWriter) {
     assert_eq!(secret_store.labels(SECRET).await.unwrap().version_with(StagingLabel::Current), None);
-    assert!(is_missing(secret_store, 1).await);
+    assert!(gone(secret_store, 1).await);
     versions_are_written_once(secret_store).await;
-    moving_the_current_label_moves_two_others(secret_store).await;
+    the_current_label_leaves_a_trace(secret_store).await;
     labels_move_only_from_their_holder(secret_store).await;
-    version_without_label_is_deleted(secret_store).await;
+    a_version_without_label_is_gone(secret_store).await;
     assert_eq!(
         secret_store.labels(SecretName::AccessKeys).await.unwrap().version_with(StagingLabel::Current),
         None
@@ -34,7 +33,7 @@ async fn versions_are_written_once(secret_store: &dyn SecretStoreWriter) {
     assert_eq!(holder(secret_store, StagingLabel::Current).await, Some(version(1)));
 }
 
-async fn moving_the_current_label_moves_two_others(secret_store: &dyn SecretStoreWriter) {
+async fn the_current_label_leaves_a_trace(secret_store: &dyn SecretStoreWriter) {
     assert_eq!(store(secret_store, 2, "two", StagingLabel::Pending).await, PutOutcome::Stored);
     assert_eq!(holder(secret_store, StagingLabel::Pending).await, Some(version(2)));
     assert_eq!(holder(secret_store, StagingLabel::Current).await, Some(version(1)));
@@ -43,22 +42,22 @@ async fn moving_the_current_label_moves_two_others(secret_store: &dyn SecretStor
     assert_eq!(
         holder(secret_store, StagingLabel::Previous).await,
         Some(version(1)),
-        "the secret store attaches the label"
+        "put there by the secret store"
     );
-    assert_eq!(holder(secret_store, StagingLabel::Pending).await, None, "the secret store removes the label");
+    assert_eq!(holder(secret_store, StagingLabel::Pending).await, None, "taken off by the secret store");
 }
 
 async fn labels_move_only_from_their_holder(secret_store: &dyn SecretStoreWriter) {
     assert_eq!(
         move_label(secret_store, StagingLabel::Current, Some(1), Some(2)).await,
         MoveOutcome::Moved,
-        "the label is on the target already"
+        "already there"
     );
     assert_eq!(move_label(secret_store, StagingLabel::Current, Some(3), Some(1)).await, MoveOutcome::Stale);
     assert_eq!(
         move_label(secret_store, StagingLabel::Current, Some(2), Some(9)).await,
         MoveOutcome::Stale,
-        "the target does not exist"
+        "the new holder does not exist"
     );
     assert_eq!(move_label(secret_store, StagingLabel::Previous, Some(2), None).await, MoveOutcome::Stale);
     assert_eq!(holder(secret_store, StagingLabel::Current).await, Some(version(2)));
@@ -68,18 +67,18 @@ async fn labels_move_only_from_their_holder(secret_store: &dyn SecretStoreWriter
     assert_eq!(holder(secret_store, StagingLabel::InForce).await, Some(version(2)));
 }
 
-async fn version_without_label_is_deleted(secret_store: &dyn SecretStoreWriter) {
-    assert_eq!(read(secret_store, 1).await, "one", "AWSPREVIOUS keeps the version");
+async fn a_version_without_label_is_gone(secret_store: &dyn SecretStoreWriter) {
+    assert_eq!(read(secret_store, 1).await, "one", "AWSPREVIOUS keeps it");
     assert_eq!(move_label(secret_store, StagingLabel::Previous, Some(1), None).await, MoveOutcome::Moved);
     assert_eq!(
         move_label(secret_store, StagingLabel::Previous, Some(1), None).await,
         MoveOutcome::Moved,
-        "the label is removed already"
+        "already off"
     );
-    assert!(is_missing(secret_store, 1).await);
+    assert!(gone(secret_store, 1).await);
     store(secret_store, 3, "three", StagingLabel::Pending).await;
     store(secret_store, 4, "four", StagingLabel::Pending).await;
-    assert!(is_missing(secret_store, 3).await, "the next pending version takes the label");
+    assert!(gone(secret_store, 3).await, "the next pending version displaces it");
     for (from, to) in [(2, 4), (4, 5)] {
         if to == 5 {
             store(secret_store, 5, "five", StagingLabel::Pending).await;
@@ -89,7 +88,7 @@ async fn version_without_label_is_deleted(secret_store: &dyn SecretStoreWriter) 
             MoveOutcome::Moved
         );
     }
-    assert_eq!(read(secret_store, 2).await, "two", "IN_FORCE keeps the version after two successors");
+    assert_eq!(read(secret_store, 2).await, "two", "IN_FORCE keeps it after two successors");
 }
 
 fn version(n: u32) -> VersionId {
@@ -118,6 +117,6 @@ async fn read(secret_store: &dyn SecretStoreWriter, n: u32) -> String {
     String::from_utf8(secret_store.read(SECRET, &version(n)).await.unwrap().expose().to_vec()).unwrap()
 }
 
-async fn is_missing(secret_store: &dyn SecretStoreWriter, n: u32) -> bool {
+async fn gone(secret_store: &dyn SecretStoreWriter, n: u32) -> bool {
     matches!(secret_store.read(SECRET, &version(n)).await, Err(SecretStoreError::NoSuchVersion))
 }

@@ -1,4 +1,4 @@
-//! The secret store port. A reader names the version of a secret. Only the set-up and the replacement of keys write.
+//! The secret store port. A reader names the version. Only the set-up and the replacement of keys write.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
@@ -21,50 +21,49 @@ pub enum SecretName {
     SigningKeys,
 }
 
-/// A staging label of a secret. It is on at most one version. The secret store may delete a version without a label at
-/// any time.
+/// The [staging labels](https://docs.aws.amazon.com/secretsmanager/latest/userguide/whats-in-a-secret.html) of the
+/// versions of a secret. Each label is on at most one version. A version without a label may be deleted at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StagingLabel {
     /// `AWSCURRENT`: the newest version that passed its test.
     Current,
-    /// `IN_FORCE`: the version that the pointer names. AWS does not use this label. It moves only after the pointer is
-    /// published.
+    /// `IN_FORCE`: the version that the pointer names. Only this service uses the label, and moves it only after the
+    /// pointer.
     InForce,
-    /// `AWSPENDING`: the version that a replacement of keys is preparing.
+    /// `AWSPENDING`: a version being made.
     Pending,
-    /// `AWSPREVIOUS`: the former current version. The secret store itself attaches this label.
+    /// `AWSPREVIOUS`: the secret store puts it on the former current version.
     Previous,
 }
 
-/// The holder of each staging label of a secret: the version that has the label.
+/// The holder of each label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StagingLabels(HashMap<StagingLabel, VersionId>);
 
 /// The outcome of storing a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// The version already has another value, which is unchanged.
+    /// The version has another value already. That value stays.
     AlreadyThere,
-    /// The version has the value.
     Stored,
 }
 
-/// The outcome of moving a staging label.
+/// The outcome of moving a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MoveOutcome {
-    /// The label is on the target version, or is removed if no target was given.
+    /// The label is on the requested version.
     Moved,
-    /// The named version is not the holder, or the target does not exist. The label is unchanged.
+    /// The label was not on the named version, or the new holder does not exist. No label moved.
     Stale,
 }
 
 /// A secret could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretStoreError {
-    /// The version cannot be read. A reader whose pointer may be out of date reads the pointer again.
+    /// No such version can be read. A reader with an older pointer reads the pointer again.
     #[error("the secret version does not exist")]
     NoSuchVersion,
-    /// The secret store did not answer, or refused the call. The outcome of a write is unclear.
+    /// The secret store did not answer, or refused. The outcome of a write is unclear.
     #[error("the secret store is unavailable")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
 }
@@ -72,24 +71,24 @@ pub enum SecretStoreError {
 /// Reads secrets by version id, never by label.
 #[async_trait]
 pub trait SecretStore: Send + Sync {
-    /// The value of exactly this version of the secret.
+    /// The value of exactly this version.
     ///
     /// # Errors
-    /// [`SecretStoreError::NoSuchVersion`] or [`SecretStoreError::Unavailable`].
+    /// [`SecretStoreError`]: no such version, or unavailable.
     async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, SecretStoreError>;
 }
 
-/// Writes secrets and moves staging labels, for the set-up of a resource and the replacement of its keys.
+/// Writes secrets and moves labels, for the set-up of a resource and the replacement of its keys.
 #[async_trait]
 pub trait SecretStoreWriter: SecretStore {
-    /// The current holder of each staging label.
+    /// The holder of each label now.
     ///
     /// # Errors
     /// [`SecretStoreError::Unavailable`].
     async fn labels(&self, secret: SecretName) -> Result<StagingLabels, SecretStoreError>;
 
-    /// Stores a value as a new version with one staging label. A version is written once: a repeat with the same value
-    /// succeeds, and a repeat with another value changes nothing.
+    /// Stores a value as a new version with one label. A version is written once: a second value for it changes
+    /// nothing.
     ///
     /// # Errors
     /// [`SecretStoreError::Unavailable`].
@@ -101,9 +100,8 @@ pub trait SecretStoreWriter: SecretStore {
         label: StagingLabel,
     ) -> Result<PutOutcome, SecretStoreError>;
 
-    /// Moves a staging label from its holder `from` to the version `to`. Without `from`, the label must have no holder.
-    /// Without `to`, the label is removed. The move is a compare and swap: if `from` is not the holder, the label stays
-    /// where it is. The move also succeeds if the label is on `to` already.
+    /// Moves a label from its holder (`None` if no version holds it) to another version (`None` to take it off). This is
+    /// a compare-and-swap: if the holder is another version by then, the label does not move.
     ///
     /// # Errors
     /// [`SecretStoreError::Unavailable`].
@@ -146,7 +144,7 @@ impl StagingLabel {
 }
 
 impl StagingLabels {
-    /// Reads the secret store's list: each version id with the names of its labels. Other labels than those of
+    /// The labels as the secret store lists them: each version with the names of its labels. Other names than those of
     /// [`StagingLabel`] are ignored.
     #[must_use]
     pub fn from_versions<S: BuildHasher>(versions: &HashMap<String, Vec<String>, S>) -> Self {
@@ -157,13 +155,13 @@ impl StagingLabels {
         Self(StagingLabel::ALL.into_iter().filter_map(holder).collect())
     }
 
-    /// The holder of a staging label.
+    /// The holder of a label.
     #[must_use]
     pub fn version_with(&self, label: StagingLabel) -> Option<&VersionId> {
         self.0.get(&label)
     }
 
-    /// Whether `version` is the holder of `label`.
+    /// Whether a version holds a label.
     #[must_use]
     pub fn is_on(&self, label: StagingLabel, version: &VersionId) -> bool {
         self.version_with(label) == Some(version)

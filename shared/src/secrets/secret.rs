@@ -1,9 +1,8 @@
-//! Secret bytes. They are never printed, and their memory is zeroed on drop.
+//! Secret bytes, which no output shows and which are wiped when dropped.
 
 use zeroize::Zeroizing;
 
-/// Bytes that must stay secret. The type has no `Debug`, no `Display` and no serialisation. Its memory is zeroed on
-/// drop.
+/// Secret bytes: no `Debug`, no `Display`, no serialisation, zeroised on drop.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
@@ -14,7 +13,7 @@ impl Secret {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The bytes, for the code that passes them to a key or to a secret store.
+    /// The bytes, for the place that gives them to a key or a store.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0

@@ -13,7 +13,7 @@ use crate::runtime::Random;
 pub struct VersionId(String);
 
 impl VersionId {
-    /// A new version id: a random UUID (version 4), as Secrets Manager generates.
+    /// A new version id: a random GUID, as Secrets Manager makes them.
     #[must_use]
     pub fn random(random: &dyn Random) -> Self {
         let mut bytes = [0; 16];
@@ -21,7 +21,7 @@ impl VersionId {
         Self::new(Builder::from_random_bytes(bytes).into_uuid().hyphenated().to_string())
     }
 
-    /// Takes a version id from Secrets Manager without a check.
+    /// A version id that Secrets Manager returned.
     #[must_use]
     pub fn new(id: impl Into<String>) -> Self {
         Self(id.into())

@@ -1,9 +1,9 @@
-//! A rotator: its steps, and what it does with each answer.
+//! A rotator: its steps, and its reaction to each answer.
 
 use super::world::{CURRENT, IN_FORCE, PENDING, PREVIOUS, Version, World, Write};
 use super::{Action, Protocol, State, Variant};
 
-/// What a rotator does next: one read or one write each, so that anything may come between any two.
+/// The next step of a rotator. Each step is one read or one write, so other actions may come between any two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Step {
     /// Never started, crashed, or ended without success.
@@ -18,52 +18,52 @@ pub(super) enum Step {
     CleanInForce,
     CleanPrevious,
     CleanPending,
-    /// A broken variant only: labels read once more, without the pointer.
+    /// Broken variant only: reads the labels once more, without the pointer.
     CleanRead,
-    /// A scheduled rotation asks whether its token has a value already.
+    /// Scheduled rotation: reads whether its token has a value already.
     StoreRead,
     Store,
     Test,
     Promote,
-    /// The promotion failed or was not answered: who is CURRENT now?
+    /// The promotion failed or was not answered. Reads which version is CURRENT.
     PromoteRead,
     /// Gives way: takes PENDING off its own version.
     Withdraw,
-    /// A broken variant only: makes its promotion undone and its version gone.
+    /// Broken variant only: undoes its promotion and deletes its version.
     Erase,
 }
 
-/// Which of the rotation's flips a rotator is in.
+/// The publication that a rotator is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Publish {
-    /// At the start: heals a pointer that lags behind CURRENT.
+    /// At the start: repairs a pointer that lags behind CURRENT.
     #[default]
     First,
-    /// At the start of finishSecret, which knows nothing of createSecret's.
+    /// At the start of finishSecret, which shares no memory with createSecret.
     Finish,
     /// After the promotion: publishes its own version.
     Last,
 }
 
-/// What a rotator has in memory. What it will not use again is forgotten, so that states are alike.
+/// The memory of a rotator. A value that it does not use again is reset, so that fewer states differ.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Rotator {
     pub(super) step: Step,
     pub(super) publish: Publish,
-    /// The pointer is as it was when read.
+    /// The pointer has not changed since it was read.
     pub(super) fresh: bool,
-    /// PENDING was seen on its own version: it is stored or about to be, and was never CURRENT.
+    /// PENDING was on its own version, so the version was never CURRENT.
     pub(super) pending: bool,
-    /// The version the pointer names, or is to name.
+    /// The version that the pointer names, or is to name.
     pub(super) named: Version,
-    /// The version seen bearing IN_FORCE, if it has to go from there. Likewise the next two.
+    /// The version that held IN_FORCE, if the label has to move. The next two fields are PREVIOUS and PENDING.
     pub(super) in_force: Version,
     pub(super) previous: Version,
     pub(super) orphan: Version,
     pub(super) mine: Version,
     /// The watched token was issued before this rotation was invoked.
     pub(super) after_token: bool,
-    /// Nothing has crashed since this run began.
+    /// No rotator has crashed since this run began.
     pub(super) covers: bool,
     /// Its version was made current in this run.
     pub(super) promoted: bool,
@@ -71,16 +71,16 @@ pub(super) struct Rotator {
     pub(super) unanswered: bool,
     /// CURRENT has moved since this scheduled rotation read the version that it replaces.
     pub(super) base_moved: bool,
-    /// Crashed with its memory intact, as only a broken variant does.
+    /// Broken variant only: crashed with its memory intact.
     pub(super) down: bool,
 }
 
-/// How a write came back.
+/// The reply to a write.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reply {
     Accepted,
     Refused,
-    /// It may be done, or not, or not yet.
+    /// The write may be done, or not, or not yet.
     Lost,
 }
 
@@ -93,14 +93,14 @@ impl Rotator {
         self.mine == Version::TOKEN
     }
 
-    /// Begins (again) with the flip `flip`, all it has read forgotten.
+    /// Begins the publication `publish` from its start.
     pub(super) fn again(&mut self, publish: Publish) {
         let Self { mine, after_token, covers, promoted, .. } = *self;
         let step = Step::PublishReadPointer;
         *self = Self { step, publish, mine, after_token, covers, promoted, ..Self::default() };
     }
 
-    /// Ends; a scheduled rotation keeps its token for the next attempt.
+    /// Ends. A scheduled rotation keeps its token for the next attempt.
     pub(super) fn end(&mut self, step: Step) {
         let kept = if self.scheduled() { *self } else { Self::default() };
         *self = Self { step, mine: kept.mine, after_token: kept.after_token, ..Self::default() };
@@ -108,7 +108,7 @@ impl Rotator {
 }
 
 impl Protocol {
-    /// The next action of rotator `i`, in every way it can go.
+    /// The next action of rotator `i`, with every result that it can have.
     pub(super) fn rotate(&self, s: &State, i: usize, found: &mut Vec<(Action, State)>) {
         let r = s.rotators[i];
         match r.step {
@@ -158,7 +158,7 @@ impl Protocol {
         found.push((Action::of(i, "start"), after.stepped()));
     }
 
-    /// A read, of the world as it is `seen`.
+    /// A read of the world as `seen`.
     fn read(&self, s: &State, i: usize, seen: &World, kept: bool, found: &mut Vec<(Action, State)>) {
         let mut after = *s;
         let r = &mut after.rotators[i];
@@ -250,7 +250,7 @@ impl Protocol {
         }
     }
 
-    /// The pointer names CURRENT: what comes after that depends on which flip it was.
+    /// The pointer names CURRENT. The next step depends on the publication.
     fn published(&self, s: &mut State, i: usize) {
         let r = &mut s.rotators[i];
         r.fresh = r.fresh && self.is(Variant::PublishFirst);
@@ -259,10 +259,10 @@ impl Protocol {
             // The labels are reported late: they are not yet those of the own promotion.
             Publish::Last if self.is_lagging() && r.named < r.mine => return r.again(Publish::Last),
             Publish::Finish if r.named.is(r.mine) => r.publish = Publish::Last,
-            // The token is neither CURRENT nor waiting: superseded, or given up. Promoting it now would
-            // bring back a key that was in force before.
+            // The token is neither CURRENT nor PENDING: overtaken, or withdrawn. A promotion now would bring back a
+            // key that was in force before.
             Publish::Finish if !r.pending && !self.is(Variant::PromoteUnasked) => return r.end(Step::Idle),
-            Publish::Finish if s.token_overtaken && !self.is(Variant::PromoteOvertaken) => {
+            Publish::Finish if s.token_overtaken && !self.promotes_overtaken() => {
                 r.step = Step::Withdraw;
                 return;
             }
@@ -280,7 +280,7 @@ impl Protocol {
         }
     }
 
-    /// The next label to put right, or what comes after settling.
+    /// The next label to clean, or the step after cleaning.
     fn clean_labels(&self, s: &mut State, i: usize) {
         let r = &mut s.rotators[i];
         if r.in_force != Version::NONE {
@@ -294,13 +294,13 @@ impl Protocol {
         } else if self.is(Variant::CleanFirst) && s.world.pointer != r.mine {
             r.step = Step::PublishReadValue;
         } else {
-            s.issuer.dead |= r.after_token;
+            s.issuer.revoked |= r.after_token;
             s.disordered &= !r.covers;
             r.end(Step::Done);
         }
     }
 
-    /// The old is in order: now the new version.
+    /// The labels are clean. The next step concerns the new version.
     fn cleaned(&self, r: &mut Rotator) {
         let current = r.named.is(r.mine);
         if !r.scheduled() {
@@ -372,12 +372,7 @@ impl Protocol {
             (Step::CleanInForce | Step::CleanPrevious | Step::CleanPending, Reply::Accepted) => {
                 self.next_label(s, i);
             }
-            (Step::CleanInForce | Step::CleanPrevious | Step::CleanPending, Reply::Refused)
-                if self.is(Variant::IgnoreRefusal) =>
-            {
-                self.next_label(s, i);
-            }
-            // Whatever came between, or may yet come: look again.
+            // Another write may have come in between, or may still come. Reads again.
             (Step::PublishWrite | Step::CleanInForce | Step::CleanPrevious | Step::CleanPending, _) => {
                 r.again(r.publish);
             }
@@ -385,7 +380,7 @@ impl Protocol {
                 if let Write::Value(version) | Write::Pointer { to: version, .. } = write
                     && !r.scheduled()
                 {
-                    // A version that was not stored will not be found by the test.
+                    // The test does not find a version that was not stored.
                     let there = reply == Reply::Accepted || self.is_late() || stored == version;
                     r.mine = if there { version } else { Version::NONE };
                 }
@@ -410,6 +405,10 @@ impl Protocol {
             _ => r.orphan = Version::NONE,
         }
         self.clean_labels(s, i);
+    }
+
+    fn promotes_overtaken(&self) -> bool {
+        self.is(Variant::PromoteOvertaken) || self.is(Variant::PromoteUnasked)
     }
 
     fn skips_repair(&self) -> bool {

@@ -1,11 +1,12 @@
-//! What rotators share: the secret's versions with their labels, and the pointer.
+//! The state that rotators share: the versions of the secret with their labels, and the pointer.
 
 use std::fmt;
 
-/// A version of the secret. A version's value never changes, so a version and its key id are one thing
-/// here, but for the token of a scheduled rotation: its value may be lost and made anew under the same
-/// version id. Each value it gets is then a `Version` of its own, from 33; 32 is the token before it has
-/// a value, and its name in requests, which cannot tell them apart either.
+/// A version of the secret. The value of a version never changes, so a version and its key id are one thing here.
+///
+/// The token of a scheduled rotation is the exception: its value may be lost and made again under the same version id.
+/// Each value of the token is a `Version` of its own, from 33 on. The number 32 is the token before it has a value, and
+/// the name of the token in requests, which cannot distinguish its values either.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Version(pub(super) u8);
 
@@ -17,28 +18,28 @@ pub(super) const IN_FORCE: usize = 3;
 
 /// Secrets Manager and the table.
 ///
-/// A version that bears no label may be deleted at any moment, from at once to never. So nobody keeps
-/// account of those: whoever asks for one may find it or not.
+/// A version without a label may be deleted at any time, at once or never. So the model does not list such versions: a
+/// request for one may find it or not.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct World {
-    /// The version that bears each label, or none.
+    /// The holder of each label, or none.
     pub(super) labels: [Version; 4],
-    /// The value the token had when it lost its last label.
+    /// The value that the token had when it lost its last label.
     pub(super) left: Version,
-    /// The version the pointer names, whose public key it publishes. Its generation is not kept: who
-    /// read it only needs to know whether it was written since.
+    /// The version that the pointer names, whose public key it publishes. The model has no generation: a rotator only
+    /// has to detect a write since its read.
     pub(super) pointer: Version,
 }
 
 /// A write to the secret or the table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Write {
-    /// Conditional: `fresh` while the pointer is as it was when read.
+    /// Conditional: `fresh` while the pointer has not changed since it was read.
     Pointer {
         to: Version,
         fresh: bool,
     },
-    /// Compare-and-swap of a label; to [`Version::NONE`] takes it off.
+    /// Compare-and-swap of a label. A move to [`Version::NONE`] takes it off.
     StagingLabel {
         label: u8,
         from: Version,
@@ -67,20 +68,20 @@ impl Version {
 }
 
 impl World {
-    /// The version with this id, if it bears a label.
+    /// The version with this id, if it holds a label.
     pub(super) fn labelled(&self, id: Version) -> Option<Version> {
         let mut holders = self.labels.into_iter().filter(|holder| *holder != Version::NONE);
         holders.find(|holder| holder.is(id))
     }
 
-    /// The value of the version with this id; `kept` says whether one without a label is still there.
+    /// The value of the version with this id. `kept` decides whether a version without a label is still there.
     pub(super) fn value(&self, id: Version, kept: bool) -> Option<Version> {
         let unlabelled = if id.is_token() { self.left } else { id };
         let found = self.labelled(id).or(kept.then_some(unlabelled));
         found.filter(|version| *version != Version::NONE && *version != Version::TOKEN)
     }
 
-    /// Does a write; `kept` as above. False if it was refused.
+    /// Does a write, with `kept` as in [`Self::value`]. Returns false if the write was refused.
     pub(super) fn write(&mut self, write: Write, kept: bool) -> bool {
         let token = self.labelled(Version::TOKEN);
         match write {
@@ -115,7 +116,7 @@ impl World {
 }
 
 impl Write {
-    /// The version it asks for, whose fate matters if it bears no label.
+    /// The version that the write needs. It matters whether this version is still there.
     pub(super) fn asks_for(self) -> Version {
         match self {
             Self::Pointer { .. } => Version::NONE,

@@ -1,4 +1,4 @@
-//! The output of the commands that replace and list keys.
+//! The output of the commands about keys.
 
 use std::fmt::Write as _;
 use std::io;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::start_page;
 
-/// The signing keys in the answer of `rotate-keys`, one on each line. The output contains no secret.
+/// The signing keys of a state that `rotate-keys` returned, one on each line, without secrets.
 #[must_use]
 pub fn keys(state: &Value) -> String {
     let text = |value: &Value, pointer: &str| {
@@ -24,11 +24,11 @@ pub fn keys(state: &Value) -> String {
     page
 }
 
-/// The output after the replacement of an access key, with the new connection string. It is read from the file `env`,
-/// which the server has rewritten.
+/// The report after an access key was replaced: the new connection string, from the `env` file that the server has
+/// rewritten.
 ///
 /// # Errors
-/// [`io::Error`] when the file cannot be read.
+/// When the file cannot be read.
 pub fn regenerated(data_dir: &Path, slot: &str) -> io::Result<String> {
     let path = start_page::path_of_env(data_dir);
     let env = std::fs::read_to_string(&path)?;
@@ -38,8 +38,7 @@ pub fn regenerated(data_dir: &Path, slot: &str) -> io::Result<String> {
     };
     let value = env.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("='")?.strip_suffix('\''));
     Ok(format!(
-        "The {slot} access key was replaced. The former key is refused, and every token issued through it is \
-         revoked.\n\n\
+        "The {slot} access key is new. The former key is refused, and every token issued through it is revoked.\n\n\
          connection string   {}\nwritten to          {}\n",
         value.unwrap_or("-"),
         path.display()

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::versions::{CURRENT, Secret, SecretText, no_secret};
 use super::{EmbeddedSecretsManager, ServiceError, error, invalid_parameter, invalid_request, not_found};
 
-/// Largest value of a secret, in bytes.
+/// Limit of the bytes in one value.
 const VALUE_LIMIT: usize = 65_536;
 const ARN_ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -48,7 +48,7 @@ pub(super) struct Describe {
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub(super) struct ListVersions {
     secret_id: String,
-    /// Has no effect, because every version has a label.
+    /// No effect, because no version is without a label.
     #[serde(rename = "IncludeDeprecated")]
     _include_deprecated: Option<bool>,
 }
@@ -62,7 +62,7 @@ pub(super) struct UpdateStage {
     move_to_version_id: Option<String>,
 }
 
-/// Creates a secret. With a value, the secret gets its first version.
+/// Makes a secret, with a first version if a value is given.
 pub(super) fn create(manager: &EmbeddedSecretsManager, request: Create) -> Result<String, ServiceError> {
     let Create { name, description, client_request_token, secret_string: value } = request;
     check_name(&name)?;
@@ -74,12 +74,12 @@ pub(super) fn create(manager: &EmbeddedSecretsManager, request: Create) -> Resul
     let now = manager.now();
     manager.commit(|secrets| {
         if let Some(secret) = secrets.find(&name) {
-            // A repeat of the call that created the secret gets the same answer as that call.
+            // A repeat of the call that made the secret gets the answer of that call.
             let made = secret.version(&token).and_then(|version| version.value.as_ref());
             if value.is_some() && made == value.as_ref() {
                 return Ok(answer(secret, json!({"VersionId": token})));
             }
-            let message = format!("The secret {name} already exists.");
+            let message = format!("The secret {name} exists already.");
             return Err(error("ResourceExistsException", message));
         }
         let mut secret = Secret::new(name, arn, description, now);
@@ -96,7 +96,7 @@ pub(super) fn create(manager: &EmbeddedSecretsManager, request: Create) -> Resul
     })
 }
 
-/// Adds a version, or stores the value in the placeholder of a rotation.
+/// Adds a version, or gives a value to the placeholder of a rotation.
 pub(super) fn put(manager: &EmbeddedSecretsManager, request: Put) -> Result<String, ServiceError> {
     check_value(&request.secret_string)?;
     let labels = match request.version_stages {
@@ -128,7 +128,7 @@ struct GetAnswer<'a> {
     created_date: i64,
 }
 
-/// Reads the value of one version, by id, by staging label or by both. The default is the label `AWSCURRENT`.
+/// Reads the value of one version: by id, by label (`AWSCURRENT` by default), or by both.
 pub(super) fn get(manager: &EmbeddedSecretsManager, request: &Get) -> Result<String, ServiceError> {
     let secrets = manager.secrets();
     let secret = secrets.find(&request.secret_id).ok_or_else(no_secret)?;
@@ -145,7 +145,7 @@ pub(super) fn get(manager: &EmbeddedSecretsManager, request: &Get) -> Result<Str
     let version = secret.version(version_id).ok_or_else(absent)?;
     let version_stages = secret.labels_of(version_id);
     if label.is_some_and(|label| !version_stages.contains(&label)) {
-        let message = "The version in VersionId does not have the label in VersionStage.";
+        let message = "VersionStage is not on the version that VersionId names.";
         return Err(invalid_request(message));
     }
     let body = serde_json::to_string(&GetAnswer {
@@ -174,7 +174,7 @@ pub(super) fn describe(manager: &EmbeddedSecretsManager, request: &Describe) -> 
     Ok(answer(secret, more))
 }
 
-/// Lists all versions of a secret on one page.
+/// Lists the versions of a secret, all on one page.
 pub(super) fn list_versions(
     manager: &EmbeddedSecretsManager,
     request: &ListVersions,
@@ -191,7 +191,7 @@ pub(super) fn list_versions(
     Ok(answer(secret, json!({"Versions": versions})))
 }
 
-/// Moves, adds or removes a staging label.
+/// Moves, adds or removes a label.
 pub(super) fn update_stage(
     manager: &EmbeddedSecretsManager,
     request: &UpdateStage,
@@ -207,7 +207,7 @@ pub(super) fn update_stage(
     })
 }
 
-/// The answer with the ARN and the name of `secret` and the members of `more`. Members with a null value are left out.
+/// The answer about `secret`: its ARN, its name and the members of `more` that are not null.
 fn answer(secret: &Secret, more: Value) -> String {
     let mut members = serde_json::Map::new();
     members.insert("ARN".to_owned(), secret.arn.as_str().into());
@@ -218,7 +218,7 @@ fn answer(secret: &Secret, more: Value) -> String {
     Value::Object(members).to_string()
 }
 
-/// The version id in the request, or a random version id. Checks the length.
+/// The version id in a request, or a new one.
 fn version_id(manager: &EmbeddedSecretsManager, token: Option<String>) -> Result<String, ServiceError> {
     let token = token.unwrap_or_else(|| {
         let id = uuid::Builder::from_random_bytes(manager.random()).into_uuid();
@@ -244,7 +244,7 @@ fn require(condition: bool, refusal: ServiceError) -> Result<(), ServiceError> {
     if condition { Ok(()) } else { Err(refusal) }
 }
 
-/// Checks that a version id has 32 to 64 bytes.
+/// A version id in a request has 32 to 64 characters.
 pub(super) fn check_token(token: &str) -> Result<(), ServiceError> {
     let message = "ClientRequestToken must have 32 to 64 characters.";
     require((32..=64).contains(&token.len()), invalid_parameter(message))

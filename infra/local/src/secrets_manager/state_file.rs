@@ -1,4 +1,4 @@
-//! The file with the secrets: one JSON document. Every save replaces the whole file.
+//! The file of the secrets: one JSON document, replaced whole.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -15,7 +15,7 @@ const FORMAT: u32 = 1;
 /// The secrets could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The file, its lock file or its directory could not be used.
+    /// The file, its lock or its directory could not be used.
     #[error("cannot use the secrets file {}", path.display())]
     File {
         /// The file.
@@ -23,10 +23,10 @@ pub enum OpenError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// Another process uses the file. Two processes would undo each other's changes.
-    #[error("the secrets file {} is in use by another process; stop that process first", .0.display())]
+    /// Another process uses the file. Two processes with one file would undo each other's changes.
+    #[error("the secrets file {} is in use by another process", .0.display())]
     InUse(PathBuf),
-    /// The file has another format. It is left unchanged, because it may contain the only copy of a key.
+    /// The file has another format. It stays unchanged, because it may hold the only copy of a key.
     #[error(
         "the secrets file {} cannot be read ({reason}); move it away to start without secrets",
         path.display()
@@ -34,7 +34,7 @@ pub enum OpenError {
     Content {
         /// The file.
         path: PathBuf,
-        /// The position or the reason of the fault, without any of the content.
+        /// The place or the cause, without any content of the file.
         reason: String,
     },
 }
@@ -45,17 +45,14 @@ struct Document<S> {
     secrets: S,
 }
 
-/// An open file of secrets. Its lock excludes other processes until the value is dropped.
+/// A file of secrets, locked against other processes until it is dropped.
 pub(super) struct StateFile {
     path: PathBuf,
     _lock: File,
 }
 
 impl StateFile {
-    /// Locks the file and reads it. A missing file counts as a file without secrets.
-    ///
-    /// # Errors
-    /// [`OpenError`] when the file cannot be read, has another format or is in use.
+    /// Locks the file and reads it. A missing file holds no secrets.
     pub(super) fn open(path: &Path) -> Result<(Self, Secrets), OpenError> {
         let file_error = |source| OpenError::File { path: path.to_path_buf(), source };
         let lock = private()
@@ -78,8 +75,8 @@ impl StateFile {
         Ok((Self { path, _lock: lock }, secrets))
     }
 
-    /// Replaces the content. After success the new content is on the disk. After a failure the disk has either the
-    /// complete old content or the complete new content.
+    /// Replaces the content. After a success, the new content is on the disk. After an error, the disk has either the old
+    /// or the new content, whole.
     pub(super) fn save(&self, secrets: &Secrets) -> io::Result<()> {
         let document = Document { format: FORMAT, secrets };
         let text = Zeroizing::new(serde_json::to_vec_pretty(&document)?);
@@ -87,18 +84,18 @@ impl StateFile {
     }
 }
 
-/// The secrets in `text`, or the position or the reason of the fault. The decoder's message is left out, because it may
-/// quote the text.
+/// The secrets in `text`, or the place where reading stopped. The decoder's message is not used, because it may quote the
+/// text.
 fn parse(text: &[u8]) -> Result<Secrets, String> {
     let document: Document<Secrets> = serde_json::from_slice(text)
         .map_err(|error| format!("line {}, column {}", error.line(), error.column()))?;
     match document.format {
         FORMAT => Ok(document.secrets),
-        other => Err(format!("its format is {other}, expected {FORMAT}")),
+        other => Err(format!("its format is {other}, not {FORMAT}")),
     }
 }
 
-/// Options for writing a file that only its owner can read and write.
+/// Options for writing a file that its owner alone can use.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true);
@@ -112,7 +109,7 @@ mod tests {
     use super::super::versions::Secret;
     use super::*;
 
-    /// An empty directory for one test.
+    /// An empty directory of this test's own.
     fn scratch(test: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("secrets-{}-{test}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
@@ -120,7 +117,7 @@ mod tests {
         path
     }
 
-    /// One secret with one version, which has the id `id` and the value `value`.
+    /// One secret with one version, `value` under the id `id`.
     fn secrets(id: &str, value: &str) -> Secrets {
         let mut secret = Secret::new("name".to_owned(), "arn".to_owned(), None, 1);
         secret.put(id, value.to_owned().into(), &[], 2).unwrap();
@@ -130,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn saved_secrets_are_read_after_reopening() {
+    fn saved_secrets_are_read_again() {
         let path = scratch("saved").join("secrets.json");
         let (file, none) = StateFile::open(&path).unwrap();
         assert!(none.find("name").is_none());
@@ -147,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn file_in_use_is_refused() {
+    fn a_second_holder_is_refused() {
         let path = scratch("held").join("secrets.json");
         let held = StateFile::open(&path).unwrap();
         let refused = StateFile::open(&path).err().unwrap();
@@ -157,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_file_is_refused_kept_and_not_quoted() {
+    fn an_unreadable_file_is_refused_kept_and_not_quoted() {
         let path = scratch("unreadable").join("secrets.json");
         let rows = [
             r#"{"format":1,"secrets":["#,
@@ -177,13 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn failed_save_keeps_the_old_content() {
+    fn a_save_that_fails_leaves_the_old_content() {
         let directory = scratch("fails");
         let path = directory.join("secrets.json");
         let (file, _) = StateFile::open(&path).unwrap();
         file.save(&secrets("v1", "one")).unwrap();
         let old = fs::read(&path).unwrap();
-        // A directory at the path of the new content makes the save fail.
+        // A directory where the new content is to be written.
         fs::create_dir(directory.join("secrets.json.new")).unwrap();
         file.save(&secrets("v2", "two")).unwrap_err();
         assert_eq!(fs::read(&path).unwrap(), old);
@@ -191,11 +188,11 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn files_are_accessible_to_their_owner_only() {
+    fn files_are_readable_by_their_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         let directory = scratch("mode");
         let path = directory.join("secrets.json");
-        // A file of a crashed earlier release, which created it with wider permissions.
+        // Left by a crash, by a version that knew no better.
         fs::write(directory.join("secrets.json.new"), "").unwrap();
         let (file, _) = StateFile::open(&path).unwrap();
         file.save(&secrets("v1", "one")).unwrap();

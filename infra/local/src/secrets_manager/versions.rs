@@ -1,6 +1,6 @@
-//! The versions of a secret and their staging labels: the state, and the rules for every change.
+//! Versions of a secret and the staging labels on them: the rules, and the state that they keep.
 //!
-//! This module does not depend on the wire protocol, on files, on the clock or on randomness.
+//! This module owns the effect of a change on a secret. It uses no wire format, file, clock or randomness.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,11 +13,10 @@ use super::{ServiceError, error, invalid_parameter, invalid_request, not_found};
 pub(super) const CURRENT: &str = "AWSCURRENT";
 pub(super) const PREVIOUS: &str = "AWSPREVIOUS";
 pub(super) const PENDING: &str = "AWSPENDING";
-/// Largest number of staging labels on all versions of one secret.
+/// Limit of the staging labels on all versions of one secret.
 const LABEL_LIMIT: usize = 20;
 
-/// The value of a version. Its memory is zeroed when the last clone is dropped. The type has no `Debug`, so a type that
-/// contains it cannot derive `Debug` either.
+/// The text of a secret, wiped when its last owner drops it. It has no `Debug`, so no type that contains it has one.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub(super) struct SecretText(Arc<Zeroizing<String>>);
@@ -41,7 +40,7 @@ impl Serialize for SecretText {
     }
 }
 
-/// All secrets. Clones share the memory of the values.
+/// All secrets. A clone shares the values.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Secrets(Vec<Secret>);
 
@@ -51,7 +50,7 @@ impl Secrets {
         self.0.iter().find(|secret| secret.is(id))
     }
 
-    /// The secret with the name or the ARN `id`, for a change.
+    /// The secret with the name or the ARN `id`, to change it.
     pub(super) fn find_mut(&mut self, id: &str) -> Option<&mut Secret> {
         self.0.iter_mut().find(|secret| secret.is(id))
     }
@@ -68,19 +67,19 @@ pub(super) struct Secret {
     pub(super) name: String,
     pub(super) arn: String,
     pub(super) description: Option<String>,
-    /// Seconds since the epoch, like every time in this module.
+    /// Seconds since 1970, like every time here.
     pub(super) created: i64,
     pub(super) changed: i64,
     pub(super) rotation_enabled: bool,
     versions: BTreeMap<String, Version>,
-    /// The holder of each staging label. The map permits at most one holder for a label.
+    /// The holder of each label.
     labels: BTreeMap<String, String>,
 }
 
 /// One version of a secret.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Version {
-    /// `None` in the placeholder that the start of a rotation creates.
+    /// Absent in the placeholder that the start of a rotation makes.
     pub(super) value: Option<SecretText>,
     pub(super) created: i64,
 }
@@ -114,7 +113,7 @@ impl Secret {
         self.labels.get(label).map(String::as_str)
     }
 
-    /// The labels on version `id`, in the order of their names.
+    /// The labels on version `id`, in order.
     pub(super) fn labels_of(&self, id: &str) -> Vec<&str> {
         self.labels.iter().filter(|(_, version)| *version == id).map(|(label, _)| label.as_str()).collect()
     }
@@ -124,13 +123,11 @@ impl Secret {
         self.versions.iter().map(|(id, it)| (id.as_str(), it))
     }
 
-    /// Stores `value` as the version `token` and puts `labels` on it. Without `labels`, the version becomes
-    /// `AWSCURRENT`. The first version of a secret always becomes `AWSCURRENT`. A repeat with the same value changes
-    /// nothing.
+    /// Stores `value` as the version `token` and puts `labels` on it, or `AWSCURRENT` if `labels` is empty. The first
+    /// version of a secret is always `AWSCURRENT`. A repeat with the same value changes nothing.
     ///
     /// # Errors
-    /// `ResourceExistsException` when the version has another value. `LimitExceededException` when the secret would
-    /// have more than 20 labels.
+    /// `ResourceExistsException` when the version has another value.
     pub(super) fn put(
         &mut self,
         token: &str,
@@ -147,7 +144,7 @@ impl Secret {
             },
             None => {
                 self.add_version(token, Some(value), now);
-                // A new version that is stored by hand abandons the rotation in progress.
+                // A new version by hand abandons the rotation in progress.
                 self.labels.remove(PENDING);
             }
         }
@@ -157,21 +154,15 @@ impl Secret {
         if first || labels.is_empty() {
             self.attach(CURRENT, token);
         }
-        self.complete_change(now)
+        self.complete(now)
     }
 
-    /// Moves `label` from its holder `from` to the version `to`. Without `from` the label is added, and without `to` it
-    /// is removed.
+    /// Moves `label` from one version to another, or adds or removes it.
     ///
     /// # Errors
-    /// `InvalidParameterException`:
-    /// * `from` is not the holder, or is missing while a version other than `to` is the holder.
-    /// * The version `to` does not exist.
-    /// * Both `from` and `to` are missing.
-    /// * `AWSCURRENT` would be removed.
-    ///
-    /// `InvalidRequestException` when `AWSCURRENT` would be on a version without a value. `LimitExceededException` when
-    /// the secret would have more than 20 labels.
+    /// `InvalidParameterException` if `from` is not the holder, if `from` is absent although a third version is the
+    /// holder, if `to` does not exist, if both are absent, or if `AWSCURRENT` would be on no version.
+    /// `InvalidRequestException` if `AWSCURRENT` would be on a version without a value.
     pub(super) fn move_label(
         &mut self,
         label: &str,
@@ -188,9 +179,9 @@ impl Secret {
                 let version = self.version(to).ok_or_else(|| {
                     invalid_parameter(format!("Version {to} in MoveToVersionId does not exist."))
                 })?;
-                // AWS does not document the behaviour for a current version without a value.
+                // AWS does not document a current version without a value.
                 if label == CURRENT && version.value.is_none() {
-                    let message = format!("Version {to} has no value, so it cannot become {CURRENT}.");
+                    let message = format!("Version {to} has no value to become {CURRENT}.");
                     return Err(invalid_request(message));
                 }
                 self.attach(label, to);
@@ -199,14 +190,14 @@ impl Secret {
                 }
             }
         }
-        self.complete_change(now)
+        self.complete(now)
     }
 
-    /// Creates the version `token` without a value, puts `AWSPENDING` on it, and turns rotation on.
+    /// Makes the version `token`, without a value, `AWSPENDING`, and turns rotation on.
     ///
     /// # Errors
-    /// `InvalidRequestException` when a rotation is in progress: `AWSPENDING` is on a version that is not `AWSCURRENT`.
-    /// `ResourceExistsException` when the version `token` exists already.
+    /// `InvalidRequestException` if a rotation is in progress: `AWSPENDING` is on a version that is not `AWSCURRENT`.
+    /// `ResourceExistsException` if `token` is a version.
     pub(super) fn begin_rotation(&mut self, token: &str, now: i64) -> Result<(), ServiceError> {
         let pending = self.version_with(PENDING);
         if pending.is_some() && pending != self.version_with(CURRENT) {
@@ -218,15 +209,14 @@ impl Secret {
         self.add_version(token, None, now);
         self.attach(PENDING, token);
         self.rotation_enabled = true;
-        self.complete_change(now)
+        self.complete(now)
     }
 
     fn add_version(&mut self, id: &str, value: Option<SecretText>, created: i64) {
         self.versions.insert(id.to_owned(), Version { value, created });
     }
 
-    /// Puts `label` on version `id` and takes it from any other holder. The version that loses `AWSCURRENT` becomes
-    /// `AWSPREVIOUS`.
+    /// Puts `label` on version `id`, from any holder. The version that loses `AWSCURRENT` becomes `AWSPREVIOUS`.
     fn attach(&mut self, label: &str, id: &str) {
         let former = self.labels.insert(label.to_owned(), id.to_owned());
         if let Some(former) = former.filter(|former| label == CURRENT && former != id) {
@@ -234,9 +224,9 @@ impl Secret {
         }
     }
 
-    /// Completes a change: checks the number of labels, and deletes the versions without a label. AWS may delete such
-    /// versions at any time, so the stand-in deletes them at once.
-    fn complete_change(&mut self, now: i64) -> Result<(), ServiceError> {
+    /// Ends every change: counts the labels, and deletes the versions without a label. AWS may delete such versions at any
+    /// time, so here they are deleted at once.
+    fn complete(&mut self, now: i64) -> Result<(), ServiceError> {
         if self.labels.len() > LABEL_LIMIT {
             let message = format!("A secret can have at most {LABEL_LIMIT} staging labels.");
             return Err(error("LimitExceededException", message));
@@ -248,7 +238,7 @@ impl Secret {
     }
 }
 
-/// Checks a move of `label`, which is on the version `holder`, from the version `from` to the version `to`.
+/// Whether `label`, now on version `holder`, may move `from` a version `to` another one.
 fn check_move(
     label: &str,
     holder: Option<&str>,
@@ -258,7 +248,7 @@ fn check_move(
     Err(invalid_parameter(match (holder, from, to) {
         (_, None, None) => "Give RemoveFromVersionId, MoveToVersionId or both.".to_owned(),
         (_, _, None) if label == CURRENT => {
-            format!("{CURRENT} can move to another version and cannot be removed.")
+            format!("{CURRENT} can move to another version but not be removed.")
         }
         (Some(holder), None, Some(to)) if holder != to => {
             format!("{label} is on version {holder}: name that version in RemoveFromVersionId.")
@@ -271,11 +261,11 @@ fn check_move(
 }
 
 fn other_value(token: &str) -> ServiceError {
-    let message = format!("Version {token} already exists, and a version cannot be changed.");
+    let message = format!("Version {token} exists already, and no version can be changed.");
     error("ResourceExistsException", message)
 }
 
-/// The error for a secret that does not exist.
+/// The answer for a secret that does not exist.
 pub(super) fn no_secret() -> ServiceError {
     not_found("Secrets Manager can't find the specified secret.")
 }

@@ -52,7 +52,7 @@ pub enum Change {
 /// Keys were not replaced, or the effect is unclear. A repetition is always safe, and it makes new keys.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
-    /// Another replacement came first. None of the versions of this one is or was current.
+    /// Another replacement came first. No version of this one is or was current.
     #[error("another replacement came first; this one changed no key")]
     Conflict,
     /// A step of a scheduled rotation for a version that another replacement has overtaken.

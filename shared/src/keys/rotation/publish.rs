@@ -85,8 +85,10 @@ impl Rotator<'_> {
         let mut last = CONTENTION;
         for _ in 0..PUBLISH_ATTEMPTS {
             let pointer = self.ports.pointers.pointer().await?.ok_or(StoreError::NotSetUp)?;
-            let access_keys = self.ports.secret_store.labels(SecretName::AccessKeys).await?;
+            // A regeneration promotes its access keys first. Read in the opposite order, new signing keys come with the
+            // new access keys. So they never sign for the holder of the former access key.
             let signing_keys = self.ports.secret_store.labels(SecretName::SigningKeys).await?;
+            let access_keys = self.ports.secret_store.labels(SecretName::AccessKeys).await?;
             let next = match self.next(&pointer, &access_keys, &signing_keys).await {
                 Ok(next) => next,
                 // Another replacement has replaced the version since the labels were read.

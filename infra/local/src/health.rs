@@ -1,0 +1,144 @@
+//! `/health`: whether the server can do its work, for the probes of containers and CI.
+//!
+//! A probe has no credential, so it learns only facts that are public, and it writes no audit line.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use functions::adapters::Adapters;
+use functions::aws::secrets_manager::SecretsManager;
+use functions::aws::table::Table;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+use identity::api::reply;
+use identity::api::routes;
+use identity::authn::target::Target;
+use identity::secrets::{SecretName, SecretStore as _};
+use identity::settings::Settings;
+use identity::store::PointerWriter as _;
+use serde_json::json;
+
+use crate::dynamodb::EmbeddedDynamoDb;
+use crate::embedded;
+
+const PATH: &str = "/health";
+const METHODS: &str = "GET, HEAD";
+
+/// The parts of the server that a probe checks.
+pub struct Health {
+    table: Arc<Table>,
+    secrets: Arc<SecretsManager>,
+    database: EmbeddedDynamoDb,
+}
+
+impl Health {
+    /// Checks these adapters, and the database under them.
+    #[must_use]
+    pub fn new(adapters: &Adapters, database: EmbeddedDynamoDb) -> Self {
+        Self { table: adapters.table.clone(), secrets: adapters.secrets.clone(), database }
+    }
+
+    /// The reply to a probe. `None` if the request has another path.
+    ///
+    /// A probe by an address that is no accepted host gets the status only.
+    pub async fn answer(
+        &self,
+        settings: &Settings,
+        target: &Target,
+        request: &Parts,
+    ) -> Option<Response<Bytes>> {
+        if !routes::is_path(target, PATH) {
+            return None;
+        }
+        if request.method == Method::OPTIONS {
+            return Some(reply::with_methods(METHODS));
+        }
+        if request.method != Method::GET && request.method != Method::HEAD {
+            let mut refusal = reply::with_methods(METHODS);
+            *refusal.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            return Some(refusal);
+        }
+        let is_ready = self.is_ready().await;
+        let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let is_known = host.is_some_and(|host| settings.hosts.candidates(host).is_some());
+        let body = if is_known { body(settings, is_ready) } else { Bytes::new() };
+        let mut response = Response::new(body);
+        *response.status_mut() = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if is_known {
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if request.method == Method::HEAD {
+            reply::drop_body(&mut response);
+        }
+        Some(response)
+    }
+
+    /// Whether the keys in force can be read and the table takes writes.
+    async fn is_ready(&self) -> bool {
+        let Ok(Some(pointer)) = self.table.pointer().await else { return false };
+        let access_keys = self.secrets.read(SecretName::AccessKeys, &pointer.access_keys).await;
+        let signing_keys = self.secrets.read(SecretName::SigningKeys, &pointer.signing_keys).await;
+        access_keys.is_ok() && signing_keys.is_ok() && self.database.check_writes(embedded::TABLE).is_ok()
+    }
+}
+
+fn body(settings: &Settings, is_ready: bool) -> Bytes {
+    let body = json!({
+        "status": if is_ready { "ready" } else { "unavailable" },
+        "version": env!("CARGO_PKG_VERSION"),
+        "endpoint": format!("https://{}/", settings.hosts.public()),
+        "resourceId": settings.resource.id.to_string(),
+    });
+    body.to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use identity::testing::settings;
+
+    use super::*;
+    use crate::secrets_manager::{EmbeddedSecretsManager, Environment};
+
+    fn secrets() -> EmbeddedSecretsManager {
+        EmbeddedSecretsManager::in_memory(Environment {
+            region: embedded::REGION.to_owned(),
+            epoch_seconds: Arc::new(|| 1_709_294_400),
+            random_bytes: Arc::new(|bytes| bytes.fill(7)),
+        })
+    }
+
+    async fn answer(health: &Health, method: Method, path: &str, host: &str) -> Option<(u16, String)> {
+        let request = Request::builder().method(method).uri(path).header(HOST, host).body(()).unwrap();
+        let parts = request.into_parts().0;
+        let reply = health.answer(&settings(), &Target::from_wire(path), &parts).await?;
+        Some((reply.status().as_u16(), String::from_utf8(reply.body().to_vec()).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn server_without_keys_is_unavailable() {
+        let database = EmbeddedDynamoDb::in_memory().unwrap();
+        let adapters = embedded::adapters(database.clone(), secrets()).await.unwrap();
+        let health = Health::new(&adapters, database);
+        let (status, body) = answer(&health, Method::GET, "/health", "localhost:8443").await.unwrap();
+        assert_eq!(status, 503);
+        assert!(body.contains(r#""status":"unavailable""#), "{body}");
+        let head = answer(&health, Method::HEAD, "/Health/", "localhost:8443").await;
+        assert_eq!(head, Some((503, String::new())));
+        let elsewhere = answer(&health, Method::GET, "/health", "192.0.2.7").await;
+        assert_eq!(elsewhere, Some((503, String::new())), "an unknown host gets the status only");
+        assert_eq!(
+            answer(&health, Method::POST, "/health", "localhost:8443").await,
+            Some((405, String::new()))
+        );
+        assert_eq!(answer(&health, Method::GET, "/healthy", "localhost:8443").await, None);
+    }
+
+    #[test]
+    fn write_check_needs_the_table() {
+        let database = EmbeddedDynamoDb::in_memory().unwrap();
+        assert!(database.check_writes(embedded::TABLE).is_err());
+    }
+}
