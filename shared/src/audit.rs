@@ -149,8 +149,9 @@ impl AuditContext {
         self.route = Some(route);
     }
 
+    /// The versions that the reply lists.
     pub(crate) fn versions(&self) -> Option<&'static [ApiVersion]> {
-        self.route.map(|route| route.versions)
+        self.route.map(|route| route.supported_versions)
     }
 
     pub(crate) fn identity(&mut self, identity: &RawId) {

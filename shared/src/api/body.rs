@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::api::error::{Error, Field};
@@ -18,6 +20,7 @@ use crate::ids::guid;
 use crate::json::{self, Members, Object};
 use crate::lifetime::Lifetime;
 use crate::store::assignments::{AssignmentKind, MAX_CHANGES, MAX_CLIENT_IDS, PrincipalType};
+use crate::store::custom_ids::CustomId;
 use crate::token::scope::{ScopeError, ScopeSet};
 
 /// The requested scopes and lifetime of a token, bound but not yet validated.
@@ -27,9 +30,20 @@ pub struct TokenRequest {
     minutes: Option<i32>,
 }
 
+/// The body of a creation.
+pub struct CreateRequest {
+    /// `None` if the version has no profiles.
+    pub custom_id: Option<CustomId>,
+    pub token: TokenRequest,
+}
+
+/// The form of a custom id, for messages.
+pub(super) const CUSTOM_ID: &str = "a text of 1 to 256 characters";
+
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct CreateMembers {
+    custom_id: Option<Value>,
     create_token_with_scopes: Option<Value>,
     expires_in_minutes: Option<Value>,
 }
@@ -41,19 +55,26 @@ struct IssueMembers {
     expires_in_minutes: Option<Value>,
 }
 
-impl TokenRequest {
+impl CreateRequest {
     /// Binds the body of a creation. Every member is optional.
     ///
     /// # Errors
-    /// [`Error::BodyMalformed`] or [`Error::FieldType`].
-    pub fn bind_create(body: &[u8], version: ApiVersion) -> Result<Self, Error> {
+    /// [`Error::BodyMalformed`], [`Error::FieldType`], or [`Error::FieldValue`] for the custom id.
+    pub fn bind(body: &[u8], version: ApiVersion) -> Result<Self, Error> {
         let members: CreateMembers = object(body)?;
-        Ok(Self {
+        let token = TokenRequest {
             scopes: names(Field::CreateTokenWithScopes, members.create_token_with_scopes)?,
             minutes: minutes(members.expires_in_minutes, version)?,
-        })
+        };
+        let custom_id = members.custom_id.filter(|_| version.has_profile());
+        let custom_id = custom_id.and_then(|member| text(Field::CustomId, member).transpose()).transpose()?;
+        let custom_id = custom_id.map(|text| text.parse());
+        let custom_id = custom_id.transpose().map_err(|_| Error::FieldValue(Field::CustomId, CUSTOM_ID))?;
+        Ok(Self { custom_id, token })
     }
+}
 
+impl TokenRequest {
     /// Binds the body of an issue. The member `scopes` is required.
     ///
     /// # Errors
@@ -97,6 +118,29 @@ impl TokenRequest {
         };
         Lifetime::from_minutes(minutes.into()).map_err(|error| Error::ExpiresInMinutesOutOfRange(error.0))
     }
+}
+
+/// A member of an update: the tokens that were issued before this instant become invalid.
+pub(super) const NOT_IN_THE_FUTURE: &str = "an instant that is not in the future";
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UpdateMembers {
+    tokens_valid_from: Option<Value>,
+}
+
+/// Checks the body of an update. `latest` is the latest instant that is not in the future.
+///
+/// # Errors
+/// [`Error::BodyMalformed`], or [`Error::FieldType`], [`Error::FieldFormat`] or [`Error::FieldValue`] for the instant.
+pub fn check_update(body: &[u8], latest: OffsetDateTime) -> Result<(), Error> {
+    const FIELD: Field = Field::TokensValidFrom;
+    let UpdateMembers { tokens_valid_from } = object(body)?;
+    let Some(text) = tokens_valid_from.and_then(|member| text(FIELD, member).transpose()).transpose()? else {
+        return Ok(());
+    };
+    let instant = OffsetDateTime::parse(&text, &Rfc3339).map_err(|_| Error::FieldFormat(FIELD))?;
+    if instant <= latest { Ok(()) } else { Err(Error::FieldValue(FIELD, NOT_IN_THE_FUTURE)) }
 }
 
 /// The body of a Teams user's exchange. Its members are validated between other checks of the operation.
@@ -248,6 +292,15 @@ pub fn bind_empty(body: &[u8]) -> Result<(), Error> {
 
 const A_STRING: &str = "a string";
 
+/// A string member that may be `null`.
+fn text(field: Field, member: Value) -> Result<Option<String>, Error> {
+    match member {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        _ => Err(Error::FieldType(field, A_STRING)),
+    }
+}
+
 /// A string member that must be present and not empty.
 fn required_text(field: Field, member: Option<&Value>) -> Result<&str, Error> {
     match member {
@@ -341,7 +394,7 @@ mod tests {
 
             let minutes = member("expiresInMinutes");
             let is_32_bit = minutes.as_i64().is_some_and(|minutes| i32::try_from(minutes).is_ok());
-            let create = TokenRequest::bind_create(&body, ApiVersion::V2023_10_01);
+            let create = CreateRequest::bind(&body, ApiVersion::V2023_10_01);
             prop_assert_eq!(create.is_ok(), members.is_some() && (minutes.is_null() || is_32_bit));
         }
 
@@ -350,6 +403,60 @@ mod tests {
             let body = format!(r#"{{"scopes":["chat"],"expiresInMinutes":{minutes}}}"#);
             let request = TokenRequest::bind_issue(body.as_bytes(), ApiVersion::V2022_10_01).unwrap();
             prop_assert_eq!(request.validate().is_ok(), (60..=1440).contains(&minutes));
+        }
+    }
+
+    #[test]
+    fn custom_id_is_bound_only_in_its_version() {
+        let bind = |value: Value, version| {
+            let body = json!({ "customId": value }).to_string();
+            let bound = CreateRequest::bind(body.as_bytes(), version);
+            bound.map(|request| request.custom_id.map(|custom_id| custom_id.expose().to_owned()))
+        };
+        let texts = ["alice@contoso.com".to_owned(), " ".to_owned(), "\u{1f600}".repeat(256)];
+        for text in texts {
+            assert_eq!(bind(json!(text), ApiVersion::V2025_03_02Preview).unwrap(), Some(text));
+        }
+        assert_eq!(bind(Value::Null, ApiVersion::V2025_03_02Preview).unwrap(), None);
+        for text in [String::new(), "x".repeat(257)] {
+            let refused = bind(json!(text), ApiVersion::V2025_03_02Preview);
+            assert!(matches!(refused, Err(Error::FieldValue(Field::CustomId, _))), "{refused:?}");
+        }
+        for value in [json!(7), json!(["a"]), json!({}), json!(true)] {
+            let refused = bind(value.clone(), ApiVersion::V2025_03_02Preview);
+            assert!(matches!(refused, Err(Error::FieldType(Field::CustomId, _))), "{refused:?}");
+        }
+        for version in ApiVersion::ALL.iter().filter(|version| !version.has_profile()) {
+            for value in [json!("alice"), json!(""), json!(7)] {
+                assert_eq!(bind(value, *version).unwrap(), None, "{version}");
+            }
+        }
+    }
+
+    #[test]
+    fn update_takes_any_instant_up_to_the_latest() {
+        let latest = time::macros::datetime!(2024-03-01 12:05 UTC);
+        let check = |body: &str| check_update(body.as_bytes(), latest);
+        for taken in [
+            "",
+            "{}",
+            r#"{"tokensValidFrom":null}"#,
+            r#"{"tokensValidFrom":"2020-11-10T12:00:00.000Z"}"#,
+            r#"{"tokensValidFrom":"2020-11-10T12:00:00.0000000+00:00"}"#,
+            r#"{"tokensValidFrom":"2024-03-01T13:05:00+01:00"}"#,
+        ] {
+            assert!(check(taken).is_ok(), "{taken}");
+        }
+        for (refused, error) in [
+            (r#"{"tokensValidFrom":"2024-03-01T12:05:00.001Z"}"#, "FieldValue"),
+            (r#"{"tokensValidFrom":"9999-12-31T23:59:59Z"}"#, "FieldValue"),
+            (r#"{"tokensValidFrom":""}"#, "FieldFormat"),
+            (r#"{"tokensValidFrom":"2020-11-10"}"#, "FieldFormat"),
+            (r#"{"tokensValidFrom":1}"#, "FieldType"),
+            ("[]", "BodyMalformed"),
+        ] {
+            let found = format!("{:?}", check(refused).unwrap_err());
+            assert!(found.starts_with(error), "{refused}: {found}");
         }
     }
 

@@ -57,6 +57,8 @@ pub enum Error {
     Internal(&'static str),
     /// The Entra token to exchange is not valid (row 8).
     InvalidAccessToken(EntraTokenError),
+    /// The same in a version before 2022-06-01: the reply has no body (row 15).
+    InvalidAccessTokenWithoutBody(EntraTokenError),
     /// The path does not have this method; the text lists the methods that it has.
     MethodNotAllowed(String),
     /// The path does not exist.
@@ -76,6 +78,7 @@ pub enum Field {
     ClientIds,
     ContinuationToken,
     CreateTokenWithScopes,
+    CustomId,
     ExpiresInMinutes,
     MaxPageSize,
     ObjectId,
@@ -83,6 +86,7 @@ pub enum Field {
     Scopes,
     TenantId,
     Token,
+    TokensValidFrom,
     UserId,
 }
 
@@ -105,6 +109,8 @@ pub struct ErrorRow {
     /// Whether the reply carries `api-supported-versions`. A failure of the first validation layer does not
     /// carry it, except if the version is the fault (docs/wire-contract.md#validation-order).
     pub reports_versions: bool,
+    /// Whether the reply has a body.
+    pub has_body: bool,
     /// The cause, for the operator's log. It is built from closed texts, so it holds no key, token or signature.
     pub cause: Option<String>,
 }
@@ -117,6 +123,7 @@ impl Field {
             Self::ClientIds => "ClientIds",
             Self::ContinuationToken => "ContinuationToken",
             Self::CreateTokenWithScopes => "CreateTokenWithScopes",
+            Self::CustomId => "CustomId",
             Self::ExpiresInMinutes => "ExpiresInMinutes",
             Self::MaxPageSize => "MaxPageSize",
             Self::ObjectId => "ObjectId",
@@ -124,6 +131,7 @@ impl Field {
             Self::Scopes => "Scopes",
             Self::TenantId => "TenantId",
             Self::Token => "Token",
+            Self::TokensValidFrom => "TokensValidFrom",
             Self::UserId => "UserId",
         }
     }
@@ -231,6 +239,10 @@ impl Error {
                 ErrorRow::new(StatusCode::UNAUTHORIZED, "InvalidAccessToken", message)
                     .cause(fault.to_string())
             }
+            Self::InvalidAccessTokenWithoutBody(fault) => {
+                let row = ErrorRow::new(StatusCode::UNAUTHORIZED, "InvalidAccessToken", "");
+                ErrorRow { has_body: false, ..row.cause(fault.to_string()) }
+            }
             Self::MethodNotAllowed(allowed) => {
                 let message = format!("The path allows only: {allowed}.");
                 ErrorRow::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
@@ -261,8 +273,16 @@ impl Error {
 
 impl ErrorRow {
     fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        let message = message.into();
-        Self { status, code, message, target: None, header: None, reports_versions: false, cause: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            target: None,
+            header: None,
+            reports_versions: false,
+            has_body: true,
+            cause: None,
+        }
     }
 
     fn validation(message: impl Into<Cow<'static, str>>) -> Self {
@@ -346,6 +366,7 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
+    use crate::api::body::{CUSTOM_ID, NOT_IN_THE_FUTURE};
     use crate::lifetime::DateWindow;
 
     /// Each row of docs/errors.md, with placeholders for the texts of a request.
@@ -381,11 +402,18 @@ mod tests {
             ("body is too large", Error::BodyTooLarge),
             ("body has no token to exchange", Error::TokenRequired),
             ("token to exchange is not valid", Error::InvalidAccessToken(EntraTokenError::Expired)),
+            (
+                "the same before 2022-06-01, without a body",
+                Error::InvalidAccessTokenWithoutBody(EntraTokenError::Expired),
+            ),
             ("member is not a GUID", Error::FieldFormat(Field::AppId)),
             ("member is not a GUID", Error::FieldFormat(Field::UserId)),
             ("application differs from the token's", Error::FieldMismatch(Field::AppId)),
             ("user differs from the token's", Error::FieldMismatch(Field::UserId)),
             ("member has an unknown value", Error::FieldValue(Field::PrincipalType, "<values>")),
+            ("custom id is empty or too long", Error::FieldValue(Field::CustomId, CUSTOM_ID)),
+            ("instant is not a date and time", Error::FieldFormat(Field::TokensValidFrom)),
+            ("instant is in the future", Error::FieldValue(Field::TokensValidFrom, NOT_IN_THE_FUTURE)),
             ("assignment does not exist", Error::AssignmentNotFound),
             ("service failed", Error::Internal("cause")),
             ("state cannot be read or written", Error::Unavailable("cause".into())),
