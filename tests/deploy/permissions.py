@@ -15,7 +15,7 @@ SUBJECTS = {
 }
 
 # The first parts of the keys in each table.
-KEYS = {"Table": {"pointer", "identity", "assignments"}, "AssignmentsTable": {"entra", "teams-extension"}}
+KEYS = {"Table": {"pointer", "identity", "custom-id", "assignments"}, "AssignmentsTable": {"entra", "teams-extension"}}
 
 
 def documented():
@@ -58,6 +58,8 @@ def items(role, resource, condition):
     """Returns the granted items of a resource in the words of the document. An unexpected grant is returned as it is."""
     name = target(resource)
     match condition:
+        case {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [key], "dynamodb:Attributes": ["pk", attribute]}}:
+            return [f"{key.removesuffix('#*')}: {attribute}"]
         case {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": keys}} if name in KEYS and len(condition) == 1:
             # A batch of several tables is granted with the keys of all of them on each.
             others = set().union(*(keys for table, keys in KEYS.items() if table != name))

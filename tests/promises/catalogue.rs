@@ -14,7 +14,8 @@ use serde::Deserialize;
 /// An access key of another resource.
 const FOREIGN_KEY: &str = "bm90IHRoZSBrZXkgb2YgdGhpcyByZXNvdXJjZSBhdCBhbGw=";
 
-const SUPPORTED: &str = "2021-03-07, 2022-06-01, 2022-10-01, 2023-10-01, 2025-06-30, 2026-07-22, 2026-09-23";
+const SUPPORTED: &str = "2020-07-20-preview2, 2021-02-22-preview1, 2021-03-07, 2021-03-31-preview1, \
+    2021-10-31-preview, 2022-06-01, 2022-10-01, 2023-10-01, 2025-03-02-preview, 2025-06-30, 2026-07-22, 2026-09-23";
 
 async fn fixture() -> TestService {
     let (ports, _) = Ports::memory();

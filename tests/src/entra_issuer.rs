@@ -71,6 +71,12 @@ pub async fn exchange_teams_extension(service: &Service, user: Uuid) -> Reply {
     send(service, "/access/teamsExtension/:exchangeAccessToken?api-version=2025-06-30", &token).await
 }
 
+/// An Entra token of a Teams user.
+#[must_use]
+pub fn teams_token(user: Uuid) -> String {
+    token(TEAMS, "Teams.ManageCalls", user, &[])
+}
+
 async fn send(service: &Service, target: &str, token: &str) -> Reply {
     let mut headers = HeaderMap::new();
     headers.insert("authorization", HeaderValue::try_from(format!("Bearer {token}")).unwrap());
