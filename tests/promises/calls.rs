@@ -171,11 +171,13 @@ async fn operations_cost_the_documented_calls_and_units() {
     let preview = "/identities?api-version=2025-03-02-preview";
     let named = r#"{"customId":"alice@contoso.com","createTokenWithScopes":["chat"]}"#;
     let mut custom = String::new();
-    costs.add("create an identity with a custom id", 201, async {
-        let reply = service.send("POST", preview, named).await;
-        custom = reply.id().unwrap_or_default();
-        reply
-    }).await;
+    costs
+        .add("create an identity with a custom id", 201, async {
+            let reply = service.send("POST", preview, named).await;
+            custom = reply.id().unwrap_or_default();
+            reply
+        })
+        .await;
     let unnamed = r#"{"customId":"alice@contoso.com"}"#;
     costs.add("create with a known custom id", 201, service.send("POST", preview, unnamed)).await;
     service.clock.advance(1_000);
