@@ -238,6 +238,43 @@ def test_wrong_method_is_not_allowed(client, user, method, path):
     assert reply.error["code"]
 
 
+# Versions with their own forms
+
+
+def test_custom_id_gives_the_same_identity_until_its_deletion(client):
+    create, body = "/identities?api-version=2025-03-02-preview", b'{"customId":"bob@contoso.com"}'
+    first, second = (client.call("POST", create, body) for _ in range(2))
+    assert (first.status, second.status, first.body) == (201, 201, second.body)
+    assert list(first.json["identity"]) == ["customId", "id"]
+    user = first.json["identity"]["id"]
+    target = f"/identities/{escape(user)}?api-version=2025-03-02-preview"
+    assert client.call("POST", issue_target(user), ISSUE_BODY).status == 200
+    found = client.call("GET", target)
+    assert (found.status, list(found.json)) == (200, ["customId", "lastTokenIssuedAt", "id"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", found.json["lastTokenIssuedAt"])
+    assert "2025-03-02-preview" in found.headers["api-supported-versions"].split(", ")
+    with_token = client.call("POST", create, b'{"customId":"bob@contoso.com","createTokenWithScopes":["chat"]}')
+    assert (with_token.status, with_token.json["identity"]["id"]) == (201, user)
+    assert client.call("DELETE", target).status == 204
+    assert client.call("GET", target).status == 404
+    assert client.call("POST", create, body).json["identity"]["id"] != user
+
+
+def test_oldest_version_has_its_own_forms(client):
+    version = "api-version=2020-07-20-preview2"
+    created = client.call("POST", f"/identities?{version}")
+    assert (created.status, list(created.json)) == (200, ["id"])
+    user = escape(created.json["id"])
+    issued = client.call("POST", f"/identities/{user}/token?{version}", ISSUE_BODY)
+    assert (issued.status, list(issued.json)) == (200, ["id", "token", "expiresOn"])
+    merge_patch = "application/merge-patch+json"
+    for body in (b"{}", b'{"tokensValidFrom":"2020-11-10T12:00:00.000Z"}'):
+        assert client.call("PATCH", f"/identities/{user}?{version}", body, merge_patch).status == 204
+    future = client.call("PATCH", f"/identities/{user}?{version}", b'{"tokensValidFrom":"2999-01-01T00:00:00Z"}', merge_patch)
+    assert (future.status, future.error["target"]) == (400, "tokensValidFrom")
+    assert client.call("DELETE", f"/identities/{user}?{version}").status == 204
+
+
 # Bodies
 
 
