@@ -254,7 +254,7 @@ fn parse() -> Pair<'static> {
         expires_in_minutes: Option<i32>,
     }
     let ours = || {
-        let request = TokenRequest::bind_issue(BODY.as_bytes(), ApiVersion::STABLE[0]).unwrap();
+        let request = TokenRequest::bind_issue(BODY.as_bytes(), ApiVersion::V2021_03_07).unwrap();
         request.validate().unwrap()
     };
     let least = || serde_json::from_slice::<Bare>(BODY.as_bytes()).unwrap();

@@ -432,7 +432,7 @@ impl History {
         match service.delete(&known.id).await.status {
             204 => {
                 let was_alive =
-                    !known.deleted && !(known.maybe_deleted && self.has_unclear_creation[known.name]);
+                    !(known.deleted || known.maybe_deleted && self.has_unclear_creation[known.name]);
                 let is_newest =
                     !self.known[index + 1..].iter().any(|other| other.name == self.known[index].name);
                 let known = &mut self.known[index];
