@@ -27,7 +27,7 @@ use crate::adapters::{Adapters, StateNames};
 use crate::authorizer;
 use crate::aws;
 use crate::entra_http::HttpsFetch;
-use crate::gateway::{self, PathForm};
+use crate::gateway;
 use crate::rotate_keys::RotateKeys;
 use crate::telemetry::JsonLines;
 
@@ -42,12 +42,12 @@ pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdErro
     let secrets: Vec<_> = functions.iter().flat_map(|function| function.secrets()).copied().collect();
     let mut reader = Reader::new(&environment);
     let settings = Settings::read(&mut reader);
-    let path_form = reader.optional("GATEWAY_PATH", "decoded or wire").unwrap_or(PathForm::Decoded);
     let entra = EntraSettings::read(&mut reader);
     let adapters = AdapterSettings::read(&mut reader, &secrets, functions.contains(&Function::TeamsExchange));
     let (settings, (entra, adapters)) = reader.finish(settings.zip(entra.zip(adapters)))?;
     let adapters = adapters.connect()?;
     let entra = Entra::new(entra, Arc::new(HttpsFetch::new()), adapters.system.clone());
+    let path_form = settings.gateway_path.unwrap_or_default();
     let service = Arc::new(adapters.service(settings, entra, functions, Arc::new(JsonLines)));
     tokio::spawn(warm(Arc::clone(&service)));
     let service = &service;

@@ -35,7 +35,7 @@ pub struct AuditEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'static str>,
     /// The cause, from a closed list of texts. Not sent to the caller. For introspection: why the token is
-    /// inactive.
+    /// inactive. For a creation: why there is no token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,7 +138,11 @@ pub struct AuditContext {
     scopes: Vec<&'static str>,
     slot: Option<Slot>,
     inactive: Option<TokenError>,
+    no_token: bool,
 }
+
+/// The reason of a creation with an empty list of scopes.
+const NO_TOKEN: &str = "no token was requested, because the list of scopes is empty";
 
 impl AuditContext {
     pub(crate) fn new(client_request_id: Option<String>) -> Self {
@@ -170,6 +174,11 @@ impl AuditContext {
         self.inactive = Some(cause);
     }
 
+    /// The list of scopes is empty, so the creation gives no token.
+    pub(crate) fn no_token(&mut self) {
+        self.no_token = true;
+    }
+
     /// The audit line of a request with this outcome.
     pub(crate) fn event(
         self,
@@ -188,6 +197,7 @@ impl AuditContext {
             operation: self.route.map(|route| Operation::as_str(route.operation)),
             error: error.map(|error| error.code),
             reason: match error {
+                None if self.no_token => Some(NO_TOKEN.to_owned()),
                 None => self.inactive.map(|cause| cause.to_string()),
                 Some(error) => error.cause.clone(),
             },

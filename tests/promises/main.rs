@@ -19,4 +19,5 @@ mod published_keys;
 mod quiet;
 mod replacements_at_once;
 mod retries;
+mod spelling;
 mod state_machine;

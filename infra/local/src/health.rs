@@ -61,7 +61,7 @@ impl Health {
         }
         let is_ready = self.is_ready().await;
         let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
-        let is_known = host.is_some_and(|host| settings.hosts.candidates(host).is_some());
+        let is_known = host.is_some_and(|host| settings.hosts.candidates(host).is_ok());
         let body = if is_known { body(settings, is_ready) } else { Bytes::new() };
         let mut response = Response::new(body);
         *response.status_mut() = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

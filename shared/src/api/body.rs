@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::api::error::{Error, Field};
 use crate::api::version::ApiVersion;
 use crate::ids::guid;
-use crate::json::{self, Members, Object};
+use crate::json::{self, Loose, Members};
 use crate::lifetime::Lifetime;
 use crate::store::assignments::{AssignmentKind, MAX_CHANGES, MAX_CLIENT_IDS, PrincipalType};
 use crate::token::scope::{ScopeError, ScopeSet};
@@ -89,6 +89,12 @@ impl TokenRequest {
             Err(ScopeError::Empty) => lifetime.map(|_| None),
             Err(unknown) => Err(unknown.into()),
         }
+    }
+
+    /// Whether the list of scopes is there and empty. A creation then gives no token.
+    #[must_use]
+    pub fn has_empty_scopes(&self) -> bool {
+        self.scopes.as_ref().is_some_and(Vec::is_empty)
     }
 
     fn lifetime(&self) -> Result<Lifetime, Error> {
@@ -192,7 +198,7 @@ impl AssignmentRequest {
     /// # Errors
     /// As [`Self::bind`], and [`Error::BodyMalformed`] if there are more than [`MAX_CHANGES`] or an id is there twice.
     pub fn bind_many(body: &[u8], kind: AssignmentKind) -> Result<BTreeMap<Uuid, Option<Self>>, Error> {
-        let Members(members) = object::<Members<Option<Object<AssignmentMembers>>>>(body)?;
+        let Members(members) = object::<Members<Option<Loose<AssignmentMembers>>>>(body)?;
         if members.len() > MAX_CHANGES {
             let fault =
                 format!("it has {} assignments, and at most {MAX_CHANGES} are allowed", members.len());
@@ -201,7 +207,7 @@ impl AssignmentRequest {
         let mut changes = BTreeMap::new();
         for (object, members) in members {
             let object = guid(&object).map_err(|_| Error::FieldFormat(Field::ObjectId))?;
-            let change = members.map(|Object(members)| Self::validate(members, kind)).transpose()?;
+            let change = members.map(|Loose(members)| Self::validate(members, kind)).transpose()?;
             if changes.insert(object, change).is_some() {
                 return Err(Error::BodyMalformed(format!("the object id {object} is there twice")));
             }
@@ -258,8 +264,10 @@ fn required_text(field: Field, member: Option<&Value>) -> Result<&str, Error> {
     }
 }
 
-/// Reads a body as a JSON object. An empty body counts as an empty object.
+/// Reads a body as a JSON object, by the rules of [`json::loose_object`]. An empty body counts as an empty object. A
+/// byte-order mark is skipped.
 fn object<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Error> {
+    let body = json::without_mark(body);
     let text = std::str::from_utf8(body).map_err(|fault| {
         let line = body.iter().take(fault.valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
         Error::BodyMalformed(format!("invalid UTF-8 at line {line}"))
@@ -267,7 +275,7 @@ fn object<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Erro
     if text.trim_matches([' ', '\t', '\r', '\n']).is_empty() {
         return Ok(T::default());
     }
-    json::object(body).map_err(|fault| Error::BodyMalformed(fault.to_string()))
+    json::loose_object(body).map_err(|fault| Error::BodyMalformed(fault.to_string()))
 }
 
 fn names(field: Field, member: Option<Value>) -> Result<Option<Vec<String>>, Error> {
@@ -290,7 +298,7 @@ fn minutes(member: Option<Value>, version: ApiVersion) -> Result<Option<i32>, Er
         None | Some(Value::Null) => Ok(None),
         Some(_) if !version.has_lifetime() => Ok(None),
         Some(value) => {
-            let minutes = value.as_i64().and_then(|minutes| i32::try_from(minutes).ok());
+            let minutes = json::integer(&value).and_then(|minutes| i32::try_from(minutes).ok());
             minutes.map(Some).ok_or(Error::FieldType(Field::ExpiresInMinutes, "a 32-bit integer"))
         }
     }
@@ -323,7 +331,50 @@ mod tests {
         prop_oneof![4 => object, 1 => value].prop_map(|value| value.to_string().into_bytes())
     }
 
+    #[test]
+    fn member_names_have_any_letter_case() {
+        const GUID: &str = "1b5cc06b-f352-4571-b1e6-d9b259b7c776";
+        for body in [
+            r#"{"CreateTokenWithScopes":["chat"],"EXPIRESINMINUTES":60}"#,
+            r#"{"createtokenwithscopes":["chat"],"\u0045xpiresInMinutes":"60"}"#,
+            "\u{feff}{\"createTokenWithScopes\":[\"chat\"],\"expiresInMinutes\":\"060\"}",
+        ] {
+            let request = TokenRequest::bind_create(body.as_bytes(), ApiVersion::V2023_10_01).unwrap();
+            assert_eq!(request, TokenRequest { scopes: Some(vec!["chat".to_owned()]), minutes: Some(60) });
+        }
+        let teams = TeamsUserExchange::bind(br#"{"Token":"t","APPID":"a","userid":"u"}"#).unwrap();
+        assert!(teams.token().is_ok() && teams.app_id.is_some() && teams.user_id.is_some());
+        let members = format!(r#"{{"PrincipalType":"user","TENANTID":"{GUID}","clientids":[]}}"#);
+        assert!(AssignmentRequest::bind(members.as_bytes(), AssignmentKind::Entra).is_ok());
+        let many = format!(r#"{{"{}":{members}}}"#, GUID.to_uppercase());
+        assert!(AssignmentRequest::bind_many(many.as_bytes(), AssignmentKind::Entra).is_ok());
+    }
+
+    #[test]
+    fn members_that_differ_in_letter_case_are_duplicates() {
+        let issue = |body: &str| TokenRequest::bind_issue(body.as_bytes(), ApiVersion::V2023_10_01);
+        let said = |body: &str| match issue(body) {
+            Err(Error::BodyMalformed(fault)) => fault,
+            other => panic!("{body}: {other:?}"),
+        };
+        let same = said(r#"{"scopes":["chat"],"scopes":["chat"]}"#);
+        assert_eq!(said(r#"{"scopes":["chat"],"Scopes":["chat"]}"#), same);
+        assert!(same.starts_with("duplicate field `scopes` at line 1"), "{same}");
+        // The Kelvin sign is no letter of ASCII.
+        let teams = TeamsUserExchange::bind("{\"to\u{212a}en\":\"t\"}".as_bytes()).unwrap();
+        assert!(matches!(teams.token(), Err(Error::TokenRequired)));
+        assert!(said("\u{feff}\u{feff}{}").contains("expected value"), "only one mark is skipped");
+    }
+
     proptest! {
+        #[test]
+        fn only_digits_are_integers(text in "[0-9]{0,12}|[ +0-9.e-]{0,6}") {
+            let body = serde_json::json!({"scopes": ["chat"], "expiresInMinutes": &text}).to_string();
+            let request = TokenRequest::bind_issue(body.as_bytes(), ApiVersion::V2023_10_01);
+            let is_integer = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<i32>().is_ok();
+            prop_assert_eq!(request.is_ok(), is_integer);
+        }
+
         #[test]
         fn bodies_bind_only_as_objects_with_typed_members(body in prop_oneof![random_bytes(), json_bytes()]) {
             let is_blank = body.iter().all(|byte| b" \t\r\n".contains(byte));

@@ -9,8 +9,8 @@ use http::StatusCode;
 use http::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER};
 
 use crate::api::limits::MAX_BODY;
-use crate::authn::Denial;
 use crate::authn::entra::{EntraError, EntraTokenError};
+use crate::authn::{AUTHORIZATION_FORM, Denial, date};
 use crate::error_chain::error_chain;
 use crate::keys::KeyMaterialError;
 use crate::keys::cache::KeyLoadError;
@@ -105,7 +105,8 @@ pub struct ErrorRow {
     /// Whether the reply carries `api-supported-versions`. A failure of the first validation layer does not
     /// carry it, except if the version is the fault (docs/wire-contract.md#validation-order).
     pub reports_versions: bool,
-    /// The cause, for the operator's log. It is built from closed texts, so it holds no key, token or signature.
+    /// The cause, for the operator's log. It is built from closed texts, instants and valid host names, so it holds no
+    /// key, token or signature.
     pub cause: Option<String>,
 }
 
@@ -174,11 +175,7 @@ impl Error {
                 ErrorRow::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestBodyTooLarge", message)
             }
             Self::Denied(denial) => {
-                let message = match denial {
-                    Denial::Skew(window) => skewed(window.minutes()).into(),
-                    _ => Cow::from("Denied by the resource provider."),
-                };
-                ErrorRow::new(StatusCode::UNAUTHORIZED, "Denied", message).cause(denial.to_string())
+                ErrorRow::new(StatusCode::UNAUTHORIZED, "Denied", denied(denial)).cause(denial.to_string())
             }
             Self::ExpiresInMinutesOutOfRange(minutes) => {
                 let message = format!(
@@ -286,11 +283,30 @@ impl ErrorRow {
     }
 }
 
-fn skewed(minutes: u8) -> String {
-    format!(
-        "The given request could not be resolved.\nThe time difference between the originating client and the \
-         server is greater than the allowed margin of {minutes} minutes."
-    )
+/// The message names a fault only if the caller can see it in the request itself. Host, key and signature stay
+/// unexplained.
+fn denied(denial: &Denial) -> Cow<'static, str> {
+    match denial {
+        Denial::ContentHash => "Request 'x-ms-content-sha256' differs from generated content hash.".into(),
+        Denial::Date => {
+            let form = date::EXAMPLE;
+            format!("Denied by the resource provider. The signed date must have the form '{form}'.").into()
+        }
+        Denial::Parts | Denial::SignedHeaders => format!(
+            "Denied by the resource provider. The Authorization header must have the form '{AUTHORIZATION_FORM}'."
+        )
+        .into(),
+        Denial::Skew { window, server, request } => format!(
+            "The given request could not be resolved.\nThe time difference between the originating client and the \
+             server is greater than the allowed margin of {} minutes.\nThe time of the server is {}. The time of \
+             the request is {}.",
+            window.minutes(),
+            date::format(*server),
+            date::format(*request)
+        )
+        .into(),
+        _ => "Denied by the resource provider.".into(),
+    }
 }
 
 /// The message repeats at most 64 characters of the scope.
@@ -345,6 +361,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fmt::Write as _;
 
+    use time::macros::datetime;
+
     use super::*;
     use crate::lifetime::DateWindow;
 
@@ -373,7 +391,17 @@ mod tests {
             ("lifetime outside its interval", Error::ExpiresInMinutesOutOfRange(59)),
             ("identifier is malformed", Error::IdentityMalformed),
             ("caller is not authenticated", Error::Denied(Denial::Signature)),
-            ("date is more than 5 minutes off", Error::Denied(Denial::Skew(DateWindow::default()))),
+            ("body differs from its hash", Error::Denied(Denial::ContentHash)),
+            ("signed date has another form", Error::Denied(Denial::Date)),
+            ("`Authorization` lacks a part, or has an unknown one", Error::Denied(Denial::Parts)),
+            (
+                "date is more than 5 minutes off",
+                Error::Denied(Denial::Skew {
+                    window: DateWindow::default(),
+                    server: datetime!(2024-03-01 12:00 UTC),
+                    request: datetime!(2024-03-01 11:50 UTC),
+                }),
+            ),
             ("identity belongs to another resource", Error::IdentityNotOwned),
             ("identity does not exist", Error::IdentityNotFound),
             ("path does not exist", Error::RouteNotFound),

@@ -24,6 +24,7 @@ use crate::operations::{self, OperationContext};
 use crate::runtime::timeout;
 use crate::secrets::{SecretName, SecretStoreError, VersionId};
 use crate::store::{ReadRequest, Snapshot};
+use crate::token::claims;
 
 /// A request, as a host passes it on.
 pub struct Request {
@@ -120,7 +121,8 @@ impl Service {
             Body::TooLarge => return Err(Error::BodyTooLarge),
             Body::Unreadable => return Err(Error::BodyMalformed("it cannot be decoded".to_owned())),
         };
-        let caller = self.authenticate(request, body, callers).await?;
+        let authenticated = self.authenticate(request, body, callers).await;
+        let caller = authenticated.map_err(|error| self.explain(error, request, path.is_none()))?;
         if let Some(slot) = caller.slot() {
             audit.slot(slot);
         }
@@ -169,6 +171,21 @@ impl Service {
         }
     }
 
+    /// The reason for the operator if a bearer is refused on a path that does not exist. Clients send their user token
+    /// here if they take the endpoint of a chat server from the connection string.
+    fn explain(&self, error: Error, request: &Request, is_unknown_path: bool) -> Error {
+        match Scheme::of(&request.headers) {
+            Ok(Scheme::Bearer(token))
+                if is_unknown_path
+                    && matches!(error, Error::Denied(_))
+                    && claims::name_resource(token, &self.settings.resource) =>
+            {
+                Denial::OtherService.into()
+            }
+            _ => error,
+        }
+    }
+
     async fn entra_user(&self, token: &str, audience: Audience) -> Result<Caller, Error> {
         match self.entra.verify(token, audience).await {
             Ok(token) => Ok(Caller::EntraUser(token)),
@@ -194,7 +211,16 @@ impl Service {
         {
             return Ok(Caller::AccessKey { slot, access_keys: access_keys.clone(), signed });
         }
-        self.refresh_access_keys(signed, tried.map(|(version, _)| version)).await
+        self.refresh_access_keys(signed, target, tried.map(|(version, _)| version)).await
+    }
+
+    /// The refusal of a signature that matches no key in force. A path can be delivered in the wrong form only by a
+    /// gateway whose form is configured.
+    fn wrong_signature(&self, signed: &SignedRequest, target: &Target) -> Error {
+        match (self.settings.gateway_path, self.key_cache.cached_access()) {
+            (Some(_), Some((_, keys))) => signed.explain(target, &keys).into(),
+            _ => Denial::Signature.into(),
+        }
     }
 
     /// Verifies the signature with the keys in force. One refresh runs at a time, and concurrent requests wait
@@ -203,6 +229,7 @@ impl Service {
     async fn refresh_access_keys(
         &self,
         signed: SignedRequest,
+        target: &Target,
         tried: Option<VersionId>,
     ) -> Result<Caller, Error> {
         let _refresh = self.key_cache.begin_refresh().await;
@@ -210,13 +237,16 @@ impl Service {
         let (access_keys, keys) = match cached {
             Some(refreshed) => refreshed,
             None if self.key_cache.may_refresh(self.clock.uptime()) => self.access_keys_in_force().await?,
-            None => return Err(Denial::Signature.into()),
+            None => return Err(self.wrong_signature(&signed, target)),
         };
         if Some(&access_keys) == tried.as_ref() {
             self.key_cache.refreshed_without_change(self.clock.uptime());
-            return Err(Denial::Signature.into());
+            return Err(self.wrong_signature(&signed, target));
         }
-        Ok(Caller::AccessKey { slot: signed.verify(&keys)?, access_keys, signed })
+        match signed.verify(&keys) {
+            Ok(slot) => Ok(Caller::AccessKey { slot, access_keys, signed }),
+            Err(_) => Err(self.wrong_signature(&signed, target)),
+        }
     }
 
     async fn access_keys_in_force(&self) -> Result<(VersionId, Arc<AccessKeys>), Error> {

@@ -56,7 +56,7 @@ pub enum AuthorizeError {
 }
 
 /// The cause of [`AuthorizeError::Unauthorized`], for the operator's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
     #[error("{0}")]
     Header(Denial),

@@ -12,7 +12,11 @@ use crate::store::{CreateOutcome, CreationId, ReadRequest, Revision};
 /// The only write comes last, so that a refused token request leaves no identity.
 pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
     let service = context.service;
-    let token = TokenRequest::bind_create(context.body, context.version()?)?.validate_optional()?;
+    let request = TokenRequest::bind_create(context.body, context.version()?)?;
+    if request.has_empty_scopes() {
+        audit.no_token();
+    }
+    let token = request.validate_optional()?;
     if let Some((scopes, _)) = &token {
         audit.scopes(scopes);
     }

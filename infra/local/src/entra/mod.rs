@@ -88,7 +88,7 @@ impl EntraStandIn {
         if uri.scheme_str() != Some("https") || uri.query().is_some() {
             return Err(OpenDirectoryError::BaseUrl(base_url.to_owned()));
         }
-        let prefix = uri.path().trim_end_matches('/').to_owned();
+        let prefix = uri.path().trim_end_matches('/').to_ascii_lowercase();
         let (directory, keys) = directory::open(dir, random.as_ref(), generate)?;
         Ok(Self { base, prefix, directory, keys, clock, random })
     }
@@ -98,10 +98,16 @@ impl EntraStandIn {
     /// authority of host and tenant only.
     #[must_use]
     pub fn answers(&self, path: &str) -> bool {
-        self.relative(path).is_some()
+        self.relative(&routed(path)).is_some()
     }
 
-    /// The rest of a path after the path of the base URL, or after the root.
+    /// The methods of a path, as in `Allow`.
+    #[must_use]
+    pub fn methods(&self, path: &str) -> &'static str {
+        if routed(path).ends_with("/token") { "POST" } else { "GET, HEAD" }
+    }
+
+    /// The rest of a routed path after the path of the base URL, or after the root.
     fn relative<'a>(&self, path: &'a str) -> Option<&'a str> {
         let under = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix('/');
         let named = |rest: &&str| rest.split('/').next().is_some_and(|name| self.authority(name).is_some());
@@ -140,7 +146,8 @@ impl EntraStandIn {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<Option<Value>, OAuthError> {
-        let Some(rest) = self.relative(path) else { return Ok(None) };
+        let path = routed(path);
+        let Some(rest) = self.relative(&path) else { return Ok(None) };
         let (authority, endpoint) = match rest.split_once('/') {
             // MSAL for Java takes the path of the base URL for the tenant, and drops the tenant.
             Some(("oauth2", _)) => (RequestedTenant::Any("organizations"), rest),
@@ -243,6 +250,12 @@ impl EntraStandIn {
     }
 }
 
+/// The path as it is routed, by the rules of the service: in lower case, without one slash at its end.
+fn routed(path: &str) -> String {
+    let shorter = path.strip_suffix('/').filter(|shorter| !shorter.ends_with('/'));
+    shorter.unwrap_or(path).to_ascii_lowercase()
+}
+
 fn json(status: StatusCode, document: &Value) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(document.to_string()));
     *response.status_mut() = status;
@@ -307,6 +320,8 @@ mod tests {
             ("/entra", false, false),
             ("/entrance/common", false, false),
             ("/common/userrealm/a", true, true),
+            ("/Entra/anything", true, false),
+            ("/Common/UserRealm/a/", true, true),
             ("/organizations/oauth2/v2.0/token", true, true),
             (&format!("/{tenant}/oauth2/v2.0/token"), true, true),
             ("/00000000-0000-0000-0000-000000000000/oauth2/v2.0/token", false, false),
@@ -316,6 +331,18 @@ mod tests {
         ] {
             assert_eq!((below.answers(path), at_root.answers(path)), (with_base, without), "{path}");
         }
+    }
+
+    #[test]
+    fn letter_case_and_final_slash_do_not_change_the_endpoint() {
+        let stand_in = stand_in();
+        let tenant = stand_in.tenant().to_string().to_uppercase();
+        let keys = get(&stand_in, &format!("/Entra/{tenant}/Discovery/v2.0/KEYS/"));
+        assert_eq!(keys.0, 200);
+        assert_eq!(keys, get(&stand_in, &format!("/entra/{}/discovery/v2.0/keys", stand_in.tenant())));
+        assert_eq!(get(&stand_in, "/ENTRA/Common/.well-known/openid-configuration").0, 200);
+        assert_eq!(get(&stand_in, "/entra/common/discovery/keys//").0, 404);
+        assert_eq!(stand_in.methods("/entra/common/OAuth2/Token/"), "POST");
     }
 
     #[test]
