@@ -186,14 +186,18 @@ print(version("azure-communication-identity"))
 /// Versions before 1.4.0 sign the target without its first slash for such an endpoint. The rule is in
 /// docs/wire-contract.md#path-and-query.
 #[test]
-#[ignore = "the service does not accept a signed target without its first slash yet"]
 fn old_python_endpoints_with_slash_or_http_are_accepted() {
     const CREATE: &str = r#"
 import os
 from azure.communication.identity import CommunicationIdentityClient
 key = os.environ["COMMUNICATION_SERVICES_CONNECTION_STRING"].split(";accesskey=")[1]
-for endpoint in os.environ["COMMUNICATION_SERVICES_ENDPOINT"], os.environ["HTTP_ENDPOINT"]:
-    CommunicationIdentityClient(endpoint, key).create_user()
+http = os.environ["HTTP_ENDPOINT"]
+for endpoint in os.environ["COMMUNICATION_SERVICES_ENDPOINT"], http, http + "/":
+    client = CommunicationIdentityClient(endpoint, key)
+    user = client.create_user()
+    client.get_token(user, ["chat"])
+    client.revoke_tokens(user)
+    client.delete_user(user)
 "#;
     let mut server = Server::start(&state_directory(SCRATCH, "old-python-endpoints"), &[]);
     let http = format!("http://{}", server.ready.http_address());

@@ -156,7 +156,8 @@ async fn wrong_callers_versions_and_paths_get_their_catalogue_errors() {
     };
     let denied = "Denied by the resource provider.";
     let skewed = "The given request could not be resolved.\nThe time difference between the originating \
-                  client and the server is greater than the allowed margin of 5 minutes.";
+                  client and the server is greater than the allowed margin of 5 minutes.\nThe time of the server is \
+                  Fri, 01 Mar 2024 12:00:00 GMT. The time of the request is Fri, 01 Mar 2024 11:54:59 GMT.";
     let late = now - time::Duration::seconds(301);
     check(("wrong key", send(FOREIGN_KEY, HOST, now).await, 401, "Denied", denied, None, false));
     check(("wrong host", send(&fixture.primary, "elsewhere", now).await, 401, "Denied", denied, None, false));

@@ -211,14 +211,14 @@ impl Service {
         {
             return Ok(Caller::AccessKey { slot, access_keys: access_keys.clone(), signed });
         }
-        self.refresh_access_keys(signed, target, tried.map(|(version, _)| version)).await
+        self.refresh_access_keys(signed, tried.map(|(version, _)| version)).await
     }
 
     /// The refusal of a signature that matches no key in force. A path can be delivered in the wrong form only by a
     /// gateway whose form is configured.
-    fn wrong_signature(&self, signed: &SignedRequest, target: &Target) -> Error {
+    fn wrong_signature(&self, signed: &SignedRequest) -> Error {
         match (self.settings.gateway_path, self.key_cache.cached_access()) {
-            (Some(_), Some((_, keys))) => signed.explain(target, &keys).into(),
+            (Some(_), Some((_, keys))) => signed.explain(&keys).into(),
             _ => Denial::Signature.into(),
         }
     }
@@ -229,7 +229,6 @@ impl Service {
     async fn refresh_access_keys(
         &self,
         signed: SignedRequest,
-        target: &Target,
         tried: Option<VersionId>,
     ) -> Result<Caller, Error> {
         let _refresh = self.key_cache.begin_refresh().await;
@@ -237,15 +236,15 @@ impl Service {
         let (access_keys, keys) = match cached {
             Some(refreshed) => refreshed,
             None if self.key_cache.may_refresh(self.clock.uptime()) => self.access_keys_in_force().await?,
-            None => return Err(self.wrong_signature(&signed, target)),
+            None => return Err(self.wrong_signature(&signed)),
         };
         if Some(&access_keys) == tried.as_ref() {
             self.key_cache.refreshed_without_change(self.clock.uptime());
-            return Err(self.wrong_signature(&signed, target));
+            return Err(self.wrong_signature(&signed));
         }
         match signed.verify(&keys) {
             Ok(slot) => Ok(Caller::AccessKey { slot, access_keys, signed }),
-            Err(_) => Err(self.wrong_signature(&signed, target)),
+            Err(_) => Err(self.wrong_signature(&signed)),
         }
     }
 

@@ -3,10 +3,12 @@
 //! IMF-fixdate (RFC 9110 section 5.6.7) is the usual form. Formatters of several languages write others, such as a day
 //! with one digit. The signature covers the text as sent, so several forms do not weaken it.
 
-use time::OffsetDateTime;
+use std::borrow::Cow;
+
 use time::format_description::BorrowedFormatItem;
 use time::format_description::well_known::Rfc2822;
 use time::macros::format_description;
+use time::{OffsetDateTime, UtcOffset};
 
 /// The form that messages show.
 pub const EXAMPLE: &str = "Fri, 01 Mar 2024 12:00:00 GMT";
@@ -29,23 +31,32 @@ pub fn parse(text: &str) -> Option<OffsetDateTime> {
     if !UTC.iter().any(|utc| utc.eq_ignore_ascii_case(zone)) {
         return None;
     }
-    let date = OffsetDateTime::parse(&format!("{local} +0000 {comment}"), &Rfc2822).ok()?;
-    // The parser accepts a wrong weekday and the years of RFC 822.
-    let weekday = date.weekday().to_string();
-    let local = local.trim_start();
-    let fits = !local.starts_with(|c: char| c.is_ascii_alphabetic())
-        || local
-            .get(..3)
-            .is_some_and(|name| weekday.get(..3).is_some_and(|own| own.eq_ignore_ascii_case(name)));
-    let year = date.year().to_string();
-    (fits && local.split_ascii_whitespace().any(|part| part == year)).then_some(date)
+    let is_plain = comment.is_empty() && !zone.eq_ignore_ascii_case("UTC");
+    // The parser does not have the zone `UTC`, and a comment only behind an offset.
+    let text = if is_plain { Cow::from(text) } else { Cow::from(format!("{local} +0000 {comment}")) };
+    let date = OffsetDateTime::parse(&text, &Rfc2822).ok()?;
+    (weekday_fits(local, date) && has_whole_year(local, date)).then_some(date)
+}
+
+/// Whether a date has the right weekday or none. The parser accepts a wrong one.
+fn weekday_fits(text: &str, date: OffsetDateTime) -> bool {
+    const NAMES: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    let text = text.trim_start();
+    let name = NAMES.get(usize::from(date.weekday().number_days_from_monday()));
+    !text.starts_with(|c: char| c.is_ascii_alphabetic())
+        || text.get(..3).zip(name).is_some_and(|(sent, name)| sent.eq_ignore_ascii_case(name))
+}
+
+/// Whether the year has four digits. The parser also accepts the years of RFC 822.
+fn has_whole_year(text: &str, date: OffsetDateTime) -> bool {
+    text.split_ascii_whitespace().any(|part| part.len() == 4 && part.parse() == Ok(date.year()))
 }
 
 /// The instant as IMF-fixdate.
 #[must_use]
 pub fn format(date: OffsetDateTime) -> String {
     // Formatting cannot fail, because every date has the components of the format.
-    date.to_offset(time::UtcOffset::UTC).format(IMF_FIXDATE).unwrap_or_default()
+    date.to_offset(UtcOffset::UTC).format(IMF_FIXDATE).unwrap_or_default()
 }
 
 #[cfg(test)]

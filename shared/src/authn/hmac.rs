@@ -41,7 +41,7 @@ const MAX_TARGETS: usize = 32;
 /// A request's signature and the text that it covers. All checks that need no key have passed.
 pub struct SignedRequest {
     method: Method,
-    targets: Vec<TargetCandidate>,
+    target: Target,
     hosts: Arc<[HostCandidate]>,
     /// The signed values before the host's value, with their separators.
     before: String,
@@ -84,8 +84,8 @@ impl SignedRequest {
         }
         let hosts = settings.hosts.candidates(single(request.headers, HOST)?)?;
         let (before, after) = values_around_host(names, request.headers)?;
-        let (method, targets) = (request.method.clone(), request.target.candidates());
-        Ok(Self { method, targets, hosts, before, after, signature: credentials.signature })
+        let (method, target) = (request.method.clone(), request.target.clone());
+        Ok(Self { method, target, hosts, before, after, signature: credentials.signature })
     }
 
     /// The slot whose key made the signature. Both keys are compared for every candidate, each in constant time.
@@ -93,16 +93,19 @@ impl SignedRequest {
     /// # Errors
     /// [`Denial::Signature`] when no candidate matches.
     pub fn verify(&self, keys: &AccessKeys) -> Result<Slot, Denial> {
-        let matching = self.targets.iter().find_map(|target| self.slot_for(target, keys));
-        matching.ok_or(Denial::Signature)
+        let likeliest = self.target.likeliest().and_then(|target| self.slot_for(&target, keys));
+        let further =
+            || self.target.candidates().iter().skip(1).find_map(|target| self.slot_for(target, keys));
+        likeliest.or_else(further).ok_or(Denial::Signature)
     }
 
     /// The reason why the signature is wrong. If it would match with the other value of `GATEWAY_PATH`, the reason names
     /// that value. This tries at most the candidates of one more target.
     #[must_use]
-    pub fn explain(&self, target: &Target, keys: &AccessKeys) -> Denial {
-        let (other, form) = target.in_other_form();
-        let untried = other.candidates().into_iter().filter(|candidate| !self.targets.contains(candidate));
+    pub fn explain(&self, keys: &AccessKeys) -> Denial {
+        let (other, form) = self.target.in_other_form();
+        let tried = self.target.candidates();
+        let untried = other.candidates().into_iter().filter(|candidate| !tried.contains(candidate));
         let is_other_form = untried.take(MAX_TARGETS).any(|target| self.slot_for(&target, keys).is_some());
         if is_other_form { Denial::GatewayPath(form) } else { Denial::Signature }
     }
@@ -239,6 +242,29 @@ mod tests {
         assert!(rows.len() > 40, "the vectors are missing");
         for row in rows {
             assert_eq!(verdict(&row), row.verdict, "{}", row.name);
+        }
+    }
+
+    /// The numbers of docs/decisions/0005-what-a-client-may-have-signed.md.
+    #[test]
+    fn wrong_signatures_are_compared_with_few_candidates() {
+        let count = |target: Target, hosts: &str, received: &str| {
+            let hosts: crate::host::Hosts = hosts.parse().unwrap();
+            let hosts = hosts.candidates(received).unwrap();
+            let pairs =
+                |target: &TargetCandidate| hosts.iter().filter(|host| target.goes_with(host.form)).count();
+            target.candidates().iter().map(pairs).sum::<usize>()
+        };
+        let issue = "/identities/8:acs:a_b/:issueAccessToken";
+        let (port, implied) = ("localhost:8443", "identity.example.com");
+        for (target, host, candidates) in [
+            (Target::from_wire("/identities?a"), port, 7),
+            (Target::from_wire("/identities?a"), implied, 10),
+            (Target::from_wire(issue), port, 25),
+            (Target::from_wire(&issue.replace("8:acs:", "8%3Aacs%3A")), port, 25),
+            (Target::from_decoded_path(issue, "a"), implied, 34),
+        ] {
+            assert_eq!(count(target.clone(), host, host), candidates, "{target:?} at {host}");
         }
     }
 

@@ -144,6 +144,18 @@ impl Target {
         (Self { path_form, ..self.clone() }, path_form)
     }
 
+    /// The first of [`Self::candidates`]. Most requests need no other one.
+    #[must_use]
+    pub fn likeliest(&self) -> Option<TargetCandidate> {
+        match (self.path_form, &self.query) {
+            (PathForm::Decoded, _) => self.candidates().into_iter().next(),
+            (PathForm::Wire, None) => Some(TargetCandidate { text: self.path.clone(), signer: Signer::Sdk }),
+            (PathForm::Wire, Some(query)) => {
+                Some(TargetCandidate { text: format!("{}?{query}", self.path), signer: Signer::Sdk })
+            }
+        }
+    }
+
     /// The targets that a client may have signed, most likely first.
     #[must_use]
     pub fn candidates(&self) -> Vec<TargetCandidate> {
@@ -193,7 +205,8 @@ impl Paths {
     /// Clients that cut the target have the routes of [`CUT_PATHS`] only. So the first character, which the signature does
     /// not cover, is certain.
     fn add_cut(&mut self, path: &str) {
-        if !CUT_PATHS.iter().any(|first| path.split('/').nth(1) == Some(first)) {
+        let first = path.strip_prefix('/').and_then(|path| path.split('/').next());
+        if !CUT_PATHS.iter().any(|known| first == Some(known)) {
             return;
         }
         for (length, signer) in [(1, Signer::Cut), (2, Signer::CutTwice)] {
@@ -374,9 +387,15 @@ mod tests {
             [cuts("/identities/8:acs:a"), cuts("//identities"), cuts("/teamsUser/:exchangeAccessToken")],
             [2; 3]
         );
-        for other in
-            ["/xidentities", "/Identities", "identities", "/x/identities", "/introspect", "/access/entra"]
-        {
+        for other in [
+            "/xidentities",
+            "/Identities",
+            "identities",
+            "/x/identities",
+            "x/identities",
+            "/introspect",
+            "/access/entra",
+        ] {
             let whole = usize::from(!other.starts_with('/'));
             assert_eq!(cuts(other), whole, "{other}");
         }
@@ -453,6 +472,7 @@ mod tests {
             let parsed = Target::from_wire(&target);
             let candidates = texts(&parsed);
             prop_assert_eq!(&candidates[0], &target);
+            prop_assert_eq!(parsed.likeliest().map(|candidate| candidate.text), Some(target.clone()));
             prop_assert!(candidates.len() <= 24);
             prop_assert!(parsed.parameters("a").all(|value| target.contains(value)));
             let path = target.split('?').next().unwrap_or_default();
