@@ -17,6 +17,12 @@ SKEW_MESSAGE = (
     "The given request could not be resolved.\n"
     "The time difference between the originating client and the server is greater than the allowed margin of 5 minutes."
 )
+BODY_HASH_MESSAGE = "Request 'x-ms-content-sha256' differs from generated content hash."
+DATE_MESSAGE = f"{DENIED} The signed date must have the form 'Fri, 01 Mar 2024 12:00:00 GMT'."
+AUTHORIZATION_MESSAGE = (
+    f"{DENIED} The Authorization header must have the form "
+    "'HMAC-SHA256 SignedHeaders=x-ms-date;host;x-ms-content-sha256&Signature=<signature>'."
+)
 BODY_LIMIT = 65_536
 
 
@@ -47,9 +53,9 @@ def assert_issued(reply, user):
     assert Token(reply.json["token"]).claims["skypeid"] == user.removeprefix("8:")
 
 
-def assert_denied(reply):
+def assert_denied(reply, message=DENIED):
     assert reply.status == 401
-    assert reply.error == {"code": "Denied", "message": DENIED}
+    assert reply.error == {"code": "Denied", "message": message}
 
 
 def in_parametrize(rows):
@@ -137,7 +143,8 @@ def test_altered_request_is_denied(client, user, altered):
         case "none":
             assert_issued(client.send(method, target, body, headers), user)
             return
-    assert_denied(client.send(method, target, body, headers))
+    message = BODY_HASH_MESSAGE if altered in ("body", "hash") else DENIED
+    assert_denied(client.send(method, target, body, headers), message)
 
 
 def test_altered_user_is_denied(client, user):
@@ -159,7 +166,8 @@ def test_request_without_usable_credential_is_denied(client, authorization):
     del headers["Authorization"]
     if authorization is not None:
         headers["Authorization"] = authorization
-    assert_denied(client.send("POST", CREATE, headers=headers))
+    message = AUTHORIZATION_MESSAGE if authorization == "HMAC-SHA256" else DENIED
+    assert_denied(client.send("POST", CREATE, headers=headers), message)
 
 
 @pytest.mark.parametrize("missing", ["x-ms-date", "x-ms-content-sha256"])
@@ -183,7 +191,9 @@ def test_credential_is_checked_before_id_and_body(client, target, body):
 def test_date_six_minutes_off_is_denied(client, offset):
     reply = client.call("POST", CREATE, offset=offset)
     assert reply.status == 401
-    assert reply.error["message"] == SKEW_MESSAGE
+    message, instants = reply.error["message"].rsplit("\n", 1)
+    assert message == SKEW_MESSAGE
+    assert re.fullmatch(r"The time of the server is .* GMT\. The time of the request is .* GMT\.", instants)
 
 
 @pytest.mark.parametrize("offset", [-240, 240], ids=["old", "ahead"])
@@ -192,7 +202,7 @@ def test_date_four_minutes_off_is_accepted(client, offset):
 
 
 def test_date_in_another_format_is_denied(client):
-    assert_denied(client.call("POST", CREATE, date="2024-03-01T12:00:00Z"))
+    assert_denied(client.call("POST", CREATE, date="2024-03-01T12:00:00Z"), DATE_MESSAGE)
 
 
 # Routes and versions
