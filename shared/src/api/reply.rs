@@ -144,7 +144,8 @@ pub struct ResponseContext<'a> {
     pub is_loopback: bool,
 }
 
-/// The reason of a refusal, an extension of the response. The local server shows it. A function never does.
+/// The reason of a refusal, an extension of the response to a client that addresses a loopback name. The local server
+/// shows it. A function never does.
 #[derive(Clone, Debug)]
 pub struct Reason(pub String);
 
@@ -227,7 +228,8 @@ impl ResponseContext<'_> {
             Ok(Reply::Methods(methods)) => with_methods(methods),
             Err(error) => refusal(error),
         };
-        if let Some(cause) = outcome.err().and_then(|error| error.cause.clone()) {
+        let reason = outcome.err().filter(|_| self.is_loopback).and_then(|error| error.cause.clone());
+        if let Some(cause) = reason {
             response.extensions_mut().insert(Reason(cause));
         }
         let reports_versions = outcome.err().is_none_or(|error| error.reports_versions);

@@ -266,6 +266,8 @@ mod tests {
         ] {
             assert_eq!(count(target.clone(), host, host), candidates, "{target:?} at {host}");
         }
+        let most = Target::from_wire("//identities/8%3aacs:a_b/:issueAccessToken");
+        assert_eq!(count(most, "LocalHost:8443", "LOCALHOST:8443"), 97);
     }
 
     fn accepted() -> impl Iterator<Item = SignedVector> {
