@@ -161,13 +161,16 @@ impl Target {
     pub fn candidates(&self) -> Vec<TargetCandidate> {
         let mut paths = Paths::default();
         let routed = self.routed_path();
-        if self.path_form == PathForm::Wire {
-            paths.add(self.path.clone(), Signer::Sdk);
-            paths.add(routed.clone(), Signer::Sdk);
-        }
         match self.path_form {
-            PathForm::Decoded => add_decoded(&mut paths, &routed),
-            PathForm::Wire => add_wire(&mut paths, &routed),
+            PathForm::Decoded => {
+                add_decoded(&mut paths, &self.path);
+                add_decoded(&mut paths, &routed);
+            }
+            PathForm::Wire => {
+                paths.add(self.path.clone(), Signer::Sdk);
+                paths.add(routed.clone(), Signer::Sdk);
+                add_wire(&mut paths, &routed);
+            }
         }
         let cut = match self.path_form {
             PathForm::Wire => vec![routed],
@@ -338,6 +341,8 @@ mod tests {
     fn leading_slashes_may_be_signed_as_received_and_as_routed() {
         let doubled = texts(&Target::from_wire("///access/entra?a"));
         assert_eq!(doubled[..2], ["///access/entra?a", "/access/entra?a"]);
+        let decoded = texts(&Target::from_decoded_path("//identities", "a"));
+        assert_eq!(decoded[..2], ["//identities?a", "/identities?a"]);
         let ended = texts(&Target::from_wire("/identities/?a"));
         assert!(!ended.contains(&"/identities?a".to_owned()), "a final slash is signed as it is sent");
         assert_eq!(texts(&Target::from_wire("/")), ["/"]);
