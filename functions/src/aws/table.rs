@@ -288,6 +288,9 @@ impl PointerWriter for Table {
     }
 
     async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerWriteOutcome, StoreError> {
+        if pointer.copies == 1 {
+            return self.write_only_pointer(pointer).await;
+        }
         let mut transaction = self.client.transact_write_items();
         for copy in 0..pointer.copies {
             let put = pointer_put(&self.state, copy, pointer);
@@ -306,6 +309,26 @@ impl PointerWriter for Table {
             {
                 Ok(PointerWriteOutcome::Conflict)
             }
+            _ => Err(StoreError::Unavailable(fault)),
+        }
+    }
+}
+
+impl Table {
+    /// Writes a pointer with one copy. One item needs no transaction. If the answer is lost, the client's retry meets its own
+    /// write and reports a conflict. A caller reads the pointer after a conflict.
+    async fn write_only_pointer(&self, pointer: &Pointer) -> Result<PointerWriteOutcome, StoreError> {
+        let put = pointer_put(&self.state, 0, pointer)?;
+        let request = self.client.put_item().table_name(put.table_name).set_item(Some(put.item));
+        let request = request
+            .set_condition_expression(put.condition_expression)
+            .set_expression_attribute_values(put.expression_attribute_values);
+        let Err(error) = request.send().await else {
+            return Ok(PointerWriteOutcome::Changed);
+        };
+        let fault = AwsFault::of("PutItem", &error);
+        match error.into_service_error() {
+            PutItemError::ConditionalCheckFailedException(_) => Ok(PointerWriteOutcome::Conflict),
             _ => Err(StoreError::Unavailable(fault)),
         }
     }
