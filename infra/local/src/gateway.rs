@@ -35,6 +35,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::entra::EntraStandIn;
+use crate::head;
 use crate::health::Health;
 use crate::invoke;
 
@@ -342,6 +343,7 @@ async fn respond(
     let (mut parts, body) = request.into_parts();
     let body = timeout(idle_timeout, read(body)).await.map_err(|_| BrokenBody)??;
     name_host(&mut parts);
+    head::check(&parts);
     let target = Target::from_wire(parts.uri.path_and_query().map_or("/", |target| target.as_str()));
     if let Some(response) = router.health.answer(&router.service.settings, &target, &parts).await {
         return Ok(response.map(Full::new));

@@ -11,6 +11,7 @@
 //! | [`names`] | the names and addresses of the server |
 //! | [`certificates`] | the local certificate authority and the server certificate |
 //! | [`gateway`] | the listeners: HTTPS and HTTP, HTTP/1.1 and 2 |
+//! | `head` | the warning about heads that API Gateway refuses |
 //! | `invoke` | the authorizer, invoked as on Lambda |
 //! | [`health`] | `/health`, for probes |
 //! | [`ready`] | the signal to other programs that the server answers |
@@ -35,6 +36,7 @@ pub mod embedded;
 pub mod entra;
 pub mod files;
 pub mod gateway;
+mod head;
 pub mod health;
 mod invoke;
 pub mod names;
