@@ -157,7 +157,7 @@ pub fn introspected_token(body: &[u8]) -> Result<Cow<'_, str>, Error> {
     let mut tokens = form_urlencoded::parse(body).filter(|(name, _)| name == "token").map(|(_, token)| token);
     match (tokens.next(), tokens.next()) {
         (None, _) => Err(Error::FieldRequired(Field::Token)),
-        (Some(token), None) if token.is_empty() => Err(Error::FieldRequired(Field::Token)),
+        (Some(token), None) if token.trim().is_empty() => Err(Error::FieldRequired(Field::Token)),
         (Some(token), None) => Ok(token),
         (Some(_), Some(_)) => Err(Error::BodyMalformed("the form has several tokens".to_owned())),
     }

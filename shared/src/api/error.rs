@@ -310,7 +310,9 @@ impl From<EntraError> for Error {
     /// For the caller's own token. A fault of a token to exchange is [`Self::InvalidAccessToken`].
     fn from(error: EntraError) -> Self {
         match error {
-            EntraError::Refused(fault) => Self::Denied(Denial::Entra(fault)),
+            EntraError::Refused(fault) | EntraError::OtherPurpose(fault, _) => {
+                Self::Denied(Denial::Entra(fault))
+            }
             EntraError::Unavailable(source) => Self::Unavailable(source),
         }
     }

@@ -10,7 +10,7 @@ pub mod target;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use self::entra::{EntraToken, EntraTokenError};
+use self::entra::{EntraToken, EntraTokenError, Principal};
 use self::hmac::SignedRequest;
 use crate::keys::Slot;
 use crate::lifetime::DateWindow;
@@ -30,7 +30,7 @@ pub enum Caller {
         signed: SignedRequest,
     },
     /// A service: an Entra principal on the list of those that may call.
-    EntraPrincipal,
+    EntraPrincipal(Principal),
     /// An end user, with the token to exchange.
     EntraUser(EntraToken),
 }
@@ -42,7 +42,7 @@ impl Caller {
         match self {
             Self::Anyone => None,
             Self::AccessKey { slot, .. } => Some(*slot),
-            Self::EntraPrincipal | Self::EntraUser(_) => Some(Slot::Entra),
+            Self::EntraPrincipal(_) | Self::EntraUser(_) => Some(Slot::Entra),
         }
     }
 }
@@ -56,20 +56,21 @@ pub enum Scheme<'a> {
 }
 
 impl<'a> Scheme<'a> {
-    /// The only scheme of a request. A request with several schemes or with an unknown one is refused.
+    /// The only scheme of a request. A request with several schemes or with an unknown one is refused. White space around
+    /// the scheme and around the token does not matter.
     ///
     /// # Errors
     /// [`Denial::Authorization`] or [`Denial::Scheme`].
     pub fn of(headers: &'a HeaderMap) -> Result<Self, Denial> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return Err(Denial::Authorization) };
-        let value = value.to_str().map_err(|_| Denial::Authorization)?;
-        let (name, rest) = value.split_once(' ').ok_or(Denial::Authorization)?;
-        let is_token =
-            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+        let value = value.to_str().map_err(|_| Denial::Authorization)?.trim();
+        let (name, rest) = value.split_once(char::is_whitespace).ok_or(Denial::Authorization)?;
         match name {
             hmac::SCHEME => Ok(Self::AccessKey),
-            _ if name.eq_ignore_ascii_case("Bearer") && is_token(rest) => Ok(Self::Bearer(rest)),
+            // Some gateways join the values of a repeated header by commas.
+            _ if name.eq_ignore_ascii_case("Bearer") && rest.contains(',') => Err(Denial::Authorization),
+            _ if name.eq_ignore_ascii_case("Bearer") => Ok(Self::Bearer(rest.trim())),
             _ => Err(Denial::Scheme),
         }
     }

@@ -178,7 +178,7 @@ impl OperationContext<'_> {
     fn entra_user(&self) -> Result<&EntraToken, Error> {
         match self.caller {
             Caller::EntraUser(token) => Ok(token),
-            Caller::Anyone | Caller::AccessKey { .. } | Caller::EntraPrincipal => {
+            Caller::Anyone | Caller::AccessKey { .. } | Caller::EntraPrincipal(_) => {
                 Err(Error::Internal("the caller of the route is not an Entra user"))
             }
         }

@@ -6,12 +6,14 @@
 //! no conditional access and no sign-in page: every client gets every permission of an API. Tokens expire, but refresh
 //! tokens, passwords and client secrets do not, and nothing can be revoked.
 //!
-//! Its answers are those of Entra, as far as these clients and a verifier of access tokens can observe, with three
+//! Its answers are those of Entra, as far as these clients and a verifier of access tokens can observe, with four
 //! differences:
 //!
 //! - Its issuers are `<base>/<tenant>/v2.0` and `<base>/<tenant>/`. The version 1.0 issuer of Entra is on another host.
 //! - Both endpoints issue version 1.0 access tokens, as Entra does for Microsoft's own APIs. A request with
 //!   `token_version=2` in its form or its query gets version 2.0, because tests need both.
+//! - Tokens of the service principal have none of `idtyp`, `roles` and `scp`, as most tokens of applications. A request
+//!   with `optional_claims=idtyp` gets `idtyp`. In Entra, the registration of the API decides this.
 //! - The authorization endpoint is not served. It is in the metadata, because clients require it there.
 //!
 //! It does no network I/O. The gateway passes requests to it, and [`EntraStandIn::document`] reads from inside the
