@@ -28,6 +28,7 @@ use crate::authorizer;
 use crate::aws;
 use crate::entra_http::HttpsFetch;
 use crate::gateway::{self, PathForm};
+use crate::invocation::Invocation;
 use crate::rotate_keys::RotateKeys;
 use crate::telemetry::JsonLines;
 
@@ -43,6 +44,7 @@ pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdErro
     let mut reader = Reader::new(&environment);
     let settings = Settings::read(&mut reader);
     let path_form = reader.optional("GATEWAY_PATH", "decoded or wire").unwrap_or(PathForm::Decoded);
+    let audits_source = audits_source(&mut reader);
     let entra = EntraSettings::read(&mut reader);
     let adapters = AdapterSettings::read(&mut reader, &secrets, functions.contains(&Function::TeamsExchange));
     let (settings, (entra, adapters)) = reader.finish(settings.zip(entra.zip(adapters)))?;
@@ -52,7 +54,8 @@ pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdErro
     tokio::spawn(warm(Arc::clone(&service)));
     let service = &service;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
-        Ok::<_, Infallible>(gateway::handle(service, path_form, event.payload).await)
+        let invocation = Invocation { request_id: Some(event.context.request_id), audits_source };
+        Ok::<_, Infallible>(gateway::handle(service, path_form, event.payload, &invocation).await)
     }))
     .await
 }
@@ -113,14 +116,22 @@ pub async fn serve_authorizer() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let expected = Expected::read(&mut reader);
     let own_rules: Option<PathBuf> = reader.optional("ROUTE_RULES_FILE", "a path");
     let own_rules = own_rules.filter(|path| !path.as_os_str().is_empty());
+    let audits_source = audits_source(&mut reader);
     let adapters = AdapterSettings::read(&mut reader, &[], false);
     let (expected, adapters) = reader.finish(expected.zip(adapters))?;
     let rules = route_rules(own_rules.as_deref())?;
     let authorizer = &adapters.connect()?.authorizer(expected, rules, Arc::new(JsonLines));
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
-        authorizer::handle(authorizer, event.payload).await.map_err(|error| diagnostic(error.code(), &error))
+        let invocation = Invocation { request_id: Some(event.context.request_id), audits_source };
+        let answer = authorizer::handle_invocation(authorizer, event.payload, &invocation).await;
+        answer.map_err(|error| diagnostic(error.code(), &error))
     }))
     .await
+}
+
+/// Whether audit lines name the sender of a request.
+fn audits_source(reader: &mut Reader<'_>) -> bool {
+    reader.optional("AUDIT_SOURCE_ADDRESS", "true or false").unwrap_or(false)
 }
 
 fn diagnostic(code: &str, error: &impl Display) -> Diagnostic {

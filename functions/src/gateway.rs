@@ -14,6 +14,8 @@ use identity::authn::target::Target;
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use serde_json::Value;
 
+use crate::invocation::Invocation;
+
 /// The form in which the host in front passes the path to a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathForm {
@@ -37,7 +39,13 @@ impl std::str::FromStr for PathForm {
 }
 
 /// Answers one event. The reply to an unreadable event is the reply to a malformed request.
-pub async fn handle(service: &Service, path_form: PathForm, event: Value) -> ApiGatewayV2httpResponse {
+pub async fn handle(
+    service: &Service,
+    path_form: PathForm,
+    event: Value,
+    invocation: &Invocation,
+) -> ApiGatewayV2httpResponse {
+    let delivery = invocation.delivery(&event);
     let request = match serde_json::from_value(event) {
         Ok(event) => request(event, path_form),
         Err(_) => Request {
@@ -47,7 +55,7 @@ pub async fn handle(service: &Service, path_form: PathForm, event: Value) -> Api
             body: Body::Unreadable,
         },
     };
-    outbound(service.handle(request).await)
+    outbound(service.handle_delivered(request, &delivery).await)
 }
 
 fn request(event: ApiGatewayV2httpRequest, path_form: PathForm) -> Request {
@@ -244,7 +252,8 @@ mod tests {
             ("OPTIONS", "https://app.example.com,https://app.example.com", 204, false),
             ("HEAD", app, 401, true),
         ] {
-            let answer = handle(&service, PathForm::Decoded, event(method, origin)).await;
+            let answer =
+                handle(&service, PathForm::Decoded, event(method, origin), &Invocation::default()).await;
             assert_eq!((answer.status_code, answer.body.is_none()), (status, true), "{method} {origin}");
             let allow_origin = answer.headers.get("access-control-allow-origin");
             assert_eq!(allow_origin.map(|origin| origin.as_bytes()), allowed.then_some(app.as_bytes()));
@@ -268,7 +277,7 @@ mod tests {
             (json!({ "Records": [] }), 400),
             (serde_json::from_str(include_str!("../fixtures/rest_api.json")).unwrap(), 400),
         ] {
-            let answer = handle(&service, PathForm::Decoded, event.clone()).await;
+            let answer = handle(&service, PathForm::Decoded, event.clone(), &Invocation::default()).await;
             assert_eq!(answer.status_code, status, "{event}");
             let body = answer.body.map(|body| body.as_ref().to_vec()).unwrap_or_default();
             let error: Value = serde_json::from_slice(&body).unwrap();

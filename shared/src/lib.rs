@@ -22,6 +22,7 @@ pub mod api;
 pub mod audit;
 pub mod authn;
 pub mod authorization;
+pub mod correlation;
 pub mod error_chain;
 pub mod host;
 pub mod ids;

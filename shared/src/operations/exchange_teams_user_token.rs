@@ -6,7 +6,7 @@ use crate::api::body::TeamsUserExchange;
 use crate::api::error::{Error, Field};
 use crate::api::reply::Reply;
 use crate::audit::AuditContext;
-use crate::authn::entra::{Audience, EntraError, EntraToken};
+use crate::authn::entra::Audience;
 use crate::ids::{Cloud, RawId};
 use crate::store::ReadRequest;
 use crate::token::scope::{Scope, ScopeSet};
@@ -19,7 +19,8 @@ const PERMISSIONS: [&str; 2] = ["Teams.ManageCalls", "Teams.ManageChats"];
 pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
     let service = context.service;
     let exchange = TeamsUserExchange::bind(context.body)?;
-    let entra = verified(context, exchange.token()?).await?;
+    let entra = service.entra_user(exchange.token()?, Audience::Teams, audit).await?;
+    entra.require_one_of(&PERMISSIONS).map_err(Error::InvalidAccessToken)?;
     let (app, user) = exchange.expected()?;
     if app != entra.app {
         return Err(Error::FieldMismatch(Field::AppId));
@@ -37,13 +38,4 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
     let (issued_at, expires_at) = under(&entra, service.clock.now().unix_timestamp())?;
     let spec = TokenSpec { scopes: &scopes, issued_at, expires_at, teams: Some(&entra) };
     context.mint(&state, &identity, revision, &spec).map(Reply::Issued)
-}
-
-async fn verified(context: &OperationContext<'_>, token: &str) -> Result<EntraToken, Error> {
-    let token = context.service.entra.verify(token, Audience::Teams).await.map_err(|error| match error {
-        EntraError::Refused(cause) => Error::InvalidAccessToken(cause),
-        error => error.into(),
-    })?;
-    token.require_one_of(&PERMISSIONS).map_err(Error::InvalidAccessToken)?;
-    Ok(token)
 }
