@@ -4,6 +4,8 @@
 mod adapters;
 mod assignments;
 mod attacks;
+mod audit_lines;
+mod authorizer_events;
 mod browsers;
 mod calls;
 mod capabilities;
