@@ -29,10 +29,19 @@ DEPLOYS_WITHIN = 120
 class Deployment:
     """A deployed stack."""
 
-    def __init__(self, stand_in, outputs, front):
+    def __init__(self, stand_in, outputs, front, parameters):
         self.stand_in = stand_in
         self.outputs = outputs
         self.front = front
+        self.parameters = parameters
+
+    def update(self, **parameters):
+        """Updates the stack. A parameter that is not named keeps its value, as with `sam deploy`."""
+        self.parameters = {**self.parameters, **parameters}
+        template = for_the_stand_in(sam.transformed(parameters=self.parameters))
+        cloudformation = self.stand_in.client("cloudformation")
+        cloudformation.update_stack(**call(self.stand_in, STACK, json.dumps(template), self.parameters))
+        self.outputs = outputs(cloudformation, STACK, "UPDATE_COMPLETE")
 
     def function(self, name):
         return f"{STACK}-{name}"
@@ -67,8 +76,9 @@ def deploy(stand_in, code, parameters, front):
     upload(stand_in, template, code)
     values = {"Architecture": "x86_64", **sam.PARAMETERS, **parameters}
     made = create_stack(stand_in, STACK, json.dumps(template), values)
-    empty(stand_in, made["AccessKeysSecret"], made["SigningKeysSecret"])
-    return Deployment(stand_in, made, front)
+    if "ExistingTableArn" not in parameters:
+        empty(stand_in, made["AccessKeysSecret"], made["SigningKeysSecret"])
+    return Deployment(stand_in, made, front, values)
 
 
 def deploy_api(stack, name, template, **parameters):
@@ -101,13 +111,18 @@ def empty(stand_in, *secrets):
 def create_stack(stand_in, name, template, parameters):
     """Makes a stack and returns its outputs."""
     cloudformation = stand_in.client("cloudformation")
-    cloudformation.create_stack(
-        StackName=name,
-        TemplateURL=upload_template(stand_in, name, template),
-        Parameters=[{"ParameterKey": key, "ParameterValue": str(value)} for key, value in parameters.items()],
-        Capabilities=["CAPABILITY_IAM"],
-    )
+    cloudformation.create_stack(**call(stand_in, name, template, parameters))
     return outputs(cloudformation, name)
+
+
+def call(stand_in, name, template, parameters):
+    """Returns the members of a call that makes or updates a stack."""
+    return {
+        "StackName": name,
+        "TemplateURL": upload_template(stand_in, name, template),
+        "Parameters": [{"ParameterKey": key, "ParameterValue": str(value)} for key, value in parameters.items()],
+        "Capabilities": ["CAPABILITY_IAM"],
+    }
 
 
 def for_the_stand_in(template):
@@ -150,11 +165,11 @@ def zipped(bootstrap):
     return content.getvalue()
 
 
-def outputs(cloudformation, name):
+def outputs(cloudformation, name, wanted="CREATE_COMPLETE"):
     deadline = time.monotonic() + DEPLOYS_WITHIN
     while time.monotonic() < deadline:
         [stack] = cloudformation.describe_stacks(StackName=name)["Stacks"]
-        if stack["StackStatus"] == "CREATE_COMPLETE":
+        if stack["StackStatus"] == wanted:
             return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
         if not stack["StackStatus"].endswith("IN_PROGRESS"):
             break

@@ -1,0 +1,49 @@
+"""Tests updates, the way back, and state that outlives its stack, on a stack of their own."""
+
+import json
+import uuid
+
+import pytest
+
+import deployment
+import template as sam
+from conftest import deployed
+from service import Service, binary
+
+FUNCTIONS = ("user", "token", "revoke", "teams-exchange", "introspect", "keys", "authorizer", "rotate-keys")
+TENANT = "5e0d8f7c-0b0a-4c8e-9a54-6a4f3d1c2b10"
+
+
+@pytest.fixture(scope="module")
+def own_stack(tmp_path_factory):
+    """A stack with functions that return their event. The tests change and delete it."""
+    with deployed(deployment.echo, tmp_path_factory.mktemp("front")) as stack:
+        yield stack
+
+
+def alias(stack, function):
+    """Returns the version that the alias of a function names."""
+    answer = stack.stand_in.client("lambda").get_alias(FunctionName=stack.function(function), Name=deployment.LIVE)
+    return answer["FunctionVersion"]
+
+
+def tenants(stack, function="token"):
+    return stack.invoke(function, {})["settings"]["ENTRA_TENANTS"]
+
+
+def test_changed_setting_publishes_a_version_and_the_way_back_restores_it(own_stack):
+    former = {function: alias(own_stack, function) for function in FUNCTIONS}
+    own_stack.update(EntraTenants=TENANT)
+    now = {function: alias(own_stack, function) for function in FUNCTIONS}
+    assert all(int(now[function]) > int(former[function]) for function in FUNCTIONS), (former, now)
+    assert tenants(own_stack) == TENANT
+    own_stack.stand_in.client("lambda").update_alias(
+        FunctionName=own_stack.function("token"), Name=deployment.LIVE, FunctionVersion=former["token"]
+    )
+    assert tenants(own_stack) == ""
+
+
+def test_changed_throttle_publishes_no_version(own_stack):
+    former = {function: alias(own_stack, function) for function in FUNCTIONS}
+    own_stack.update(EntraTenants=TENANT, RouteRate=7)
+    assert {function: alias(own_stack, function) for function in FUNCTIONS} == former
