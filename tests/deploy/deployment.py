@@ -43,6 +43,19 @@ class Deployment:
         cloudformation.update_stack(**call(self.stand_in, STACK, json.dumps(template), self.parameters))
         self.outputs = outputs(cloudformation, STACK, "UPDATE_COMPLETE")
 
+    def delete(self):
+        """Deletes the stack, and waits for its end."""
+        cloudformation = self.stand_in.client("cloudformation")
+        name = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["StackId"]
+        cloudformation.delete_stack(StackName=STACK)
+        outputs(cloudformation, name, "DELETE_COMPLETE")
+
+    def deploy_again(self, parameters):
+        """Makes the stack of the same name again, with these parameters in addition."""
+        self.parameters = {**self.parameters, **parameters}
+        template = for_the_stand_in(sam.transformed(parameters=self.parameters))
+        self.outputs = create_stack(self.stand_in, STACK, json.dumps(template), self.parameters)
+
     def function(self, name):
         return f"{STACK}-{name}"
 
@@ -76,8 +89,7 @@ def deploy(stand_in, code, parameters, front):
     upload(stand_in, template, code)
     values = {"Architecture": "x86_64", **sam.PARAMETERS, **parameters}
     made = create_stack(stand_in, STACK, json.dumps(template), values)
-    if "ExistingTableArn" not in parameters:
-        empty(stand_in, made["AccessKeysSecret"], made["SigningKeysSecret"])
+    empty(stand_in, made["AccessKeysSecret"], made["SigningKeysSecret"])
     return Deployment(stand_in, made, front, values)
 
 
@@ -170,7 +182,7 @@ def outputs(cloudformation, name, wanted="CREATE_COMPLETE"):
     while time.monotonic() < deadline:
         [stack] = cloudformation.describe_stacks(StackName=name)["Stacks"]
         if stack["StackStatus"] == wanted:
-            return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+            return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
         if not stack["StackStatus"].endswith("IN_PROGRESS"):
             break
         time.sleep(0.2)

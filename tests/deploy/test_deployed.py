@@ -117,6 +117,17 @@ def step(service, name, version):
     service.rotate({"Step": name, "SecretId": secret, "ClientRequestToken": version})
 
 
+def test_operator_ends_a_rotation_that_stopped(service):
+    stopped = scheduled_rotation(service, ("createSecret",))
+    _, old = service.issue()
+    service.rotate({"rotate": "signing-keys"})
+    assert service.introspect(old) == {"active": False}
+    labels = service.labels(service.signing_keys_secret)
+    assert labels["IN_FORCE"] == labels["AWSCURRENT"] != stopped
+    assert labels.get("AWSPENDING") != stopped
+    scheduled_rotation(service, ("createSecret", "setSecret", "testSecret", "finishSecret"))
+
+
 def test_regeneration_revokes_key_and_its_tokens(service):
     _, through_primary = service.issue("primary")
     _, through_secondary = service.issue("secondary")
@@ -128,6 +139,12 @@ def test_regeneration_revokes_key_and_its_tokens(service):
         refused.create_user()
     _, fresh = service.issue("secondary")
     assert service.introspect(fresh)["active"] is True
+
+
+def test_path_without_a_route_has_the_reply_of_the_service(service):
+    reply = service.raw().call("POST", "/Identities/a/b")
+    assert (reply.status, reply.json["error"]["code"]) == (404, "NotFound")
+    assert any('"status":404' in line for line in service.stack.log("keys"))
 
 
 def test_invalid_event_is_refused(service):

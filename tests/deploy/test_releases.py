@@ -1,12 +1,8 @@
 """Tests updates, the way back, and state that outlives its stack, on a stack of their own."""
 
-import json
-import uuid
-
 import pytest
 
 import deployment
-import template as sam
 from conftest import deployed
 from service import Service, binary
 
@@ -47,3 +43,42 @@ def test_changed_throttle_publishes_no_version(own_stack):
     former = {function: alias(own_stack, function) for function in FUNCTIONS}
     own_stack.update(EntraTenants=TENANT, RouteRate=7)
     assert {function: alias(own_stack, function) for function in FUNCTIONS} == former
+
+
+def test_deleted_stack_leaves_its_state_to_the_next_one(tmp_path):
+    with deployed(binary, tmp_path) as stack:
+        service = Service(stack)
+        service.rotate({"setUp": True})
+        user, revoked = service.issue()
+        _, active = service.issue()
+        service.client().revoke_tokens(user)
+        secrets = (service.access_keys_secret, service.signing_keys_secret)
+        labels = [service.labels(secret) for secret in secrets]
+
+        stack.delete()
+        stack.deploy_again(existing_state(stack))
+        assert service.introspect(active)["active"] is True
+        assert service.introspect(revoked) == {"active": False}
+        service.rotate({"setUp": True})
+        assert [service.labels(secret) for secret in secrets] == labels
+        service.rotate({"regenerate": "primary"})
+        assert service.introspect(active) == {"active": False}
+
+
+def existing_state(stack):
+    """Returns the parameters of docs/deploy.md for the state that the stack leaves."""
+    tables = stack.stand_in.client("dynamodb")
+    secrets = stack.stand_in.client("secretsmanager")
+
+    def table(output):
+        return tables.describe_table(TableName=stack.outputs[output])["Table"]["TableArn"]
+
+    def secret(output):
+        return secrets.describe_secret(SecretId=stack.outputs[output])["ARN"]
+
+    return {
+        "ExistingTableArn": table("TableName"),
+        "ExistingAssignmentsTableArn": table("AssignmentsTableName"),
+        "ExistingAccessKeysArn": secret("AccessKeysSecret"),
+        "ExistingSigningKeysArn": secret("SigningKeysSecret"),
+    }

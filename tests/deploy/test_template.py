@@ -67,6 +67,47 @@ def functions(template):
     }
 
 
+def test_scripts_and_loops_name_every_function(template):
+    """The check before a deployment, and the way back, act on each function."""
+    names = {name for name, _ in functions(template)}
+    for path in ("infra/preflight", "docs/upgrade.md"):
+        text = (sam.ROOT / path).read_text(encoding="utf-8")
+        assert set(re.search(r"for function in ([a-z -]+); do", text).group(1).split()) == names, path
+
+
+def test_documented_cost_of_a_flood_equals_the_throttles(template):
+    defaults = {name: parameter.get("Default") for name, parameter in template["Parameters"].items()}
+    [(_, stage, _)] = rules.resources(template, "AWS::ApiGatewayV2::Stage")
+    busy = len(stage["RouteSettings"])
+    others = len(list(rules.resources(template, "AWS::ApiGatewayV2::Route"))) - busy
+    rate = busy * defaults["BusyRouteRate"] + others * defaults["RouteRate"]
+    text = permissions.DOCUMENT.read_text(encoding="utf-8")
+    assert f"`BusyRouteRate` × {busy} + `RouteRate` × {others}" in text
+    assert f"**{rate} requests a second**" in text and f"{rate * 86_400 / 1e6} million requests a day" in text
+    refused = float(re.search(r"\*\*sum\*\*.*?\*\*([0-9.]+)\*\* \| \*\*[0-9.]+\*\* \|$", text, re.MULTILINE).group(1))
+    assert f"**{round(rate * 0.0864 * refused, -1):.0f} USD a day**" in text
+
+
+def test_documented_sums_of_the_costs_are_right():
+    table = permissions.DOCUMENT.read_text(encoding="utf-8").split("\n## Cost\n")[1].split("\n\n")[2]
+    rows = [[cell.strip(" *") for cell in line.strip("|").split("|")[1:]] for line in table.splitlines()[2:]]
+    *parts, sums = [[0 if cell == "–" else float(cell) for cell in row] for row in rows]
+    assert [round(sum(column), 2) for column in zip(*parts)] == sums
+
+
+def test_documented_number_of_metrics_with_alarms(template):
+    watched = [metric for _, alarm, _ in rules.resources(template, "AWS::CloudWatch::Alarm") for metric in rules.metrics(alarm)]
+    text = permissions.DOCUMENT.read_text(encoding="utf-8")
+    assert f"{len(watched) / 10:.2f} for alarms with {len(watched)} metrics" in text
+
+
+def test_every_alarm_is_documented(template):
+    text = (sam.ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+    alarms = {name for name, _, _ in rules.resources(template, "AWS::CloudWatch::Alarm")}
+    behind_the_api = {f"{name}Errors" for name in ("User", "Token", "Revoke", "TeamsExchange", "Introspect", "Keys")}
+    assert {name for name in alarms - behind_the_api if f"`{name}`" not in text} == set()
+
+
 def test_every_function_is_documented():
     named = {name for name, _, _ in permissions.documented()}
     assert named == openapi.functions() | openapi.OTHER_FUNCTIONS | {"ensure-keys", "deployments"}

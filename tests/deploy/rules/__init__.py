@@ -1,6 +1,7 @@
 """The rules for the template beyond those of CloudFormation. Each rule yields its violations."""
 
 from rules import alarms, api, functions, roles, rotation, state  # noqa: F401
+from rules.alarms import metrics  # noqa: F401
 from rules.reading import (  # noqa: F401
     OTHER_PATHS,
     OWN_FUNCTIONS,
