@@ -82,3 +82,73 @@ def existing_state(stack):
         "ExistingAccessKeysArn": secret("AccessKeysSecret"),
         "ExistingSigningKeysArn": secret("SigningKeysSecret"),
     }
+
+
+def test_stack_continues_with_restored_tables(tmp_path):
+    with deployed(binary, tmp_path) as stack:
+        service = Service(stack)
+        service.rotate({"setUp": True})
+        user, token = service.issue()
+        restored = {
+            "ExistingTableArn": copied(stack, "TableName", ["pk"]),
+            "ExistingAssignmentsTableArn": copied(stack, "AssignmentsTableName", ["pk", "sk"]),
+        }
+        service.client().revoke_tokens(user)
+        assert service.introspect(token) == {"active": False}
+
+        stack.update(**existing_state(stack) | restored)
+        assert service.introspect(token)["active"] is True, "the backup is older than the revocation"
+        service.rotate({"rotate": "signing-keys"})
+        assert service.introspect(token) == {"active": False}
+        fresh = service.client().get_token(user, ["chat"]).token
+        assert service.introspect(fresh)["active"] is True
+
+
+def copied(stack, output, keys):
+    """Copies a table to a new one, as a restore to a point in time does, and returns its ARN."""
+    client = stack.stand_in.client("dynamodb")
+    name = f"restored-{'-'.join(keys)}"
+    made = client.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
+        KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in zip(keys, ("HASH", "RANGE"), strict=False)],
+    )
+    for page in client.get_paginator("scan").paginate(TableName=stack.outputs[output]):
+        for item in page["Items"]:
+            client.put_item(TableName=name, Item=item)
+    return made["TableDescription"]["TableArn"]
+
+
+def test_restore_drill_runs_beside_the_service(tmp_path):
+    """The drill of docs/deploy.md. A copied secret keeps its version id, because the pointer names that id."""
+    with deployed(binary, tmp_path) as stack:
+        service = Service(stack)
+        service.rotate({"setUp": True})
+        user, token = service.issue()
+        former = (service.access_keys_secret, service.signing_keys_secret)
+        labels = [service.labels(secret) for secret in former]
+        stack.update(
+            ExistingTableArn=copied(stack, "TableName", ["pk"]),
+            ExistingAssignmentsTableArn=copied(stack, "AssignmentsTableName", ["pk", "sk"]),
+            ExistingAccessKeysArn=copied_secret(service, service.access_keys_secret),
+            ExistingSigningKeysArn=copied_secret(service, service.signing_keys_secret),
+        )
+        drill = Service(stack)
+        drill.rotate({"setUp": True})
+        assert drill.introspect(token)["active"] is True
+        drill.rotate({"rotate": "signing-keys"})
+        assert drill.introspect(token) == {"active": False}
+        fresh = drill.client().get_token(user, ["chat"]).token
+        assert drill.introspect(fresh)["active"] is True
+        assert [service.labels(secret) for secret in former] == labels
+
+
+def copied_secret(service, secret):
+    answer = service.secrets.get_secret_value(SecretId=secret, VersionStage="IN_FORCE")
+    name = f"drill-{answer['Name'].split('/')[-1]}"
+    made = service.secrets.create_secret(Name=name)
+    service.secrets.put_secret_value(
+        SecretId=name, ClientRequestToken=answer["VersionId"], SecretString=answer["SecretString"]
+    )
+    return made["ARN"]
