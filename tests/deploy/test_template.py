@@ -22,6 +22,12 @@ def test_lint_has_no_findings(template):
     assert lint.findings(template) == []
 
 
+def test_only_the_budget_is_missing_in_other_partitions(template):
+    without_budget = {name: item for name, item in template["Resources"].items() if name != "Budget"}
+    for region in ("us-gov-west-1", "cn-north-1"):
+        assert lint.findings({**template, "Resources": without_budget}, region) == []
+
+
 def test_no_rule_is_violated(template):
     assert rules.faults(template) == []
 
