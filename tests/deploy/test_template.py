@@ -23,9 +23,8 @@ def test_lint_has_no_findings(template):
 
 
 def test_only_the_budget_is_missing_in_other_partitions(template):
-    without_budget = {name: item for name, item in template["Resources"].items() if name != "Budget"}
     for region in ("us-gov-west-1", "cn-north-1"):
-        assert lint.findings({**template, "Resources": without_budget}, region) == []
+        assert [found for found in lint.findings(template, region) if "AWS::Budgets::Budget" not in found] == []
 
 
 def test_no_rule_is_violated(template):
