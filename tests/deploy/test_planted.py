@@ -96,6 +96,16 @@ PLANTED = {
     "a table without point-in-time recovery": ("table_is_protected", f"{TABLE}/PointInTimeRecoverySpecification", None),
     "tombstones without expiry": ("table_is_protected", f"{TABLE}/TimeToLiveSpecification/AttributeName", "ttl"),
     "a generated key": ("secrets_come_without_value", "Resources/AccessKeys/Properties/GenerateSecretString", {}),
+    "a secret that its function may not read": (
+        "policies_of_secrets_admit_the_functions",
+        "Resources/SigningKeysPolicy/Properties/ResourcePolicy/Statement/0/Condition",
+        {"ArnNotLike": {"aws:PrincipalArn": [{"Fn::Sub": "${TokenRole.Arn}"}, {"Fn::Sub": "${RotateKeysRole.Arn}"}]}},
+    ),
+    "a secret with a policy for another one": (
+        "policies_of_secrets_admit_the_functions",
+        "Resources/SigningKeysPolicy/Properties/SecretId",
+        {"Ref": "AccessKeys"},
+    ),
     "a setting for an unreadable secret": (
         "functions_know_the_secrets_they_may_read",
         "Resources/RevokeFunction/Properties/Environment/Variables/SIGNING_KEYS_SECRET",

@@ -1,6 +1,9 @@
 """The rules for tables, secrets and logs."""
 
-from rules.reading import branches, resources, rule, target
+import json
+import re
+
+from rules.reading import branches, listed, resources, rule, statements, target
 
 TABLE_KEYS = {"Table": ["pk"], "AssignmentsTable": ["pk", "sk"]}
 
@@ -64,6 +67,27 @@ def secrets_come_without_value(template):
         for key in ("SecretString", "GenerateSecretString"):
             if key in secret:
                 yield f"{name} has {key}"
+
+
+@rule
+def policies_of_secrets_admit_the_functions(template):
+    """With SecretReaders, a function that is missing here could not read its secret, and each further one could."""
+    policies = {
+        target(policy["SecretId"]): policy["ResourcePolicy"]["Statement"]
+        for _, policy, _ in resources(template, "AWS::SecretsManager::ResourcePolicy")
+    }
+    for name, _, _ in resources(template, "AWS::SecretsManager::Secret"):
+        readers = {
+            role
+            for role, _, resource in resources(template, "AWS::IAM::Role")
+            for statement in statements(resource)
+            if "secretsmanager:GetSecretValue" in listed(statement["Action"])
+            and name in map(target, listed(statement["Resource"]))
+        }
+        [denied] = policies.get(name) or [{}]
+        admitted = set(re.findall(r"\$\{(\w+)\.Arn\}", json.dumps(denied.get("Condition"))))
+        if denied.get("Effect") != "Deny" or admitted != readers:
+            yield f"{name} admits {sorted(admitted)}, but {sorted(readers)} read it"
 
 
 @rule
