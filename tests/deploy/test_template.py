@@ -101,7 +101,8 @@ def test_documented_sums_of_the_costs_are_right():
 
 
 def test_documented_number_of_metrics_with_alarms(template):
-    watched = [metric for _, alarm, _ in rules.resources(template, "AWS::CloudWatch::Alarm") for metric in rules.metrics(alarm)]
+    alarms = [alarm for _, alarm, _ in rules.resources(template, "AWS::CloudWatch::Alarm")]
+    watched = [metric for alarm in alarms for metric in rules.metrics(alarm)]
     text = permissions.DOCUMENT.read_text(encoding="utf-8")
     assert f"{len(watched) / 10:.2f} for alarms with {len(watched)} metrics" in text
 
@@ -149,7 +150,10 @@ VALUES = {
         ["", "https://id.example.com", "https://a1b2c3.execute-api.eu-west-1.amazonaws.com"],
         ["id.example.com", "http://id.example.com", "https://id.example.com/", "https://ID.example.com"],
     ),
-    "MutualTlsTruststoreUri": (["", "s3://bucket/clients.pem"], ["bucket/clients.pem", "https://bucket/clients.pem", "s3://bucket"]),
+    "MutualTlsTruststoreUri": (
+        ["", "s3://bucket/clients.pem"],
+        ["bucket/clients.pem", "https://bucket/clients.pem", "s3://bucket"],
+    ),
     "AuthorizerRulesLayer": (
         ["", "arn:aws:lambda:eu-west-1:123456789012:layer:route-rules:3"],
         ["route-rules.txt", "arn:aws:lambda:eu-west-1:123456789012:layer:route-rules"],

@@ -87,8 +87,9 @@ def alarms_watch_everything(template):
         for _, filter_, _ in resources(template, "AWS::Logs::MetricFilter")
         for made in filter_["MetricTransformations"]
     ]
-    alarms = [metric["MetricName"] for _, alarm, _ in resources(template, "AWS::CloudWatch::Alarm") for metric in metrics(alarm)]
-    if not counted or any(name not in alarms for name in counted):
+    alarms = [alarm for _, alarm, _ in resources(template, "AWS::CloudWatch::Alarm")]
+    names = [metric["MetricName"] for alarm in alarms for metric in metrics(alarm)]
+    if not counted or any(name not in names for name in counted):
         yield "the throttled requests have no alarm"
 
 
