@@ -6,9 +6,10 @@ import secrets
 
 # Lambda does not let reservations reduce the account's unreserved concurrency below this value.
 UNRESERVED = 100
-DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "UnauthorizedException"}
+DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedException", "UnauthorizedOperation"}
 # One read of each service that has a Region.
 READS = {
+    "AppConfig": "appconfig list-applications",
     "ApiGatewayV2": "apigatewayv2 get-apis",
     "CloudWatch": "cloudwatch describe-alarms",
     "CodeDeploy": "deploy list-applications",
@@ -22,7 +23,13 @@ READS = {
     "Scheduler": "scheduler list-schedules",
     "SecretsManager": "secretsmanager list-secrets",
 }
-UPDATABLE = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
+UPDATABLE = {
+    "CREATE_COMPLETE",
+    "IMPORT_COMPLETE",
+    "IMPORT_ROLLBACK_COMPLETE",
+    "UPDATE_COMPLETE",
+    "UPDATE_ROLLBACK_COMPLETE",
+}
 TRIED_ROUTE = "POST /a/{id}/:b"
 
 
@@ -74,7 +81,7 @@ def check_architecture(target):
     if prices:
         yield "ok", f"arm64 has a price in {target.region}"
     else:
-        yield "fail", f"arm64 has no price in {target.region}: build for x86_64 and set Architecture=x86_64, or {by_hand}"
+        yield "fail", f"arm64 has no price in {target.region}: build for x86_64, and set Architecture=x86_64"
 
 
 def check_concurrency(target):
@@ -120,18 +127,26 @@ def check_stack(target):
 
 
 def names_in_use(target):
-    """Finds the state that a former stack of this name left behind."""
-    faults = [*secrets_in_use(target), *log_groups_in_use(target), *tables_in_use(target)]
-    for fault in faults:
-        yield "fail", fault
+    """Finds the state that a former stack of this name left behind, unless the new stack is given this state."""
+    is_given = any(target.values[name] for name in existing_state(target))
+    state = [] if is_given else [*secrets_in_use(target), *tables_in_use(target)]
+    faults = [*state, *log_groups_in_use(target)]
+    yield from (("fail", fault) for fault in faults)
     if not faults:
-        yield "ok", f"no secret, log group or table of a former stack {target.stack} is left"
+        yield "ok", f"no state of a former stack {target.stack} is in the way"
 
 
-AGAIN = (
-    "to use it again, import it into a stack first (`aws cloudformation create-change-set --change-set-type IMPORT`); to "
-    "delete it for ever, run"
-)
+def existing_state(target):
+    """Returns the parameters that take the state of a former stack."""
+    return [name for name in target.template.parameters if name.startswith("Existing")]
+
+
+def of_former_stack(target, thing, *deletion):
+    """Returns the fault of something that a former stack left, with both ways on."""
+    parameters = ", ".join(existing_state(target))
+    again = f"give the state with {parameters}" if parameters else "import it with a change set of the type IMPORT"
+    commands = " and ".join(f"`aws {command}`" for command in deletion)
+    return f"the {thing} of a former stack exists: to use it again, {again}; to delete it for ever, run {commands}"
 
 
 def secrets_in_use(target):
@@ -142,12 +157,20 @@ def secrets_in_use(target):
             if error.code != "ResourceNotFoundException":
                 raise
             continue
-        delete = f"`aws secretsmanager delete-secret --secret-id {name} --force-delete-without-recovery`"
+        delete = f"secretsmanager delete-secret --secret-id {name} --force-delete-without-recovery"
         if secret.get("DeletedDate"):
             restore = f"`aws secretsmanager restore-secret --secret-id {name}`"
-            yield f"the secret {name} is scheduled for deletion, and its name stays taken: restore it with {restore}, or run {delete}"
+            yield f"the secret {name} waits for its deletion, so its name is taken: run {restore} or `aws {delete}`"
         else:
-            yield f"the secret {name} of a former stack exists: {AGAIN} {delete}"
+            yield of_former_stack(target, f"secret {name}", delete)
+
+
+def tables_in_use(target):
+    former = re.compile(rf"{re.escape(target.stack)}-({'|'.join(target.template.of_type('AWS::DynamoDB::Table'))})-\w+")
+    for name in target.aws("dynamodb", "list-tables")["TableNames"]:
+        if former.fullmatch(name):
+            unprotect = f"dynamodb update-table --table-name {name} --no-deletion-protection-enabled"
+            yield of_former_stack(target, f"table {name}", unprotect, f"dynamodb delete-table --table-name {name}")
 
 
 def log_groups_in_use(target):
@@ -157,18 +180,14 @@ def log_groups_in_use(target):
         for group in target.aws("logs", "describe-log-groups", "--log-group-name-prefix", prefix)["logGroups"]:
             if (name := group["logGroupName"]) in names:
                 delete = f"`aws logs delete-log-group --log-group-name {name}`"
-                yield f"the log group {name} of a former stack exists: {AGAIN} {delete}"
+                yield f"the log group {name} exists, so its name is taken: save its lines, then run {delete}"
 
 
-def tables_in_use(target):
-    former = re.compile(rf"{re.escape(target.stack)}-({'|'.join(target.template.of_type('AWS::DynamoDB::Table'))})-\w+")
-    for name in target.aws("dynamodb", "list-tables")["TableNames"]:
-        if former.fullmatch(name):
-            yield (
-                f"the table {name} of a former stack exists, and a new stack would not use it: {AGAIN} `aws dynamodb "
-                f"update-table --table-name {name} --no-deletion-protection-enabled` and `aws dynamodb delete-table "
-                f"--table-name {name}`"
-            )
+def check_rules_layer(target):
+    layer = target.values.get("AuthorizerRulesLayer")
+    if layer:
+        target.aws("lambda", "get-layer-version-by-arn", "--arn", layer)
+    yield "ok", layer or "none is set, so the authorizer has its built-in routes only"
 
 
 def check_trail(target):
@@ -217,7 +236,7 @@ def advanced(fields):
 
 def check_route_key(target):
     if not target.try_api:
-        yield "skip", "API Gateway was not asked for a route with a colon: add --try-api, which makes an API and deletes it"
+        yield "skip", "a route with a colon was not tried: add --try-api, which makes an HTTP API and deletes it again"
         return
     name = f"preflight-{secrets.token_hex(8)}"
     api = target.aws("apigatewayv2", "create-api", "--name", name, "--protocol-type", "HTTP")["ApiId"]
@@ -225,7 +244,7 @@ def check_route_key(target):
         target.aws("apigatewayv2", "create-route", "--api-id", api, "--route-key", TRIED_ROUTE)
         yield "ok", f"API Gateway accepts the route key {TRIED_ROUTE}"
     except AwsError as error:
-        yield "fail", f"API Gateway refuses the route key {TRIED_ROUTE}: {error}: see item 1 of the checks in docs/deploy.md"
+        yield "fail", f"API Gateway refuses the route key {TRIED_ROUTE}: {error}: see check 1 in docs/deploy.md"
     finally:
         try:
             target.aws("apigatewayv2", "delete-api", "--api-id", api)
@@ -238,6 +257,7 @@ CHECKS = {
     "arm64": check_architecture,
     "concurrency": check_concurrency,
     "stack": check_stack,
+    "rules layer": check_rules_layer,
     "trail": check_trail,
     "route key": check_route_key,
 }

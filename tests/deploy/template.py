@@ -43,11 +43,16 @@ def parsed(text):
 
 def transformed(template=None, parameters=None):
     """Returns the plain CloudFormation template for these parameters, with its code in the bucket CODE_BUCKET."""
-    # The translator needs a Region, and its client library reads it from the environment.
-    os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     fragment = copy.deepcopy(template if template is not None else source())
     package(fragment)
-    return plain(sam_transform(fragment, {**PARAMETERS, **(parameters or {})}, NoManagedPolicies()))
+    return translated(fragment, parameters)
+
+
+def translated(packaged, parameters=None):
+    """Returns the plain CloudFormation template of one whose code is in a bucket."""
+    # The translator needs a Region, and its client library reads it from the environment.
+    os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
+    return plain(sam_transform(packaged, {**PARAMETERS, **(parameters or {})}, NoManagedPolicies()))
 
 
 def package(template):

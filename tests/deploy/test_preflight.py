@@ -58,21 +58,20 @@ def test_facts_equal_those_of_the_parsed_template():
     parsed, read = sam.source(), preflight.Template(sam.SOURCE)
     assert set(read.resources) == set(parsed["Resources"]) and set(read.parameters) == set(parsed["Parameters"])
     for name, parameter in parsed["Parameters"].items():
-        for key in set(parameter) & {"Default", "AllowedPattern", "Type", "MinValue", "MaxValue", "ConstraintDescription"}:
+        for key in set(parameter) & {"Default", "AllowedPattern", "Type", "MinValue", "MaxValue"}:
             assert read.parameters[name][key] == str(parameter[key]), (name, key)
         assert ("AllowedValues" in read.parameters[name]) == ("AllowedValues" in parameter), name
 
 
-def test_names_equal_those_of_the_parsed_template():
-    read = preflight.Template(sam.SOURCE)
-    for kind, attribute in (
-        ("AWS::Serverless::Function", "FunctionName"),
-        ("AWS::Logs::LogGroup", "LogGroupName"),
-        ("AWS::SecretsManager::Secret", "Name"),
-    ):
-        resources = [item for item in sam.source()["Resources"].values() if item["Type"] == kind]
-        names = [item["Properties"][attribute]["Fn::Sub"].replace("${AWS::StackName}", "s") for item in resources]
-        assert read.names(kind, attribute, "s") == names and names
+@pytest.mark.parametrize("kind, attribute", [
+    ("AWS::Serverless::Function", "FunctionName"),
+    ("AWS::Logs::LogGroup", "LogGroupName"),
+    ("AWS::SecretsManager::Secret", "Name"),
+])
+def test_names_equal_those_of_the_parsed_template(kind, attribute):
+    named = [item["Properties"].get(attribute, {}).get("Fn::Sub") for item in of_type(kind)]
+    names = [name.replace("${AWS::StackName}", "s") for name in named if isinstance(name, str)]
+    assert preflight.Template(sam.SOURCE).names(kind, attribute, "s") == names
 
 
 def of_type(kind):
@@ -82,24 +81,29 @@ def of_type(kind):
 def test_every_reservation_is_read():
     read = preflight.Template(sam.SOURCE)
     every = {name: "7" for name in read.parameters}
-    functions = of_type("AWS::Serverless::Function")
-    reserving = [item["Properties"] for item in functions if "ReservedConcurrentExecutions" in item["Properties"]]
-    fixed = [item["ReservedConcurrentExecutions"] for item in reserving]
-    assert read.reserved(every) == sum(amount if isinstance(amount, int) else 7 for amount in fixed)
+    shared = sam.source()["Globals"]["Function"]
+    functions = [{**shared, **item["Properties"]} for item in of_type("AWS::Serverless::Function")]
+    found = [item["ReservedConcurrentExecutions"] for item in functions if "ReservedConcurrentExecutions" in item]
+    assert read.reserved(every) == sum(amount if isinstance(amount, int) else 7 for amount in found)
+
+
+LONG = "!If\n        - HasA\n        - !Ref A\n        - !Ref AWS::NoValue"
 
 
 @pytest.mark.parametrize("text, reserved", [
-    ("3", 3), ("!Ref A", 7), ("!If [HasA, !Ref A, !Ref AWS::NoValue]", 7),
-    ("!If\n        - HasA\n        - !Ref A\n        - !Ref AWS::NoValue", 7), ("!Ref B", 0),
+    ("3", 3), ("!Ref A", 7), ("!If [HasA, !Ref A, !Ref AWS::NoValue]", 7), (LONG, 7), ("!Ref B", 0),
 ])
 def test_each_form_of_a_reservation_is_read(tmp_path, text, reserved):
     path = tmp_path / "template.yaml"
+    line = f"ReservedConcurrentExecutions: {text}\n"
+    function = "    Type: AWS::Serverless::Function\n    Properties:\n      CodeUri: a\n"
     path.write_text(
-        "Parameters:\n  A: {Type: Number, Default: 7}\n  B:\n    Type: Number\n    Default: 0\nResources:\n"
-        f"  F:\n    Type: AWS::Serverless::Function\n    Properties:\n      ReservedConcurrentExecutions: {text}\n"
+        "Parameters:\n  A: {Type: Number, Default: 7}\n  B:\n    Type: Number\n    Default: 0\n"
+        f"Globals:\n  Function:\n    {line}Resources:\n  F:\n{function}  G:\n{function}"
+        f"  H:\n{function}      ReservedConcurrentExecutions: 1\n"
     )
     read = preflight.Template(path)
-    assert read.reserved({name: item["Default"] for name, item in read.parameters.items()}) == reserved
+    assert read.reserved({name: item["Default"] for name, item in read.parameters.items()}) == 2 * reserved + 1
 
 
 def test_every_service_of_the_template_has_a_read():
@@ -111,6 +115,12 @@ def test_every_service_of_the_template_has_a_read():
 def test_account_without_faults_passes(built):
     found = list(preflight.findings(target(FakeAccount(), built, try_api=True)))
     assert {status for status, _, _ in found} == {"ok"}, found
+
+
+def test_items_of_a_list_are_checked_each():
+    listed = {"Type": "CommaDelimitedList", "AllowedPattern": "[a-z]+"}
+    assert preflight.value_fault(listed, "a,b") is None
+    assert preflight.value_fault(listed, "a,1")
 
 
 @pytest.mark.parametrize("stack, fault", [
@@ -138,9 +148,10 @@ def test_invalid_parameter_is_found(built, name, value, fault):
     assert fault in found and name in found
 
 
-def test_missing_parameter_is_found(built):
+def test_missing_parameter_is_named(built):
     unset = preflight.Target(FakeAccount(), preflight.Template(built), "identity", REGION, {})
-    assert [text for status, text in preflight.check_parameters(unset) if "--parameter ResourceId=" in text]
+    [text] = [text for status, text in preflight.check_parameters(unset) if status == "skip"]
+    assert "--parameter ResourceId=" in text and "a GUID in lower case" in text
 
 
 def damage(path, way):
@@ -204,6 +215,13 @@ def test_rules_file_must_be_beside_the_authorizer(tmp_path):
 
 # The checks of an account, against the stand-in.
 
+@pytest.fixture
+def reserves_one(monkeypatch):
+    """Makes the template reserve one execution, which depends on its parameters otherwise."""
+    monkeypatch.setattr(preflight.Template, "reserved", lambda *_: 1)
+
+
+@pytest.mark.usefixtures("reserves_one")
 def test_reserved_concurrency_must_leave_a_hundred(account, built):
     functions = account.client("lambda")
     free = functions.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
@@ -227,6 +245,7 @@ def make_function(account, name):
     )
 
 
+@pytest.mark.usefixtures("reserves_one")
 def test_own_reservation_counts_for_an_update(account, built):
     aws = calls_of(account)
     make_stack(account, "updated")
@@ -261,19 +280,40 @@ def test_state_of_a_former_stack_is_found(account, built):
     keeps.create_secret(Name="former/access-keys")
     keeps.create_secret(Name="former/signing-keys")
     keeps.delete_secret(SecretId="former/signing-keys", RecoveryWindowInDays=7)
-    for name in ("/aws/lambda/former-token", "/aws/vendedlogs/former-access", "/aws/lambda/former-other"):
+    named = preflight.Template(built).names("AWS::Logs::LogGroup", "LogGroupName", "former")
+    for name in (*named, "/aws/lambda/former-other"):
         account.client("logs").create_log_group(logGroupName=name)
+    log_groups = [f"the log group {name}" for name in sorted(named)]
     for name in ("former-Table-1ABC", "former-AssignmentsTable-1ABC", "former-Other-1ABC"):
         make_table(account, name)
     found = faults("stack", aws, built, stack="former")
-    assert [text.split()[1:4] for text in found] == [["secret", "former/access-keys", "of"], ["secret", "former/signing-keys", "is"]] + [
-        ["log", "group", "/aws/lambda/former-token"],
-        ["log", "group", "/aws/vendedlogs/former-access"],
-        ["table", "former-AssignmentsTable-1ABC", "of"],
-        ["table", "former-Table-1ABC", "of"],
+    assert [text.split(" exists")[0].split(" waits")[0] for text in found] == [
+        "the secret former/access-keys of a former stack",
+        "the secret former/signing-keys",
+        "the table former-AssignmentsTable-1ABC of a former stack",
+        "the table former-Table-1ABC of a former stack",
+        *log_groups,
     ]
-    assert "change-set-type IMPORT" in found[0] and "--force-delete-without-recovery" in found[0]
-    assert "scheduled for deletion" in found[1] and "restore-secret" in found[1]
+    assert "to use it again" in found[0] and "--force-delete-without-recovery" in found[0]
+    assert "restore-secret" in found[1]
+
+
+def test_given_state_of_a_former_stack_is_no_fault(built, tmp_path):
+    parameter = '\nParameters:\n  ExistingState:\n    Type: String\n    Default: ""\n'
+    path = tmp_path / "template.yaml"
+    path.write_text(built.read_text().replace("\nParameters:\n", parameter))
+    aws = FakeAccount(secretsmanager__describe_secret={"Name": "identity/access-keys"})
+    assert faults("stack", aws, built) and "ExistingState" not in faults("stack", aws, built)[0]
+    assert faults("stack", aws, path, ExistingState="arn") == []
+    assert "ExistingState" in faults("stack", aws, path, ExistingState="")[0]
+
+
+def test_rules_layer_must_exist(built, tmp_path):
+    layer = "arn:aws:lambda:us-east-1:123456789012:layer:rules:1"
+    missing = FakeAccount(lambda__get_layer_version_by_arn=denial("ResourceNotFoundException"))
+    assert faults("rules layer", missing, built, AuthorizerRulesLayer=layer)
+    assert statuses("rules layer", FakeAccount(), built, AuthorizerRulesLayer=layer) == ["ok"]
+    assert statuses("rules layer", missing, built) == ["ok"]
 
 
 def make_table(account, name):
@@ -363,12 +403,17 @@ def test_stack_must_accept_a_deployment(built, stack_status, status):
     assert statuses("stack", aws, built)[0] == status
 
 
+@pytest.mark.usefixtures("reserves_one")
 @pytest.mark.parametrize("free, status", [(10, "fail"), (50, "fail"), (100, "fail"), (101, "ok")])
 def test_reduced_quota_is_found(built, free, status):
-    aws = FakeAccount(
-        lambda__get_account_settings={"AccountLimit": {"UnreservedConcurrentExecutions": free}})
-    reserves = preflight.Template(built).reserved(target(aws, built).values) > 0
-    assert statuses("concurrency", aws, built) == [status if reserves else "ok"]
+    aws = FakeAccount(lambda__get_account_settings={"AccountLimit": {"UnreservedConcurrentExecutions": free}})
+    assert statuses("concurrency", aws, built) == [status]
+
+
+def test_reduced_quota_is_enough_without_reservations(built, monkeypatch):
+    monkeypatch.setattr(preflight.Template, "reserved", lambda *_: 0)
+    aws = FakeAccount(lambda__get_account_settings={"AccountLimit": {"UnreservedConcurrentExecutions": 10}})
+    assert statuses("concurrency", aws, built) == ["ok"]
 
 
 def test_region_without_arm64_is_found(built):
@@ -426,7 +471,7 @@ def test_undeleted_api_is_found(built):
 
 def run(*arguments, **environment):
     tools = pathlib.Path(sys.executable).parent
-    command = [sys.executable, INFRA / "preflight", "--stack-name", "cli", "--region", REGION, *arguments]
+    command = [sys.executable, INFRA / "preflight", "cli", "--region", REGION, *arguments]
     environment = {"PATH": f"{tools}:/usr/bin:/bin", "HOME": "/nonexistent", **environment}
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
