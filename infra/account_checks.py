@@ -6,7 +6,7 @@ import secrets
 
 # Lambda does not let reservations reduce the account's unreserved concurrency below this value.
 UNRESERVED = 100
-DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedException", "UnauthorizedOperation"}
+DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedException"}
 # One read of each service that has a Region.
 READS = {
     "AppConfig": "appconfig list-applications",
@@ -92,11 +92,10 @@ def check_concurrency(target):
     if not wanted or free - wanted >= UNRESERVED:
         yield "ok", f"{free} executions are unreserved in {target.region}, and the functions reserve {wanted}"
         return
+    request = "aws service-quotas request-service-quota-increase --service-code lambda --quota-code L-B99A9384"
     yield "fail", (
         f"{free} executions are unreserved in {target.region}, but the functions reserve {wanted}, and Lambda keeps "
-        f"{UNRESERVED} unreserved: request a quota of {wanted + UNRESERVED} or more with `aws service-quotas "
-        "request-service-quota-increase --service-code lambda --quota-code L-B99A9384 --desired-value 1000`, or reserve "
-        "less with the parameters"
+        f"{UNRESERVED} unreserved: run `{request} --desired-value 1000`, or reserve less with the parameters"
     )
 
 
@@ -264,7 +263,7 @@ CHECKS = {
 
 
 def findings(target):
-    """Yields (status, check, text) of every check. The checks run at the same time, because each call takes a second."""
+    """Yields (status, check, text) of every check. The checks run at the same time, because a call takes a second."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for name, found in zip(CHECKS, pool.map(lambda check: made(check, target), CHECKS.values())):
             yield from ((status, name, text) for status, text in found)

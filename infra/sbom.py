@@ -41,8 +41,8 @@ def metadata(root, triple):
     command = ("cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", triple)
     answer = json.loads(output(root, *command))
     keys = {package["id"]: (package["name"], package["version"]) for package in answer["packages"]}
-    needs = {keys[node["id"]]: sorted(keys[need] for need in node["dependencies"]) for node in answer["resolve"]["nodes"]}
-    return {keys[package["id"]]: {**package, "needs": needs.get(keys[package["id"]], [])} for package in answer["packages"]}
+    needs = {node["id"]: sorted(keys[need] for need in node["dependencies"]) for node in answer["resolve"]["nodes"]}
+    return {keys[item["id"]]: {**item, "needs": needs.get(item["id"], [])} for item in answer["packages"]}
 
 
 def locked(root):
@@ -92,12 +92,10 @@ def reference(package):
 
 
 def dependencies(packages, built):
+    needs = {key: [need for need in packages[key]["needs"] if need in built] for key in sorted(built)}
     return [
-        {
-            "ref": reference(packages[key]),
-            "dependsOn": [reference(packages[need]) for need in packages[key]["needs"] if need in built and need != key],
-        }
-        for key in sorted(built)
+        {"ref": reference(packages[key]), "dependsOn": [reference(packages[need]) for need in found]}
+        for key, found in needs.items()
     ]
 
 

@@ -4,7 +4,6 @@ import importlib.machinery
 import importlib.util
 import pathlib
 import shutil
-import sys
 
 import botocore.exceptions
 from botocore import xform_name
@@ -20,16 +19,9 @@ SERVICES = {"deploy": "codedeploy"}
 
 def program(name):
     """Loads a program of infra/ that has no suffix."""
-    sys.path.insert(0, str(INFRA))
-    try:
-        loader = importlib.machinery.SourceFileLoader(name, str(INFRA / name))
-        spec = importlib.util.spec_from_loader(name, loader)
-        module = importlib.util.module_from_spec(spec)
-        sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
-        loader.exec_module(module)
-        sys.dont_write_bytecode = before
-    finally:
-        sys.path.remove(str(INFRA))
+    loader = importlib.machinery.SourceFileLoader(name, str(INFRA / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
     return module
 
 
@@ -38,15 +30,15 @@ AwsError = preflight.AwsError
 
 
 def calls_of(stand_in):
-    """Returns the calls of the program as requests of boto3 to the stand-in, because the start of the CLI takes a second."""
+    """Returns the calls of the program as requests of boto3 to the stand-in. Each start of the CLI would take a second."""
 
     def call(service, operation, *arguments, region=None):
         if service == "pricing":
             raise AwsError((service, operation), None, "the stand-in has no price list")
         client = stand_in.client(SERVICES.get(service, service))
         method = operation.replace("-", "_")
-        members = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[method]).input_shape.members
-        names = {f"--{xform_name(member, '-')}": member for member in members}
+        shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[method]).input_shape
+        names = {f"--{xform_name(member, '-')}": member for member in shape.members}
         given = dict(zip(arguments[::2], arguments[1::2]))
         given.pop("--max-items", None)
         try:

@@ -7,6 +7,7 @@ import pathlib
 import yaml
 from cfnlint.decode import decode_str
 from samtranslator.translator.transform import transform as sam_transform
+from translation import NoManagedPolicies
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "infra" / "template.yaml"
@@ -15,13 +16,6 @@ CHAT_API = pathlib.Path(__file__).with_name("chat_api.yaml")
 PARAMETERS = {"ResourceId": "5e0d8f7c-0b0a-4c8e-9a54-6a4f3d1c2b10"}
 
 CODE_BUCKET = "code-of-functions"
-
-
-class NoManagedPolicies:
-    """SAM requests the ARNs of managed policies from IAM. The roles of this template are written out, so it needs none."""
-
-    def load(self):
-        return {}
 
 
 def source():

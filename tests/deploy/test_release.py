@@ -1,4 +1,4 @@
-"""Tests infra/release with small stand-ins for the binaries: the zips, the template, the SBOM, and a deployment of them."""
+"""Tests infra/release with small binaries: the zips, the templates, the SBOM, and the deployment of each template."""
 
 import hashlib
 import json
@@ -16,34 +16,16 @@ import pytest
 
 import deployment
 import front
+import lint
 import stand_in
 import template as sam
+import translation
 from account import INFRA, FakeAccount, executable, preflight
+from releases import NAMES, binaries, packed
 from service import binary
 
 TOOLS = pathlib.Path(sys.executable).parent
-NAMES = sorted(path.stem for path in (sam.ROOT / "functions" / "src" / "bin").iterdir())
 VERSION = tomllib.loads((sam.ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
-
-
-def binaries(folder, content):
-    """Makes a folder as `cargo lambda build` makes it."""
-    for name in NAMES:
-        (folder / name).mkdir(parents=True)
-        (folder / name / "bootstrap").write_bytes(content)
-    return folder
-
-
-def packed(folder, content, *options):
-    """Packs a release. Returns its folder and its zip."""
-    made = binaries(folder / "binaries", content)
-    command = [sys.executable, INFRA / "release", "--binaries", made, "--out", folder / "out", *options]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    digest, archive = done.stdout.split()
-    archive = pathlib.Path(archive)
-    assert hashlib.sha256(archive.read_bytes()).hexdigest() == digest
-    return archive.with_suffix(""), archive
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +106,55 @@ def test_template_of_another_form_is_refused(tmp_path, text, other):
     assert done.returncode == 1 and "change infra/release" in done.stderr
 
 
+# The plain template.
+
+@pytest.fixture(scope="module")
+def plain(release):
+    return json.loads((release[0] / "cloudformation.json").read_text())
+
+
+def test_plain_template_has_no_lint_findings(plain):
+    assert "Transform" not in plain
+    assert lint.findings(plain) == []
+
+
+def test_plain_template_has_the_resources_of_the_transformation(plain):
+    translated = sam.transformed()
+    assert types(plain) == types(translated)
+    assert translated["Outputs"] == plain["Outputs"] and translated.get("Rules") == plain.get("Rules")
+
+
+def types(template):
+    """Returns the types of all resources. The names of versions contain a digest of the place of the code."""
+    return sorted(resource["Type"] for resource in template["Resources"].values())
+
+
+def test_every_parameter_has_an_effect_in_the_plain_template(plain):
+    assert set(plain["Parameters"]) == {"CodeBucket", *sam.source()["Parameters"]}
+    used = json.dumps([plain["Resources"], plain["Conditions"], plain["Outputs"]])
+    forms = {name: (f'{{"Ref": "{name}"}}', f"${{{name}}}") for name in plain["Parameters"]}
+    assert [name for name, texts in forms.items() if not any(text in used for text in texts)] == []
+
+
+def test_configuration_of_a_gradual_deployment_has_its_full_name():
+    group = {"DeploymentConfigName": {"Ref": "Choice"}}
+    translation.name_configuration(group)
+    assert group == {"DeploymentConfigName": {"Fn::Sub": "CodeDeployDefault.Lambda${Choice}"}}
+
+
+def test_keys_of_the_plain_template_contain_the_digests_of_the_zips(release, plain):
+    functions = [item for item in plain["Resources"].values() if item["Type"] == "AWS::Lambda::Function"]
+    codes = [function["Properties"]["Code"] for function in functions]
+    assert [code["S3Bucket"] for code in codes] == [{"Ref": "CodeBucket"}] * len(NAMES)
+    assert sorted(code["S3Key"] for code in codes) == sorted(keys(release[0]).values())
+
+
+def keys(folder):
+    """Returns the key of each zip."""
+    zips = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.zip")}
+    return {path: f"communication-identity/{digest}/{path.name}" for path, digest in zips.items()}
+
+
 # The SBOM.
 
 @pytest.fixture(scope="module")
@@ -136,8 +167,9 @@ def test_sbom_has_the_required_fields(sbom):
     assert re.fullmatch(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", sbom["serialNumber"])
     described = sbom["metadata"]["component"]
     assert (described["name"], described["version"]) == ("communication-identity", VERSION)
-    expected = hashlib.sha256(deployment.echo("any")).hexdigest()
-    assert {item["name"]: item["hashes"][0]["content"] for item in described["components"]} == dict.fromkeys(NAMES, expected)
+    digest = hashlib.sha256(deployment.echo("any")).hexdigest()
+    digests = {item["name"]: item["hashes"][0]["content"] for item in described["components"]}
+    assert digests == dict.fromkeys(NAMES, digest)
     references = [item["bom-ref"] for item in sbom["components"]]
     assert len(references) == len(set(references))
     needed = {need for item in sbom["dependencies"] for need in item["dependsOn"]}
@@ -175,37 +207,54 @@ def test_sbom_has_the_crates_of_the_linked_binary(sbom, name):
     assert named and named <= required
 
 
-# A deployment of the release, as docs/deploy-with-other-tools.md describes it.
+# The deployments of a release that docs/deploy-with-other-tools.md describes.
 
-def test_release_is_deployed_by_the_aws_cli(release, tmp_path):
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory):
+    """The stand-in with an empty bucket."""
     port = stand_in.free_port()
-    with front.serving("identity.example.com", port, tmp_path) as https, stand_in.running(port, https) as aws:
-        aws.client("s3").create_bucket(Bucket="releases")
-        packaged = tmp_path / "packaged.yaml"
-        package = ["package", "--template-file", release[0] / "template.yaml", "--s3-bucket", "releases"]
-        cloudformation(aws, *package, "--output-template-file", packaged)
-        for_the_stand_in(packaged)
-        cloudformation(
-            aws, "deploy", "--template-file", packaged, "--s3-bucket", "releases", "--stack-name", "identity",
-            "--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND",
-            "--parameter-overrides", f"ResourceId={sam.PARAMETERS['ResourceId']}",
-        )
-        stack = deployment.Deployment(aws, None, https)
-        told = {name: stack.invoke(name, {"asked": name}) for name in NAMES}
-    assert {name: answer["function"] for name, answer in told.items()} == {name: f"identity-{name}" for name in NAMES}
-    assert {answer["settings"]["RESOURCE_ID"] for answer in told.values()} == {sam.PARAMETERS["ResourceId"]}
+    folder = tmp_path_factory.mktemp("front")
+    with front.serving("identity.example.com", port, folder) as https, stand_in.running(port, https) as running:
+        running.client("s3").create_bucket(Bucket="releases")
+        yield running
+
+
+def test_aws_cli_deploys_the_template_of_sam(release, aws, tmp_path):
+    packaged = tmp_path / "packaged.yaml"
+    package = ("package", "--template-file", release[0] / "template.yaml", "--s3-bucket", "releases")
+    cloudformation(aws, *package, "--output-template-file", packaged)
+    translated = sam.translated(sam.parsed(packaged.read_text()), {"Architecture": "x86_64"})
+    deploy(aws, translated, packaged, "sam")
+
+
+def test_aws_cli_deploys_the_plain_template(release, plain, aws, tmp_path):
+    for path, key in keys(release[0]).items():
+        aws.client("s3").put_object(Bucket="releases", Key=key, Body=path.read_bytes())
+    deploy(aws, plain, tmp_path / "plain.yaml", "plain", "CodeBucket=releases")
+
+
+def deploy(aws, template, path, stack, *parameters):
+    """Deploys the resources that the stand-in supports, and invokes each function."""
+    sam.write(deployment.for_the_stand_in(template), path)
+    capabilities = ("--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND")
+    given = ("--parameter-overrides", f"ResourceId={sam.PARAMETERS['ResourceId']}", *parameters)
+    place = ("--template-file", path, "--s3-bucket", "releases", "--stack-name", stack)
+    cloudformation(aws, "deploy", *place, *capabilities, *given)
+    for name in NAMES:
+        answer = aws.client("lambda").invoke(FunctionName=f"{stack}-{name}", Payload=b"{}")
+        told = json.loads(answer["Payload"].read())
+        assert told["function"] == f"{stack}-{name}", told
+        assert told["settings"]["RESOURCE_ID"] == sam.PARAMETERS["ResourceId"]
 
 
 def cloudformation(aws, *arguments):
     environment = {
-        "PATH": f"{TOOLS}:/usr/bin:/bin", "HOME": "/nonexistent", "AWS_PAGER": "", "AWS_ENDPOINT_URL": aws.endpoint,
-        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": stand_in.REGION,
+        "PATH": f"{TOOLS}:/usr/bin:/bin",
+        "HOME": "/nonexistent",
+        "AWS_ENDPOINT_URL": aws.endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": stand_in.REGION,
     }
     done = subprocess.run(["aws", "cloudformation", *arguments], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def for_the_stand_in(path):
-    """Translates the template as SAM does it, and leaves out the resources that the stand-in does not support."""
-    parameters = {"Architecture": "x86_64"}
-    sam.write(deployment.for_the_stand_in(sam.translated(sam.parsed(path.read_text()), parameters)), path)
