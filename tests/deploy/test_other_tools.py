@@ -1,4 +1,4 @@
-"""Tests infra/examples: the deployment of a release by the AWS CDK and by Terraform, without AWS."""
+"""Tests infra/examples: the deployment of a release by the AWS CDK, Terraform and GitHub, without AWS."""
 
 import json
 import os
@@ -8,12 +8,14 @@ import shutil
 import subprocess
 
 import pytest
+import yaml
 
 import lint
 import template as sam
 from releases import packed
 
 CDK = sam.ROOT / "infra" / "examples" / "cdk"
+GITHUB = sam.ROOT / "infra" / "examples" / "github"
 TERRAFORM = sam.ROOT / "infra" / "examples" / "terraform"
 # A folder with the provider hashicorp/aws, as `terraform providers mirror` makes it.
 MIRROR = os.environ.get("TERRAFORM_MIRROR")
@@ -73,6 +75,37 @@ def test_cdk_uploads_the_zip_of_each_function(assembly, release):
         file = assembly / f"asset.{function['Properties']['Code']['S3Key']}"
         name = function["Properties"]["FunctionName"]["Fn::Sub"].removeprefix("${AWS::StackName}-")
         assert file.read_bytes() == (release / f"{name}.zip").read_bytes()
+
+
+def workflows():
+    """Returns the workflows that concern releases."""
+    paths = (sam.ROOT / ".github" / "workflows" / "release.yml", GITHUB / "deploy.yml")
+    return [yaml.safe_load(path.read_text()) for path in paths]
+
+
+def steps(workflow):
+    return [step for job in workflow["jobs"].values() for step in job["steps"]]
+
+
+@pytest.mark.parametrize("workflow", workflows(), ids=lambda workflow: workflow["name"])
+def test_workflow_has_pinned_actions_and_valid_scripts(workflow):
+    assert workflow["permissions"] == {"contents": "read"}
+    for step in steps(workflow):
+        assert "run" in step or re.fullmatch(r"[a-z-]+/[a-z-]+@v\d+", step["uses"])
+        # No text of a caller becomes a part of a script.
+        script = step.get("run", "")
+        assert set(re.findall(r"\$\{\{ *([\w.]+)", script)) <= {"matrix.option"}
+        assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+
+
+def test_release_workflow_attests_the_files_that_it_publishes():
+    [attest] = [step for step in steps(workflows()[0]) if "attest-build-provenance" in step.get("uses", "")]
+    [upload] = [step for step in steps(workflows()[0]) if "upload-artifact" in step.get("uses", "")]
+    assert attest["with"]["subject-path"] == upload["with"]["path"] == "target/release-files/*.zip"
+
+
+def test_roles_of_the_workflow_have_no_lint_findings():
+    assert lint.findings(sam.parsed((GITHUB / "roles.yaml").read_text())) == []
 
 
 @needs_terraform
