@@ -28,3 +28,7 @@ gate:
 # Starts the local server on https://localhost:8443 and http://localhost:8080.
 run *arguments:
     cargo run -- {{arguments}}
+
+# Checks an AWS account before a deployment: just preflight --stack-name identity --parameter ResourceId=<GUID>
+preflight *arguments:
+    infra/preflight {{arguments}}

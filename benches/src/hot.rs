@@ -44,6 +44,7 @@ use crate::raw::RawKey;
 use crate::report::{Section, Table, at_least, figure};
 
 const HOST: &str = "localhost:8443";
+const CREATE: &str = "/identities?api-version=2023-10-01";
 const BODY: &str = r#"{"scopes":["chat","voip"],"expiresInMinutes":60}"#;
 
 /// Turns of each operation and its floor.
@@ -169,7 +170,9 @@ impl Resource {
     fn pairs(&self) -> Vec<Pair<'_>> {
         let mut pairs = vec![self.mint(), self.verify(), self.issue()];
         if self.algorithm == Algorithm::Es256 {
-            pairs.extend([self.authenticate(), parse(), self.render()]);
+            pairs.extend([self.authenticate(), self.refuse("refuse a create", CREATE)]);
+            let issue = format!("/identities/{}/:issueAccessToken?api-version=2023-10-01", self.claims.sub);
+            pairs.extend([self.refuse("refuse an issue", &issue), parse(), self.render()]);
         }
         pairs
     }
@@ -201,7 +204,7 @@ impl Resource {
     }
 
     fn authenticate(&self) -> Pair<'_> {
-        let request = self.request("/identities?api-version=2023-10-01");
+        let request = self.request(CREATE);
         let (settings, now) = (settings(), self.system.now());
         let ours = move || {
             let Request { method, target, headers, .. } = &request;
@@ -212,6 +215,25 @@ impl Resource {
         let text = [b'x'; 150];
         let least = move || (digest::digest(&digest::SHA256, BODY.as_bytes()), hmac::sign(&key, &text));
         pair("check a request's signature", ours, "SHA-256 and HMAC", least)
+    }
+
+    /// A wrong signature is compared with every candidate under both keys.
+    fn refuse(&self, name: &str, target: &str) -> Pair<'_> {
+        let mut request = self.request(target);
+        let authorization = request.headers.get_mut("authorization").unwrap();
+        let (names, _) = authorization.to_str().unwrap().split_once("Signature=").unwrap();
+        *authorization = format!("{names}Signature={}", STANDARD.encode([0; 32])).parse().unwrap();
+        let (settings, now) = (settings(), self.system.now());
+        let ours = move || {
+            let Request { method, target, headers, .. } = &request;
+            let input = HmacInput { method, target, headers, body: BODY.as_bytes() };
+            let signed = SignedRequest::parse(&input, &settings, now).unwrap();
+            assert!(signed.verify(&self.access_keys).is_err());
+        };
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(&self.access_key).unwrap());
+        let text = [b'x'; 150];
+        let least = move || (digest::digest(&digest::SHA256, BODY.as_bytes()), hmac::sign(&key, &text));
+        pair(name, ours, "SHA-256 and HMAC", least)
     }
 
     /// An introspection is the longest reply.
@@ -254,7 +276,7 @@ fn parse() -> Pair<'static> {
         expires_in_minutes: Option<i32>,
     }
     let ours = || {
-        let request = TokenRequest::bind_issue(BODY.as_bytes(), ApiVersion::STABLE[0]).unwrap();
+        let request = TokenRequest::bind_issue(BODY.as_bytes(), ApiVersion::V2023_10_01).unwrap();
         request.validate().unwrap()
     };
     let least = || serde_json::from_slice::<Bare>(BODY.as_bytes()).unwrap();

@@ -33,14 +33,17 @@ pub enum Scenario {
     Introspect,
     Authorize,
     Revoke,
+    /// A create.
     Refused,
+    /// An issue, which has the most candidates for the signed target.
+    RefusedIssue,
     Garbage,
 }
 
 impl Scenario {
     pub const OF_BOTH: [Self; 4] = [Self::Issue, Self::CreateWithToken, Self::Introspect, Self::Authorize];
     /// Scenarios without a signature and a verification. One algorithm stands for both.
-    pub const OF_ONE: [Self; 3] = [Self::Revoke, Self::Refused, Self::Garbage];
+    pub const OF_ONE: [Self; 4] = [Self::Revoke, Self::Refused, Self::RefusedIssue, Self::Garbage];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -51,7 +54,8 @@ impl Scenario {
             Self::Introspect => "introspect",
             Self::Authorize => "authorize",
             Self::Revoke => "revoke",
-            Self::Refused => "refused: signature",
+            Self::Refused => "refused: signature of a create",
+            Self::RefusedIssue => "refused: signature of an issue",
             Self::Garbage => "refused: garbage",
         }
     }
@@ -75,6 +79,11 @@ impl Scenario {
             Self::Authorize => (site.tokens.iter().map(|token| authorize(token)).collect(), StatusCode::OK),
             Self::Revoke => (each(&site.revoked, ":revokeAccessTokens", ""), StatusCode::NO_CONTENT),
             Self::Refused => {
+                let mut refused = server.signed(CREATE, CREATE_BODY);
+                spoil(&mut refused);
+                (vec![refused], StatusCode::UNAUTHORIZED)
+            }
+            Self::RefusedIssue => {
                 let mut requests = each(&site.issued, ":issueAccessToken", ISSUE_BODY);
                 requests.iter_mut().for_each(spoil);
                 (requests, StatusCode::UNAUTHORIZED)

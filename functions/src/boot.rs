@@ -27,7 +27,8 @@ use crate::adapters::{Adapters, StateNames};
 use crate::authorizer;
 use crate::aws;
 use crate::entra_http::HttpsFetch;
-use crate::gateway::{self, PathForm};
+use crate::gateway;
+use crate::invocation::Invocation;
 use crate::rotate_keys::RotateKeys;
 use crate::telemetry::JsonLines;
 
@@ -42,17 +43,21 @@ pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdErro
     let secrets: Vec<_> = functions.iter().flat_map(|function| function.secrets()).copied().collect();
     let mut reader = Reader::new(&environment);
     let settings = Settings::read(&mut reader);
-    let path_form = reader.optional("GATEWAY_PATH", "decoded or wire").unwrap_or(PathForm::Decoded);
+    let audits_source = audits_source(&mut reader);
     let entra = EntraSettings::read(&mut reader);
+    let metrics = reader.optional("REQUEST_METRICS", "true or false").unwrap_or(false);
     let adapters = AdapterSettings::read(&mut reader, &secrets, functions.contains(&Function::TeamsExchange));
     let (settings, (entra, adapters)) = reader.finish(settings.zip(entra.zip(adapters)))?;
+    let audit = JsonLines { metrics: metrics.then_some(settings.resource.id) };
     let adapters = adapters.connect()?;
     let entra = Entra::new(entra, Arc::new(HttpsFetch::new()), adapters.system.clone());
-    let service = Arc::new(adapters.service(settings, entra, functions, Arc::new(JsonLines)));
+    let path_form = settings.gateway_path.unwrap_or_default();
+    let service = Arc::new(adapters.service(settings, entra, functions, Arc::new(audit)));
     tokio::spawn(warm(Arc::clone(&service)));
     let service = &service;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
-        Ok::<_, Infallible>(gateway::handle(service, path_form, event.payload).await)
+        let invocation = Invocation { request_id: Some(event.context.request_id), audits_source };
+        Ok::<_, Infallible>(gateway::handle(service, path_form, event.payload, &invocation).await)
     }))
     .await
 }
@@ -73,9 +78,11 @@ async fn warm(service: Arc<Service>) {
 pub async fn serve_rotation() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let mut reader = Reader::new(&environment);
     let algorithm = reader.optional("SIGNING_ALGORITHM", "RS256 or ES256").unwrap_or(Algorithm::Rs256);
+    let resource = reader.optional("RESOURCE_ID", "a GUID");
     let adapters = AdapterSettings::read(&mut reader, &SecretName::ALL, false);
     let adapters = reader.finish(adapters)?.connect()?;
-    let rotate_keys = &RotateKeys::new(&adapters, algorithm, Arc::new(JsonLines));
+    let audit = Arc::new(JsonLines { metrics: None });
+    let rotate_keys = &RotateKeys::new(&adapters, algorithm, audit, resource);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
         rotate_keys.handle(event.payload).await.map_err(|error| diagnostic(error.code(), &error))
     }))
@@ -113,14 +120,22 @@ pub async fn serve_authorizer() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let expected = Expected::read(&mut reader);
     let own_rules: Option<PathBuf> = reader.optional("ROUTE_RULES_FILE", "a path");
     let own_rules = own_rules.filter(|path| !path.as_os_str().is_empty());
+    let audits_source = audits_source(&mut reader);
     let adapters = AdapterSettings::read(&mut reader, &[], false);
     let (expected, adapters) = reader.finish(expected.zip(adapters))?;
     let rules = route_rules(own_rules.as_deref())?;
-    let authorizer = &adapters.connect()?.authorizer(expected, rules, Arc::new(JsonLines));
+    let authorizer = &adapters.connect()?.authorizer(expected, rules, Arc::new(JsonLines { metrics: None }));
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
-        authorizer::handle(authorizer, event.payload).await.map_err(|error| diagnostic(error.code(), &error))
+        let invocation = Invocation { request_id: Some(event.context.request_id), audits_source };
+        let answer = authorizer::handle_invocation(authorizer, event.payload, &invocation).await;
+        answer.map_err(|error| diagnostic(error.code(), &error))
     }))
     .await
+}
+
+/// Whether audit lines name the sender of a request.
+fn audits_source(reader: &mut Reader<'_>) -> bool {
+    reader.optional("AUDIT_SOURCE_ADDRESS", "true or false").unwrap_or(false)
 }
 
 fn diagnostic(code: &str, error: &impl Display) -> Diagnostic {

@@ -10,34 +10,21 @@ use http::{HeaderMap, Method, Response};
 use identity::api::limits::MAX_BODY;
 use identity::api::pipeline::{Body, Request};
 use identity::api::service::Service;
-use identity::authn::target::Target;
+use identity::authn::target::{PathForm, Target};
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use serde_json::Value;
 
-/// The form in which the host in front passes the path to a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PathForm {
-    /// An HTTP API decodes the path. So the signature is checked against every candidate for the path on the wire
-    /// (docs/decisions/0005-what-a-client-may-have-signed.md).
-    Decoded,
-    /// A function URL or a development server passes the path as the client sent it.
-    Wire,
-}
+use crate::invocation::Invocation;
 
-impl std::str::FromStr for PathForm {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "decoded" => Ok(Self::Decoded),
-            "wire" => Ok(Self::Wire),
-            _ => Err(()),
-        }
-    }
-}
-
-/// Answers one event. The reply to an unreadable event is the reply to a malformed request.
-pub async fn handle(service: &Service, path_form: PathForm, event: Value) -> ApiGatewayV2httpResponse {
+/// Answers one event, whose path the host in front delivers in this form. The reply to an unreadable event is the reply
+/// to a malformed request.
+pub async fn handle(
+    service: &Service,
+    path_form: PathForm,
+    event: Value,
+    invocation: &Invocation,
+) -> ApiGatewayV2httpResponse {
+    let delivery = invocation.delivery(&event);
     let request = match serde_json::from_value(event) {
         Ok(event) => request(event, path_form),
         Err(_) => Request {
@@ -47,7 +34,7 @@ pub async fn handle(service: &Service, path_form: PathForm, event: Value) -> Api
             body: Body::Unreadable,
         },
     };
-    outbound(service.handle(request).await)
+    outbound(service.handle_delivered(request, &delivery).await)
 }
 
 fn request(event: ApiGatewayV2httpRequest, path_form: PathForm) -> Request {
@@ -173,7 +160,7 @@ mod tests {
 
     /// One request of the Python SDK, as an HTTP API and as a function URL pass it, with all members of the events.
     #[test]
-    fn signature_is_accepted_only_with_the_form_of_the_host() {
+    fn path_with_escapes_is_refused_as_a_decoded_path() {
         let http_api = include_str!("../fixtures/http_api.json");
         let function_url = include_str!("../fixtures/function_url.json");
         let vector = SignedVector {
@@ -188,7 +175,11 @@ mod tests {
         let verdict = |event: &str, form| verdict(&vector, &read(serde_json::from_str(event).unwrap(), form));
         assert_eq!(verdict(http_api, PathForm::Decoded), "accept:primary");
         assert_eq!(verdict(function_url, PathForm::Wire), "accept:primary");
-        assert_eq!(verdict(http_api, PathForm::Wire), "refused", "the client did not sign the decoded path");
+        assert_eq!(
+            verdict(http_api, PathForm::Wire),
+            "accept:primary",
+            "a proxy may have changed the escapes"
+        );
         assert_eq!(
             verdict(function_url, PathForm::Decoded),
             "refused",
@@ -244,7 +235,8 @@ mod tests {
             ("OPTIONS", "https://app.example.com,https://app.example.com", 204, false),
             ("HEAD", app, 401, true),
         ] {
-            let answer = handle(&service, PathForm::Decoded, event(method, origin)).await;
+            let answer =
+                handle(&service, PathForm::Decoded, event(method, origin), &Invocation::default()).await;
             assert_eq!((answer.status_code, answer.body.is_none()), (status, true), "{method} {origin}");
             let allow_origin = answer.headers.get("access-control-allow-origin");
             assert_eq!(allow_origin.map(|origin| origin.as_bytes()), allowed.then_some(app.as_bytes()));
@@ -268,7 +260,7 @@ mod tests {
             (json!({ "Records": [] }), 400),
             (serde_json::from_str(include_str!("../fixtures/rest_api.json")).unwrap(), 400),
         ] {
-            let answer = handle(&service, PathForm::Decoded, event.clone()).await;
+            let answer = handle(&service, PathForm::Decoded, event.clone(), &Invocation::default()).await;
             assert_eq!(answer.status_code, status, "{event}");
             let body = answer.body.map(|body| body.as_ref().to_vec()).unwrap_or_default();
             let error: Value = serde_json::from_slice(&body).unwrap();

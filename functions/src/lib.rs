@@ -7,6 +7,7 @@
 //! | [`boot`] | the composition root: environment, AWS clients, the service of one function |
 //! | [`entra_http`] | the documents of Entra issuers, over HTTPS |
 //! | [`gateway`] | the conversion of a gateway event to a request of the core, and of the reply back |
+//! | [`invocation`] | the facts of an invocation of Lambda, for the audit line |
 //! | [`aws`] | the ports over DynamoDB and Secrets Manager |
 //! | [`rotate_keys`] | the events that replace keys: the steps of Secrets Manager, and calls by an operator |
 //! | [`system`] | the clock, randomness and key generation of the machine |
@@ -18,6 +19,7 @@ pub mod aws;
 pub mod boot;
 pub mod entra_http;
 pub mod gateway;
+pub mod invocation;
 pub mod rotate_keys;
 pub mod system;
 pub mod telemetry;

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use identity::audit::Audit;
+use identity::ids::ResourceId;
 use identity::keys::AccessSlot;
 use identity::keys::pointer::Pointer;
 use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
@@ -28,6 +29,7 @@ use crate::adapters::Adapters;
 use crate::aws::secrets_manager::SecretsManager;
 use crate::aws::table::Table;
 use crate::system::{self, System};
+use crate::telemetry;
 
 /// The function `rotate-keys`.
 pub struct RotateKeys {
@@ -36,6 +38,8 @@ pub struct RotateKeys {
     system: Arc<System>,
     algorithm: Algorithm,
     audit: Arc<dyn Audit>,
+    /// The resource under which the age of the keys is reported as a metric.
+    metrics: Option<ResourceId>,
 }
 
 /// An event that had no effect, or whose effect is unclear.
@@ -128,13 +132,19 @@ enum SigningKeysName {
 impl RotateKeys {
     /// The function over these adapters. It makes keys of one algorithm.
     #[must_use]
-    pub fn new(adapters: &Adapters, algorithm: Algorithm, audit: Arc<dyn Audit>) -> Self {
+    pub fn new(
+        adapters: &Adapters,
+        algorithm: Algorithm,
+        audit: Arc<dyn Audit>,
+        metrics: Option<ResourceId>,
+    ) -> Self {
         Self {
             table: adapters.table.clone(),
             secrets: adapters.secrets.clone(),
             system: adapters.system.clone(),
             algorithm,
             audit,
+            metrics,
         }
     }
 
@@ -148,7 +158,11 @@ impl RotateKeys {
             Event::Regenerate(RegenerateEvent { regenerate: slot }) => {
                 self.replace(Change::RegenerateAccessKey(slot)).await
             }
-            Event::SetUp(SetUpEvent { set_up: true }) => Ok(self.state(&self.set_up().await?)?),
+            Event::SetUp(SetUpEvent { set_up: true }) => {
+                let pointer = self.set_up().await?;
+                self.report_age(&pointer)?;
+                Ok(self.state(&pointer)?)
+            }
             Event::SetUp(SetUpEvent { set_up: false }) => Err(RotateKeysError::Event),
             Event::Step(step) => self.step(&step).await.map(|()| Value::Null),
         }
@@ -203,6 +217,14 @@ impl RotateKeys {
                 rotator.finish(&version).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Reports the age of the keys. The schedule `ensure-keys` calls this often, so an alarm can watch the age.
+    fn report_age(&self, pointer: &Pointer) -> Result<(), RotationError> {
+        let Some(resource) = self.metrics else { return Ok(()) };
+        let (now, since) = (self.system.now(), pointer.published.oldest()?);
+        telemetry::write_key_age(resource, now.unix_timestamp() - since, now);
         Ok(())
     }
 

@@ -5,12 +5,14 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use time::format_description::well_known::Rfc3339;
 
 use crate::api::error::ErrorRow;
 use crate::api::routes::{Operation, Route};
 use crate::api::version::ApiVersion;
+use crate::authn::entra::Principal;
+use crate::correlation::Correlation;
 use crate::ids::{RawId, request_id};
 use crate::keys::Slot;
 use crate::runtime::{Clock, Random};
@@ -22,22 +24,40 @@ use crate::token::verify::TokenError;
 #[serde(rename_all = "camelCase")]
 pub struct AuditEvent {
     /// The arrival of the request, RFC 3339, UTC.
+    #[serde(rename = "timestamp")]
     pub time: String,
+    pub level: Level,
     /// The id that this service gave the request. `MS-CV` of the reply begins with it.
     pub request_id: String,
     /// The client's id, if it has at most 36 letters, digits and hyphens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_request_id: Option<String>,
+    #[serde(flatten)]
+    pub correlation: Correlation,
+    /// Authorizer only: the kind of the gateway's event.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub operation: Option<&'static str>,
+    pub event: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<AuditedOperation>,
+    /// The version of the request, if the route has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<&'static str>,
     pub outcome: Outcome,
     pub status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'static str>,
+    /// For a caller who is not authorized: the failed check, from a closed list of names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denial: Option<&'static str>,
     /// The cause, from a closed list of texts. Not sent to the caller. For introspection: why the token is
-    /// inactive.
+    /// inactive. For a creation: why there is no token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The Entra principal of the caller, as `tenant/objectId`. If the caller has an access key: the user of the Entra token
+    /// in the body. It is written for accepted and refused requests, and only after the signature of the Entra token was
+    /// verified. So a forged token adds no name to the line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -52,6 +72,32 @@ pub struct AuditEvent {
     pub latency_us: u64,
 }
 
+/// The operation of a request line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditedOperation {
+    /// An operation of this service.
+    Api(Operation),
+    /// A decision of the authorizer about a request to another API.
+    Authorize,
+}
+
+impl AuditedOperation {
+    /// The operation's name in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Api(operation) => operation.as_str(),
+            Self::Authorize => "authorize",
+        }
+    }
+}
+
+impl Serialize for AuditedOperation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -64,12 +110,35 @@ pub enum Outcome {
     Failed,
 }
 
+/// The level of a line, by its outcome. The log of Lambda can leave out lines below a level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Level {
+    Info,
+    Warn,
+    Error,
+}
+
+impl Outcome {
+    /// The level of a line with this outcome.
+    #[must_use]
+    pub fn level(self) -> Level {
+        match self {
+            Self::Success => Level::Info,
+            Self::Refused => Level::Warn,
+            Self::Failed => Level::Error,
+        }
+    }
+}
+
 /// The audit line of one step of a key replacement. The last step is `done`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyEvent {
     /// The end of the step, RFC 3339, UTC.
+    #[serde(rename = "timestamp")]
     pub time: String,
+    pub level: Level,
     pub operation: &'static str,
     /// `operator`, `schedule` or `deployment`.
     pub trigger: &'static str,
@@ -113,13 +182,19 @@ impl Arrival {
     pub(crate) fn event(self, latency: Duration, outcome: Outcome, status: u16) -> AuditEvent {
         AuditEvent {
             time: self.time,
+            level: outcome.level(),
             request_id: self.request_id,
             client_request_id: None,
+            correlation: Correlation::default(),
+            event: None,
             operation: None,
+            api_version: None,
             outcome,
             status,
             error: None,
+            denial: None,
             reason: None,
+            principal: None,
             identity: None,
             scopes: Vec::new(),
             capability: None,
@@ -133,24 +208,41 @@ impl Arrival {
 #[derive(Default)]
 pub struct AuditContext {
     client_request_id: Option<String>,
+    correlation: Correlation,
     route: Option<&'static Route>,
+    version: Option<ApiVersion>,
+    principal: Option<Principal>,
     identity: Option<String>,
     scopes: Vec<&'static str>,
     slot: Option<Slot>,
     inactive: Option<TokenError>,
+    no_token: bool,
 }
 
+/// The reason of a creation with an empty list of scopes.
+const NO_TOKEN: &str = "no token was requested, because the list of scopes is empty";
+
 impl AuditContext {
-    pub(crate) fn new(client_request_id: Option<String>) -> Self {
-        Self { client_request_id, ..Self::default() }
+    pub(crate) fn new(client_request_id: Option<String>, correlation: Correlation) -> Self {
+        Self { client_request_id, correlation, ..Self::default() }
     }
 
     pub(crate) fn route(&mut self, route: &'static Route) {
         self.route = Some(route);
     }
 
+    /// The versions that the reply lists.
     pub(crate) fn versions(&self) -> Option<&'static [ApiVersion]> {
-        self.route.map(|route| route.versions)
+        self.route.map(|route| route.supported_versions)
+    }
+
+    pub(crate) fn version(&mut self, version: ApiVersion) {
+        self.version = Some(version);
+    }
+
+    /// The principal of an Entra token with a verified signature. The caller's token comes first and stays.
+    pub(crate) fn principal(&mut self, principal: Principal) {
+        self.principal.get_or_insert(principal);
     }
 
     pub(crate) fn identity(&mut self, identity: &RawId) {
@@ -170,6 +262,11 @@ impl AuditContext {
         self.inactive = Some(cause);
     }
 
+    /// The list of scopes is empty, so the creation gives no token.
+    pub(crate) fn no_token(&mut self) {
+        self.no_token = true;
+    }
+
     /// The audit line of a request with this outcome.
     pub(crate) fn event(
         self,
@@ -185,9 +282,14 @@ impl AuditContext {
         };
         AuditEvent {
             client_request_id: self.client_request_id,
-            operation: self.route.map(|route| Operation::as_str(route.operation)),
+            correlation: self.correlation,
+            api_version: self.version.map(ApiVersion::as_str),
+            principal: self.principal.map(|principal| principal.to_string()),
+            operation: self.route.map(|route| AuditedOperation::Api(route.operation)),
             error: error.map(|error| error.code),
+            denial: error.and_then(|error| error.denial),
             reason: match error {
+                None if self.no_token => Some(NO_TOKEN.to_owned()),
                 None => self.inactive.map(|cause| cause.to_string()),
                 Some(error) => error.cause.clone(),
             },

@@ -31,12 +31,25 @@ pub(crate) struct UnverifiedJws<'a, H, C> {
 /// The part of a text that makes it no compact JWS of the expected kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JwsError {
+    #[error("{0}")]
+    Text(TokenTextError),
     #[error("not a compact JWS")]
     Structure,
     #[error("the header is not the expected JSON object")]
     Header,
     #[error("the claims are not the expected JSON object")]
     Claims,
+}
+
+/// A text that has more than the token. A client must remove the rest, because no JWT contains it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenTextError {
+    #[error("the token is in quotation marks; send only the token")]
+    Quotes,
+    #[error("the text begins with Bearer; send only the token")]
+    Scheme,
+    #[error("the token has white space inside it")]
+    WhiteSpace,
 }
 
 /// A public JSON Web Key (RFC 7517 section 4). Further members, such as `x5c`, are ignored.
@@ -81,11 +94,15 @@ pub struct JwkSet {
 }
 
 impl<'a, H: DeserializeOwned, C: DeserializeOwned> UnverifiedJws<'a, H, C> {
-    /// Decodes a token. A token of more than `max_length` bytes is refused before anything is decoded.
+    /// Decodes a token. White space at its ends is dropped, wherever a client sent the token: files and shells add line
+    /// breaks, and no JWT contains white space. A token of more than `max_length` bytes is refused before anything is
+    /// decoded.
     pub(crate) fn parse(token: &'a str, max_length: usize) -> Result<Self, JwsError> {
+        let token = token.trim();
         if token.len() > max_length {
             return Err(JwsError::Structure);
         }
+        TokenTextError::check(token).map_err(JwsError::Text)?;
         let (signing_input, signature) = token.rsplit_once('.').ok_or(JwsError::Structure)?;
         let (header, claims) = signing_input.split_once('.').ok_or(JwsError::Structure)?;
         if claims.contains('.') {
@@ -98,6 +115,21 @@ impl<'a, H: DeserializeOwned, C: DeserializeOwned> UnverifiedJws<'a, H, C> {
             signature: decode(signature)?,
             claims: object(&decode(claims)?).map_err(|_| JwsError::Claims)?,
         })
+    }
+}
+
+impl TokenTextError {
+    /// Checks a text without white space at its ends.
+    fn check(token: &str) -> Result<(), Self> {
+        let quotes = ['"', '\''];
+        if token.starts_with(quotes) && token.ends_with(quotes) {
+            return Err(Self::Quotes);
+        }
+        match token.split_once(char::is_whitespace) {
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("Bearer") => Err(Self::Scheme),
+            Some(_) => Err(Self::WhiteSpace),
+            None => Ok(()),
+        }
     }
 }
 
@@ -201,12 +233,11 @@ pub(crate) fn malformed_tokens(token: &str) -> Vec<String> {
         format!("{token}.{signature}"),
         format!("{token}.{signature}.{signature}"),
         format!("{token},{token}"),
-        format!("\"{token}\""),
         token.replace('.', ","),
         token.replace('.', "\u{ff0e}"),
         format!(r#"{{"protected":"{header}","payload":"{claims}","signature":"{signature}"}}"#),
     ]);
-    for junk in ["=", "==", "+", "/", " ", "\t", "\n", "\0", "%3D", "?", "~", "\u{e4}", "\u{feff}"] {
+    for junk in ["=", "==", "+", "/", "\0", "%3D", "?", "~", "\"", "\u{e4}", "\u{200b}", "\u{feff}"] {
         for part in [header, claims, signature] {
             for changed in [format!("{junk}{part}"), format!("{part}{junk}")] {
                 texts.push(token.replacen(part, &changed, 1));
@@ -214,6 +245,33 @@ pub(crate) fn malformed_tokens(token: &str) -> Vec<String> {
         }
     }
     texts
+}
+
+/// Texts with more than the token, and their faults.
+#[cfg(test)]
+pub(crate) fn wrapped_tokens(token: &str) -> Vec<(String, TokenTextError)> {
+    let mut texts: Vec<_> = [("\"", "\""), ("'", "'"), (" \"", "\"\n"), ("\" ", " \""), ("\"Bearer ", "\"")]
+        .map(|(before, after)| (format!("{before}{token}{after}"), TokenTextError::Quotes))
+        .into();
+    for scheme in ["Bearer ", "bearer\t", "BEARER  ", " Bearer\r\n"] {
+        texts.push((format!("{scheme}{token}"), TokenTextError::Scheme));
+    }
+    for space in [" ", "\t", "\n", "\r\n", "\u{a0}", "\u{2028}"] {
+        for at in [1, token.find('.').unwrap(), token.rfind('.').unwrap() + 1, token.len() - 1] {
+            let (start, end) = token.split_at(at);
+            texts.push((format!("{start}{space}{end}"), TokenTextError::WhiteSpace));
+        }
+        texts.push((format!("{token}{space}{token}"), TokenTextError::WhiteSpace));
+    }
+    texts
+}
+
+/// The token with white space at its ends.
+#[cfg(test)]
+pub(crate) fn spaced_tokens(token: &str) -> Vec<String> {
+    let ends =
+        [(" ", ""), ("", "\n"), ("", "\r\n"), ("\t", "\t"), ("\n\n  ", " \r\n "), ("\u{a0}", "\u{2028}")];
+    ends.map(|(before, after)| format!("{before}{token}{after}")).into()
 }
 
 #[cfg(test)]
@@ -273,6 +331,25 @@ mod tests {
         for last in ["R", "S", "Z", "f"] {
             let text = format!("{}{last}.{signature}", &start[..start.len() - 1]);
             assert_eq!(parse(&text).err(), Some(JwsError::Structure), "{text}");
+        }
+    }
+
+    #[test]
+    fn white_space_at_the_ends_is_dropped() {
+        let token = token(HEADER, CLAIMS);
+        for text in spaced_tokens(&token) {
+            let jws = parse(&text).unwrap();
+            assert_eq!(jws.signing_input, token.rsplit_once('.').unwrap().0.as_bytes(), "{text:?}");
+        }
+        for text in spaced_tokens("") {
+            assert_eq!(parse(&text).err(), Some(JwsError::Structure), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn further_text_is_refused_with_its_cause() {
+        for (text, fault) in wrapped_tokens(&token(HEADER, CLAIMS)) {
+            assert_eq!(parse(&text).err(), Some(JwsError::Text(fault)), "{text:?}");
         }
     }
 

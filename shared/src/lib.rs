@@ -13,7 +13,7 @@
 //! | [`keys`] | access keys, signing keys, the pointer, the key cache, first keys, rotation |
 //! | [`token`] | scopes, claims, minting, verification |
 //! | [`authorization`] | capabilities of scopes, route rules, the authorizer of a resource server |
-//! | [`audit`] | the audit lines |
+//! | [`audit`], [`metrics`] | the audit lines, the metrics of requests |
 //! | [`ids`], [`host`], [`lifetime`], `jose` | identifiers, host names, durations, JOSE parsing |
 //! | [`settings`], [`runtime`], [`error_chain`] | settings, clock and randomness, the text of an error with its causes |
 //! | `memory`, `testing` | the in-memory ports, the test support; only with the feature `testing` |
@@ -22,6 +22,7 @@ pub mod api;
 pub mod audit;
 pub mod authn;
 pub mod authorization;
+pub mod correlation;
 pub mod error_chain;
 pub mod host;
 pub mod ids;
@@ -31,6 +32,7 @@ pub mod keys;
 pub mod lifetime;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
+pub mod metrics;
 mod operations;
 pub mod runtime;
 pub mod secrets;

@@ -77,10 +77,16 @@ impl DateWindow {
         self.0
     }
 
+    /// The window as a duration.
+    #[must_use]
+    pub fn duration(self) -> Duration {
+        Duration::minutes(self.0.into())
+    }
+
     /// Whether a date differs from now by at most the window.
     #[must_use]
     pub fn admits(self, date: OffsetDateTime, now: OffsetDateTime) -> bool {
-        (now - date).abs() <= Duration::minutes(self.0.into())
+        (now - date).abs() <= self.duration()
     }
 }
 

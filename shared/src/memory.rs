@@ -21,9 +21,10 @@ use crate::secrets::{
 use crate::store::assignments::{
     AssignmentChange, AssignmentKey, AssignmentPage, AssignmentRecord, AssignmentWriteOutcome,
 };
+use crate::store::custom_ids::{CustomId, CustomIdKey, CustomIdState, Profile};
 use crate::store::{
-    CreateOutcome, CreationId, IdentityState, PointerWriteOutcome, PointerWriter, ReadRequest, Revision,
-    Revocation, Snapshot, Store, StoreError,
+    CreateOutcome, CreationId, IdentityState, NewIdentity, PointerWriteOutcome, PointerWriter, ReadRequest,
+    Revision, Revocation, Snapshot, Store, StoreError,
 };
 
 /// The whole state of a resource, in memory.
@@ -35,6 +36,7 @@ pub struct Memory {
 #[derive(Default)]
 struct State {
     identities: HashMap<String, Record>,
+    custom_ids: HashMap<CustomIdKey, CustomIdState>,
     pointer: Option<Pointer>,
     assignments: BTreeMap<AssignmentKey, AssignmentRecord>,
     secrets: HashMap<SecretName, Versions>,
@@ -49,10 +51,10 @@ struct Versions {
     labels: HashMap<StagingLabel, VersionId>,
 }
 
-#[derive(Clone, Copy)]
 struct Record {
     state: IdentityState,
     creation: CreationId,
+    profile: Option<Profile>,
 }
 
 /// The fault of one call.
@@ -69,8 +71,10 @@ pub enum Fault {
 #[derive(Clone)]
 enum Write {
     ChangeAssignments(Vec<AssignmentChange>),
-    Create(RawId, CreationId),
-    Delete(RawId),
+    Create(NewIdentity),
+    Delete(RawId, Option<CustomId>),
+    FreeCustomId(CustomIdKey, RawId),
+    RecordToken(RawId, i64),
     Revoke(RawId, Revision),
 }
 
@@ -117,7 +121,9 @@ enum Written {
     AssignmentsChanged(AssignmentWriteOutcome),
     Created(CreateOutcome),
     Deleted,
+    Freed,
     Revoked(Revocation),
+    TokenRecorded,
 }
 
 impl State {
@@ -130,12 +136,18 @@ impl State {
             Write::ChangeAssignments(changes) => {
                 Written::AssignmentsChanged(self.change_assignments(changes))
             }
-            Write::Create(identity, creation) => Written::Created(self.create(identity, *creation)),
-            Write::Delete(identity) => {
-                if let Some(record) = self.identities.get_mut(&identity.to_string()) {
-                    record.state = IdentityState::Deleted;
-                }
+            Write::Create(new) => Written::Created(self.create(new)),
+            Write::Delete(identity, custom_id) => {
+                self.delete(identity, custom_id.as_ref());
                 Written::Deleted
+            }
+            Write::FreeCustomId(key, deleted) => {
+                self.free(*key, deleted);
+                Written::Freed
+            }
+            Write::RecordToken(identity, issued_at) => {
+                self.record_token(identity, *issued_at);
+                Written::TokenRecorded
             }
             Write::Revoke(identity, from) => Written::Revoked(self.revoke(identity, *from)),
         }
@@ -154,10 +166,49 @@ impl State {
         AssignmentWriteOutcome::Changed
     }
 
-    fn create(&mut self, identity: &RawId, creation: CreationId) -> CreateOutcome {
-        let fresh = Record { state: IdentityState::Live(Revision::FIRST), creation };
-        let stored = self.identities.entry(identity.to_string()).or_insert(fresh);
-        if stored.creation == creation { CreateOutcome::Created } else { CreateOutcome::Taken }
+    fn create(&mut self, new: &NewIdentity) -> CreateOutcome {
+        let NewIdentity { id, creation, profile, last_creation } = new;
+        if let Some(stored) = self.identities.get(&id.to_string()) {
+            return if stored.creation == *creation { CreateOutcome::Created } else { CreateOutcome::Taken };
+        }
+        let custom_id = profile.as_ref().and_then(|profile| profile.custom_id.as_ref());
+        if let Some(key) = key_of(id, custom_id) {
+            if self.custom_id(Some(key)) != CustomIdState::Free(*last_creation) {
+                return CreateOutcome::Taken;
+            }
+            self.custom_ids.insert(key, CustomIdState::Names(id.clone()));
+        }
+        let state = IdentityState::Live(Revision::FIRST);
+        self.identities
+            .insert(id.to_string(), Record { state, creation: *creation, profile: profile.clone() });
+        CreateOutcome::Created
+    }
+
+    fn custom_id(&self, key: Option<CustomIdKey>) -> CustomIdState {
+        key.and_then(|key| self.custom_ids.get(&key).cloned()).unwrap_or(CustomIdState::Free(None))
+    }
+
+    fn delete(&mut self, identity: &RawId, custom_id: Option<&CustomId>) {
+        let Some(record) = self.identities.get_mut(&identity.to_string()) else { return };
+        record.state = IdentityState::Deleted;
+        record.profile = None;
+        if let Some(key) = key_of(identity, custom_id) {
+            self.free(key, identity);
+        }
+    }
+
+    fn free(&mut self, key: CustomIdKey, deleted: &RawId) {
+        let last = self.identities.get(&deleted.to_string()).map(|record| record.creation);
+        if self.custom_id(Some(key)) == CustomIdState::Names(deleted.clone()) {
+            self.custom_ids.insert(key, CustomIdState::Free(last));
+        }
+    }
+
+    fn record_token(&mut self, identity: &RawId, issued_at: i64) {
+        let record = self.identities.get_mut(&identity.to_string());
+        if let Some(profile) = record.and_then(|record| record.profile.as_mut()) {
+            profile.last_token_issued_at = profile.last_token_issued_at.max(Some(issued_at));
+        }
     }
 
     fn revoke(&mut self, identity: &RawId, from: Revision) -> Revocation {
@@ -173,6 +224,11 @@ impl State {
     }
 }
 
+fn key_of(identity: &RawId, custom_id: Option<&CustomId>) -> Option<CustomIdKey> {
+    let (custom_id, resource) = (custom_id?, identity.resource()?);
+    Some(custom_id.key(resource))
+}
+
 fn lost() -> StoreError {
     StoreError::Unavailable("planned fault".into())
 }
@@ -186,18 +242,16 @@ impl Store for Memory {
         }
         let record = request.identity.and_then(|identity| state.identities.get(&identity.to_string()));
         let identity = record.map_or(IdentityState::Absent, |record| record.state);
+        let profile = record.and_then(|record| record.profile.clone());
+        let custom_id = state.custom_id(request.custom_id);
         let record = |key| state.assignments.get(key).cloned().unwrap_or_default();
         let assignments = request.assignments.iter().map(record).collect();
-        Ok(Snapshot { pointer: state.pointer.clone().ok_or(StoreError::NotSetUp)?, identity, assignments })
+        let pointer = state.pointer.clone().ok_or(StoreError::NotSetUp)?;
+        Ok(Snapshot { pointer, identity, profile, custom_id, assignments })
     }
 
-    async fn create(
-        &self,
-        identity: &RawId,
-        creation: CreationId,
-        _now: OffsetDateTime,
-    ) -> Result<CreateOutcome, StoreError> {
-        match self.write(Write::Create(identity.clone(), creation))? {
+    async fn create(&self, new: &NewIdentity, _now: OffsetDateTime) -> Result<CreateOutcome, StoreError> {
+        match self.write(Write::Create(new.clone()))? {
             Written::Created(creation) => Ok(creation),
             _ => unreachable!("a write answers in kind"),
         }
@@ -210,8 +264,26 @@ impl Store for Memory {
         }
     }
 
-    async fn delete(&self, identity: &RawId, _until: OffsetDateTime) -> Result<(), StoreError> {
-        self.write(Write::Delete(identity.clone())).map(|_| ())
+    async fn delete(
+        &self,
+        identity: &RawId,
+        custom_id: Option<&CustomId>,
+        _until: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        self.write(Write::Delete(identity.clone(), custom_id.cloned())).map(|_| ())
+    }
+
+    async fn free_custom_id(
+        &self,
+        custom_id: CustomIdKey,
+        deleted: &RawId,
+        _until: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        self.write(Write::FreeCustomId(custom_id, deleted.clone())).map(|_| ())
+    }
+
+    async fn record_token(&self, identity: &RawId, issued_at: i64) -> Result<(), StoreError> {
+        self.write(Write::RecordToken(identity.clone(), issued_at)).map(|_| ())
     }
 
     async fn change_assignments(

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::api::cors::{AllowedOrigins, CorsSettings};
+use crate::authn::target::PathForm;
 use crate::host::Hosts;
 use crate::ids::ResourceId;
 use crate::lifetime::DateWindow;
@@ -21,6 +22,8 @@ pub struct Settings {
     pub date_window: DateWindow,
     /// The web origins whose pages may read replies.
     pub cors: CorsSettings,
+    /// The form in which a gateway delivers the path, by configuration. `None` for a host that knows the form.
+    pub gateway_path: Option<PathForm>,
 }
 
 /// The resource of the tokens.
@@ -58,7 +61,7 @@ pub struct Reader<'a> {
 
 impl Settings {
     /// Reads `RESOURCE_ID`, `RESOURCE_LOCATION`, `RESOURCE_REGION`, `ISSUER`, `ACCEPTED_HOSTS` (a comma list, with the
-    /// public host first), and the optional `REQUEST_DATE_WINDOW_MINUTES`, `ALLOWED_ORIGINS` and
+    /// public host first), and the optional `REQUEST_DATE_WINDOW_MINUTES`, `GATEWAY_PATH`, `ALLOWED_ORIGINS` and
     /// `ALLOWED_ORIGINS_WITH_ACCESS_KEY`. `None` if a value is missing or malformed.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let id = reader.required("RESOURCE_ID", ResourceId::FORM);
@@ -67,6 +70,7 @@ impl Settings {
         let issuer = reader.required("ISSUER", Issuer::FORM);
         let hosts = reader.required("ACCEPTED_HOSTS", "host names or host:port, separated by commas");
         let date_window = reader.optional("REQUEST_DATE_WINDOW_MINUTES", "a number from 1 to 15");
+        let gateway_path = Some(reader.optional("GATEWAY_PATH", "decoded or wire").unwrap_or_default());
         let mut origins =
             |name| reader.optional::<AllowedOrigins>(name, AllowedOrigins::FORM).unwrap_or_default();
         let cors = CorsSettings {
@@ -74,7 +78,8 @@ impl Settings {
             services: origins("ALLOWED_ORIGINS_WITH_ACCESS_KEY"),
         };
         let resource = Resource { id: id?, issuer: issuer?, location: location?, region: region? };
-        Some(Self { resource, hosts: hosts?, date_window: date_window.unwrap_or_default(), cors })
+        let date_window = date_window.unwrap_or_default();
+        Some(Self { resource, hosts: hosts?, date_window, cors, gateway_path })
     }
 }
 

@@ -165,7 +165,7 @@ fn in_old_python(server: &Server, version: &str, program: &str) -> Result<String
     run(server.command(python()).env("PYTHONPATH", path).args(["-c", program]))
 }
 
-const OLD_PYTHON: [&str; 3] = ["1.0.1", "1.3.1", "1.4.0"];
+const OLD_PYTHON: [&str; 4] = ["1.0.1", "1.1.0b1", "1.3.1", "1.4.0"];
 
 #[test]
 fn old_python_sdks_are_accepted() {
@@ -183,17 +183,54 @@ print(version("azure-communication-identity"))
     no_secret_in_the_log(&server);
 }
 
+/// The package before `azure-communication-identity`, whose API version has its own routes.
+#[test]
+fn oldest_python_package_is_accepted() {
+    const LIFE: &str = r#"
+import os
+from azure.communication.administration import CommunicationIdentityClient
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from life import introspecting
+connection_string = os.environ["COMMUNICATION_SERVICES_CONNECTION_STRING"]
+client, is_active = CommunicationIdentityClient.from_connection_string(connection_string), introspecting(connection_string)
+user = client.create_user()
+for arguments in [], [__import__("datetime").datetime(2021, 1, 1)]:
+    issued = client.issue_token(user, scopes=["chat", "voip"])
+    assert issued.id == user.identifier and is_active(issued.token)
+    client.revoke_tokens(user, *arguments)
+    assert not is_active(issued.token)
+try:
+    client.issue_token(user, scopes=["pstn"])
+except HttpResponseError as error:
+    assert "'pstn' is not a scope. Scopes are: chat, voip" in str(error), error
+token = client.issue_token(user, scopes=["chat"]).token
+client.delete_user(user)
+assert not is_active(token)
+try:
+    client.issue_token(user, scopes=["chat"])
+except ResourceNotFoundError:
+    print("gone")
+"#;
+    let server = Server::start(&state_directory(SCRATCH, "oldest-python"), &[]);
+    assert_eq!(in_old_python(&server, "administration-1.0.0b4", LIFE), Ok("gone\n".to_owned()));
+    no_secret_in_the_log(&server);
+}
+
 /// Versions before 1.4.0 sign the target without its first slash for such an endpoint. The rule is in
 /// docs/wire-contract.md#path-and-query.
 #[test]
-#[ignore = "the service does not accept a signed target without its first slash yet"]
 fn old_python_endpoints_with_slash_or_http_are_accepted() {
     const CREATE: &str = r#"
 import os
 from azure.communication.identity import CommunicationIdentityClient
 key = os.environ["COMMUNICATION_SERVICES_CONNECTION_STRING"].split(";accesskey=")[1]
-for endpoint in os.environ["COMMUNICATION_SERVICES_ENDPOINT"], os.environ["HTTP_ENDPOINT"]:
-    CommunicationIdentityClient(endpoint, key).create_user()
+http = os.environ["HTTP_ENDPOINT"]
+for endpoint in os.environ["COMMUNICATION_SERVICES_ENDPOINT"], http, http + "/":
+    client = CommunicationIdentityClient(endpoint, key)
+    user = client.create_user()
+    client.get_token(user, ["chat"])
+    client.revoke_tokens(user)
+    client.delete_user(user)
 "#;
     let mut server = Server::start(&state_directory(SCRATCH, "old-python-endpoints"), &[]);
     let http = format!("http://{}", server.ready.http_address());

@@ -7,6 +7,7 @@ mod chat;
 mod gateway;
 mod languages;
 mod local_server;
+mod names;
 mod rotation;
 mod suites;
 mod verification;

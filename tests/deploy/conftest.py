@@ -29,7 +29,7 @@ def stack(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def deployed(code, folder):
+def deployed(code, folder, template=None):
     """Deploys the template under its own host name with these bootstraps, until the block ends."""
     port = stand_in.free_port()
     with (
@@ -39,7 +39,7 @@ def deployed(code, folder):
     ):
         trust(patches, https)
         parameters = {"DomainName": HOST, "CertificateArn": CERTIFICATE, "AllowedHosts": https.authority}
-        yield deployment.deploy(aws, code, parameters, https)
+        yield deployment.deploy(aws, code, parameters, https, template)
 
 
 def trust(patches, https):

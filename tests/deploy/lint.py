@@ -6,7 +6,7 @@ from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 
 
-def findings(template):
+def findings(template, region="us-east-1"):
     """Returns `code: message (place)` for each finding, including warnings."""
-    found = lint(json.dumps(template), config=ManualArgs(regions=["us-east-1"]))
+    found = lint(json.dumps(template), config=ManualArgs(regions=[region]))
     return [f"{match.rule.id}: {match.message} ({'/'.join(map(str, match.path or []))})" for match in found]

@@ -3,7 +3,7 @@
 
 import re
 
-from rules import listed, resources, statements, target
+from rules import OWN_FUNCTIONS, listed, resources, statements, target
 from template import ROOT
 
 DOCUMENT = ROOT / "docs" / "deploy.md"
@@ -11,11 +11,12 @@ SUBJECTS = {
     "AccessKeys": "access-keys",
     "SigningKeys": "signing-keys",
     "DeadLetters": "dead letters",
-    "RotateKeysFunction": "rotate-keys",
+    "RotateKeysFunctionAliaslive": "rotate-keys",
+    "KmsKeyArn": "your key",
 }
 
 # The first parts of the keys in each table.
-KEYS = {"Table": {"pointer", "identity", "assignments"}, "AssignmentsTable": {"entra", "teams-extension"}}
+KEYS = {"Table": {"pointer", "identity", "custom-id", "assignments"}, "AssignmentsTable": {"entra", "teams-extension"}}
 
 
 def documented():
@@ -34,15 +35,23 @@ def documented():
 
 
 def granted(template):
-    """Reads the permissions from the roles."""
+    """Reads the permissions from the roles, and from the policies that a parameter adds to roles."""
     functions = {
         target(function["Role"]): name_of(function)
         for _, function, _ in resources(template, "AWS::Lambda::Function")
     }
-    return {
-        (functions.get(name) or role["Properties"]["Policies"][0]["PolicyName"], action, item)
+    found = [
+        (name, functions.get(name) or role["Properties"]["Policies"][0]["PolicyName"], statements(role))
         for name, _, role in resources(template, "AWS::IAM::Role")
-        for statement in statements(role)
+    ] + [
+        (target(role), functions[target(role)], policy["PolicyDocument"]["Statement"])
+        for _, policy, _ in resources(template, "AWS::IAM::Policy")
+        for role in policy["Roles"]
+    ]
+    return {
+        (subject, action, item)
+        for name, subject, granting in found
+        for statement in granting
         for action in listed(statement["Action"])
         for resource in listed(statement["Resource"])
         for item in items(name, resource, statement.get("Condition"))
@@ -58,6 +67,8 @@ def items(role, resource, condition):
     """Returns the granted items of a resource in the words of the document. An unexpected grant is returned as it is."""
     name = target(resource)
     match condition:
+        case {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [key], "dynamodb:Attributes": ["pk", attribute]}}:
+            return [f"{key.removesuffix('#*')}: {attribute}"]
         case {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": keys}} if name in KEYS and len(condition) == 1:
             # A batch of several tables is granted with the keys of all of them on each.
             others = set().union(*(keys for table, keys in KEYS.items() if table != name))
@@ -66,4 +77,8 @@ def items(role, resource, condition):
             return ["its own"]
         case None if name in SUBJECTS:
             return [SUBJECTS[name]]
+        case None if resource == OWN_FUNCTIONS:
+            return ["the functions"]
+        case None if resource == "*":
+            return ["any"]
     return [f"{resource} if {condition}"]

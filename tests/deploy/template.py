@@ -7,6 +7,7 @@ import pathlib
 import yaml
 from cfnlint.decode import decode_str
 from samtranslator.translator.transform import transform as sam_transform
+from translation import NoManagedPolicies
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "infra" / "template.yaml"
@@ -15,13 +16,6 @@ CHAT_API = pathlib.Path(__file__).with_name("chat_api.yaml")
 PARAMETERS = {"ResourceId": "5e0d8f7c-0b0a-4c8e-9a54-6a4f3d1c2b10"}
 
 CODE_BUCKET = "code-of-functions"
-
-
-class NoManagedPolicies:
-    """SAM requests the ARNs of managed policies from IAM. The roles of this template are written out, so it needs none."""
-
-    def load(self):
-        return {}
 
 
 def source():
@@ -41,21 +35,26 @@ def parsed(text):
     return plain(template)
 
 
-def transformed(template=None, parameters=None):
+def transformed(template=None, parameters=None, prefix=""):
     """Returns the plain CloudFormation template for these parameters, with its code in the bucket CODE_BUCKET."""
+    fragment = copy.deepcopy(template if template is not None else source())
+    package(fragment, prefix)
+    return translated(fragment, parameters)
+
+
+def translated(packaged, parameters=None):
+    """Returns the plain CloudFormation template of one whose code is in a bucket."""
     # The translator needs a Region, and its client library reads it from the environment.
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
-    fragment = copy.deepcopy(template if template is not None else source())
-    package(fragment)
-    return plain(sam_transform(fragment, {**PARAMETERS, **(parameters or {})}, NoManagedPolicies()))
+    return plain(sam_transform(packaged, {**PARAMETERS, **(parameters or {})}, NoManagedPolicies()))
 
 
-def package(template):
-    """Replaces the folder target/lambda/<name>/ by the object <name>.zip, as a deployment does first."""
+def package(template, prefix=""):
+    """Replaces the folder target/lambda/<name>/ by the object <prefix><name>.zip, as a deployment does first."""
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             folder = pathlib.PurePosixPath(resource["Properties"]["CodeUri"])
-            resource["Properties"]["CodeUri"] = {"Bucket": CODE_BUCKET, "Key": f"{folder.name}.zip"}
+            resource["Properties"]["CodeUri"] = {"Bucket": CODE_BUCKET, "Key": f"{prefix}{folder.name}.zip"}
 
 
 def plain(node):

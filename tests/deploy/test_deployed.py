@@ -104,6 +104,12 @@ def test_scheduled_rotation_revokes_every_token(service):
 def scheduled_rotation(service, steps):
     """Runs the steps as Secrets Manager does. It first makes the version, which has no value yet."""
     version = str(uuid.uuid4())
+    versions = service.secrets.describe_secret(SecretId=service.signing_keys_secret)["VersionIdsToStages"]
+    # On AWS a label moves. The stand-in would leave it on its former version too.
+    for former in [former for former, labels in versions.items() if "AWSPENDING" in labels]:
+        service.secrets.update_secret_version_stage(
+            SecretId=service.signing_keys_secret, VersionStage="AWSPENDING", RemoveFromVersionId=former
+        )
     service.secrets.put_secret_value(
         SecretId=service.signing_keys_secret, ClientRequestToken=version, VersionStages=["AWSPENDING"]
     )
@@ -117,6 +123,16 @@ def step(service, name, version):
     service.rotate({"Step": name, "SecretId": secret, "ClientRequestToken": version})
 
 
+def test_operator_ends_a_rotation_that_stopped(service):
+    stopped = scheduled_rotation(service, ("createSecret",))
+    _, old = service.issue()
+    service.rotate({"rotate": "signing-keys"})
+    assert service.introspect(old) == {"active": False}
+    labels = service.labels(service.signing_keys_secret)
+    assert labels["IN_FORCE"] == labels["AWSCURRENT"] != stopped
+    scheduled_rotation(service, ("createSecret", "setSecret", "testSecret", "finishSecret"))
+
+
 def test_regeneration_revokes_key_and_its_tokens(service):
     _, through_primary = service.issue("primary")
     _, through_secondary = service.issue("secondary")
@@ -128,6 +144,12 @@ def test_regeneration_revokes_key_and_its_tokens(service):
         refused.create_user()
     _, fresh = service.issue("secondary")
     assert service.introspect(fresh)["active"] is True
+
+
+def test_path_without_a_route_has_the_reply_of_the_service(service):
+    reply = service.raw().call("POST", "/Identities/a/b")
+    assert (reply.status, reply.json["error"]["code"]) == (404, "NotFound")
+    assert any('"status":404' in line for line in service.stack.log("keys"))
 
 
 def test_invalid_event_is_refused(service):

@@ -5,9 +5,12 @@ import json
 import time
 
 import pytest
+from botocore.exceptions import ClientError
 from raw_http import RawClient
 
+import deployment
 import openapi
+import template as sam
 
 FIRES_WITHIN = 100
 
@@ -48,8 +51,8 @@ def test_escaped_colon_of_an_action_is_accepted(stack, client, action):
 
 
 @pytest.mark.parametrize("target", ["/", "/identities/a/:issue", "/authorize", "/Identities"])
-def test_unknown_route_reaches_no_function(client, target):
-    assert client.send("POST", target, headers={"Host": client.authority}).status == 404
+def test_path_without_a_route_reaches_the_function_without_secrets(stack, client, target):
+    assert client.send("POST", target, headers={"Host": client.authority}).json["function"] == stack.function("keys")
 
 
 def test_functions_receive_address_and_readable_secrets(stack):
@@ -64,6 +67,27 @@ def test_functions_receive_address_and_readable_secrets(stack):
         "keys": [],
         "authorizer": [],
     }
+
+
+CERTIFICATE = {"CertificateArn": "arn:aws:acm:us-east-1:000000000000:certificate/5e0d8f7c-0b0a-4c8e-9a54-6a4f3d1c2b10"}
+CLIENTS = {"MutualTlsTruststoreUri": "s3://bucket/clients.pem"}
+DOMAIN = {"DomainName": "id.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        (DOMAIN, "DomainName needs CertificateArn"),
+        (CLIENTS, "MutualTlsTruststoreUri needs DomainName"),
+        (CLIENTS | DOMAIN | CERTIFICATE | {"DisableExecuteApiEndpoint": "false"}, "must be true"),
+        ({"ExistingTableArn": "arn:aws:dynamodb:us-east-1:000000000000:table/a"}, "are given together"),
+    ],
+)
+def test_combination_that_cannot_work_is_refused(stack, parameters, reason):
+    template = deployment.for_the_stand_in(sam.transformed(parameters=parameters))
+    with pytest.raises(ClientError) as refused:
+        deployment.create_stack(stack.stand_in, "refused", json.dumps(template), sam.PARAMETERS | parameters)
+    assert reason in str(refused.value)
 
 
 def test_schedule_invokes_the_key_set_up(stack):

@@ -1,6 +1,7 @@
 //! Exhaustive models: every interleaving of a small world, searched breadth first.
 
 mod assignments;
+mod custom_ids;
 mod regeneration;
 mod rotation;
 mod search;

@@ -1,9 +1,11 @@
 //! The DynamoDB and Secrets Manager adapters keep the contracts of their ports.
 
 use e2e::faults::Fault;
-use e2e::test_service::Ports;
+use e2e::test_service::{Ports, TestService};
+use identity::keys::Algorithm;
+use identity::keys::pointer::Pointer;
 use identity::secrets;
-use identity::store::contract;
+use identity::store::{PointerWriteOutcome, contract};
 
 #[tokio::test]
 async fn the_table_keeps_the_store_contract() {
@@ -21,6 +23,31 @@ async fn the_table_keeps_the_store_contract_when_answers_are_lost() {
         lose.then_some(Fault::BreakAfter)
     });
     contract::holds(ports.store.as_ref(), ports.pointers.as_ref()).await;
+}
+
+/// One item needs no transaction. The rules are those of the contract.
+#[tokio::test]
+async fn a_pointer_with_one_copy_changes_without_a_transaction() {
+    let (source, _) = Ports::embedded(5).await;
+    let service = TestService::new(source, Algorithm::Es256, 5).await;
+    let pointer = service.ports.pointers.pointer().await.unwrap().unwrap();
+    let of = |generation, copies| Pointer { generation, copies, ..pointer.clone() };
+    let (ports, embedded) = Ports::embedded(6).await;
+    for (written, expected) in [
+        (of(2, 1), PointerWriteOutcome::Conflict),
+        (of(1, 1), PointerWriteOutcome::Changed),
+        (of(1, 1), PointerWriteOutcome::Conflict),
+        (of(3, 1), PointerWriteOutcome::Conflict),
+        (of(2, 1), PointerWriteOutcome::Changed),
+    ] {
+        assert_eq!(ports.pointers.write_pointer(&written).await.unwrap(), expected, "{written:?}");
+    }
+    assert_eq!(embedded.dynamodb.calls_of("TransactWriteItems"), 0);
+    let more = ports.pointers.write_pointer(&of(3, 8)).await.unwrap();
+    assert_eq!(more, PointerWriteOutcome::Conflict, "the number of copies never changes");
+    assert_eq!(ports.pointers.pointer().await.unwrap(), Some(of(2, 1)));
+    embedded.dynamodb.plan(|operation| (operation == "PutItem").then_some(Fault::InternalError));
+    assert!(ports.pointers.write_pointer(&of(3, 1)).await.is_err());
 }
 
 #[tokio::test]

@@ -357,13 +357,13 @@ enum Step {
 }
 
 /// Where faults are planned.
-enum Backend {
+pub(crate) enum Backend {
     Embedded(Embedded),
     Memory(Arc<Memory>),
 }
 
 impl Backend {
-    fn plan(&self, faults: &[Fault]) {
+    pub(crate) fn plan(&self, faults: &[Fault]) {
         match self {
             Self::Embedded(embedded) => embedded.dynamodb.plan_next(faults.iter().copied()),
             Self::Memory(memory) => memory.plan(faults.iter().map(|fault| match fault {
@@ -375,7 +375,7 @@ impl Backend {
         }
     }
 
-    async fn deliver_late(&self) {
+    pub(crate) async fn deliver_late(&self) {
         match self {
             Self::Embedded(embedded) => embedded.dynamodb.deliver_late().await,
             Self::Memory(memory) => memory.deliver_delayed(),

@@ -168,7 +168,25 @@ async fn operations_cost_the_documented_calls_and_units() {
     let mut costs = Costs { embedded: &embedded, rows: String::new() };
     costs.add("refused request", 400, service.send("POST", CREATE, "[]")).await;
     costs.add("create an identity", 201, service.send("POST", CREATE, "")).await;
+    let preview = "/identities?api-version=2025-03-02-preview";
+    let named = r#"{"customId":"alice@contoso.com","createTokenWithScopes":["chat"]}"#;
+    let mut custom = String::new();
+    costs
+        .add("create an identity with a custom id", 201, async {
+            let reply = service.send("POST", preview, named).await;
+            custom = reply.id().unwrap_or_default();
+            reply
+        })
+        .await;
+    let unnamed = r#"{"customId":"alice@contoso.com"}"#;
+    costs.add("create with a known custom id", 201, service.send("POST", preview, unnamed)).await;
+    service.clock.advance(1_000);
+    costs.add("the same with a token", 201, service.send("POST", preview, named)).await;
     costs.add("issue a token", 200, service.issue(&service.primary, &id)).await;
+    service.clock.advance(1_000);
+    costs.add("issue a token, 2025-03-02-preview", 200, service.issue(&service.primary, &custom)).await;
+    let profile = format!("/identities/{custom}?api-version=2025-03-02-preview");
+    costs.add("get an identity", 200, service.send("GET", &profile, "")).await;
     costs.add("verify or introspect a token", 200, introspect(&token)).await;
     costs.add("exchange, first one of a user", 200, exchange(&trusting, user, &[])).await;
     costs.add("exchange, later ones", 200, exchange(&trusting, user, &[])).await;
@@ -181,6 +199,7 @@ async fn operations_cost_the_documented_calls_and_units() {
     costs.add("change 100 assignments at once", 200, service.send("PATCH", &patch, &many)).await;
     costs.add("revoke", 204, service.revoke(&id)).await;
     costs.add("delete an identity", 204, service.delete(&id)).await;
+    costs.add("delete an identity with a custom id", 204, service.delete(&custom)).await;
     let document = include_str!("../../docs/deploy.md");
     assert!(document.contains(&costs.rows), "docs/deploy.md must hold these rows:\n{}", costs.rows);
 }

@@ -14,7 +14,8 @@ use serde::Deserialize;
 /// An access key of another resource.
 const FOREIGN_KEY: &str = "bm90IHRoZSBrZXkgb2YgdGhpcyByZXNvdXJjZSBhdCBhbGw=";
 
-const SUPPORTED: &str = "2021-03-07, 2022-06-01, 2022-10-01, 2023-10-01, 2025-06-30, 2026-07-22, 2026-09-23";
+const SUPPORTED: &str = "2020-07-20-preview2, 2021-02-22-preview1, 2021-03-07, 2021-03-31-preview1, \
+    2021-10-31-preview, 2022-06-01, 2022-10-01, 2023-10-01, 2025-03-02-preview, 2025-06-30, 2026-07-22, 2026-09-23";
 
 async fn fixture() -> TestService {
     let (ports, _) = Ports::memory();
@@ -156,7 +157,8 @@ async fn wrong_callers_versions_and_paths_get_their_catalogue_errors() {
     };
     let denied = "Denied by the resource provider.";
     let skewed = "The given request could not be resolved.\nThe time difference between the originating \
-                  client and the server is greater than the allowed margin of 5 minutes.";
+                  client and the server is greater than the allowed margin of 5 minutes.\nThe time of the server is \
+                  Fri, 01 Mar 2024 12:00:00 GMT. The time of the request is Fri, 01 Mar 2024 11:54:59 GMT.";
     let late = now - time::Duration::seconds(301);
     check(("wrong key", send(FOREIGN_KEY, HOST, now).await, 401, "Denied", denied, None, false));
     check(("wrong host", send(&fixture.primary, "elsewhere", now).await, 401, "Denied", denied, None, false));

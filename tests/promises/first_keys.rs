@@ -271,3 +271,31 @@ async fn a_set_up_overtaken_by_replacements_reports_a_conflict() {
         }
     }
 }
+
+/// A change of the schedule without an immediate rotation sends `testSecret` alone, for a version without a value.
+#[tokio::test(start_paused = true)]
+async fn a_test_without_a_value_passes_and_changes_nothing() {
+    let resource = NewResource::new(Maker::Rotation).await;
+    let test = async || {
+        let steps = async |rotator: Rotator<'_>| rotator.try_out(&resource.version).await;
+        rotate(resource.ports(), 12, steps).await
+    };
+    test().await.unwrap();
+    assert!(resource.ports.pointers.pointer().await.unwrap().is_none(), "an empty resource stays empty");
+    let unknown = VersionId::new("5c4ed001-0000-4000-8000-000000000002");
+    let other = rotate(resource.ports(), 12, async |rotator| rotator.try_out(&unknown).await).await;
+    assert!(matches!(other, Err(RotationError::NotPending)));
+    resource.make(Maker::Rotation).await.unwrap();
+    let before = resource.ports.pointers.pointer().await.unwrap().unwrap();
+    let version = VersionId::new("5c4ed001-0000-4000-8000-000000000003");
+    resource.embedded.begin_rotation(SecretName::SigningKeys.as_str(), version.as_str());
+    rotate(resource.ports(), 13, async |rotator| rotator.try_out(&version).await).await.unwrap();
+    let after = resource.ports.pointers.pointer().await.unwrap().unwrap();
+    assert_eq!((after.generation, after.signing_keys), (before.generation, before.signing_keys));
+    resource
+        .embedded
+        .secrets
+        .plan(|operation| (operation == "GetSecretValue").then_some(Fault::InternalError));
+    let unreadable = rotate(resource.ports(), 14, async |rotator| rotator.try_out(&version).await).await;
+    assert!(matches!(unreadable, Err(RotationError::Key(_))), "{unreadable:?}");
+}

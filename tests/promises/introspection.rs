@@ -27,6 +27,8 @@ async fn an_active_token_returns_claims_and_capabilities() {
     let target = format!("/identities/{id}/:issueAccessToken?api-version=2023-10-01");
     let scopes = r#"{"scopes":["voip","chat.join.limited"]}"#;
     let token = service.send("POST", &target, scopes).await.token().unwrap();
+    let spaced = introspect(&service, &format!("+%09{token}%0D%0A")).await;
+    assert_eq!(spaced.json["active"], true, "white space at the ends is dropped");
     let before = [embedded.dynamodb.calls(), embedded.secrets.calls()];
     let reply = introspect(&service, &token).await;
     assert_eq!(embedded.dynamodb.calls() - before[0], 1, "one read serves the caller and the token");
@@ -72,6 +74,10 @@ async fn inactive_tokens_get_one_answer_and_logged_reasons() {
     service.clock.advance(24 * 3_600 * 1_000);
     for (token, reason) in [
         ("nonsense", "not a compact token"),
+        ("+nonsense%0D%0A", "not a compact token"),
+        ("a.b+c.d", "the token has white space inside it"),
+        ("Bearer+a.b.c", "the text begins with Bearer; send only the token"),
+        ("%22a.b.c%22", "the token is in quotation marks; send only the token"),
         (&altered, "the signature does not verify"),
         (&expired, "the token has expired"),
     ] {
@@ -95,6 +101,7 @@ async fn a_form_without_exactly_one_token_is_refused() {
     for (form, message) in [
         ("", "Token: The Token field is required."),
         ("token=", "Token: The Token field is required."),
+        ("token=+%0D%0A", "Token: The Token field is required."),
         ("Token=a.b.c", "Token: The Token field is required."),
         (r#"{"token":"a.b.c"}"#, "Token: The Token field is required."),
         ("token=a.b.c&token=a.b.c", "The request body is not valid: the form has several tokens."),

@@ -32,10 +32,14 @@ async fn no_secret_reaches_audit_lines_or_error_bodies() {
         for (method, target, body) in requests(&id) {
             let call = Call { method, target: &target, body };
             let mut request = sign(&call, &fixture.primary, HOST, fixture.clock.now());
-            let signature = request.headers["authorization"].to_str().unwrap();
+            let signature = request.headers["authorization"].to_str().unwrap().to_owned();
             secrets.push(signature.rsplit_once("Signature=").unwrap().1.to_owned());
             let canary = STANDARD.encode(format!("canary {target}"));
             request.headers.insert("x-canary", canary.parse().unwrap());
+            let product = format!("azsdk-x/1 {canary} {signature}");
+            for name in ["user-agent", "x-ms-useragent", "traceparent"] {
+                request.headers.insert(name, product.parse().unwrap());
+            }
             secrets.push(canary);
             let reply = Reply::of(fixture.service.handle(request).await);
             match reply.token() {

@@ -43,6 +43,9 @@ pub enum Fault {
     /// A batch answer that lists the keys of the state table as unprocessed. Other calls are unchanged. It is not in
     /// [`Self::ALL`], because it needs a batch of two tables.
     StateUnprocessed,
+    /// The transaction meets another one and has no effect. Other calls are unchanged. It is not in [`Self::ALL`],
+    /// because few operations write in a transaction.
+    Conflict,
 }
 
 impl Fault {
@@ -237,7 +240,10 @@ impl HttpConnector for FaultyClient {
                 Some(Fault::StateUnprocessed) if operation == "BatchGetItem" => {
                     this.forward_without_state(request).await
                 }
-                Some(Fault::Unprocessed | Fault::StateUnprocessed) => this.forward(request).await,
+                Some(Fault::Conflict) if operation == "TransactWriteItems" => Ok(conflict()),
+                Some(Fault::Unprocessed | Fault::StateUnprocessed | Fault::Conflict) => {
+                    this.forward(request).await
+                }
             }
         })
     }
@@ -278,6 +284,14 @@ fn broken() -> ConnectorError {
 
 fn error_answer(status: u16, code: &str) -> HttpResponse {
     answer(status, &serde_json::json!({"__type": code, "message": CANARY}).to_string())
+}
+
+fn conflict() -> HttpResponse {
+    let reasons =
+        serde_json::json!([{ "Code": "None" }, { "Code": "TransactionConflict", "Message": CANARY }]);
+    let kind = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
+    let body = serde_json::json!({ "__type": kind, "Message": CANARY, "CancellationReasons": reasons });
+    answer(400, &body.to_string())
 }
 
 fn answer(status: u16, body: &str) -> HttpResponse {

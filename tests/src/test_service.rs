@@ -263,8 +263,9 @@ struct Hosts {
     authorizer: Arc<Authorizer>,
 }
 
-/// Routes of an invented calling API. The product ships rules for the chat API only.
+/// Routes of an invented calling API and an invented WebSocket API. The product ships rules for the chat API only.
 const CALL_ROUTES: &str = "
+    CONNECT $connect                   chat.list_threads
     POST /calls                        voip.start_call
     POST /rooms/{room}/calls           voip.start_room_call
     POST /calls/{call}/:join           voip.join_call
@@ -293,7 +294,7 @@ fn host(
     let verifier = || Verifier::new(expected.clone(), ports.store.clone(), clock.clone());
     let authorizer = Authorizer {
         verifier: verifier(),
-        rules: RouteRules::chat().unwrap().and("the calling API", CALL_ROUTES).unwrap(),
+        rules: RouteRules::chat().unwrap().and("the invented APIs", CALL_ROUTES).unwrap(),
         clock: clock.clone(),
         random: random.clone(),
         audit: audit.clone(),

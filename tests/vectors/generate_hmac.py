@@ -171,6 +171,18 @@ def observed():
                 signed_path="/identities/8:acs:a/b c+d?api-version=2023-10-01"), f"{python}, seen on the wire")
     add("empty body", "accept:primary", Request(body=""), f"{python}, seen on the wire")
     add("body {}", "accept:primary", Request(body="{}"), ".NET and Java, from recordings")
+    cut = "azure-communication-identity 1.3.1, from its source"
+    add("older Python, endpoint with a slash, signs the target without its slash", "accept:primary",
+        Request(signed_path=TARGET[1:], signed_host=f"{HOST}/"), cut)
+    add("older Python, http endpoint, signs the target without its slash", "accept:primary",
+        Request(host="localhost:8080", signed_path=TARGET[1:]), cut, hosts=("localhost:8080",))
+    add("older Python, http endpoint with a slash, signs the target without two characters", "accept:primary",
+        Request(host="localhost:8080", signed_path=TARGET[2:], signed_host="localhost:8080/"), cut,
+        hosts=("localhost:8080",))
+    add("older Python, endpoint with a slash, issue", "accept:primary",
+        Request(target=ENCODED, signed_path=ENCODED[1:], signed_host=f"{HOST}/"), cut)
+    add("signed without a leading slash", "accept:primary", Request(signed_path=TARGET[1:]),
+        "jls-ch/azure-communication-identity-go, from its source")
 
 
 def keys():
@@ -188,7 +200,7 @@ def altered():
     add("altered path, another user", "denied", Request(target=ENCODED), target=ENCODED.replace("0e47", "0e48"))
     add("altered path, another verb", "denied", Request(target=ENCODED),
         target=ENCODED.replace(":issueAccessToken", ":revokeAccessTokens"))
-    add("altered path, doubled slash", "denied", target="/" + TARGET)
+    add("slash added at the start of the path", "accept:primary", target="/" + TARGET)
     add("altered path, dot segment", "denied", target="/." + TARGET)
     add("altered path, encoded twice", "denied", Request(target=ENCODED), target=ENCODED.replace("%3A", "%253A"))
     add("altered query", "denied", target=TARGET.replace("2023-10-01", "2023-10-02"))
@@ -200,8 +212,14 @@ def altered():
     add("altered body, removed", "denied", body="")
     add("altered date", "denied", edited(lambda r: r.set("x-ms-date", NOW.replace("12:00:00", "12:00:01"))))
     add("lower-case hex in the path, signed as sent", "accept:primary", Request(target=ENCODED.replace("%3A", "%3a")))
-    add("signed path with lower-case hex, sent with upper-case", "denied",
+    add("signed path with lower-case hex, sent with upper-case", "accept:primary",
         Request(target=ENCODED, signed_path=ENCODED.replace("%3A", "%3a")))
+    add("escapes of the path changed to literal colons", "accept:primary", Request(target=ENCODED), target=LITERAL)
+    add("literal colons of the path escaped", "accept:primary", Request(target=LITERAL), target=ENCODED)
+    add("path with an escaped letter, signed literally", "accept:primary", Request(target=LITERAL),
+        target=LITERAL.replace("acs", "%61cs"))
+    add("signed without two characters for an endpoint without slash", "denied", Request(signed_path=TARGET[2:]))
+    add("signed without three characters", "denied", Request(signed_path=TARGET[3:], signed_host=f"{HOST}/"))
     add("method override header is ignored", "accept:primary",
         Request(extra=[("X-HTTP-Method-Override", "DELETE")]))
 
@@ -209,6 +227,14 @@ def altered():
 def hosts():
     add("altered host, signed for another port", "denied", Request(signed_host="localhost:8444"))
     add("altered host, sent to another port", "denied", host="localhost:8444")
+    add("host in another letter case, signed as sent", "accept:primary", Request(host="LocalHost:8443"))
+    add("host in another letter case without its port, signed as sent", "accept:primary", Request(host="LocalHost"))
+    add("host in another letter case, signed in lower case", "accept:primary",
+        Request(host="LOCALHOST:8443", signed_host=HOST))
+    add("host sent in lower case, signed as configured", "accept:primary",
+        Request(signed_host="LocalHost:8443"), hosts=("LocalHost:8443",))
+    add("host sent in lower case, signed in a letter case that the server was not given", "denied",
+        Request(signed_host="LocalHost:8443"))
     add("altered host, one letter", "denied", Request(signed_host="localhosu:8443"))
     add("host not configured, signed as sent", "denied", Request(host="evil.example:8443"))
     add("host not configured, signature for the configured one", "denied", host="evil.example:8443")
@@ -245,8 +271,9 @@ def signed_headers():
     add("extra name, authorization", "denied", Request(names=CURRENT + ["authorization"]))
     add("name twice", "denied", Request(names=CURRENT + [host]))
     add("date name twice", "denied", Request(names=[date] + CURRENT))
-    add("upper-case names", "denied", Request(names=[name.upper() for name in CURRENT]))
-    add("one upper-case letter in a name", "denied", Request(names=[date, "Host", digest]))
+    add("upper-case names", "accept:primary", Request(names=[name.upper() for name in CURRENT]))
+    add("one upper-case letter in a name", "accept:primary", Request(names=[date, "Host", digest]))
+    add("one name in two letter cases", "denied", Request(names=CURRENT + ["Host"]))
     add("host not listed", "denied", Request(names=[date, digest]))
     add("hash not listed", "denied", Request(names=[date, host]))
     add("date not listed", "denied", Request(names=[host, digest]))
@@ -294,7 +321,8 @@ def authorization():
     text("no SignedHeaders", f"HMAC-SHA256 Signature={valid}")
     text("unknown parameter", f"HMAC-SHA256 Credential=x&SignedHeaders={names}&Signature={valid}")
     text("scheme only", "HMAC-SHA256")
-    text("lower-case scheme", f"hmac-sha256 SignedHeaders={names}&Signature={valid}")
+    add("lower-case scheme", "accept:primary",
+        edited(lambda r: r.authorize(text=f"hmac-sha256 SignedHeaders={names}&Signature={valid}")))
     text("another digest in the scheme", f"HMAC-SHA512 SignedHeaders={names}&Signature={valid}")
     text("no scheme", f"SignedHeaders={names}&Signature={valid}")
     text("Bearer with the same parameters", f"Bearer SignedHeaders={names}&Signature={valid}")
@@ -334,22 +362,31 @@ def content_hashes():
 
 def dates():
     for name, value in [
-            ("RFC 850", "Friday, 01-Mar-24 12:00:00 GMT"),
-            ("asctime", "Fri Mar  1 12:00:00 2024"),
-            ("ISO 8601", "2024-03-01T12:00:00Z"),
-            ("seconds since 1970", "1709294400"),
             ("lower-case gmt", "Fri, 01 Mar 2024 12:00:00 gmt"),
             ("lower-case month", "Fri, 01 mar 2024 12:00:00 GMT"),
             ("UTC instead of GMT", "Fri, 01 Mar 2024 12:00:00 UTC"),
             ("numeric offset", "Fri, 01 Mar 2024 12:00:00 +0000"),
-            ("no zone", "Fri, 01 Mar 2024 12:00:00"),
-            ("wrong weekday", "Thu, 01 Mar 2024 12:00:00 GMT"),
+            ("negative zero offset", "Fri, 01 Mar 2024 12:00:00 -0000"),
+            ("comment at the end", "Fri, 01 Mar 2024 12:00:00 +0000 (UTC)"),
             ("no weekday", "01 Mar 2024 12:00:00 GMT"),
-            ("two-digit year", "Fri, 01 Mar 24 12:00:00 GMT"),
-            ("30 February", "Fri, 30 Feb 2024 12:00:00 GMT"),
             ("one-digit day", "Fri, 1 Mar 2024 12:00:00 GMT"),
             ("day padded with a space", "Fri,  1 Mar 2024 12:00:00 GMT"),
-            ("no seconds", "Fri, 01 Mar 2024 12:00 GMT"),
+            ("no seconds", "Fri, 01 Mar 2024 12:00 GMT")]:
+        add(f"date format: {name}", "accept:primary", Request(date=value))
+    add("date format: one-digit day, sent with two digits", "denied",
+        edited(lambda r: r.set("x-ms-date", NOW), date="Fri, 1 Mar 2024 12:00:00 GMT"))
+    for name, value in [
+            ("RFC 850", "Friday, 01-Mar-24 12:00:00 GMT"),
+            ("asctime", "Fri Mar  1 12:00:00 2024"),
+            ("ISO 8601", "2024-03-01T12:00:00Z"),
+            ("seconds since 1970", "1709294400"),
+            ("no zone", "Fri, 01 Mar 2024 12:00:00"),
+            ("another offset for the same instant", "Fri, 01 Mar 2024 13:00:00 +0100"),
+            ("another zone for the same instant", "Fri, 01 Mar 2024 07:00:00 EST"),
+            ("military zone", "Fri, 01 Mar 2024 12:00:00 A"),
+            ("wrong weekday", "Thu, 01 Mar 2024 12:00:00 GMT"),
+            ("two-digit year", "Fri, 01 Mar 24 12:00:00 GMT"),
+            ("30 February", "Fri, 30 Feb 2024 12:00:00 GMT"),
             ("second 60", "Fri, 01 Mar 2024 11:59:60 GMT"),
             ("year 10000", "Wed, 01 Mar 10000 12:00:00 GMT"),
             ("text after the date", "Fri, 01 Mar 2024 12:00:00 GMT;"),

@@ -2,7 +2,8 @@
 //!
 //! | `pk` | attributes |
 //! |---|---|
-//! | `identity#<raw id>` | `state` (`live`, `deleted`), `revision` (N), `creation` (32 hexadecimal digits), `created_at` (N, epoch seconds); a tombstone also `expires_at` |
+//! | `identity#<raw id>` | `state` (`live`, `deleted`), `revision` (N), `creation` (32 hexadecimal digits), `created_at` (N, epoch seconds); with a profile also `last_token_issued_at` (N, epoch seconds, 0 before the first token) and, if there is one, `custom_id`; a tombstone also `expires_at` |
+//! | `custom-id#<SHA-256 of resource and custom id>` | `creation` of the last identity with the custom id; while the identity lives `identity` (raw id), then `expires_at` |
 //! | `pointer#<n>`, n in `0..copies` | `generation` (N), `copies` (N), `access_keys`, `signing_keys` (version ids), `access_keys_sequence`, `signing_keys_sequence` (N), `published` (JSON) |
 //! | `assignments#<kind>` | the list of a former release, see [`former_list`] |
 //!
@@ -17,10 +18,11 @@
 //! deletion, only on its being no earlier.
 //!
 //! Every read is strongly consistent. Every write is conditional on the state that it changes, so an attempt that
-//! arrives twice or late never undoes a newer change (decision records 0002 and 0012).
+//! arrives twice or late never undoes a newer change (decision records 0002, 0012 and 0015).
 
 mod assignments;
 mod former_list;
+mod identities;
 mod item;
 
 use std::collections::HashMap;
@@ -32,23 +34,22 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{
-    AttributeValue, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
-};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWriteItem};
 use identity::ids::RawId;
 use identity::keys::pointer::{Pointer, Published};
 use identity::runtime::Random;
 use identity::secrets::VersionId;
 use identity::store::assignments::{AssignmentChange, AssignmentPage, AssignmentWriteOutcome};
+use identity::store::custom_ids::{CustomId, CustomIdKey, CustomIdState};
 use identity::store::{
-    CreateOutcome, CreationId, IdentityState, PointerWriteOutcome, PointerWriter, ReadRequest, Revision,
+    CreateOutcome, IdentityState, NewIdentity, PointerWriteOutcome, PointerWriter, ReadRequest, Revision,
     Revocation, Snapshot, Store, StoreError,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use self::former_list::MovedLists;
+use self::identities::{Updated, custom_id_state, identity_state, profile};
 use self::item::{Found, Item, ItemKey, integer, number, text};
 use super::AwsFault;
 
@@ -141,58 +142,34 @@ fn batch_error(code: &str) -> StoreError {
 impl Store for Table {
     async fn read(&self, request: ReadRequest<'_>) -> Result<Snapshot, StoreError> {
         let (pointer_key, lists) = (self.some_pointer(), self.unmoved_lists(request.assignments));
-        let identity_key = request.identity.map(|identity| self.state_key(identity_key(identity)));
+        let identity_key = request.identity.map(|identity| self.identity_key(identity));
+        let custom_id_key = request.custom_id.map(|key| self.custom_id_key(key));
         let assignment_keys: Vec<_> =
             request.assignments.iter().map(|key| self.assignment_key(*key)).collect();
         let list_keys = lists.iter().map(|kind| self.former_list_key(*kind));
         let keys: Vec<_> = std::iter::once(pointer_key.clone())
             .chain(identity_key.clone())
+            .chain(custom_id_key.clone())
             .chain(list_keys)
             .chain(assignment_keys.iter().cloned())
             .collect();
         let found = self.batch(&keys).await?;
         let pointer = pointer(found.item(&pointer_key).ok_or(StoreError::NotSetUp)?)?;
         self.learn(&pointer);
-        let identity = identity_key.and_then(|key| found.item(&key));
-        let identity = identity.map_or(Ok(IdentityState::Absent), identity_state)?;
+        let item = identity_key.and_then(|key| found.item(&key));
+        let identity = item.map_or(Ok(IdentityState::Absent), identity_state)?;
+        let profile = item.map_or(Ok(None), profile)?;
+        let custom_id = custom_id_key.and_then(|key| found.item(&key));
+        let custom_id = custom_id.map_or(Ok(CustomIdState::Free(None)), custom_id_state)?;
         let assignments = match self.records(&request, &assignment_keys, &lists, &found).await? {
             Some(records) => records,
             None => return self.read(request).await,
         };
-        Ok(Snapshot { pointer, identity, assignments })
+        Ok(Snapshot { pointer, identity, profile, custom_id, assignments })
     }
 
-    async fn create(
-        &self,
-        identity: &RawId,
-        creation: CreationId,
-        now: OffsetDateTime,
-    ) -> Result<CreateOutcome, StoreError> {
-        let written = self
-            .client
-            .put_item()
-            .table_name(&self.state)
-            .item("pk", AttributeValue::S(identity_key(identity)))
-            .item("state", AttributeValue::S(LIVE.to_owned()))
-            .item("revision", number(Revision::FIRST.get()))
-            .item("creation", AttributeValue::S(creation.to_string()))
-            .item("created_at", number(now.unix_timestamp()))
-            .condition_expression("attribute_not_exists(pk)")
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
-        let Err(error) = written else {
-            return Ok(CreateOutcome::Created);
-        };
-        let fault = AwsFault::of("PutItem", &error);
-        match error.into_service_error() {
-            PutItemError::ConditionalCheckFailedException(failed) => {
-                let stored = failed.item.as_ref().map(|item| text(item, "creation")).transpose()?;
-                let ours = stored == Some(creation.to_string().as_str());
-                Ok(if ours { CreateOutcome::Created } else { CreateOutcome::Taken })
-            }
-            _ => Err(StoreError::Unavailable(fault)),
-        }
+    async fn create(&self, new: &NewIdentity, now: OffsetDateTime) -> Result<CreateOutcome, StoreError> {
+        self.create_identity(new, now).await
     }
 
     async fn revoke(&self, identity: &RawId, from: Revision) -> Result<Revocation, StoreError> {
@@ -212,12 +189,26 @@ impl Store for Table {
         }
     }
 
-    async fn delete(&self, identity: &RawId, until: OffsetDateTime) -> Result<(), StoreError> {
-        let deleted = AttributeValue::S(DELETED.to_owned());
-        let until = number(until.unix_timestamp());
-        let change = "SET #state = :deleted, expires_at = :until";
-        self.update(identity, change, "#state = :live", [(":deleted", deleted), (":until", until)]).await?;
-        Ok(())
+    async fn delete(
+        &self,
+        identity: &RawId,
+        custom_id: Option<&CustomId>,
+        until: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        self.delete_identity(identity, custom_id, until).await
+    }
+
+    async fn free_custom_id(
+        &self,
+        custom_id: CustomIdKey,
+        deleted: &RawId,
+        until: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        self.free_custom_id_record(custom_id, deleted, until).await
+    }
+
+    async fn record_token(&self, identity: &RawId, issued_at: i64) -> Result<(), StoreError> {
+        self.update_last_token(identity, issued_at).await
     }
 
     async fn change_assignments(
@@ -237,48 +228,6 @@ impl Store for Table {
     }
 }
 
-/// The outcome of a conditional update.
-enum Updated {
-    Done,
-    /// The condition failed over this state.
-    Refused(IdentityState),
-}
-
-impl Table {
-    async fn update<const N: usize>(
-        &self,
-        identity: &RawId,
-        change: &str,
-        condition: &str,
-        values: [(&str, AttributeValue); N],
-    ) -> Result<Updated, StoreError> {
-        let mut update = self
-            .client
-            .update_item()
-            .table_name(&self.state)
-            .key("pk", AttributeValue::S(identity_key(identity)))
-            .update_expression(change)
-            .condition_expression(condition)
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":live", AttributeValue::S(LIVE.to_owned()))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        for (name, value) in values {
-            update = update.expression_attribute_values(name, value);
-        }
-        let Err(error) = update.send().await else {
-            return Ok(Updated::Done);
-        };
-        let fault = AwsFault::of("UpdateItem", &error);
-        match error.into_service_error() {
-            UpdateItemError::ConditionalCheckFailedException(failed) => {
-                let state = failed.item.as_ref().map_or(Ok(IdentityState::Absent), identity_state)?;
-                Ok(Updated::Refused(state))
-            }
-            _ => Err(StoreError::Unavailable(fault)),
-        }
-    }
-}
-
 #[async_trait]
 impl PointerWriter for Table {
     async fn pointer(&self) -> Result<Option<Pointer>, StoreError> {
@@ -288,6 +237,9 @@ impl PointerWriter for Table {
     }
 
     async fn write_pointer(&self, pointer: &Pointer) -> Result<PointerWriteOutcome, StoreError> {
+        if pointer.copies == 1 {
+            return self.write_only_pointer(pointer).await;
+        }
         let mut transaction = self.client.transact_write_items();
         for copy in 0..pointer.copies {
             let put = pointer_put(&self.state, copy, pointer);
@@ -311,11 +263,24 @@ impl PointerWriter for Table {
     }
 }
 
-const LIVE: &str = "live";
-const DELETED: &str = "deleted";
-
-fn identity_key(identity: &RawId) -> String {
-    format!("identity#{identity}")
+impl Table {
+    /// Writes a pointer with one copy. One item needs no transaction. If the answer is lost, the client's retry meets its own
+    /// write and reports a conflict. A caller reads the pointer after a conflict.
+    async fn write_only_pointer(&self, pointer: &Pointer) -> Result<PointerWriteOutcome, StoreError> {
+        let put = pointer_put(&self.state, 0, pointer)?;
+        let request = self.client.put_item().table_name(put.table_name).set_item(Some(put.item));
+        let request = request
+            .set_condition_expression(put.condition_expression)
+            .set_expression_attribute_values(put.expression_attribute_values);
+        let Err(error) = request.send().await else {
+            return Ok(PointerWriteOutcome::Changed);
+        };
+        let fault = AwsFault::of("PutItem", &error);
+        match error.into_service_error() {
+            PutItemError::ConditionalCheckFailedException(_) => Ok(PointerWriteOutcome::Conflict),
+            _ => Err(StoreError::Unavailable(fault)),
+        }
+    }
 }
 
 fn pointer_key(copy: u32) -> String {
@@ -355,12 +320,4 @@ fn pointer(item: &Item) -> Result<Pointer, StoreError> {
         signing_keys_sequence: integer(item, "signing_keys_sequence")?,
         published: Published::from_stored(text(item, "published")?.to_owned()),
     })
-}
-
-fn identity_state(item: &Item) -> Result<IdentityState, StoreError> {
-    match text(item, "state")? {
-        LIVE => Ok(IdentityState::Live(Revision::new(integer(item, "revision")?))),
-        DELETED => Ok(IdentityState::Deleted),
-        _ => Err(StoreError::Corrupt("state")),
-    }
 }

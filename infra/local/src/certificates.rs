@@ -4,8 +4,9 @@
 //! module reads. They are created once and kept, so a client that trusts `ca.pem` keeps working after a restart. Each
 //! start creates a new server certificate and key. They stay in memory, unless another process serves with them.
 //!
-//! Name constraints (RFC 5280 section 4.2.1.10) limit the authority to the names of its first start and of this
-//! machine. So a copy of its key is useless against other servers. Both certificates have the extensions that strict
+//! Name constraints (RFC 5280 section 4.2.1.10) limit the authority to the names of this machine and those that the
+//! operator gave at a start. So a copy of its key is useless against other servers. A start with a further name replaces
+//! `ca.pem` by a certificate with wider constraints, and clients must trust the new file. Both certificates have the extensions that strict
 //! verifiers require: key identifiers, critical basic constraints, key usage.
 
 use std::collections::BTreeSet;
@@ -24,6 +25,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{RootCertStore, ServerConfig};
 use time::{Duration, OffsetDateTime};
+use x509_parser::extensions::GeneralName;
 use zeroize::Zeroizing;
 
 use crate::files::{self, FileError, Readers};
@@ -73,10 +75,11 @@ pub enum CertificateError {
 /// offers HTTP/2 and HTTP/1.1.
 ///
 /// The authority is read from the directory `dir`, which must exist. The first start creates it there, valid for ten
-/// years, with the right to sign for `names` and for this machine.
+/// years, with the right to sign for `names` and for this machine. A later start with another name replaces its
+/// certificate by one that has this right too.
 ///
 /// # Errors
-/// [`CertificateError`], also for an authority that has expired, is damaged, or may not sign for one of `names`.
+/// [`CertificateError`], also for an authority that has expired or is damaged.
 pub fn server_config(
     dir: &Path,
     names: &[String],
@@ -122,8 +125,26 @@ fn sign_server(
     let authority = CertificateAuthority::open(dir, &names, now)?;
     let key = KeyPair::generate()?;
     let leaf = authority.sign(&key, &names, now)?;
-    authority.check(leaf.der(), &servers, now)?;
-    Ok((leaf, key))
+    if authority.permits(leaf.der(), &servers, now)? {
+        return Ok((leaf, key));
+    }
+    let unusable = unusable(&authority.file, &format!("may not sign for all of {}", names.join(", ")));
+    // An authority without constraints was not made here, so it is not replaced.
+    let permitted = permitted_names(&authority.certificate);
+    if permitted.is_empty() || names.iter().all(|name| permitted.contains(name)) {
+        return Err(unusable);
+    }
+    let authority = authority.widen(dir, &[permitted.as_slice(), &names].concat(), now)?;
+    let leaf = authority.sign(&key, &names, now)?;
+    if authority.permits(leaf.der(), &servers, now)? { Ok((leaf, key)) } else { Err(unusable) }
+}
+
+/// The certificate of the authority in `dir`, if there is one.
+///
+/// # Errors
+/// [`CertificateError::File`] when the file cannot be read.
+pub fn authority_pem(dir: &Path) -> Result<Option<Vec<u8>>, CertificateError> {
+    Ok(files::read(&dir.join(AUTHORITY_FILE))?.map(|text| text.to_vec()))
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -202,14 +223,24 @@ impl CertificateAuthority {
         Ok(leaf.signed_by(key, &self.issuer)?)
     }
 
-    /// Verifies `leaf` as a client that trusts the authority. A key that does not belong to the certificate, or a name
-    /// outside of the constraints, is found here and not at every client.
-    fn check(
+    /// The authority with the same key and a certificate that permits `names`.
+    fn widen(&self, dir: &Path, names: &[String], now: OffsetDateTime) -> Result<Self, CertificateError> {
+        let key_file = dir.join(KEY_FILE);
+        let text = files::read(&key_file)?.ok_or_else(|| unusable(&key_file, "is missing"))?;
+        let key = parse_key(&key_file, &text)?;
+        let text = authority(names, now)?.self_signed(&key)?.pem().into_bytes();
+        files::replace(&self.file, &text, Readers::Everyone)?;
+        Self::from_pem(self.file.clone(), &text, key, now)
+    }
+
+    /// Verifies `leaf` as a client that trusts the authority, and returns whether the constraints permit its names. A key
+    /// that does not belong to the certificate is found here and not at every client.
+    fn permits(
         &self,
         leaf: &CertificateDer<'_>,
         servers: &[ServerName<'_>],
         now: OffsetDateTime,
-    ) -> Result<(), CertificateError> {
+    ) -> Result<bool, CertificateError> {
         let seconds = u64::try_from(now.unix_timestamp()).map_err(|_| CertificateError::Time(now))?;
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
         let mut roots = RootCertStore::empty();
@@ -220,21 +251,43 @@ impl CertificateAuthority {
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?;
         for server in servers {
-            verifier.verify_server_cert(leaf, &[], server, &[], now).map_err(|error| {
-                // The constraints apply to all names of the certificate, and not only to the name of the connection.
-                let names = servers.iter().map(ServerName::to_str).collect::<Vec<_>>().join(", ");
-                let problem = match error {
-                    // The error for a name outside of the constraints.
-                    rustls::Error::InvalidCertificate(rustls::CertificateError::Other(_)) => {
-                        format!("may sign only for the names of its first start, not for all of {names}")
-                    }
-                    error => format!("does not verify the certificate that it signed for {names} ({error})"),
-                };
-                unusable(&self.file, &problem)
-            })?;
+            match verifier.verify_server_cert(leaf, &[], server, &[], now) {
+                Ok(_) => {}
+                // The error for a name outside of the constraints. They apply to all names of the certificate.
+                Err(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(_))) => {
+                    return Ok(false);
+                }
+                Err(error) => {
+                    let problem = format!(
+                        "does not verify the certificate that it signed for {} ({error})",
+                        server.to_str()
+                    );
+                    return Err(unusable(&self.file, &problem));
+                }
+            }
         }
-        Ok(())
+        Ok(true)
     }
+}
+
+/// The names that the constraints of an authority permit.
+fn permitted_names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return Vec::new() };
+    let constraints = parsed.name_constraints().ok().flatten();
+    let subtrees = constraints.and_then(|constraints| constraints.value.permitted_subtrees.as_ref());
+    let name = |subtree: &x509_parser::extensions::GeneralSubtree<'_>| match subtree.base {
+        GeneralName::DNSName(name) => Some(name.to_owned()),
+        // The address is followed by its mask, which has only ones.
+        GeneralName::IPAddress([a, b, c, d, 255, 255, 255, 255]) => {
+            Some(IpAddr::from([*a, *b, *c, *d]).to_string())
+        }
+        GeneralName::IPAddress(bytes) => {
+            let (address, _) = bytes.split_first_chunk::<16>()?;
+            Some(IpAddr::from(*address).to_string())
+        }
+        _ => None,
+    };
+    subtrees.into_iter().flatten().filter_map(name).collect()
 }
 
 /// The content of the authority's certificate.
@@ -458,7 +511,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn authorities_sign_only_for_their_first_names() {
+    async fn authorities_sign_only_for_given_names() {
         let dir = tempdir().unwrap();
         let dir = dir.path();
         let authority = dir.join(AUTHORITY_FILE);
@@ -467,13 +520,33 @@ mod tests {
             connect(&server, &authority, name, NOW).await.unwrap();
         }
         connect(&server, &authority, "localhost", NOW).await.unwrap_err();
-        let server = named(dir, &["127.0.0.1"]).unwrap();
+        let first = fs::read(&authority).unwrap();
+        let server = named(dir, &["127.0.0.1", "acs.internal"]).unwrap();
         connect(&server, &authority, "127.0.0.1", NOW).await.unwrap();
-        for outside in ["example.com", "192.0.2.8", "2001:db8::1"] {
-            let refused = said(named(dir, &["localhost", outside]));
-            assert!(refused.contains(&format!("not for all of localhost, {outside};")), "{refused}");
-            assert!(refused.contains("delete ca.pem"), "{refused}");
+        assert_eq!(fs::read(&authority).unwrap(), first, "a start with known names changes no file");
+    }
+
+    #[tokio::test]
+    async fn further_names_replace_the_certificate_and_keep_the_key() {
+        let dir = tempdir().unwrap();
+        let dir = dir.path();
+        let (authority, former) = (dir.join(AUTHORITY_FILE), dir.join("former.pem"));
+        start(dir).unwrap();
+        fs::copy(&authority, &former).unwrap();
+        let key = fs::read(dir.join(KEY_FILE)).unwrap();
+        for further in ["example.com", "192.0.2.8", "2001:db8::1"] {
+            let server = named(dir, &["localhost", further]).unwrap();
+            connect(&server, &authority, further, NOW).await.unwrap();
+            connect(&server, &authority, "localhost", NOW).await.unwrap();
+            connect(&server, &former, "localhost", NOW).await.unwrap_err();
         }
+        assert_eq!(fs::read(dir.join(KEY_FILE)).unwrap(), key);
+        let widest = fs::read(&authority).unwrap();
+        let server = named(dir, &["example.com", "192.0.2.8", "2001:db8::1", "::1"]).unwrap();
+        connect(&server, &authority, "192.0.2.8", NOW).await.unwrap();
+        assert_eq!(fs::read(&authority).unwrap(), widest, "earlier names stay permitted");
+        let server = start(dir).unwrap();
+        connect(&server, &former, "localhost", NOW).await.unwrap();
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
-use identity::audit::{Audit, AuditEvent, KeyEvent, Outcome};
+use identity::audit::{Audit, AuditEvent, AuditedOperation, KeyEvent, Level, Outcome};
 use serde::Serialize;
 
 struct Console {
@@ -14,6 +14,18 @@ struct Console {
 #[must_use]
 pub fn audit() -> Arc<dyn Audit> {
     Arc::new(Console { readable: std::io::stderr().is_terminal() })
+}
+
+/// Writes a warning that belongs to no audit line.
+pub(crate) fn warn(message: &str) {
+    #[derive(Serialize)]
+    struct Warning<'a> {
+        level: Level,
+        message: &'a str,
+    }
+    let console = Console { readable: std::io::stderr().is_terminal() };
+    console
+        .write(&Warning { level: Level::Warn, message }, |warning| format!("warning: {}", warning.message));
 }
 
 impl Audit for Console {
@@ -51,11 +63,15 @@ fn readable_step(event: &KeyEvent) -> String {
 /// `12:00:00 200 issue_access_token 8:acs:... chat,voip (primary) 1.2 ms`
 fn readable(event: &AuditEvent) -> String {
     let clock = event.time.get(11..19).unwrap_or(&event.time);
-    let mut line = format!("{clock} {} {}", event.status, event.operation.unwrap_or("-"));
+    let mut line =
+        format!("{clock} {} {}", event.status, event.operation.map_or("-", AuditedOperation::as_str));
     let mut add = |text: &str| {
         line.push(' ');
         line.push_str(text);
     };
+    if let Some(principal) = &event.principal {
+        add(principal);
+    }
     if let Some(identity) = &event.identity {
         add(identity);
     }
@@ -77,19 +93,28 @@ fn readable(event: &AuditEvent) -> String {
 
 #[cfg(test)]
 mod tests {
+    use identity::api::routes::Operation;
+    use identity::correlation::Correlation;
+
     use super::*;
 
     #[test]
     fn request_lines_are_readable() {
         let event = AuditEvent {
             time: "2024-03-01T12:00:00Z".to_owned(),
+            level: Level::Warn,
             request_id: "r".to_owned(),
             client_request_id: None,
-            operation: Some("issue_access_token"),
+            correlation: Correlation::default(),
+            event: None,
+            operation: Some(AuditedOperation::Api(Operation::IssueAccessToken)),
+            api_version: Some("2023-10-01"),
             outcome: Outcome::Refused,
             status: 401,
             error: Some("Denied"),
+            denial: Some("ContentHash"),
             reason: Some("the body is not the one whose hash was signed".to_owned()),
+            principal: Some("t/o".to_owned()),
             identity: Some("8:acs:a_b".to_owned()),
             scopes: vec!["chat", "voip"],
             capability: None,
@@ -98,7 +123,7 @@ mod tests {
         };
         assert_eq!(
             readable(&event),
-            "12:00:00 401 issue_access_token 8:acs:a_b chat,voip (primary) Denied \
+            "12:00:00 401 issue_access_token t/o 8:acs:a_b chat,voip (primary) Denied \
              [the body is not the one whose hash was signed] 1.2 ms"
         );
     }

@@ -12,8 +12,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue};
-use http::{Method, Request, Response};
+use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, HOST, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -22,10 +22,11 @@ use hyper_util::server::conn::auto;
 use identity::api::cors::ReadableBy;
 use identity::api::limits::MAX_BODY;
 use identity::api::pipeline::{self, Body};
-use identity::api::reply;
+use identity::api::reply::{self, Reason};
 use identity::api::service::Service;
 use identity::authn::target::Target;
 use identity::authorization::authorizer::Authorizer;
+use identity::host::is_loopback;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,6 +36,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::entra::EntraStandIn;
+use crate::head;
 use crate::health::Health;
 use crate::invoke;
 
@@ -92,6 +94,9 @@ const MAX_HEAD: u32 = 64 * 1024;
 /// find a closed connection instead of the answer.
 const MAX_DISCARDED: usize = 16 * 1024 * 1024;
 
+/// The header with the reason of a 401.
+const REASON: HeaderName = HeaderName::from_static("x-acs-identity-reason");
+
 /// Attempts to find a port that is free on every address.
 const PORT_ATTEMPTS: u32 = 16;
 
@@ -106,7 +111,8 @@ impl Default for Limits {
 }
 
 impl Listeners {
-    /// Binds both ports on loopback, or on the given address. Port 0 takes a free port.
+    /// Binds both ports on loopback and on the given address. An unspecified address stands for every address of both
+    /// families. Port 0 takes a free port.
     ///
     /// # Errors
     /// [`BindError`] with the port and the next step.
@@ -144,9 +150,10 @@ impl Listeners {
             tokio::select! {
                 () = &mut stop => break,
                 Some(_) = connections.join_next() => {}
-                (stream, secure) = self.accept(), if connections.len() < limits.connections => {
+                (stream, peer, secure) = self.accept(), if connections.len() < limits.connections => {
                     let router = Arc::clone(&router);
-                    let connection = Connection { router, limits, stopping: stopping.subscribe() };
+                    let is_local = peer.ip().to_canonical().is_loopback();
+                    let connection = Connection { router, limits, stopping: stopping.subscribe(), is_local };
                     connections.spawn(connection.serve(stream, secure.then(|| acceptor.clone())));
                 }
             }
@@ -158,14 +165,14 @@ impl Listeners {
         let _ = timeout(limits.shutdown_grace, ended).await;
     }
 
-    /// The next connection, and whether it uses TLS.
-    async fn accept(&self) -> (TcpStream, bool) {
+    /// The next connection, its peer, and whether it uses TLS.
+    async fn accept(&self) -> (TcpStream, SocketAddr, bool) {
         loop {
             match poll_fn(|context| self.poll_accept(context)).await {
-                Ok((stream, secure)) => {
+                Ok((stream, peer, secure)) => {
                     // Small replies are sent at once. A socket that refuses the option still works.
                     let _ = stream.set_nodelay(true);
-                    return (stream, secure);
+                    return (stream, peer, secure);
                 }
                 // The likeliest cause is a lack of file descriptors. A connection that closes frees one.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -173,36 +180,35 @@ impl Listeners {
         }
     }
 
-    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, bool)>> {
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr, bool)>> {
         let https = self.https.iter().map(|listener| (listener, true));
         for (listener, secure) in https.chain(self.http.iter().map(|listener| (listener, false))) {
             if let Poll::Ready(accepted) = listener.poll_accept(context) {
-                return Poll::Ready(accepted.map(|(stream, _)| (stream, secure)));
+                return Poll::Ready(accepted.map(|(stream, peer)| (stream, peer, secure)));
             }
         }
         Poll::Pending
     }
 }
 
-/// Binds one port on every loopback address of this machine, or on the given address.
+/// The addresses of the server. The first one must be there. Both addresses of loopback are always included, because
+/// the certificate has them.
+fn addresses(given: Option<IpAddr>) -> Vec<IpAddr> {
+    let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    let mut addresses: Vec<IpAddr> = given.into_iter().collect();
+    addresses.extend(loopback.into_iter().filter(|address| Some(*address) != given));
+    addresses
+}
+
+/// Binds one port on every address of the server.
 fn bind_port<S>(
-    address: Option<IpAddr>,
+    given: Option<IpAddr>,
     port: u16,
     mut bind: impl FnMut(SocketAddr) -> Result<(S, u16), BindError>,
 ) -> Result<(Vec<S>, u16), BindError> {
-    let mut bind_all = || {
-        let first = bind(SocketAddr::new(address.unwrap_or(Ipv4Addr::LOCALHOST.into()), port))?;
-        let port = first.1;
-        let mut sockets = vec![first.0];
-        if address.is_none() {
-            match bind(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port)) {
-                Ok((socket, _)) => sockets.push(socket),
-                Err(in_use @ BindError::InUse { .. }) => return Err(in_use),
-                // The machine has no IPv6.
-                Err(BindError::Other { .. }) => {}
-            }
-        }
-        Ok((sockets, port))
+    let mut bind_all = || match given {
+        Some(address) if address.is_unspecified() => bind_everywhere(port, &mut bind),
+        _ => bind_each(&addresses(given), port, &mut bind),
     };
     // A port that is free on one address may be in use on the other.
     let mut attempts = if port == 0 { PORT_ATTEMPTS } else { 1 };
@@ -212,6 +218,43 @@ fn bind_port<S>(
             Err(BindError::InUse { .. }) if attempts > 0 => {}
             outcome => return outcome,
         }
+    }
+}
+
+fn bind_each<S>(
+    addresses: &[IpAddr],
+    port: u16,
+    bind: &mut impl FnMut(SocketAddr) -> Result<(S, u16), BindError>,
+) -> Result<(Vec<S>, u16), BindError> {
+    let (mut sockets, mut port) = (Vec::new(), port);
+    for address in addresses {
+        match bind(SocketAddr::new(*address, port)) {
+            Ok((socket, bound)) => {
+                port = bound;
+                sockets.push(socket);
+            }
+            // The machine does not have this address, for example no IPv6.
+            Err(BindError::Other { .. }) if !sockets.is_empty() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((sockets, port))
+}
+
+/// Binds every address of both families. On most systems a socket for `[::]` serves IPv4 too, and the address `0.0.0.0`
+/// is then in use.
+fn bind_everywhere<S>(
+    port: u16,
+    bind: &mut impl FnMut(SocketAddr) -> Result<(S, u16), BindError>,
+) -> Result<(Vec<S>, u16), BindError> {
+    let (everywhere, port) = match bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)) {
+        Ok((socket, port)) => (Some(socket), port),
+        Err(BindError::Other { .. }) => (None, port),
+        Err(in_use) => return Err(in_use),
+    };
+    match bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)) {
+        Ok((socket, port)) => Ok((everywhere.into_iter().chain([socket]).collect(), port)),
+        Err(error) => everywhere.map(|socket| (vec![socket], port)).ok_or(error),
     }
 }
 
@@ -233,6 +276,8 @@ struct Connection {
     router: Arc<Router>,
     limits: Limits,
     stopping: watch::Receiver<bool>,
+    /// Whether the client is on this machine.
+    is_local: bool,
 }
 
 impl Connection {
@@ -261,7 +306,7 @@ impl Connection {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         mut builder: auto::Builder<TokioExecutor>,
     ) {
-        let Self { router, limits, mut stopping } = self;
+        let Self { router, limits, mut stopping, is_local } = self;
         builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle_timeout);
         builder.http1().max_buf_size(MAX_HEAD as usize);
         builder.http2().max_header_list_size(MAX_HEAD);
@@ -271,7 +316,7 @@ impl Connection {
             let (router, under_way) = (Arc::clone(&router), UnderWay::begin(Arc::clone(&activity)));
             async move {
                 let _under_way = under_way;
-                respond(&router, request, limits.idle_timeout).await
+                respond(&router, request, limits.idle_timeout, is_local).await
             }
         });
         let connection = builder.serve_connection(TokioIo::new(stream), respond).into_owned();
@@ -338,10 +383,12 @@ async fn respond(
     router: &Router,
     request: Request<Incoming>,
     idle_timeout: Duration,
+    is_local: bool,
 ) -> Result<Response<Full<Bytes>>, BrokenBody> {
     let (mut parts, body) = request.into_parts();
     let body = timeout(idle_timeout, read(body)).await.map_err(|_| BrokenBody)??;
     name_host(&mut parts);
+    head::check(&parts);
     let target = Target::from_wire(parts.uri.path_and_query().map_or("/", |target| target.as_str()));
     if let Some(response) = router.health.answer(&router.service.settings, &target, &parts).await {
         return Ok(response.map(Full::new));
@@ -356,9 +403,29 @@ async fn respond(
     {
         return Ok(respond_as_entra(router, entra, &parts, body).map(Full::new));
     }
+    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let shows_reason = is_local && host.is_some_and(is_loopback);
     let request = pipeline::Request { method: parts.method, target, headers: parts.headers, body };
-    let response = router.service.handle(request).await;
+    let mut response = router.service.handle(request).await;
+    if shows_reason {
+        show_reason(&mut response);
+    }
     Ok(response.map(Full::new))
+}
+
+/// Adds the reason of a 401, which is otherwise only in the audit line. A page that may read the reply may read it too.
+/// Only a client on this machine that addresses a loopback name gets it.
+fn show_reason(response: &mut Response<Bytes>) {
+    let reason =
+        response.extensions().get::<Reason>().and_then(|reason| HeaderValue::from_str(&reason.0).ok());
+    let Some(reason) = reason.filter(|_| response.status() == StatusCode::UNAUTHORIZED) else { return };
+    let headers = response.headers_mut();
+    headers.insert(REASON, reason);
+    if let Some(exposed) = headers.get(ACCESS_CONTROL_EXPOSE_HEADERS).and_then(|names| names.to_str().ok())
+        && let Ok(exposed) = HeaderValue::try_from(format!("{exposed}, {REASON}"))
+    {
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
 }
 
 /// The stand-in's reply. It follows the rules of the core for `HEAD`, `OPTIONS` and web pages.
@@ -370,8 +437,7 @@ fn respond_as_entra(
 ) -> Response<Bytes> {
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let mut response = match parts.method {
-        Method::OPTIONS if parts.uri.path().ends_with("/token") => reply::with_methods("POST"),
-        Method::OPTIONS => reply::with_methods("GET, HEAD"),
+        Method::OPTIONS => reply::with_methods(entra.methods(parts.uri.path())),
         Method::HEAD => entra.handle(&Method::GET, target, &parts.headers, body),
         _ => entra.handle(&parts.method, target, &parts.headers, body),
     };
@@ -456,6 +522,7 @@ mod tests {
                 router: Arc::clone(&self.router),
                 limits: Limits::default(),
                 stopping: self.stopping.subscribe(),
+                is_local: true,
             };
             let tls = secure.then(|| TlsAcceptor::from(Arc::clone(&self.tls)));
             (client, tokio::spawn(connection.serve(server, tls)))
@@ -591,6 +658,58 @@ mod tests {
         });
         assert_eq!(bound.unwrap(), (vec![(), ()], 50_002));
         assert_eq!(asked.len(), 6);
+    }
+
+    /// The addresses that are bound, on a machine with these faults.
+    fn bound(
+        given: &str,
+        fault: impl Fn(SocketAddr) -> Option<io::ErrorKind>,
+    ) -> Result<Vec<String>, BindError> {
+        let bind = |at: SocketAddr| match fault(at).map(io::Error::from) {
+            None => Ok((at.ip().to_string(), at.port())),
+            Some(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                Err(BindError::InUse { port: at.port(), scheme: "https" })
+            }
+            Some(source) => Err(BindError::Other { address: at, scheme: "https", source }),
+        };
+        bind_port(Some(given.parse().unwrap()), 8443, bind).map(|(addresses, _)| addresses)
+    }
+
+    #[test]
+    fn unspecified_addresses_serve_both_families() {
+        use io::ErrorKind::{AddrInUse, Unsupported};
+        for given in ["0.0.0.0", "::"] {
+            assert_eq!(bound(given, |_| None).unwrap(), ["::", "0.0.0.0"]);
+            let shared = |at: SocketAddr| at.is_ipv4().then_some(AddrInUse);
+            assert_eq!(bound(given, shared).unwrap(), ["::"], "one socket serves both");
+            let without_ipv6 = |at: SocketAddr| at.is_ipv6().then_some(Unsupported);
+            assert_eq!(bound(given, without_ipv6).unwrap(), ["0.0.0.0"]);
+            assert!(matches!(bound(given, |_| Some(AddrInUse)), Err(BindError::InUse { .. })));
+            assert!(matches!(bound(given, |_| Some(Unsupported)), Err(BindError::Other { .. })));
+        }
+    }
+
+    #[test]
+    fn every_name_of_the_certificate_leads_to_a_listener() {
+        assert_eq!(bound("192.0.2.7", |_| None).unwrap(), ["192.0.2.7", "127.0.0.1", "::1"]);
+        assert_eq!(bound("::1", |_| None).unwrap(), ["::1", "127.0.0.1"]);
+        let absent = |at: SocketAddr| {
+            at.ip().to_string().starts_with("192").then_some(io::ErrorKind::AddrNotAvailable)
+        };
+        assert!(matches!(bound("192.0.2.7", absent), Err(BindError::Other { .. })));
+    }
+
+    #[test]
+    fn reasons_are_shown_and_exposed() {
+        let mut reply = Response::new(Bytes::new());
+        reply.extensions_mut().insert(Reason("the date is old".to_owned()));
+        show_reason(&mut reply);
+        assert!(reply.headers().is_empty(), "only a 401 has a reason");
+        *reply.status_mut() = StatusCode::UNAUTHORIZED;
+        reply.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("MS-CV"));
+        show_reason(&mut reply);
+        assert_eq!(reply.headers()["x-acs-identity-reason"], "the date is old");
+        assert_eq!(reply.headers()[ACCESS_CONTROL_EXPOSE_HEADERS], "MS-CV, x-acs-identity-reason");
     }
 
     #[test]

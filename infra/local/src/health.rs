@@ -1,4 +1,4 @@
-//! `/health`: whether the server can do its work, for the probes of containers and CI.
+//! `/health` and `/metrics`: whether the server can do its work, and its counters, for probes and for CI.
 //!
 //! A probe has no credential, so it learns only facts that are public, and it writes no audit line.
 
@@ -8,12 +8,14 @@ use bytes::Bytes;
 use functions::adapters::Adapters;
 use functions::aws::secrets_manager::SecretsManager;
 use functions::aws::table::Table;
+use functions::system::System;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use identity::api::reply;
 use identity::api::routes;
 use identity::authn::target::Target;
+use identity::runtime::Clock as _;
 use identity::secrets::{SecretName, SecretStore as _};
 use identity::settings::Settings;
 use identity::store::PointerWriter as _;
@@ -21,8 +23,11 @@ use serde_json::json;
 
 use crate::dynamodb::EmbeddedDynamoDb;
 use crate::embedded;
+use crate::metrics::{MEDIA_TYPE, Metrics};
 
-const PATH: &str = "/health";
+const HEALTH: &str = "/health";
+const METRICS: &str = "/metrics";
+const JSON: &str = "application/json";
 const METHODS: &str = "GET, HEAD";
 
 /// The parts of the server that a probe checks.
@@ -30,25 +35,31 @@ pub struct Health {
     table: Arc<Table>,
     secrets: Arc<SecretsManager>,
     database: EmbeddedDynamoDb,
+    metrics: Arc<Metrics>,
+    system: Arc<System>,
 }
 
 impl Health {
-    /// Checks these adapters, and the database under them.
+    /// Checks these adapters and the database under them, and shows these metrics.
     #[must_use]
-    pub fn new(adapters: &Adapters, database: EmbeddedDynamoDb) -> Self {
-        Self { table: adapters.table.clone(), secrets: adapters.secrets.clone(), database }
+    pub fn new(adapters: &Adapters, database: EmbeddedDynamoDb, metrics: Arc<Metrics>) -> Self {
+        let (table, secrets) = (adapters.table.clone(), adapters.secrets.clone());
+        Self { table, secrets, database, metrics, system: adapters.system.clone() }
     }
 
     /// The reply to a probe. `None` if the request has another path.
     ///
-    /// A probe by an address that is no accepted host gets the status only.
+    /// A request by an address that is no accepted host gets the status of the health only.
     pub async fn answer(
         &self,
         settings: &Settings,
         target: &Target,
         request: &Parts,
     ) -> Option<Response<Bytes>> {
-        if !routes::is_path(target, PATH) {
+        let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let is_known = host.is_some_and(|host| settings.hosts.candidates(host).is_ok());
+        let shows_metrics = is_known && routes::is_path(target, METRICS);
+        if !shows_metrics && !routes::is_path(target, HEALTH) {
             return None;
         }
         if request.method == Method::OPTIONS {
@@ -59,20 +70,27 @@ impl Health {
             *refusal.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
             return Some(refusal);
         }
-        let is_ready = self.is_ready().await;
-        let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
-        let is_known = host.is_some_and(|host| settings.hosts.candidates(host).is_some());
-        let body = if is_known { body(settings, is_ready) } else { Bytes::new() };
-        let mut response = Response::new(body);
-        *response.status_mut() = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let (status, media_type, body) = match shows_metrics {
+            true => (StatusCode::OK, MEDIA_TYPE, self.metrics.text(self.key_age().await).into()),
+            false if self.is_ready().await => (StatusCode::OK, JSON, body(settings, "ready")),
+            false => (StatusCode::SERVICE_UNAVAILABLE, JSON, body(settings, "unavailable")),
+        };
+        let mut response = Response::new(if is_known { body } else { Bytes::new() });
+        *response.status_mut() = status;
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if is_known {
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         }
         if request.method == Method::HEAD {
             reply::drop_body(&mut response);
         }
         Some(response)
+    }
+
+    /// The age of the oldest signing key in force, in seconds.
+    async fn key_age(&self) -> Option<i64> {
+        let pointer = self.table.pointer().await.ok()??;
+        Some(self.system.now().unix_timestamp() - pointer.published.oldest().ok()?)
     }
 
     /// Whether the keys in force can be read and the table takes writes.
@@ -84,9 +102,9 @@ impl Health {
     }
 }
 
-fn body(settings: &Settings, is_ready: bool) -> Bytes {
+fn body(settings: &Settings, status: &str) -> Bytes {
     let body = json!({
-        "status": if is_ready { "ready" } else { "unavailable" },
+        "status": status,
         "version": env!("CARGO_PKG_VERSION"),
         "endpoint": format!("https://{}/", settings.hosts.public()),
         "resourceId": settings.resource.id.to_string(),
@@ -97,7 +115,7 @@ fn body(settings: &Settings, is_ready: bool) -> Bytes {
 #[cfg(test)]
 mod tests {
     use http::Request;
-    use identity::testing::settings;
+    use identity::testing::{CapturedAudit, settings};
 
     use super::*;
     use crate::secrets_manager::{EmbeddedSecretsManager, Environment};
@@ -121,7 +139,8 @@ mod tests {
     async fn server_without_keys_is_unavailable() {
         let database = EmbeddedDynamoDb::in_memory().unwrap();
         let adapters = embedded::adapters(database.clone(), secrets()).await.unwrap();
-        let health = Health::new(&adapters, database);
+        let health =
+            Health::new(&adapters, database, Arc::new(Metrics::new(Arc::new(CapturedAudit::default()))));
         let (status, body) = answer(&health, Method::GET, "/health", "localhost:8443").await.unwrap();
         assert_eq!(status, 503);
         assert!(body.contains(r#""status":"unavailable""#), "{body}");
@@ -134,6 +153,7 @@ mod tests {
             Some((405, String::new()))
         );
         assert_eq!(answer(&health, Method::GET, "/healthy", "localhost:8443").await, None);
+        assert_eq!(answer(&health, Method::GET, "/metrics", "192.0.2.7").await, None);
     }
 
     #[test]

@@ -11,8 +11,9 @@
 //! | [`names`] | the names and addresses of the server |
 //! | [`certificates`] | the local certificate authority and the server certificate |
 //! | [`gateway`] | the listeners: HTTPS and HTTP, HTTP/1.1 and 2 |
+//! | `head` | the warning about heads that API Gateway refuses |
 //! | `invoke` | the authorizer, invoked as on Lambda |
-//! | [`health`] | `/health`, for probes |
+//! | [`health`], [`metrics`] | `/health` and `/metrics`, for probes |
 //! | [`ready`] | the signal to other programs that the server answers |
 //! | [`control`] | the socket through which commands reach the running server |
 //! | [`schedule`] | scheduled rotations, driven as Secrets Manager drives them |
@@ -35,8 +36,10 @@ pub mod embedded;
 pub mod entra;
 pub mod files;
 pub mod gateway;
+mod head;
 pub mod health;
 mod invoke;
+pub mod metrics;
 pub mod names;
 pub mod output;
 pub mod platform;

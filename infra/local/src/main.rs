@@ -11,7 +11,7 @@ use std::time::Duration;
 use acs_identity::aws_endpoint::AwsEndpoint;
 use acs_identity::control::{self, Command};
 use acs_identity::gateway::{Limits, Listeners};
-use acs_identity::names::{Host, ServerNames};
+use acs_identity::names::{Host, PublicAuthority, ServerNames};
 use acs_identity::output::{functions_page, key_page, print, start_page, token_page};
 use acs_identity::platform::{ConnectionStrings, Options, Platform};
 use acs_identity::ready::ReadySignal;
@@ -51,12 +51,17 @@ struct Start {
     /// Port for HTTP. Port 0 takes a free one.
     #[arg(long, default_value_t = 8080)]
     http_port: u16,
-    /// An address to listen on instead of loopback. Every machine that reaches the address can send requests.
+    /// An address to listen on in addition to loopback. Every machine that reaches the address can send requests. 0.0.0.0
+    /// and [::] both listen on every address of the machine.
     #[arg(long, value_parser = parse_address)]
     listen: Option<IpAddr>,
     /// A further host name or address of this server; repeatable. With --listen, the endpoint has the first one.
     #[arg(long = "host")]
     hosts: Vec<Host>,
+    /// The host and port that clients address, like localhost:32768, if a container or a proxy maps the port. Endpoint,
+    /// connection strings and published addresses have it.
+    #[arg(long)]
+    public_authority: Option<PublicAuthority>,
     /// An origin whose web pages may call the server, like https://app.example.com; repeatable. Pages of localhost,
     /// 127.0.0.1 and [::1] always may.
     #[arg(long = "allow-origin")]
@@ -85,6 +90,12 @@ struct Start {
     /// The period of scheduled rotations of the signing keys, such as 30m, 12h or 1d.
     #[arg(long, value_parser = schedule::parse_period)]
     rotate_every: Option<Duration>,
+}
+
+impl Start {
+    fn names(&self) -> ServerNames {
+        ServerNames::new(self.listen, self.hosts.clone()).with_authority(self.public_authority.clone())
+    }
 }
 
 /// The commands.
@@ -197,7 +208,7 @@ async fn serve_aws(
     let stop = Stop::listen()?;
     let listener = AwsEndpoint::bind(aws_port).await?;
     let aws_endpoint = format!("http://{}", listener.local_addr()?);
-    let names = ServerNames::new(start.listen, start.hosts.clone()).certified();
+    let names = start.names().certified();
     let (platform, _) = open(data_dir, start, (functions_port, functions_port)).await?;
     let tls = certificates::write_server(&platform.data_dir, &names, platform.adapters.system.now())?;
     let env = functions_page::write_env(&platform, &aws_endpoint)?;
@@ -220,7 +231,7 @@ async fn open(
 ) -> Result<(Arc<Platform>, ConnectionStrings), Box<dyn Error>> {
     let options = Options {
         data_dir,
-        names: ServerNames::new(start.listen, start.hosts),
+        names: start.names(),
         https_port,
         http_port,
         allowed_origins: start.allowed_origins,

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use identity::host::{Authority, Hosts, MalformedAuthorityError};
 
-/// A host name in lower case, or an IP address. Its text is as in a URL, with an IPv6 address in brackets.
+/// A host name in the letter case of the operator, or an IP address. Its text is as in a URL: in lower case, with an IPv6
+/// address in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     Address(IpAddr),
@@ -20,12 +21,26 @@ pub enum Host {
 )]
 pub struct MalformedHost;
 
+/// The host, and the port if it is not 443, that clients address in front of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicAuthority {
+    host: Host,
+    authority: Authority,
+}
+
+/// The text is neither a host nor a host with a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("neither a host nor host:port; give one such as localhost:32768 or acs.internal, without scheme")]
+pub struct MalformedPublicAuthority;
+
 /// The names of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerNames {
     public: Host,
     /// Distinct, and different from `public`.
     others: Vec<Host>,
+    /// The public authority, if it is not the public name at the port of HTTPS.
+    authority: Option<Authority>,
 }
 
 impl Host {
@@ -33,8 +48,26 @@ impl Host {
     fn bare(&self) -> String {
         match self {
             Self::Address(address) => address.to_string(),
-            Self::Name(name) => name.clone(),
+            Self::Name(name) => name.to_ascii_lowercase(),
         }
+    }
+
+    /// The host at a port, with the letter case of the operator.
+    fn at(&self, port: u16) -> Result<Authority, MalformedAuthorityError> {
+        match self {
+            Self::Address(_) => Authority::new(&self.to_string(), port),
+            Self::Name(name) => Authority::new(name, port),
+        }
+    }
+}
+
+impl FromStr for PublicAuthority {
+    type Err = MalformedPublicAuthority;
+
+    fn from_str(text: &str) -> Result<Self, MalformedPublicAuthority> {
+        let authority: Authority = text.parse().map_err(|_| MalformedPublicAuthority)?;
+        let host = authority.name().parse().map_err(|_| MalformedPublicAuthority)?;
+        Ok(Self { host, authority })
     }
 }
 
@@ -43,7 +76,7 @@ impl fmt::Display for Host {
         match self {
             Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
             Self::Address(IpAddr::V4(address)) => write!(f, "{address}"),
-            Self::Name(name) => f.write_str(name),
+            Self::Name(name) => f.write_str(&name.to_ascii_lowercase()),
         }
     }
 }
@@ -61,7 +94,7 @@ impl FromStr for Host {
         match rustls::pki_types::DnsName::try_from(text) {
             // A certificate has no trailing dot, and an accepted host has no underscore.
             Ok(_) if !text.ends_with('.') && Authority::new(text, 0).is_ok() => {
-                Ok(Self::Name(text.to_ascii_lowercase()))
+                Ok(Self::Name(text.to_owned()))
             }
             _ => Err(MalformedHost),
         }
@@ -92,13 +125,29 @@ impl ServerNames {
                 others.push(name);
             }
         }
-        Self { public, others }
+        Self { public, others, authority: None }
     }
 
-    /// The name in the endpoint.
+    /// These names with this public authority, if one is given. Its name becomes the public name.
+    #[must_use]
+    pub fn with_authority(self, public: Option<PublicAuthority>) -> Self {
+        let Some(PublicAuthority { host, authority }) = public else { return self };
+        let others = std::iter::once(self.public).chain(self.others).filter(|name| *name != host).collect();
+        Self { public: host, others, authority: Some(authority) }
+    }
+
+    /// The public name.
     #[must_use]
     pub fn public(&self) -> &Host {
         &self.public
+    }
+
+    /// The authority in the endpoint and in published addresses.
+    ///
+    /// # Errors
+    /// [`MalformedAuthorityError`] for a name that cannot be in `Host`.
+    pub fn authority(&self, https_port: u16) -> Result<Authority, MalformedAuthorityError> {
+        self.authority.clone().map_or_else(|| self.public.at(https_port), Ok)
     }
 
     fn iter(&self) -> impl Iterator<Item = &Host> {
@@ -108,20 +157,29 @@ impl ServerNames {
     /// Every name, as in certificates.
     #[must_use]
     pub fn certified(&self) -> Vec<String> {
-        self.iter().map(Host::bare).collect()
+        let mut names: Vec<String> = Vec::new();
+        for name in self.iter().map(Host::bare) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
-    /// The accepted values of `Host`: every name at both ports. The public one has the port of HTTPS.
+    /// The accepted values of `Host`: the public authority, every name at both ports, and every name at any other port,
+    /// because a container or a tunnel may map ports.
     ///
     /// # Errors
     /// [`MalformedAuthorityError`] for a name that cannot be in `Host`.
     pub fn accepted(&self, https_port: u16, http_port: u16) -> Result<Hosts, MalformedAuthorityError> {
-        let at = |host: &Host, port| Authority::new(&host.to_string(), port);
-        let mut others = vec![at(&self.public, http_port)?];
-        for name in &self.others {
-            others.extend([at(name, https_port)?, at(name, http_port)?]);
+        let mut others = vec![self.public.at(http_port)?];
+        if self.authority.is_some() {
+            others.push(self.public.at(https_port)?);
         }
-        Ok(Hosts::new(at(&self.public, https_port)?, others))
+        for name in &self.others {
+            others.extend([name.at(https_port)?, name.at(http_port)?]);
+        }
+        Ok(Hosts::new(self.authority(https_port)?, others).at_any_port())
     }
 }
 
@@ -165,6 +223,38 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Host>(), Err(MalformedHost), "{text}");
         }
+    }
+
+    #[test]
+    fn public_authority_is_published_and_accepted() {
+        for (text, published) in
+            [("localhost:32768", "localhost:32768"), ("ACS.Internal", "acs.internal"), ("[::1]:1", "[::1]:1")]
+        {
+            let names = ServerNames::default().with_authority(Some(text.parse().unwrap()));
+            assert_eq!(names.authority(8443).unwrap().to_string(), published);
+            let accepted = names.accepted(8443, 8080).unwrap();
+            assert_eq!(accepted.public().to_string(), published);
+            for host in [text, published, "localhost:8443", "localhost:8080", "localhost:9", "[::1]:8443"] {
+                assert!(accepted.candidates(host).is_ok(), "{host}");
+            }
+            let certified = names.certified();
+            assert!(certified.contains(&names.public().bare()), "{certified:?}");
+            assert!(
+                ["localhost", "127.0.0.1", "::1"].iter().all(|own| certified.iter().any(|name| name == own))
+            );
+        }
+        for text in ["", "https://a", "a:", "a:0x1", "a_b:1", "a/b", "a.:1", "::1", "a:1:1"] {
+            assert_eq!(text.parse::<PublicAuthority>(), Err(MalformedPublicAuthority), "{text}");
+        }
+    }
+
+    #[test]
+    fn letter_case_of_a_given_name_may_be_signed() {
+        let names = ServerNames::new(None, vec!["MyBox".parse().unwrap(), "mybox".parse().unwrap()]);
+        assert_eq!(names.certified().iter().filter(|name| *name == "mybox").count(), 1);
+        let accepted = names.accepted(8443, 8080).unwrap();
+        let signed = accepted.candidates("mybox:8443").unwrap();
+        assert!(signed.iter().any(|candidate| candidate.text == "MyBox:8443"));
     }
 
     #[test]

@@ -32,6 +32,7 @@ use crate::embedded::{self, PrepareError};
 use crate::files::FileError;
 use crate::gateway::Router;
 use crate::health::Health;
+use crate::metrics::Metrics;
 use crate::names::ServerNames;
 use crate::ready;
 use crate::resource::{self, Choices, LocalResource, ResourceError};
@@ -72,6 +73,8 @@ pub struct Platform {
     pub hosts: Hosts,
     /// The port of HTTPS.
     pub port: u16,
+    /// Whether this start has replaced the certificate authority, so that clients must trust the new one.
+    pub is_new_authority: bool,
     /// Verifies tokens for `token inspect`.
     pub verifier: Verifier,
     /// The function that replaces keys.
@@ -128,6 +131,7 @@ impl Platform {
     /// # Errors
     /// [`StartError`].
     pub async fn open(options: Options, audit: Arc<dyn Audit>) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new(audit.clone()));
         let data_dir = state_directory(&options.data_dir)?;
         let system = Arc::new(System::new());
         // This step comes first, because its lock keeps a second server out of the directory.
@@ -141,12 +145,15 @@ impl Platform {
         let adapters = embedded::adapters(database.clone(), secrets.clone()).await?;
         // DynamoDB does this by itself. A database in which this fails would fail requests too.
         database.sweep_expired().map_err(StartError::Sweep)?;
-        let rotate_keys = RotateKeys::new(&adapters, resource.algorithm, audit.clone());
+        let rotate_keys = RotateKeys::new(&adapters, resource.algorithm, audit.clone(), None);
         let keys_error = |source| StartError::Keys { path: data_dir.clone(), source };
         rotate_keys.set_up().await.map_err(keys_error)?;
-        let endpoint = format!("https://{}:{}/", options.names.public(), options.https_port);
+        let endpoint = format!("https://{}/", options.names.authority(options.https_port)?);
         let (entra, stand_in) = trust::open(&data_dir, &endpoint, options.entra, &adapters.system)?;
+        let former_authority = certificates::authority_pem(&data_dir)?;
         let tls = certificates::server_config(&data_dir, &options.names.certified(), adapters.system.now())?;
+        let is_new_authority =
+            former_authority.is_some() && former_authority != certificates::authority_pem(&data_dir)?;
         let hosts = options.names.accepted(options.https_port, options.http_port)?;
         let origins = AllowedOrigins::with_loopback(options.allowed_origins);
         let settings = Settings {
@@ -154,18 +161,20 @@ impl Platform {
             hosts: hosts.clone(),
             date_window: DateWindow::default(),
             cors: CorsSettings { users: origins.clone(), services: origins },
+            gateway_path: None,
         };
         let expected = Expected::from(&resource.resource);
         let rules = boot::route_rules(options.route_rules.as_deref())?;
         Ok(Self {
             hosts,
             port: options.https_port,
+            is_new_authority,
             verifier: adapters.verifier(expected.clone()),
             router: Arc::new(Router {
                 authorizer: Arc::new(adapters.authorizer(expected, rules, audit.clone())),
-                service: Arc::new(adapters.service(settings, entra, Function::ALL, audit)),
+                service: Arc::new(adapters.service(settings, entra, Function::ALL, metrics.clone())),
                 entra: stand_in,
-                health: Health::new(&adapters, database.clone()),
+                health: Health::new(&adapters, database.clone(), metrics),
             }),
             adapters,
             resource,

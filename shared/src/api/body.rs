@@ -10,14 +10,17 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::api::error::{Error, Field};
 use crate::api::version::ApiVersion;
 use crate::ids::guid;
-use crate::json::{self, Members, Object};
+use crate::json::{self, Loose, Members};
 use crate::lifetime::Lifetime;
 use crate::store::assignments::{AssignmentKind, MAX_CHANGES, MAX_CLIENT_IDS, PrincipalType};
+use crate::store::custom_ids::CustomId;
 use crate::token::scope::{ScopeError, ScopeSet};
 
 /// The requested scopes and lifetime of a token, bound but not yet validated.
@@ -27,9 +30,20 @@ pub struct TokenRequest {
     minutes: Option<i32>,
 }
 
+/// The body of a creation.
+pub struct CreateRequest {
+    /// `None` if the version has no profiles.
+    pub custom_id: Option<CustomId>,
+    pub token: TokenRequest,
+}
+
+/// The form of a custom id, for messages.
+pub(super) const CUSTOM_ID: &str = "a text of 1 to 256 characters";
+
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct CreateMembers {
+    custom_id: Option<Value>,
     create_token_with_scopes: Option<Value>,
     expires_in_minutes: Option<Value>,
 }
@@ -41,19 +55,26 @@ struct IssueMembers {
     expires_in_minutes: Option<Value>,
 }
 
-impl TokenRequest {
+impl CreateRequest {
     /// Binds the body of a creation. Every member is optional.
     ///
     /// # Errors
-    /// [`Error::BodyMalformed`] or [`Error::FieldType`].
-    pub fn bind_create(body: &[u8], version: ApiVersion) -> Result<Self, Error> {
+    /// [`Error::BodyMalformed`], [`Error::FieldType`], or [`Error::FieldValue`] for the custom id.
+    pub fn bind(body: &[u8], version: ApiVersion) -> Result<Self, Error> {
         let members: CreateMembers = object(body)?;
-        Ok(Self {
+        let token = TokenRequest {
             scopes: names(Field::CreateTokenWithScopes, members.create_token_with_scopes)?,
             minutes: minutes(members.expires_in_minutes, version)?,
-        })
+        };
+        let custom_id = members.custom_id.filter(|_| version.has_profile());
+        let custom_id = custom_id.and_then(|member| text(Field::CustomId, member).transpose()).transpose()?;
+        let custom_id = custom_id.map(|text| text.parse());
+        let custom_id = custom_id.transpose().map_err(|_| Error::FieldValue(Field::CustomId, CUSTOM_ID))?;
+        Ok(Self { custom_id, token })
     }
+}
 
+impl TokenRequest {
     /// Binds the body of an issue. The member `scopes` is required.
     ///
     /// # Errors
@@ -91,12 +112,41 @@ impl TokenRequest {
         }
     }
 
+    /// Whether the list of scopes is there and empty. A creation then gives no token.
+    #[must_use]
+    pub fn has_empty_scopes(&self) -> bool {
+        self.scopes.as_ref().is_some_and(Vec::is_empty)
+    }
+
     fn lifetime(&self) -> Result<Lifetime, Error> {
         let Some(minutes) = self.minutes else {
             return Ok(Lifetime::default());
         };
         Lifetime::from_minutes(minutes.into()).map_err(|error| Error::ExpiresInMinutesOutOfRange(error.0))
     }
+}
+
+/// A member of an update: the tokens that were issued before this instant become invalid.
+pub(super) const NOT_IN_THE_FUTURE: &str = "an instant that is not in the future";
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UpdateMembers {
+    tokens_valid_from: Option<Value>,
+}
+
+/// Checks the body of an update. `latest` is the latest instant that is not in the future.
+///
+/// # Errors
+/// [`Error::BodyMalformed`], or [`Error::FieldType`], [`Error::FieldFormat`] or [`Error::FieldValue`] for the instant.
+pub fn check_update(body: &[u8], latest: OffsetDateTime) -> Result<(), Error> {
+    const FIELD: Field = Field::TokensValidFrom;
+    let UpdateMembers { tokens_valid_from } = object(body)?;
+    let Some(text) = tokens_valid_from.and_then(|member| text(FIELD, member).transpose()).transpose()? else {
+        return Ok(());
+    };
+    let instant = OffsetDateTime::parse(&text, &Rfc3339).map_err(|_| Error::FieldFormat(FIELD))?;
+    if instant <= latest { Ok(()) } else { Err(Error::FieldValue(FIELD, NOT_IN_THE_FUTURE)) }
 }
 
 /// The body of a Teams user's exchange. Its members are validated between other checks of the operation.
@@ -157,7 +207,7 @@ pub fn introspected_token(body: &[u8]) -> Result<Cow<'_, str>, Error> {
     let mut tokens = form_urlencoded::parse(body).filter(|(name, _)| name == "token").map(|(_, token)| token);
     match (tokens.next(), tokens.next()) {
         (None, _) => Err(Error::FieldRequired(Field::Token)),
-        (Some(token), None) if token.is_empty() => Err(Error::FieldRequired(Field::Token)),
+        (Some(token), None) if token.trim().is_empty() => Err(Error::FieldRequired(Field::Token)),
         (Some(token), None) => Ok(token),
         (Some(_), Some(_)) => Err(Error::BodyMalformed("the form has several tokens".to_owned())),
     }
@@ -192,7 +242,7 @@ impl AssignmentRequest {
     /// # Errors
     /// As [`Self::bind`], and [`Error::BodyMalformed`] if there are more than [`MAX_CHANGES`] or an id is there twice.
     pub fn bind_many(body: &[u8], kind: AssignmentKind) -> Result<BTreeMap<Uuid, Option<Self>>, Error> {
-        let Members(members) = object::<Members<Option<Object<AssignmentMembers>>>>(body)?;
+        let Members(members) = object::<Members<Option<Loose<AssignmentMembers>>>>(body)?;
         if members.len() > MAX_CHANGES {
             let fault =
                 format!("it has {} assignments, and at most {MAX_CHANGES} are allowed", members.len());
@@ -201,7 +251,7 @@ impl AssignmentRequest {
         let mut changes = BTreeMap::new();
         for (object, members) in members {
             let object = guid(&object).map_err(|_| Error::FieldFormat(Field::ObjectId))?;
-            let change = members.map(|Object(members)| Self::validate(members, kind)).transpose()?;
+            let change = members.map(|Loose(members)| Self::validate(members, kind)).transpose()?;
             if changes.insert(object, change).is_some() {
                 return Err(Error::BodyMalformed(format!("the object id {object} is there twice")));
             }
@@ -248,6 +298,15 @@ pub fn bind_empty(body: &[u8]) -> Result<(), Error> {
 
 const A_STRING: &str = "a string";
 
+/// A string member that may be `null`.
+fn text(field: Field, member: Value) -> Result<Option<String>, Error> {
+    match member {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        _ => Err(Error::FieldType(field, A_STRING)),
+    }
+}
+
 /// A string member that must be present and not empty.
 fn required_text(field: Field, member: Option<&Value>) -> Result<&str, Error> {
     match member {
@@ -258,8 +317,10 @@ fn required_text(field: Field, member: Option<&Value>) -> Result<&str, Error> {
     }
 }
 
-/// Reads a body as a JSON object. An empty body counts as an empty object.
+/// Reads a body as a JSON object, by the rules of [`json::loose_object`]. An empty body counts as an empty object. A
+/// byte-order mark is skipped.
 fn object<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Error> {
+    let body = json::without_mark(body);
     let text = std::str::from_utf8(body).map_err(|fault| {
         let line = body.iter().take(fault.valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
         Error::BodyMalformed(format!("invalid UTF-8 at line {line}"))
@@ -267,7 +328,7 @@ fn object<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Erro
     if text.trim_matches([' ', '\t', '\r', '\n']).is_empty() {
         return Ok(T::default());
     }
-    json::object(body).map_err(|fault| Error::BodyMalformed(fault.to_string()))
+    json::loose_object(body).map_err(|fault| Error::BodyMalformed(fault.to_string()))
 }
 
 fn names(field: Field, member: Option<Value>) -> Result<Option<Vec<String>>, Error> {
@@ -290,7 +351,7 @@ fn minutes(member: Option<Value>, version: ApiVersion) -> Result<Option<i32>, Er
         None | Some(Value::Null) => Ok(None),
         Some(_) if !version.has_lifetime() => Ok(None),
         Some(value) => {
-            let minutes = value.as_i64().and_then(|minutes| i32::try_from(minutes).ok());
+            let minutes = json::integer(&value).and_then(|minutes| i32::try_from(minutes).ok());
             minutes.map(Some).ok_or(Error::FieldType(Field::ExpiresInMinutes, "a 32-bit integer"))
         }
     }
@@ -323,7 +384,50 @@ mod tests {
         prop_oneof![4 => object, 1 => value].prop_map(|value| value.to_string().into_bytes())
     }
 
+    #[test]
+    fn member_names_have_any_letter_case() {
+        const GUID: &str = "1b5cc06b-f352-4571-b1e6-d9b259b7c776";
+        for body in [
+            r#"{"CreateTokenWithScopes":["chat"],"EXPIRESINMINUTES":60}"#,
+            r#"{"createtokenwithscopes":["chat"],"\u0045xpiresInMinutes":"60"}"#,
+            "\u{feff}{\"createTokenWithScopes\":[\"chat\"],\"expiresInMinutes\":\"060\"}",
+        ] {
+            let request = CreateRequest::bind(body.as_bytes(), ApiVersion::V2023_10_01).unwrap().token;
+            assert_eq!(request, TokenRequest { scopes: Some(vec!["chat".to_owned()]), minutes: Some(60) });
+        }
+        let teams = TeamsUserExchange::bind(br#"{"Token":"t","APPID":"a","userid":"u"}"#).unwrap();
+        assert!(teams.token().is_ok() && teams.app_id.is_some() && teams.user_id.is_some());
+        let members = format!(r#"{{"PrincipalType":"user","TENANTID":"{GUID}","clientids":[]}}"#);
+        assert!(AssignmentRequest::bind(members.as_bytes(), AssignmentKind::Entra).is_ok());
+        let many = format!(r#"{{"{}":{members}}}"#, GUID.to_uppercase());
+        assert!(AssignmentRequest::bind_many(many.as_bytes(), AssignmentKind::Entra).is_ok());
+    }
+
+    #[test]
+    fn members_that_differ_in_letter_case_are_duplicates() {
+        let issue = |body: &str| TokenRequest::bind_issue(body.as_bytes(), ApiVersion::V2023_10_01);
+        let said = |body: &str| match issue(body) {
+            Err(Error::BodyMalformed(fault)) => fault,
+            other => panic!("{body}: {other:?}"),
+        };
+        let same = said(r#"{"scopes":["chat"],"scopes":["chat"]}"#);
+        assert_eq!(said(r#"{"scopes":["chat"],"Scopes":["chat"]}"#), same);
+        assert!(same.starts_with("duplicate field `scopes` at line 1"), "{same}");
+        // The Kelvin sign is no letter of ASCII.
+        let teams = TeamsUserExchange::bind("{\"to\u{212a}en\":\"t\"}".as_bytes()).unwrap();
+        assert!(matches!(teams.token(), Err(Error::TokenRequired)));
+        assert!(said("\u{feff}\u{feff}{}").contains("expected value"), "only one mark is skipped");
+    }
+
     proptest! {
+        #[test]
+        fn only_digits_are_integers(text in "[0-9]{0,12}|[ +0-9.e-]{0,6}") {
+            let body = serde_json::json!({"scopes": ["chat"], "expiresInMinutes": &text}).to_string();
+            let request = TokenRequest::bind_issue(body.as_bytes(), ApiVersion::V2023_10_01);
+            let is_integer = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<i32>().is_ok();
+            prop_assert_eq!(request.is_ok(), is_integer);
+        }
+
         #[test]
         fn bodies_bind_only_as_objects_with_typed_members(body in prop_oneof![random_bytes(), json_bytes()]) {
             let is_blank = body.iter().all(|byte| b" \t\r\n".contains(byte));
@@ -341,7 +445,7 @@ mod tests {
 
             let minutes = member("expiresInMinutes");
             let is_32_bit = minutes.as_i64().is_some_and(|minutes| i32::try_from(minutes).is_ok());
-            let create = TokenRequest::bind_create(&body, ApiVersion::V2023_10_01);
+            let create = CreateRequest::bind(&body, ApiVersion::V2023_10_01);
             prop_assert_eq!(create.is_ok(), members.is_some() && (minutes.is_null() || is_32_bit));
         }
 
@@ -350,6 +454,60 @@ mod tests {
             let body = format!(r#"{{"scopes":["chat"],"expiresInMinutes":{minutes}}}"#);
             let request = TokenRequest::bind_issue(body.as_bytes(), ApiVersion::V2022_10_01).unwrap();
             prop_assert_eq!(request.validate().is_ok(), (60..=1440).contains(&minutes));
+        }
+    }
+
+    #[test]
+    fn custom_id_is_bound_only_in_its_version() {
+        let bind = |value: Value, version| {
+            let body = json!({ "customId": value }).to_string();
+            let bound = CreateRequest::bind(body.as_bytes(), version);
+            bound.map(|request| request.custom_id.map(|custom_id| custom_id.expose().to_owned()))
+        };
+        let texts = ["alice@contoso.com".to_owned(), " ".to_owned(), "\u{1f600}".repeat(256)];
+        for text in texts {
+            assert_eq!(bind(json!(text), ApiVersion::V2025_03_02Preview).unwrap(), Some(text));
+        }
+        assert_eq!(bind(Value::Null, ApiVersion::V2025_03_02Preview).unwrap(), None);
+        for text in [String::new(), "x".repeat(257)] {
+            let refused = bind(json!(text), ApiVersion::V2025_03_02Preview);
+            assert!(matches!(refused, Err(Error::FieldValue(Field::CustomId, _))), "{refused:?}");
+        }
+        for value in [json!(7), json!(["a"]), json!({}), json!(true)] {
+            let refused = bind(value.clone(), ApiVersion::V2025_03_02Preview);
+            assert!(matches!(refused, Err(Error::FieldType(Field::CustomId, _))), "{refused:?}");
+        }
+        for version in ApiVersion::ALL.iter().filter(|version| !version.has_profile()) {
+            for value in [json!("alice"), json!(""), json!(7)] {
+                assert_eq!(bind(value, *version).unwrap(), None, "{version}");
+            }
+        }
+    }
+
+    #[test]
+    fn update_takes_any_instant_up_to_the_latest() {
+        let latest = time::macros::datetime!(2024-03-01 12:05 UTC);
+        let check = |body: &str| check_update(body.as_bytes(), latest);
+        for taken in [
+            "",
+            "{}",
+            r#"{"tokensValidFrom":null}"#,
+            r#"{"tokensValidFrom":"2020-11-10T12:00:00.000Z"}"#,
+            r#"{"tokensValidFrom":"2020-11-10T12:00:00.0000000+00:00"}"#,
+            r#"{"tokensValidFrom":"2024-03-01T13:05:00+01:00"}"#,
+        ] {
+            assert!(check(taken).is_ok(), "{taken}");
+        }
+        for (refused, error) in [
+            (r#"{"tokensValidFrom":"2024-03-01T12:05:00.001Z"}"#, "FieldValue"),
+            (r#"{"tokensValidFrom":"9999-12-31T23:59:59Z"}"#, "FieldValue"),
+            (r#"{"tokensValidFrom":""}"#, "FieldFormat"),
+            (r#"{"tokensValidFrom":"2020-11-10"}"#, "FieldFormat"),
+            (r#"{"tokensValidFrom":1}"#, "FieldType"),
+            ("[]", "BodyMalformed"),
+        ] {
+            let found = format!("{:?}", check(refused).unwrap_err());
+            assert!(found.starts_with(error), "{refused}: {found}");
         }
     }
 

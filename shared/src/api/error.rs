@@ -9,8 +9,8 @@ use http::StatusCode;
 use http::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER};
 
 use crate::api::limits::MAX_BODY;
-use crate::authn::Denial;
 use crate::authn::entra::{EntraError, EntraTokenError};
+use crate::authn::{AUTHORIZATION_FORM, Denial, date};
 use crate::error_chain::error_chain;
 use crate::keys::KeyMaterialError;
 use crate::keys::cache::KeyLoadError;
@@ -57,6 +57,8 @@ pub enum Error {
     Internal(&'static str),
     /// The Entra token to exchange is not valid (row 8).
     InvalidAccessToken(EntraTokenError),
+    /// The same in a version before 2022-06-01: the reply has no body (row 15).
+    InvalidAccessTokenWithoutBody(EntraTokenError),
     /// The path does not have this method; the text lists the methods that it has.
     MethodNotAllowed(String),
     /// The path does not exist.
@@ -76,6 +78,7 @@ pub enum Field {
     ClientIds,
     ContinuationToken,
     CreateTokenWithScopes,
+    CustomId,
     ExpiresInMinutes,
     MaxPageSize,
     ObjectId,
@@ -83,6 +86,7 @@ pub enum Field {
     Scopes,
     TenantId,
     Token,
+    TokensValidFrom,
     UserId,
 }
 
@@ -105,8 +109,13 @@ pub struct ErrorRow {
     /// Whether the reply carries `api-supported-versions`. A failure of the first validation layer does not
     /// carry it, except if the version is the fault (docs/wire-contract.md#validation-order).
     pub reports_versions: bool,
-    /// The cause, for the operator's log. It is built from closed texts, so it holds no key, token or signature.
+    /// Whether the reply has a body.
+    pub has_body: bool,
+    /// The cause, for the operator's log. It is built from closed texts, instants and valid host names, so it holds no
+    /// key, token or signature.
     pub cause: Option<String>,
+    /// The failed check of [`Error::Denied`], for the operator's log.
+    pub denial: Option<&'static str>,
 }
 
 impl Field {
@@ -117,6 +126,7 @@ impl Field {
             Self::ClientIds => "ClientIds",
             Self::ContinuationToken => "ContinuationToken",
             Self::CreateTokenWithScopes => "CreateTokenWithScopes",
+            Self::CustomId => "CustomId",
             Self::ExpiresInMinutes => "ExpiresInMinutes",
             Self::MaxPageSize => "MaxPageSize",
             Self::ObjectId => "ObjectId",
@@ -124,6 +134,7 @@ impl Field {
             Self::Scopes => "Scopes",
             Self::TenantId => "TenantId",
             Self::Token => "Token",
+            Self::TokensValidFrom => "TokensValidFrom",
             Self::UserId => "UserId",
         }
     }
@@ -174,11 +185,8 @@ impl Error {
                 ErrorRow::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestBodyTooLarge", message)
             }
             Self::Denied(denial) => {
-                let message = match denial {
-                    Denial::Skew(window) => skewed(window.minutes()).into(),
-                    _ => Cow::from("Denied by the resource provider."),
-                };
-                ErrorRow::new(StatusCode::UNAUTHORIZED, "Denied", message).cause(denial.to_string())
+                let row = ErrorRow::new(StatusCode::UNAUTHORIZED, "Denied", denied(denial));
+                ErrorRow { denial: Some(denial.name()), ..row.cause(denial.to_string()) }
             }
             Self::ExpiresInMinutesOutOfRange(minutes) => {
                 let message = format!(
@@ -231,6 +239,10 @@ impl Error {
                 ErrorRow::new(StatusCode::UNAUTHORIZED, "InvalidAccessToken", message)
                     .cause(fault.to_string())
             }
+            Self::InvalidAccessTokenWithoutBody(fault) => {
+                let row = ErrorRow::new(StatusCode::UNAUTHORIZED, "InvalidAccessToken", "");
+                ErrorRow { has_body: false, ..row.cause(fault.to_string()) }
+            }
             Self::MethodNotAllowed(allowed) => {
                 let message = format!("The path allows only: {allowed}.");
                 ErrorRow::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
@@ -261,8 +273,17 @@ impl Error {
 
 impl ErrorRow {
     fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        let message = message.into();
-        Self { status, code, message, target: None, header: None, reports_versions: false, cause: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            target: None,
+            header: None,
+            reports_versions: false,
+            has_body: true,
+            cause: None,
+            denial: None,
+        }
     }
 
     fn validation(message: impl Into<Cow<'static, str>>) -> Self {
@@ -286,11 +307,30 @@ impl ErrorRow {
     }
 }
 
-fn skewed(minutes: u8) -> String {
-    format!(
-        "The given request could not be resolved.\nThe time difference between the originating client and the \
-         server is greater than the allowed margin of {minutes} minutes."
-    )
+/// The message names a fault only if the caller can see it in the request itself. Host, key and signature stay
+/// unexplained.
+fn denied(denial: &Denial) -> Cow<'static, str> {
+    match denial {
+        Denial::ContentHash => "Request 'x-ms-content-sha256' differs from generated content hash.".into(),
+        Denial::Date => {
+            let form = date::EXAMPLE;
+            format!("Denied by the resource provider. The signed date must have the form '{form}'.").into()
+        }
+        Denial::Parts | Denial::SignedHeaders => format!(
+            "Denied by the resource provider. The Authorization header must have the form '{AUTHORIZATION_FORM}'."
+        )
+        .into(),
+        Denial::Skew { window, server, request } => format!(
+            "The given request could not be resolved.\nThe time difference between the originating client and the \
+             server is greater than the allowed margin of {} minutes.\nThe time of the server is {}. The time of \
+             the request is {}.",
+            window.minutes(),
+            date::format(*server),
+            date::format(*request)
+        )
+        .into(),
+        _ => "Denied by the resource provider.".into(),
+    }
 }
 
 /// The message repeats at most 64 characters of the scope.
@@ -310,7 +350,9 @@ impl From<EntraError> for Error {
     /// For the caller's own token. A fault of a token to exchange is [`Self::InvalidAccessToken`].
     fn from(error: EntraError) -> Self {
         match error {
-            EntraError::Refused(fault) => Self::Denied(Denial::Entra(fault)),
+            EntraError::Refused(fault) | EntraError::OtherPurpose(fault, _) => {
+                Self::Denied(Denial::Entra(fault))
+            }
             EntraError::Unavailable(source) => Self::Unavailable(source),
         }
     }
@@ -345,7 +387,10 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fmt::Write as _;
 
+    use time::macros::datetime;
+
     use super::*;
+    use crate::api::body::{CUSTOM_ID, NOT_IN_THE_FUTURE};
     use crate::lifetime::DateWindow;
 
     /// Each row of docs/errors.md, with placeholders for the texts of a request.
@@ -373,7 +418,17 @@ mod tests {
             ("lifetime outside its interval", Error::ExpiresInMinutesOutOfRange(59)),
             ("identifier is malformed", Error::IdentityMalformed),
             ("caller is not authenticated", Error::Denied(Denial::Signature)),
-            ("date is more than 5 minutes off", Error::Denied(Denial::Skew(DateWindow::default()))),
+            ("body differs from its hash", Error::Denied(Denial::ContentHash)),
+            ("signed date has another form", Error::Denied(Denial::Date)),
+            ("`Authorization` lacks a part, or has an unknown one", Error::Denied(Denial::Parts)),
+            (
+                "date is more than 5 minutes off",
+                Error::Denied(Denial::Skew {
+                    window: DateWindow::default(),
+                    server: datetime!(2024-03-01 12:00 UTC),
+                    request: datetime!(2024-03-01 11:50 UTC),
+                }),
+            ),
             ("identity belongs to another resource", Error::IdentityNotOwned),
             ("identity does not exist", Error::IdentityNotFound),
             ("path does not exist", Error::RouteNotFound),
@@ -381,11 +436,18 @@ mod tests {
             ("body is too large", Error::BodyTooLarge),
             ("body has no token to exchange", Error::TokenRequired),
             ("token to exchange is not valid", Error::InvalidAccessToken(EntraTokenError::Expired)),
+            (
+                "token to exchange is not valid, before 2022-06-01",
+                Error::InvalidAccessTokenWithoutBody(EntraTokenError::Expired),
+            ),
             ("member is not a GUID", Error::FieldFormat(Field::AppId)),
             ("member is not a GUID", Error::FieldFormat(Field::UserId)),
             ("application differs from the token's", Error::FieldMismatch(Field::AppId)),
             ("user differs from the token's", Error::FieldMismatch(Field::UserId)),
             ("member has an unknown value", Error::FieldValue(Field::PrincipalType, "<values>")),
+            ("custom id is empty or too long", Error::FieldValue(Field::CustomId, CUSTOM_ID)),
+            ("instant is not a date and time", Error::FieldFormat(Field::TokensValidFrom)),
+            ("instant is in the future", Error::FieldValue(Field::TokensValidFrom, NOT_IN_THE_FUTURE)),
             ("assignment does not exist", Error::AssignmentNotFound),
             ("service failed", Error::Internal("cause")),
             ("state cannot be read or written", Error::Unavailable("cause".into())),
@@ -398,8 +460,12 @@ mod tests {
             "| When | Status | `code` | `message` | `target` | Versions |\n|---|---|---|---|---|---|\n",
         );
         for (when, error) in samples() {
-            let ErrorRow { status, code, message, target, reports_versions, .. } = error.row();
+            let ErrorRow { status, code, message, target, reports_versions, has_body, .. } = error.row();
             let (status, message) = (status.as_u16(), message.replace('\n', "\\n"));
+            if !has_body {
+                let _ = writeln!(table, "| {when} | {status} | no body | | | |");
+                continue;
+            }
             let target = target.map(|target| format!("`{target}`")).unwrap_or_default();
             let versions = if reports_versions { "yes" } else { "" };
             let _ = writeln!(table, "| {when} | {status} | `{code}` | `{message}` | {target} | {versions} |");

@@ -12,10 +12,11 @@ use crate::api::reply::{self, CLIENT_REQUEST_ID, Reply, ResponseContext};
 use crate::api::routes::{self, Callers, PathMatch};
 use crate::api::service::Service;
 use crate::audit::{Arrival, AuditContext};
-use crate::authn::entra::{Audience, EntraError};
+use crate::authn::entra::{Audience, EntraError, EntraToken};
 use crate::authn::hmac::{HmacInput, SignedRequest};
 use crate::authn::target::Target;
 use crate::authn::{Caller, Denial, Scheme};
+use crate::correlation::{Correlation, Delivery};
 use crate::host;
 use crate::keys::access::AccessKeys;
 use crate::keys::cache::KeyLoadError;
@@ -24,6 +25,7 @@ use crate::operations::{self, OperationContext};
 use crate::runtime::timeout;
 use crate::secrets::{SecretName, SecretStoreError, VersionId};
 use crate::store::{ReadRequest, Snapshot};
+use crate::token::claims;
 
 /// A request, as a host passes it on.
 pub struct Request {
@@ -43,11 +45,17 @@ pub enum Body {
 }
 
 impl Service {
-    /// Answers every request as the contract describes, and writes exactly one audit line.
+    /// Answers a request of a host that has no facts beside the request.
     pub async fn handle(&self, request: Request) -> Response<Bytes> {
+        self.handle_delivered(request, &Delivery::default()).await
+    }
+
+    /// Answers every request as the contract describes, and writes exactly one audit line.
+    pub async fn handle_delivered(&self, request: Request, delivery: &Delivery) -> Response<Bytes> {
         let arrival = Arrival::now(self.clock.as_ref(), self.random.as_ref());
         let client_request_id = client_request_id(&request.headers);
-        let mut audit = AuditContext::new(client_request_id.and_then(audited_client_request_id));
+        let correlation = Correlation::of(&request.headers, delivery);
+        let mut audit = AuditContext::new(client_request_id.and_then(audited_client_request_id), correlation);
 
         let path = routes::find(&request.target, self.functions);
         let callers = path.as_ref().map_or(self.callers_without_path(), PathMatch::callers);
@@ -111,21 +119,29 @@ impl Service {
             return Ok(Reply::Methods(path.map(PathMatch::methods).unwrap_or_default()));
         }
         let found = path.ok_or(Error::RouteNotFound);
-        let found = found.and_then(|path| Ok((path.route(&request.method)?, path.parameters())));
-        if let Ok((route, _)) = &found {
+        let found = found.and_then(|path| {
+            let route = path.route(&request.method)?;
+            let version = route.version(&request.target, self.settings.hosts.public());
+            Ok((route, version, path.parameters()))
+        });
+        if let Ok((route, version, _)) = &found {
             audit.route(route);
+            if let Ok(Some(version)) = version {
+                audit.version(*version);
+            }
         }
         let body = match &request.body {
             Body::Complete(body) => body,
             Body::TooLarge => return Err(Error::BodyTooLarge),
             Body::Unreadable => return Err(Error::BodyMalformed("it cannot be decoded".to_owned())),
         };
-        let caller = self.authenticate(request, body, callers).await?;
+        let authenticated = self.authenticate(request, body, callers, audit).await;
+        let caller = authenticated.map_err(|error| self.explain(error, request, path.is_none()))?;
         if let Some(slot) = caller.slot() {
             audit.slot(slot);
         }
-        let (route, parameters) = found?;
-        let version = route.version(&request.target, self.settings.hosts.public())?;
+        let (route, version, parameters) = found?;
+        let version = version?;
         let context = OperationContext {
             service: self,
             caller: &caller,
@@ -155,31 +171,80 @@ impl Service {
         }
     }
 
-    async fn authenticate(&self, request: &Request, body: &[u8], callers: Callers) -> Result<Caller, Error> {
+    async fn authenticate(
+        &self,
+        request: &Request,
+        body: &[u8],
+        callers: Callers,
+        audit: &mut AuditContext,
+    ) -> Result<Caller, Error> {
         match callers {
             Callers::Anyone => Ok(Caller::Anyone),
             Callers::EntraUser(audience) => match Scheme::of(&request.headers)? {
                 Scheme::AccessKey => Err(Denial::Scheme.into()),
-                Scheme::Bearer(token) => self.entra_user(token, audience).await,
+                Scheme::Bearer(token) => self.entra_user(token, audience, audit).await.map(Caller::EntraUser),
             },
             Callers::Service => match Scheme::of(&request.headers)? {
                 Scheme::AccessKey => self.access_key_holder(request, body).await,
-                Scheme::Bearer(token) => self.entra_principal(token).await,
+                Scheme::Bearer(token) => self.entra_principal(token, audit).await,
             },
         }
     }
 
-    async fn entra_user(&self, token: &str, audience: Audience) -> Result<Caller, Error> {
-        match self.entra.verify(token, audience).await {
-            Ok(token) => Ok(Caller::EntraUser(token)),
-            Err(EntraError::Refused(fault)) => Err(Error::InvalidAccessToken(fault)),
-            Err(error) => Err(error.into()),
+    /// The reason for the operator if a bearer is refused on a path that does not exist. Clients send their user token
+    /// here if they take the endpoint of a chat server from the connection string.
+    fn explain(&self, error: Error, request: &Request, is_unknown_path: bool) -> Error {
+        match Scheme::of(&request.headers) {
+            Ok(Scheme::Bearer(token))
+                if is_unknown_path
+                    && matches!(error, Error::Denied(_))
+                    && claims::name_resource(token, &self.settings.resource) =>
+            {
+                Denial::OtherService.into()
+            }
+            _ => error,
         }
     }
 
-    async fn entra_principal(&self, token: &str) -> Result<Caller, Error> {
-        let token = self.entra.verify(token, Audience::Service).await?;
-        if self.entra.allows(&token) { Ok(Caller::EntraPrincipal) } else { Err(Denial::Principal.into()) }
+    /// The token of an end user, for an exchange. The audit line names its principal.
+    pub(crate) async fn entra_user(
+        &self,
+        token: &str,
+        audience: Audience,
+        audit: &mut AuditContext,
+    ) -> Result<EntraToken, Error> {
+        self.entra_token(token, audience, audit).await.map_err(|error| match error {
+            EntraError::Refused(fault) | EntraError::OtherPurpose(fault, _) => {
+                Error::InvalidAccessToken(fault)
+            }
+            error @ EntraError::Unavailable(_) => error.into(),
+        })
+    }
+
+    async fn entra_principal(&self, token: &str, audit: &mut AuditContext) -> Result<Caller, Error> {
+        let token = self.entra_token(token, Audience::Service, audit).await?;
+        if self.entra.allows(&token) {
+            Ok(Caller::EntraPrincipal(token.principal()))
+        } else {
+            Err(Denial::Principal.into())
+        }
+    }
+
+    async fn entra_token(
+        &self,
+        token: &str,
+        audience: Audience,
+        audit: &mut AuditContext,
+    ) -> Result<EntraToken, EntraError> {
+        let verified = self.entra.verify(token, audience).await;
+        let principal = match &verified {
+            Ok(token) => Some(token.principal()),
+            Err(error) => error.principal(),
+        };
+        if let Some(principal) = principal {
+            audit.principal(principal);
+        }
+        verified
     }
 
     /// Verifies the signature with the cached keys first, so that a refusal costs no I/O. The cached keys may be
@@ -197,6 +262,15 @@ impl Service {
         self.refresh_access_keys(signed, tried.map(|(version, _)| version)).await
     }
 
+    /// The refusal of a signature that matches no key in force. A path can be delivered in the wrong form only by a
+    /// gateway whose form is configured.
+    fn wrong_signature(&self, signed: &SignedRequest) -> Error {
+        match (self.settings.gateway_path, self.key_cache.cached_access()) {
+            (Some(_), Some((_, keys))) => signed.explain(&keys).into(),
+            _ => Denial::Signature.into(),
+        }
+    }
+
     /// Verifies the signature with the keys in force. One refresh runs at a time, and concurrent requests wait
     /// for it. After a refresh without a change, the next one is a second later, so that a flood of wrong
     /// signatures costs one read per second.
@@ -210,13 +284,16 @@ impl Service {
         let (access_keys, keys) = match cached {
             Some(refreshed) => refreshed,
             None if self.key_cache.may_refresh(self.clock.uptime()) => self.access_keys_in_force().await?,
-            None => return Err(Denial::Signature.into()),
+            None => return Err(self.wrong_signature(&signed)),
         };
         if Some(&access_keys) == tried.as_ref() {
             self.key_cache.refreshed_without_change(self.clock.uptime());
-            return Err(Denial::Signature.into());
+            return Err(self.wrong_signature(&signed));
         }
-        Ok(Caller::AccessKey { slot: signed.verify(&keys)?, access_keys, signed })
+        match signed.verify(&keys) {
+            Ok(slot) => Ok(Caller::AccessKey { slot, access_keys, signed }),
+            Err(_) => Err(self.wrong_signature(&signed)),
+        }
     }
 
     async fn access_keys_in_force(&self) -> Result<(VersionId, Arc<AccessKeys>), Error> {

@@ -25,6 +25,7 @@ use crate::keys::pointer::PublishedKeys;
 use crate::lifetime::KEY_SET_MAX_AGE;
 use crate::settings::Issuer;
 use crate::store::assignments::Assignment;
+use crate::store::custom_ids::Profile;
 use crate::token::AccessToken;
 use crate::token::claims::Claims;
 use crate::token::verify::Verified;
@@ -35,6 +36,10 @@ pub enum Reply {
     Done,
     /// 201.
     Created(CreatedBody),
+    /// 200 with one identity.
+    Identity(IdentityBody),
+    /// 200, in the version 2020-07-20-preview2.
+    IdentityToken(IdentityTokenBody),
     /// 200 with one assignment, or 201 if it is new.
     Assignment { body: Assignment, is_new: bool },
     /// 200.
@@ -94,7 +99,7 @@ pub struct AssignmentsBody {
     pub next_link: Option<String>,
 }
 
-/// `{"identity":{"id"},"accessToken":{...}?}`
+/// `{"identity":{...},"accessToken":{...}?}`
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreatedBody {
@@ -103,9 +108,23 @@ pub struct CreatedBody {
     access_token: Option<TokenBody>,
 }
 
+/// `{"customId"?,"lastTokenIssuedAt"?,"id"}`
 #[derive(Serialize)]
-struct IdentityBody {
+#[serde(rename_all = "camelCase")]
+pub struct IdentityBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_token_issued_at: Option<String>,
     id: String,
+}
+
+/// `{"id","token","expiresOn"}`
+#[derive(Serialize)]
+pub struct IdentityTokenBody {
+    id: String,
+    #[serde(flatten)]
+    token: TokenBody,
 }
 
 /// `{"token","expiresOn"}`
@@ -132,7 +151,7 @@ struct ErrorDetail<'a> {
 
 /// The facts of a request that its response repeats, for every outcome.
 pub struct ResponseContext<'a> {
-    /// The versions of the route. `None` if the request has no route.
+    /// The versions to list. `None` if the request has no route.
     pub versions: Option<&'static [ApiVersion]>,
     /// The client's `x-ms-client-request-id`, which the response echoes unchanged.
     pub client_request_id: Option<&'a HeaderValue>,
@@ -143,6 +162,11 @@ pub struct ResponseContext<'a> {
     /// for `localhost` would force it onto every other server on the machine.
     pub is_loopback: bool,
 }
+
+/// The reason of a refusal, an extension of the response to a client that addresses a loopback name. The local server
+/// shows it. A function never does.
+#[derive(Clone, Debug)]
+pub struct Reason(pub String);
 
 const API_SUPPORTED_VERSIONS: HeaderName = HeaderName::from_static("api-supported-versions");
 pub(crate) const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
@@ -156,14 +180,33 @@ const USUAL_BODY: usize = 960;
 /// The number of headers that a reply may have in addition to those of its body.
 const FURTHER_HEADERS: usize = 9;
 
-/// `expiresOn`: ISO 8601 with a numeric offset, never `Z`. It has whole seconds, because it equals the token's
-/// `exp`.
-const EXPIRES_ON: &[BorrowedFormatItem<'_>] =
+/// `expiresOn` and `lastTokenIssuedAt`: ISO 8601 with a numeric offset, never `Z`. `expiresOn` has whole seconds,
+/// because it equals the token's `exp`.
+const INSTANT: &[BorrowedFormatItem<'_>] =
     format_description!(version = 2, "[year]-[month]-[day]T[hour]:[minute]:[second]+00:00");
 
 impl CreatedBody {
-    pub(crate) fn new(identity: &RawId, access_token: Option<TokenBody>) -> Self {
-        Self { identity: IdentityBody { id: identity.to_string() }, access_token }
+    pub(crate) fn new(identity: &RawId, profile: Option<&Profile>, access_token: Option<TokenBody>) -> Self {
+        Self { identity: IdentityBody::new(identity, profile), access_token }
+    }
+}
+
+impl IdentityBody {
+    pub(crate) fn new(identity: &RawId, profile: Option<&Profile>) -> Self {
+        let custom_id = profile.and_then(|profile| profile.custom_id.as_ref());
+        let issued_at = profile.and_then(|profile| profile.last_token_issued_at);
+        let issued_at = issued_at.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+        Self {
+            custom_id: custom_id.map(|custom_id| custom_id.expose().to_owned()),
+            last_token_issued_at: issued_at.map(instant),
+            id: identity.to_string(),
+        }
+    }
+}
+
+impl IdentityTokenBody {
+    pub(crate) fn new(identity: &RawId, token: TokenBody) -> Self {
+        Self { id: identity.to_string(), token }
     }
 }
 
@@ -196,9 +239,13 @@ impl<'a> IntrospectionBody<'a> {
 
 impl TokenBody {
     pub(crate) fn new(token: AccessToken, expires_on: OffsetDateTime) -> Self {
-        // Formatting cannot fail, because every date has the components of the format.
-        Self { token, expires_on: expires_on.format(EXPIRES_ON).unwrap_or_default() }
+        Self { token, expires_on: instant(expires_on) }
     }
+}
+
+/// Formatting cannot fail, because every date has the components of the format.
+fn instant(at: OffsetDateTime) -> String {
+    at.format(INSTANT).unwrap_or_default()
 }
 
 fn expose<S: serde::Serializer>(token: &AccessToken, serializer: S) -> Result<S::Ok, S::Error> {
@@ -216,6 +263,8 @@ impl ResponseContext<'_> {
             Ok(Reply::Assignment { body, is_new: false }) => success(StatusCode::OK, body),
             Ok(Reply::Assignments(body)) => success(StatusCode::OK, body),
             Ok(Reply::Discovery(body)) => published(body),
+            Ok(Reply::Identity(body)) => success(StatusCode::OK, body),
+            Ok(Reply::IdentityToken(body)) => success(StatusCode::OK, body),
             Ok(Reply::Exchanged(body)) => success(StatusCode::OK, body),
             Ok(Reply::Introspected(token)) => introspected(token.as_deref()),
             Ok(Reply::Issued(body)) => success(StatusCode::OK, body),
@@ -223,6 +272,10 @@ impl ResponseContext<'_> {
             Ok(Reply::Methods(methods)) => with_methods(methods),
             Err(error) => refusal(error),
         };
+        let reason = outcome.err().filter(|_| self.is_loopback).and_then(|error| error.cause.clone());
+        if let Some(cause) = reason {
+            response.extensions_mut().insert(Reason(cause));
+        }
         let reports_versions = outcome.err().is_none_or(|error| error.reports_versions);
         let headers = response.headers_mut();
         headers.reserve(FURTHER_HEADERS);
@@ -274,7 +327,13 @@ pub fn with_methods(methods: &str) -> Response<Bytes> {
 fn refusal(error: &ErrorRow) -> Response<Bytes> {
     let ErrorRow { code, message, target, .. } = error;
     let body = ErrorBody { error: ErrorDetail { code, message, target: target.as_deref() } };
-    let mut response = json(error.status, "application/json", &body);
+    let mut response = if error.has_body {
+        json(error.status, "application/json", &body)
+    } else {
+        let mut response = bare(error.status);
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        response
+    };
     response.headers_mut().extend(error.header.clone());
     response
 }

@@ -22,15 +22,18 @@ pub enum Operation {
     ExchangeTeamsUserToken,
     GetDiscoveryDocument,
     GetEntraAssignment,
+    GetIdentity,
     GetKeySet,
     GetTeamsExtensionAssignment,
     IntrospectToken,
     IssueAccessToken,
+    IssueToken,
     ListEntraAssignments,
     PutEntraAssignment,
     PutTeamsExtensionAssignment,
     RevokeAccessTokens,
     UpdateEntraAssignments,
+    UpdateIdentity,
 }
 
 /// The callers that may use a route.
@@ -54,6 +57,9 @@ pub struct Route {
     pub callers: Callers,
     /// The API versions that have the route. Empty if the route is not part of the versioned contract.
     pub versions: &'static [ApiVersion],
+    /// The versions in `api-supported-versions`: those of all routes of the same group
+    /// (docs/wire-contract.md#supported-versions).
+    pub supported_versions: &'static [ApiVersion],
 }
 
 /// The part of a path for an identity's raw id.
@@ -70,14 +76,48 @@ pub const MAX_PAGE_SIZE_PARAMETER: &str = "maxPageSize";
 
 /// The table.
 pub const ROUTES: &[Route] = &[
-    service(Method::POST, "/identities", Operation::CreateIdentity, Function::User),
-    service(Method::DELETE, "/identities/{id}", Operation::DeleteIdentity, Function::User),
-    service(Method::POST, "/identities/{id}/:issueAccessToken", Operation::IssueAccessToken, Function::Token),
-    service(
+    identities(Method::POST, "/identities", Operation::CreateIdentity, Function::User, ApiVersion::ALL),
+    identities(
+        Method::DELETE,
+        "/identities/{id}",
+        Operation::DeleteIdentity,
+        Function::User,
+        ApiVersion::ALL,
+    ),
+    identities(
+        Method::GET,
+        "/identities/{id}",
+        Operation::GetIdentity,
+        Function::User,
+        ApiVersion::PREVIEW_2025,
+    ),
+    identities(
+        Method::PATCH,
+        "/identities/{id}",
+        Operation::UpdateIdentity,
+        Function::User,
+        ApiVersion::OLDEST,
+    ),
+    identities(
+        Method::POST,
+        "/identities/{id}/token",
+        Operation::IssueToken,
+        Function::Token,
+        ApiVersion::OLDEST,
+    ),
+    identities(
+        Method::POST,
+        "/identities/{id}/:issueAccessToken",
+        Operation::IssueAccessToken,
+        Function::Token,
+        ApiVersion::ACTIONS,
+    ),
+    identities(
         Method::POST,
         "/identities/{id}/:revokeAccessTokens",
         Operation::RevokeAccessTokens,
         Function::Revoke,
+        ApiVersion::ACTIONS,
     ),
     Route {
         method: Method::POST,
@@ -86,6 +126,7 @@ pub const ROUTES: &[Route] = &[
         function: Function::TeamsExchange,
         callers: Callers::Service,
         versions: ApiVersion::TEAMS_USER,
+        supported_versions: ApiVersion::TEAMS_USER,
     },
     teams_extension(
         Method::POST,
@@ -144,13 +185,21 @@ pub const ROUTES: &[Route] = &[
         function: Function::Introspect,
         callers: Callers::Service,
         versions: &[],
+        supported_versions: &[],
     },
     document("/.well-known/jwks.json", Operation::GetKeySet),
     document("/.well-known/openid-configuration", Operation::GetDiscoveryDocument),
 ];
 
-const fn service(method: Method, path: &'static str, operation: Operation, function: Function) -> Route {
-    Route { method, path, operation, function, callers: Callers::Service, versions: ApiVersion::STABLE }
+const fn identities(
+    method: Method,
+    path: &'static str,
+    operation: Operation,
+    function: Function,
+    versions: &'static [ApiVersion],
+) -> Route {
+    let (callers, supported_versions) = (Callers::Service, ApiVersion::ALL);
+    Route { method, path, operation, function, callers, versions, supported_versions }
 }
 
 const fn teams_extension(
@@ -159,18 +208,18 @@ const fn teams_extension(
     operation: Operation,
     callers: Callers,
 ) -> Route {
-    let function = Function::TeamsExchange;
-    Route { method, path, operation, function, callers, versions: ApiVersion::TEAMS_EXTENSION }
+    let (function, versions) = (Function::TeamsExchange, ApiVersion::TEAMS_EXTENSION);
+    Route { method, path, operation, function, callers, versions, supported_versions: versions }
 }
 
 const fn entra(method: Method, path: &'static str, operation: Operation, callers: Callers) -> Route {
-    let function = Function::TeamsExchange;
-    Route { method, path, operation, function, callers, versions: ApiVersion::ENTRA_USERS }
+    let (function, versions) = (Function::TeamsExchange, ApiVersion::PREVIEW_2025);
+    Route { method, path, operation, function, callers, versions, supported_versions: versions }
 }
 
 const fn document(path: &'static str, operation: Operation) -> Route {
     let (method, function, callers) = (Method::GET, Function::Keys, Callers::Anyone);
-    Route { method, path, operation, function, callers, versions: &[] }
+    Route { method, path, operation, function, callers, versions: &[], supported_versions: &[] }
 }
 
 /// The path of a request, which has at least one route. All routes of a path have the same function and callers.
@@ -217,15 +266,18 @@ impl Operation {
             Self::ExchangeTeamsUserToken => "exchange_teams_user_token",
             Self::GetDiscoveryDocument => "get_discovery_document",
             Self::GetEntraAssignment => "get_entra_assignment",
+            Self::GetIdentity => "get_identity",
             Self::GetKeySet => "get_key_set",
             Self::GetTeamsExtensionAssignment => "get_teams_extension_assignment",
             Self::IntrospectToken => "introspect_token",
             Self::IssueAccessToken => "issue_access_token",
+            Self::IssueToken => "issue_token",
             Self::ListEntraAssignments => "list_entra_assignments",
             Self::PutEntraAssignment => "put_entra_assignment",
             Self::PutTeamsExtensionAssignment => "put_teams_extension_assignment",
             Self::RevokeAccessTokens => "revoke_access_tokens",
             Self::UpdateEntraAssignments => "update_entra_assignments",
+            Self::UpdateIdentity => "update_identity",
         }
     }
 }
@@ -425,7 +477,7 @@ mod tests {
     #[test]
     fn other_methods_are_refused_with_the_methods_of_the_path() {
         for (method, target, allowed) in [
-            (Method::GET, "/identities/a", "DELETE"),
+            (Method::PUT, "/identities/a", "DELETE, GET, HEAD, PATCH"),
             (Method::DELETE, "/identities/", "POST"),
             (Method::HEAD, "/identities", "POST"),
             (Method::POST, "/.well-known/jwks.json", "GET, HEAD"),
@@ -458,6 +510,15 @@ mod tests {
                     route.path
                 );
             }
+        }
+    }
+
+    #[test]
+    fn every_version_of_a_route_is_reported_in_ascending_order() {
+        for route in ROUTES {
+            let reported = route.supported_versions;
+            assert!(reported.is_sorted(), "{}", route.path);
+            assert!(route.versions.iter().all(|version| reported.contains(version)), "{}", route.path);
         }
     }
 
@@ -496,6 +557,7 @@ mod tests {
                     "function": operation["x-function"],
                     "operation": operation["operationId"],
                     "security": operation["security"],
+                    "supported versions": operation.get("x-supported-versions").unwrap_or(&operation["x-api-versions"]),
                     "versions": operation["x-api-versions"],
                     "version parameters": versions.map(|one| &one["schema"]["enum"]).collect::<Vec<_>>(),
                 });
@@ -512,6 +574,8 @@ mod tests {
                     Callers::EntraUser(_) => json!([{ "entraUser": [] }]),
                     Callers::Service => json!([{ "accessKey": [] }, { "entraPrincipal": [] }]),
                 },
+                "supported versions":
+                    route.supported_versions.iter().map(|version| version.as_str()).collect::<Vec<_>>(),
                 "version parameters": if versions.is_empty() { json!([]) } else { json!([versions]) },
                 "versions": versions,
             });
@@ -554,7 +618,7 @@ mod tests {
         let route = &ROUTES[0];
         let version =
             |query: &str| route.version(&Target::from_wire(&format!("/identities{query}")), &host());
-        for known in ApiVersion::STABLE {
+        for known in ApiVersion::ALL {
             assert_eq!(version(&format!("?api-version={known}")).unwrap(), Some(*known));
         }
         assert!(matches!(version(""), Err(Error::ApiVersionUnspecified)));
@@ -563,7 +627,7 @@ mod tests {
         assert!(matches!(version(twice), Err(Error::ApiVersionAmbiguous(_))));
         let same = "?api-version=2023-10-01&API-Version=2023-10-01";
         assert_eq!(version(same).unwrap(), Some(ApiVersion::V2023_10_01));
-        for unknown in ["2020-07-20-preview2", "2023-10-1", "2023-10-01 ", "9999-01-01"] {
+        for unknown in ["2021-11-01", "2023-10-1", "2023-10-01 ", "9999-01-01"] {
             let refused = version(&format!("?api-version={unknown}"));
             assert!(matches!(refused, Err(Error::ApiVersionUnsupported { .. })), "{unknown}");
         }

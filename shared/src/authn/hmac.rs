@@ -17,8 +17,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, Method};
 use time::OffsetDateTime;
 
-use super::target::Target;
+use super::target::{Target, TargetCandidate};
 use super::{Denial, date};
+use crate::host::HostCandidate;
 use crate::keys::Slot;
 use crate::keys::access::AccessKeys;
 use crate::settings::Settings;
@@ -34,21 +35,24 @@ const MS_DATE: &str = "x-ms-date";
 /// The largest number of headers that a signature may cover.
 const MAX_SIGNED_HEADERS: usize = 16;
 
+/// The largest number of targets that a refused signature is compared with, to explain the refusal.
+const MAX_TARGETS: usize = 32;
+
 /// A request's signature and the text that it covers. All checks that need no key have passed.
 pub struct SignedRequest {
-    /// The text before the host's value: method, target, and the values signed before the host. One for each candidate of
-    /// the target.
-    heads: Vec<String>,
-    /// The candidates of the host's value.
-    hosts: Arc<[String]>,
-    /// The text after the host's value.
-    tail: String,
+    method: Method,
+    target: Target,
+    hosts: Arc<[HostCandidate]>,
+    /// The signed values before the host's value, with their separators.
+    before: String,
+    /// The signed values after it.
+    after: String,
     signature: [u8; 32],
 }
 
 /// The parts of an `Authorization` value.
-struct Credentials<'a> {
-    signed_headers: Vec<&'a str>,
+struct Credentials {
+    signed_headers: Vec<String>,
     signature: [u8; 32],
 }
 
@@ -69,24 +73,19 @@ impl SignedRequest {
         let authorization = single(request.headers, "authorization").map_err(|_| Denial::Authorization)?;
         let credentials = Credentials::parse(authorization)?;
         let names = &credentials.signed_headers;
-        let date_name = if names.contains(&MS_DATE) { MS_DATE } else { DATE };
+        let date_name = if names.iter().any(|name| name == MS_DATE) { MS_DATE } else { DATE };
         let date = date::parse(single(request.headers, date_name)?).ok_or(Denial::Date)?;
         if !settings.date_window.admits(date, now) {
-            return Err(Denial::Skew(settings.date_window));
+            return Err(Denial::Skew { window: settings.date_window, server: now, request: date });
         }
         let body_hash = STANDARD.encode(digest::digest(&digest::SHA256, request.body));
         if single(request.headers, CONTENT_HASH)? != body_hash {
             return Err(Denial::ContentHash);
         }
-        let hosts = settings.hosts.candidates(single(request.headers, HOST)?).ok_or(Denial::Host)?;
+        let hosts = settings.hosts.candidates(single(request.headers, HOST)?)?;
         let (before, after) = values_around_host(names, request.headers)?;
-        let head = |target: String| [request.method.as_str(), "\n", &target, "\n", &before].concat();
-        Ok(Self {
-            heads: request.target.candidates().into_iter().map(head).collect(),
-            hosts: Arc::clone(hosts),
-            tail: after,
-            signature: credentials.signature,
-        })
+        let (method, target) = (request.method.clone(), request.target.clone());
+        Ok(Self { method, target, hosts, before, after, signature: credentials.signature })
     }
 
     /// The slot whose key made the signature. Both keys are compared for every candidate, each in constant time.
@@ -94,58 +93,78 @@ impl SignedRequest {
     /// # Errors
     /// [`Denial::Signature`] when no candidate matches.
     pub fn verify(&self, keys: &AccessKeys) -> Result<Slot, Denial> {
-        for head in &self.heads {
-            let begun = keys.each().map(|(slot, key)| {
-                let mut context = hmac::Context::with_key(key.hmac());
-                context.update(head.as_bytes());
-                (slot, context)
+        let likeliest = self.target.likeliest().and_then(|target| self.slot_for(&target, keys));
+        let further =
+            || self.target.candidates().iter().skip(1).find_map(|target| self.slot_for(target, keys));
+        likeliest.or_else(further).ok_or(Denial::Signature)
+    }
+
+    /// The reason why the signature is wrong. If it would match with the other value of `GATEWAY_PATH`, the reason names
+    /// that value. This tries at most the candidates of one more target.
+    #[must_use]
+    pub fn explain(&self, keys: &AccessKeys) -> Denial {
+        let (other, form) = self.target.in_other_form();
+        let tried = self.target.candidates();
+        let untried = other.candidates().into_iter().filter(|candidate| !tried.contains(candidate));
+        let is_other_form = untried.take(MAX_TARGETS).any(|target| self.slot_for(&target, keys).is_some());
+        if is_other_form { Denial::GatewayPath(form) } else { Denial::Signature }
+    }
+
+    fn slot_for(&self, target: &TargetCandidate, keys: &AccessKeys) -> Option<Slot> {
+        // The whole text is hashed for each host. A copy of the state after the common part would cost more.
+        let mut text = [self.method.as_str(), "\n", &target.text, "\n", &self.before].concat();
+        let common = text.len();
+        for host in self.hosts.iter().filter(|host| target.goes_with(host.form)) {
+            text.truncate(common);
+            text.push_str(&host.text);
+            text.push_str(&self.after);
+            let matching = keys.each().map(|(slot, key)| {
+                let tag = hmac::sign(key.hmac(), text.as_bytes());
+                let equal = constant_time::verify_slices_are_equal(tag.as_ref(), &self.signature);
+                equal.is_ok().then_some(slot)
             });
-            for host in self.hosts.iter() {
-                let matching = begun.each_ref().map(|(slot, context)| {
-                    let mut context = context.clone();
-                    context.update(host.as_bytes());
-                    context.update(self.tail.as_bytes());
-                    let equal =
-                        constant_time::verify_slices_are_equal(context.sign().as_ref(), &self.signature);
-                    equal.is_ok().then_some(*slot)
-                });
-                if let Some(slot) = matching.into_iter().flatten().next() {
-                    return Ok(slot);
-                }
+            if let Some(slot) = matching.into_iter().flatten().next() {
+                return Some(slot);
             }
         }
-        Err(Denial::Signature)
+        None
     }
 }
 
-impl<'a> Credentials<'a> {
-    /// Parses exactly `HMAC-SHA256 SignedHeaders=<names>&Signature=<base64>`.
-    fn parse(authorization: &'a str) -> Result<Self, Denial> {
-        let (scheme, parameters) = authorization.split_once(' ').ok_or(Denial::Authorization)?;
-        if scheme != SCHEME {
+impl Credentials {
+    /// Parses `HMAC-SHA256 SignedHeaders=<names>&Signature=<base64>`. The scheme has any letter case (RFC 9110 section
+    /// 11.1).
+    fn parse(authorization: &str) -> Result<Self, Denial> {
+        let (scheme, parameters) = authorization.split_once(' ').unwrap_or((authorization, ""));
+        if !scheme.eq_ignore_ascii_case(SCHEME) {
             return Err(Denial::Scheme);
         }
-        let parameters = parameters.strip_prefix("SignedHeaders=").ok_or(Denial::Authorization)?;
-        let (names, signature) = parameters.split_once("&Signature=").ok_or(Denial::Authorization)?;
+        let parameters = parameters.strip_prefix("SignedHeaders=").ok_or(Denial::Parts)?;
+        let (names, signature) = parameters.split_once("&Signature=").ok_or(Denial::Parts)?;
+        if signature.is_empty() || signature.contains(['&', ',', ' ']) {
+            return Err(Denial::Parts);
+        }
         let signature = STANDARD.decode(signature).map_err(|_| Denial::Authorization)?;
         let signature = signature.try_into().map_err(|_| Denial::Authorization)?;
         Ok(Self { signed_headers: signed_headers(names)?, signature })
     }
 }
 
-/// Lower-case names without duplicates. They include the host, the content hash and a date.
-fn signed_headers(names: &str) -> Result<Vec<&str>, Denial> {
+/// Distinct names, in lower case. They include the host, the content hash and a date. Header names have any letter case
+/// (RFC 9110 section 5.1).
+fn signed_headers(names: &str) -> Result<Vec<String>, Denial> {
     let closed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: Vec<String> = Vec::new();
     for name in names.split(';').take(MAX_SIGNED_HEADERS + 1) {
+        let name = name.to_ascii_lowercase();
         let is_name = !name.is_empty() && name.bytes().all(closed) && name != "authorization";
         if !is_name || seen.contains(&name) {
             return Err(Denial::SignedHeaders);
         }
         seen.push(name);
     }
-    let dated = seen.contains(&MS_DATE) || seen.contains(&DATE);
-    if seen.len() <= MAX_SIGNED_HEADERS && dated && seen.contains(&HOST) && seen.contains(&CONTENT_HASH) {
+    let has = |name: &str| seen.iter().any(|seen| seen == name);
+    if seen.len() <= MAX_SIGNED_HEADERS && (has(MS_DATE) || has(DATE)) && has(HOST) && has(CONTENT_HASH) {
         Ok(seen)
     } else {
         Err(Denial::SignedHeaders)
@@ -153,14 +172,14 @@ fn signed_headers(names: &str) -> Result<Vec<&str>, Denial> {
 }
 
 /// The signed values, joined by `;`: the text before the host's value, and the text after it.
-fn values_around_host(names: &[&str], headers: &HeaderMap) -> Result<(String, String), Denial> {
+fn values_around_host(names: &[String], headers: &HeaderMap) -> Result<(String, String), Denial> {
     let (mut before, mut after, mut at_host) = (String::new(), String::new(), false);
     for (index, name) in names.iter().enumerate() {
         let part = if at_host { &mut after } else { &mut before };
         if index > 0 {
             part.push(';');
         }
-        if *name == HOST {
+        if name == HOST {
             at_host = true;
         } else {
             part.push_str(single(headers, name)?);
@@ -207,7 +226,7 @@ mod tests {
             .and_then(|signed| signed.verify(&keys));
         match verdict {
             Ok(slot) => format!("accept:{}", slot.as_str()),
-            Err(Denial::Skew(_)) => "clock_skew".to_owned(),
+            Err(Denial::Skew { .. }) => "clock_skew".to_owned(),
             Err(_) => "denied".to_owned(),
         }
     }
@@ -219,6 +238,31 @@ mod tests {
         for row in rows {
             assert_eq!(verdict(&row), row.verdict, "{}", row.name);
         }
+    }
+
+    /// The numbers of docs/decisions/0005-what-a-client-may-have-signed.md.
+    #[test]
+    fn wrong_signatures_are_compared_with_few_candidates() {
+        let count = |target: Target, hosts: &str, received: &str| {
+            let hosts: crate::host::Hosts = hosts.parse().unwrap();
+            let hosts = hosts.candidates(received).unwrap();
+            let pairs =
+                |target: &TargetCandidate| hosts.iter().filter(|host| target.goes_with(host.form)).count();
+            target.candidates().iter().map(pairs).sum::<usize>()
+        };
+        let issue = "/identities/8:acs:a_b/:issueAccessToken";
+        let (port, implied) = ("localhost:8443", "identity.example.com");
+        for (target, host, candidates) in [
+            (Target::from_wire("/identities?a"), port, 7),
+            (Target::from_wire("/identities?a"), implied, 10),
+            (Target::from_wire(issue), port, 25),
+            (Target::from_wire(&issue.replace("8:acs:", "8%3Aacs%3A")), port, 25),
+            (Target::from_decoded_path(issue, "a"), implied, 34),
+        ] {
+            assert_eq!(count(target.clone(), host, host), candidates, "{target:?} at {host}");
+        }
+        let most = Target::from_wire("//identities/8%3aacs:a_b/:issueAccessToken");
+        assert_eq!(count(most, "LocalHost:8443", "LOCALHOST:8443"), 97);
     }
 
     fn accepted() -> impl Iterator<Item = SignedVector> {

@@ -9,9 +9,12 @@ pub mod target;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use time::OffsetDateTime;
 
-use self::entra::{EntraToken, EntraTokenError};
+use self::entra::{EntraToken, EntraTokenError, Principal};
 use self::hmac::SignedRequest;
+use self::target::PathForm;
+use crate::host::UnknownHostError;
 use crate::keys::Slot;
 use crate::lifetime::DateWindow;
 use crate::secrets::VersionId;
@@ -30,7 +33,7 @@ pub enum Caller {
         signed: SignedRequest,
     },
     /// A service: an Entra principal on the list of those that may call.
-    EntraPrincipal,
+    EntraPrincipal(Principal),
     /// An end user, with the token to exchange.
     EntraUser(EntraToken),
 }
@@ -42,7 +45,7 @@ impl Caller {
         match self {
             Self::Anyone => None,
             Self::AccessKey { slot, .. } => Some(*slot),
-            Self::EntraPrincipal | Self::EntraUser(_) => Some(Slot::Entra),
+            Self::EntraPrincipal(_) | Self::EntraUser(_) => Some(Slot::Entra),
         }
     }
 }
@@ -56,52 +59,110 @@ pub enum Scheme<'a> {
 }
 
 impl<'a> Scheme<'a> {
-    /// The only scheme of a request. A request with several schemes or with an unknown one is refused.
+    /// The only scheme of a request. A request with several schemes or with an unknown one is refused. White space around
+    /// the scheme and around the token does not matter.
     ///
     /// # Errors
     /// [`Denial::Authorization`] or [`Denial::Scheme`].
     pub fn of(headers: &'a HeaderMap) -> Result<Self, Denial> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return Err(Denial::Authorization) };
-        let value = value.to_str().map_err(|_| Denial::Authorization)?;
-        let (name, rest) = value.split_once(' ').ok_or(Denial::Authorization)?;
-        let is_token =
-            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+        let value = value.to_str().map_err(|_| Denial::Authorization)?.trim();
+        let (name, rest) = value.split_once(char::is_whitespace).unwrap_or((value, ""));
+        let rest = rest.trim();
         match name {
-            hmac::SCHEME => Ok(Self::AccessKey),
-            _ if name.eq_ignore_ascii_case("Bearer") && is_token(rest) => Ok(Self::Bearer(rest)),
+            _ if name.eq_ignore_ascii_case(hmac::SCHEME) => Ok(Self::AccessKey),
+            _ if rest.is_empty() => Err(Denial::Authorization),
+            // Some gateways join the values of a repeated header by commas.
+            _ if name.eq_ignore_ascii_case("Bearer") && rest.contains(',') => Err(Denial::Authorization),
+            _ if name.eq_ignore_ascii_case("Bearer") => Ok(Self::Bearer(rest)),
             _ => Err(Denial::Scheme),
         }
     }
 }
 
-/// The reason why a caller is not authorized. It is for the operator's log. The caller only gets `Denied`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// The reason why a caller is not authorized. Its text is for the operator's log, and names the next step. The caller
+/// gets a reason only if the fault is visible in the request itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
-    #[error("the Authorization header is missing, repeated or malformed")]
+    #[error(
+        "the Authorization header is missing, repeated or malformed; send one signature or one bearer token"
+    )]
     Authorization,
-    #[error("the hash of the body is not the signed hash")]
+    #[error(
+        "the hash of the body is not the signed hash; sign the bytes that are sent, and check that no proxy changes the body"
+    )]
     ContentHash,
-    #[error("the date is not an IMF-fixdate")]
+    #[error("the date is not a date-time of RFC 5322 in UTC; send one like {example}", example = date::EXAMPLE)]
     Date,
     #[error("{0}")]
     Entra(EntraTokenError),
-    #[error("a signed header is missing or repeated")]
+    /// The host in front delivers paths in this form, but the setting has the other one.
+    #[error("the signature would match if GATEWAY_PATH were {form}; set it to {form}", form = .0.as_str())]
+    GatewayPath(PathForm),
+    #[error("a signed header is missing or repeated; send each of SignedHeaders once")]
     Header,
-    #[error("the Host header is not an accepted host")]
-    Host,
+    #[error("{0}")]
+    Host(#[from] UnknownHostError),
+    /// The claims are not verified.
+    #[error(
+        "the bearer has the issuer and audience of a user token of this resource, and the path belongs to another \
+         service, such as a chat or calling server; point the client at that server"
+    )]
+    OtherService,
+    #[error(
+        "the Authorization header lacks a part or has an unknown one; the message of the reply shows the form"
+    )]
+    Parts,
     #[error("the principal is not on the list of allowed principals")]
     Principal,
     #[error("the authentication scheme is not accepted here")]
     Scheme,
-    #[error("the signature matches neither access key for any candidate of host and path")]
+    #[error(
+        "the signature matches neither access key for any candidate of host and path; check that the client has a key \
+         in force, and that no proxy changes path, query, method or Host"
+    )]
     Signature,
-    #[error("SignedHeaders lacks the date, the host or the content hash, or names a header twice")]
+    #[error(
+        "SignedHeaders lacks the date, the host or the content hash, or names a header twice; the message of the reply \
+         shows the form"
+    )]
     SignedHeaders,
     #[error("the principal is not assigned to the resource, or not for this application")]
     Unassigned,
     /// The caller gets a message of its own, because clocks drift and the message is documented
     /// (docs/wire-contract.md#error-catalogue, row 17).
-    #[error("the date is more than {} minutes off", .0.minutes())]
-    Skew(DateWindow),
+    #[error(
+        "the date is more than {} minutes off: the server has {}, the request {}; correct the clock of the client",
+        window.minutes(), date::format(*server), date::format(*request)
+    )]
+    Skew { window: DateWindow, server: OffsetDateTime, request: OffsetDateTime },
+}
+
+/// The form of `Authorization` with an access key, for messages.
+pub const AUTHORIZATION_FORM: &str =
+    "HMAC-SHA256 SignedHeaders=x-ms-date;host;x-ms-content-sha256&Signature=<signature>";
+
+impl Denial {
+    /// The stable name of the check that failed, for logs and metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Authorization => "Authorization",
+            Self::ContentHash => "ContentHash",
+            Self::Date => "Date",
+            Self::Entra(_) => "EntraToken",
+            Self::GatewayPath(_) => "GatewayPath",
+            Self::Header => "Header",
+            Self::Host(_) => "Host",
+            Self::OtherService => "OtherService",
+            Self::Parts => "Parts",
+            Self::Principal => "Principal",
+            Self::Scheme => "Scheme",
+            Self::Signature => "Signature",
+            Self::SignedHeaders => "SignedHeaders",
+            Self::Skew { .. } => "Skew",
+            Self::Unassigned => "Unassigned",
+        }
+    }
 }

@@ -8,7 +8,8 @@
 //! GET       /chat/threads/{threadId}        chat.get_thread
 //! ```
 //!
-//! A segment in braces matches any one segment. A request that no rule matches is refused.
+//! A segment in braces matches any one segment. A request that no rule matches is refused. The line
+//! `CONNECT $connect <capability>` is the rule for opening a connection of a WebSocket API.
 
 use std::fmt;
 
@@ -23,9 +24,15 @@ const CHAT_ROUTES: &str = include_str!("chat_routes.txt");
 const METHODS: [Method; 7] =
     [Method::DELETE, Method::GET, Method::HEAD, Method::OPTIONS, Method::PATCH, Method::POST, Method::PUT];
 
+/// The words of the rule for the event of a WebSocket API that opens a connection.
+const CONNECT: [&str; 2] = ["CONNECT", "$connect"];
+
 /// The rules of a resource server.
 #[derive(Clone, Debug, Default)]
-pub struct RouteRules(Vec<Rule>);
+pub struct RouteRules {
+    rules: Vec<Rule>,
+    connect: Option<Capability>,
+}
 
 #[derive(Clone, Debug)]
 struct Rule {
@@ -76,55 +83,82 @@ impl RouteRules {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            match Rule::parse(line) {
-                Ok(rule) if self.0.iter().any(|known| known.is_of_same_route(&rule)) => {
-                    faults
-                        .push(format!("{source}, line {number}: {} {rule} has a rule already", rule.method));
-                }
-                Ok(rule) => self.0.push(rule),
-                Err(fault) => faults.push(format!("{source}, line {number}: {fault}")),
+            if let Err(fault) = self.add(line) {
+                faults.push(format!("{source}, line {number}: {fault}"));
             }
         }
         if faults.is_empty() { Ok(self) } else { Err(RuleErrors(faults)) }
     }
 
-    /// The capability that a request needs. `None` if no rule matches it. If several rules match, the rule with the
-    /// earlier literal segment applies.
-    #[must_use]
-    pub fn find(&self, method: &Method, path: &RequestPath) -> Option<Capability> {
-        let fits = self.0.iter().filter(|rule| rule.method == *method && rule.fits(path));
-        fits.reduce(|one, other| if other.prevails_over(one) { other } else { one })
-            .map(|rule| rule.capability)
-    }
-}
-
-impl Rule {
-    fn parse(line: &str) -> Result<Self, String> {
+    fn add(&mut self, line: &str) -> Result<(), String> {
         let words: Vec<_> = line.split_whitespace().collect();
         let [method, path, capability] = *words.as_slice() else {
             return Err("a rule must be a method, a path and a capability".to_owned());
         };
+        let capability = || {
+            let unknown =
+                |_| format!("{capability} is not a capability; docs/openapi.json lists the capabilities");
+            capability.parse().map_err(unknown)
+        };
+        let has_rule = |route: &str| Err(format!("{route} has a rule already"));
+        if [method, path] == CONNECT {
+            return match self.connect.replace(capability()?) {
+                Some(_) => has_rule(&CONNECT.join(" ")),
+                None => Ok(()),
+            };
+        }
+        let rule = Rule::parse(method, path, capability)?;
+        if self.rules.iter().any(|known| known.is_of_same_route(&rule)) {
+            return has_rule(&format!("{} {rule}", rule.method));
+        }
+        self.rules.push(rule);
+        Ok(())
+    }
+
+    /// The capability that a request needs. `None` if no rule matches it. If several rules match, the rule with the
+    /// earlier literal segment applies.
+    ///
+    /// Letter case matters. A server that ignores it would route some requests by a rule with an earlier literal segment.
+    /// Such a request is ambiguous, so no rule applies to it.
+    #[must_use]
+    pub fn find(&self, method: &Method, path: &RequestPath) -> Option<Capability> {
+        let of_method = || self.rules.iter().filter(|rule| rule.method == *method);
+        let fits = of_method().filter(|rule| rule.fits(path, Segment::fits));
+        let rule = fits.reduce(|one, other| if other.prevails_over(one) { other } else { one })?;
+        let mut in_any_case = of_method().filter(|other| other.fits(path, Segment::fits_in_any_case));
+        let is_ambiguous = in_any_case.any(|other| other.prevails_over(rule));
+        (!is_ambiguous).then_some(rule.capability)
+    }
+
+    /// The capability that opening a connection of a WebSocket API needs. `None` without a rule.
+    #[must_use]
+    pub fn connect(&self) -> Option<Capability> {
+        self.connect
+    }
+}
+
+impl Rule {
+    fn parse(
+        method: &str,
+        path: &str,
+        capability: impl FnOnce() -> Result<Capability, String>,
+    ) -> Result<Self, String> {
         let Some(method) = METHODS.into_iter().find(|known| known.as_str() == method) else {
             let known = METHODS.each_ref().map(Method::as_str).join(", ");
-            return Err(format!("{method} is not a method; use one of {known}"));
-        };
-        let Ok(capability) = capability.parse() else {
             return Err(format!(
-                "{capability} is not a capability; docs/openapi.json lists the capabilities"
+                "{method} is not a method; use one of {known}, or the line CONNECT $connect"
             ));
         };
+        let capability = capability()?;
         let Some(segments) = path.strip_prefix('/') else {
             return Err(format!("{path} is not a path; begin it with a slash"));
         };
-        Ok(Self {
-            method,
-            path: segments.split('/').map(Segment::parse).collect::<Result<_, _>>()?,
-            capability,
-        })
+        let segments = segments.split('/').filter(|_| !segments.is_empty());
+        Ok(Self { method, path: segments.map(Segment::parse).collect::<Result<_, _>>()?, capability })
     }
 
-    fn fits(&self, path: &RequestPath) -> bool {
-        self.path.len() == path.0.len() && self.path.iter().zip(&path.0).all(|(part, text)| part.fits(text))
+    fn fits(&self, path: &RequestPath, fits: impl Fn(&Segment, &str) -> bool) -> bool {
+        self.path.len() == path.0.len() && self.path.iter().zip(&path.0).all(|(part, text)| fits(part, text))
     }
 
     fn is_of_same_route(&self, other: &Self) -> bool {
@@ -141,6 +175,9 @@ impl Rule {
 /// The path, each parameter as `{}`.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            return f.write_str("/");
+        }
         self.path.iter().try_for_each(|part| match part {
             Segment::Literal(text) => write!(f, "/{text}"),
             Segment::Any => f.write_str("/{}"),
@@ -167,14 +204,24 @@ impl Segment {
             Self::Any => true,
         }
     }
+
+    fn fits_in_any_case(&self, text: &str) -> bool {
+        match self {
+            Self::Literal(literal) => literal.to_lowercase() == text.to_lowercase(),
+            Self::Any => true,
+        }
+    }
 }
 
 impl RequestPath {
-    /// The path with these decoded segments.
+    /// The path with these decoded segments. The root has one empty segment.
     ///
     /// # Errors
     /// [`AmbiguousPathError`] if some servers decode, cut or normalise a segment and others do not.
-    pub fn of(segments: Vec<String>) -> Result<Self, AmbiguousPathError> {
+    pub fn of(mut segments: Vec<String>) -> Result<Self, AmbiguousPathError> {
+        if *segments == [""] {
+            segments.clear();
+        }
         if segments.iter().all(|segment| is_plain(segment)) {
             Ok(Self(segments))
         } else {
@@ -228,6 +275,35 @@ mod tests {
         assert_eq!(find(&Method::POST, "/threads/a/members/:remove"), None);
     }
 
+    /// `/Threads/settings` fits the rule of any kind. A server that ignores letter case would list the threads.
+    #[test]
+    fn paths_of_two_routes_by_letter_case_are_denied() {
+        for path in ["/Threads/settings", "/threads/Settings", "/THREADS/SETTINGS"] {
+            assert_eq!(find(&Method::GET, path), None, "{path}");
+        }
+        // Here a server that distinguishes letter case has two routes.
+        let rules = "GET /a/B chat.get_thread\nGET /a/b chat.get_message\nGET /A/{x} chat.list_threads";
+        let rules = RouteRules::default().and("rules", rules).unwrap();
+        let find = |path: &[&str]| {
+            let path = RequestPath::of(path.iter().map(|part| (*part).to_owned()).collect()).unwrap();
+            rules.find(&Method::GET, &path).map(Capability::as_str)
+        };
+        assert_eq!(find(&["a", "B"]), Some("chat.get_thread"));
+        assert_eq!(find(&["a", "b"]), Some("chat.get_message"));
+        assert_eq!(find(&["A", "c"]), Some("chat.list_threads"));
+        assert_eq!(find(&["A", "b"]), None);
+    }
+
+    #[test]
+    fn the_root_and_the_connect_event_can_have_rules() {
+        let rules = RouteRules::default().and("rules", "GET / chat.get_thread").unwrap();
+        let root = RequestPath::of(vec![String::new()]).unwrap();
+        assert_eq!(rules.find(&Method::GET, &root), Some(Capability::ChatGetThread));
+        assert_eq!((rules.connect(), RouteRules::chat().unwrap().connect()), (None, None));
+        let rules = rules.and("rules", "CONNECT  $connect  voip.join_call").unwrap();
+        assert_eq!(rules.connect(), Some(Capability::VoipJoinCall));
+    }
+
     #[test]
     fn ambiguous_paths_are_refused() {
         for segment in
@@ -242,9 +318,13 @@ mod tests {
     fn every_fault_is_reported_with_its_line() {
         let text = "GET /a\nget /a chat.get_thread\nGET a chat.get_thread\nGET /a chat.fly\n\
              GET /a/{} chat.get_thread\nGET /a/* chat.get_thread\nGET /{x} chat.get_thread\n\
-             GET /{y} chat.send_message\nANY /b chat.get_thread\nFETCH /b chat.get_thread\n";
+             GET /{y} chat.send_message\nANY /b chat.get_thread\nFETCH /b chat.get_thread\n\
+             CONNECT /b chat.get_thread\nGET $connect chat.get_thread\nCONNECT $connect chat.fly\n\
+             CONNECT $connect chat.get_thread\nCONNECT $connect chat.send_message\n\
+             GET / chat.get_thread\nGET / chat.send_message\n";
         let errors = RouteRules::default().and("rules.txt", text).unwrap_err().to_string();
-        let methods = "is not a method; use one of DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+        let methods = "is not a method; use one of DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, \
+             or the line CONNECT $connect";
         let segment = "is not a segment of a path; use plain text or a name in braces";
         let expected = [
             "rules.txt, line 1: a rule must be a method, a path and a capability".to_owned(),
@@ -257,6 +337,12 @@ mod tests {
             "rules.txt, line 8: GET /{} has a rule already".to_owned(),
             format!("rules.txt, line 9: ANY {methods}"),
             format!("rules.txt, line 10: FETCH {methods}"),
+            format!("rules.txt, line 11: CONNECT {methods}"),
+            "rules.txt, line 12: $connect is not a path; begin it with a slash".to_owned(),
+            "rules.txt, line 13: chat.fly is not a capability; docs/openapi.json lists the capabilities"
+                .to_owned(),
+            "rules.txt, line 15: CONNECT $connect has a rule already".to_owned(),
+            "rules.txt, line 17: GET / has a rule already".to_owned(),
         ];
         assert_eq!(errors.lines().collect::<Vec<_>>(), expected);
     }

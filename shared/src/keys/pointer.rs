@@ -106,6 +106,14 @@ impl Published {
         &self.0
     }
 
+    /// The time of the oldest publication, in seconds since the epoch.
+    ///
+    /// # Errors
+    /// As [`Self::entries`].
+    pub fn oldest(&self) -> Result<i64, KeyMaterialError> {
+        Ok(self.entries()?.iter().map(|entry| entry.published_at).min().unwrap_or_default())
+    }
+
     /// The entries.
     ///
     /// # Errors

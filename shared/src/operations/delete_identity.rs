@@ -18,7 +18,10 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
     let IdentityState::Live(revision) = state.identity else { return Ok(Reply::Done) };
     match identity {
         // The id of a user is never reused.
-        RawId::User(_) => service.store.delete(&identity, service.clock.now() + TOMBSTONE).await?,
+        RawId::User(_) => {
+            let custom_id = state.profile.as_ref().and_then(|profile| profile.custom_id.as_ref());
+            service.store.delete(&identity, custom_id, service.clock.now() + TOMBSTONE).await?;
+        }
         // An identity from Entra can be exchanged again. So its tokens are revoked, and its record keeps the revision.
         _ => {
             service.store.revoke(&identity, revision).await?;

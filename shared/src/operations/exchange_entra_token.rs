@@ -56,7 +56,7 @@ pub(super) async fn exchange(
     audit.identity(identity);
     audit.scopes(scopes);
     let keys = kind.keys_of(entra);
-    let read = ReadRequest { identity: Some(identity), assignments: &keys };
+    let read = ReadRequest { assignments: &keys, ..ReadRequest::identity(identity) };
     let state = context.read_state(read, Purpose::Mint).await?;
     let mut assignments = state.assignments.iter().flat_map(|record| &record.assignments);
     if !assignments.any(|assignment| assignment.admits(entra)) {
@@ -66,5 +66,5 @@ pub(super) async fn exchange(
     let (issued_at, expires_at) = under(entra, context.service.clock.now().unix_timestamp())?;
     let spec = TokenSpec { scopes, issued_at, expires_at, teams: None };
     let token = context.mint(&state, identity, revision, &spec)?;
-    Ok(Reply::Exchanged(CreatedBody::new(identity, Some(token))))
+    Ok(Reply::Exchanged(CreatedBody::new(identity, None, Some(token))))
 }

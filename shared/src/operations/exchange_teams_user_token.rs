@@ -6,7 +6,7 @@ use crate::api::body::TeamsUserExchange;
 use crate::api::error::{Error, Field};
 use crate::api::reply::Reply;
 use crate::audit::AuditContext;
-use crate::authn::entra::{Audience, EntraError, EntraToken};
+use crate::authn::entra::Audience;
 use crate::ids::{Cloud, RawId};
 use crate::store::ReadRequest;
 use crate::token::scope::{Scope, ScopeSet};
@@ -15,17 +15,33 @@ use crate::token::scope::{Scope, ScopeSet};
 const PERMISSIONS: [&str; 2] = ["Teams.ManageCalls", "Teams.ManageChats"];
 
 /// The checks have the recorded order: the token is present, the token is valid, the members are present, the members
-/// are well formed, the members equal the claims (docs/wire-contract.md#validation-order).
+/// are well formed, the members equal the claims (docs/wire-contract.md#validation-order). Versions before 2022-06-01
+/// have no member but the token (docs/wire-contract.md#old-previews).
 pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
+    let names_user = context.version()?.exchange_names_user();
+    exchange(context, audit, names_user).await.map_err(|error| match error {
+        Error::InvalidAccessToken(fault) if !names_user => Error::InvalidAccessTokenWithoutBody(fault),
+        error => error,
+    })
+}
+
+async fn exchange(
+    context: &OperationContext<'_>,
+    audit: &mut AuditContext,
+    names_user: bool,
+) -> Result<Reply, Error> {
     let service = context.service;
     let exchange = TeamsUserExchange::bind(context.body)?;
-    let entra = verified(context, exchange.token()?).await?;
-    let (app, user) = exchange.expected()?;
-    if app != entra.app {
-        return Err(Error::FieldMismatch(Field::AppId));
-    }
-    if user != entra.object {
-        return Err(Error::FieldMismatch(Field::UserId));
+    let entra = service.entra_user(exchange.token()?, Audience::Teams, audit).await?;
+    entra.require_one_of(&PERMISSIONS).map_err(Error::InvalidAccessToken)?;
+    if names_user {
+        let (app, user) = exchange.expected()?;
+        if app != entra.app {
+            return Err(Error::FieldMismatch(Field::AppId));
+        }
+        if user != entra.object {
+            return Err(Error::FieldMismatch(Field::UserId));
+        }
     }
     let identity = RawId::TeamsUser { cloud: Cloud::Public, object: entra.object };
     let scopes = ScopeSet::of(&[Scope::Voip, Scope::Chat]).ok_or(Error::Internal("no scopes"))?;
@@ -37,13 +53,4 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
     let (issued_at, expires_at) = under(&entra, service.clock.now().unix_timestamp())?;
     let spec = TokenSpec { scopes: &scopes, issued_at, expires_at, teams: Some(&entra) };
     context.mint(&state, &identity, revision, &spec).map(Reply::Issued)
-}
-
-async fn verified(context: &OperationContext<'_>, token: &str) -> Result<EntraToken, Error> {
-    let token = context.service.entra.verify(token, Audience::Teams).await.map_err(|error| match error {
-        EntraError::Refused(cause) => Error::InvalidAccessToken(cause),
-        error => error.into(),
-    })?;
-    token.require_one_of(&PERMISSIONS).map_err(Error::InvalidAccessToken)?;
-    Ok(token)
 }

@@ -18,7 +18,7 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
     let expected = Expected::from(&service.settings.resource);
     let unconfirmed = UnconfirmedToken::of(&token, &expected, last_seen.as_deref(), service.clock.now());
     let identity = unconfirmed.as_ref().ok().map(UnconfirmedToken::identity);
-    let state = context.read_state(ReadRequest { identity, assignments: &[] }, Purpose::Other).await?;
+    let state = context.read_state(ReadRequest { identity, ..ReadRequest::POINTER }, Purpose::Other).await?;
     audit.slot(state.slot);
     let published = service.key_cache.published().of(&state.pointer)?;
     let verified = unconfirmed

@@ -6,6 +6,7 @@ mod delete_identity;
 mod exchange_entra_token;
 mod exchange_teams_extension_token;
 mod exchange_teams_user_token;
+mod get_identity;
 mod introspect_token;
 mod issue_access_token;
 mod published_documents;
@@ -27,7 +28,8 @@ use crate::authn::target::Target;
 use crate::ids::RawId;
 use crate::lifetime::Lifetime;
 use crate::store::assignments::AssignmentKind;
-use crate::store::{CreateOutcome, CreationId, IdentityState, ReadRequest, Revision};
+use crate::store::custom_ids::Profile;
+use crate::store::{CreateOutcome, CreationId, IdentityState, NewIdentity, ReadRequest, Revision};
 use crate::token::claims::{Claims, Grant};
 use crate::token::mint::mint;
 use crate::token::scope::ScopeSet;
@@ -62,12 +64,14 @@ pub(crate) async fn run(
         Operation::ExchangeTeamsUserToken => exchange_teams_user_token::run(context, audit).await,
         Operation::GetDiscoveryDocument => published_documents::discovery(context).await,
         Operation::GetEntraAssignment => assignments::get(context, AssignmentKind::Entra).await,
+        Operation::GetIdentity => get_identity::run(context, audit).await,
         Operation::GetKeySet => published_documents::key_set(context).await,
         Operation::GetTeamsExtensionAssignment => {
             assignments::get(context, AssignmentKind::TeamsExtension).await
         }
         Operation::IntrospectToken => introspect_token::run(context, audit).await,
         Operation::IssueAccessToken => issue_access_token::run(context, audit).await,
+        Operation::IssueToken => issue_access_token::run_with_identity(context, audit).await,
         Operation::ListEntraAssignments => assignments::list(context).await,
         Operation::PutEntraAssignment => assignments::put(context, AssignmentKind::Entra).await,
         Operation::PutTeamsExtensionAssignment => {
@@ -75,6 +79,7 @@ pub(crate) async fn run(
         }
         Operation::RevokeAccessTokens => revoke_access_tokens::run(context, audit).await,
         Operation::UpdateEntraAssignments => assignments::update(context).await,
+        Operation::UpdateIdentity => revoke_access_tokens::update(context, audit).await,
     }
 }
 
@@ -152,6 +157,32 @@ impl OperationContext<'_> {
         Ok(TokenBody::new(token, expires_on))
     }
 
+    /// The identity in the path, if it is of a kind that gets tokens without an Entra token.
+    ///
+    /// # Errors
+    /// As [`Self::identity`]. [`Error::IdentityNotFound`] for a Teams user.
+    fn tokenable_identity(&self, audit: &mut AuditContext) -> Result<RawId, Error> {
+        match self.identity(audit)? {
+            RawId::TeamsUser { .. } => Err(Error::IdentityNotFound),
+            identity => Ok(identity),
+        }
+    }
+
+    /// Stores the time of a token that is about to be returned. An identity without a profile costs no write.
+    async fn record_token(
+        &self,
+        identity: &RawId,
+        profile: Option<&Profile>,
+        issued_at: i64,
+    ) -> Result<(), Error> {
+        match profile {
+            Some(profile) if profile.last_token_issued_at < Some(issued_at) => {
+                Ok(self.service.store.record_token(identity, issued_at).await?)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The revision of an identity that comes from Entra. The first exchange creates the record of the identity, so
     /// that its tokens can be revoked like all others.
     async fn revision_of(&self, state: &RequestState, identity: &RawId) -> Result<Revision, Error> {
@@ -164,8 +195,8 @@ impl OperationContext<'_> {
                 IdentityState::Absent => {}
             }
             let creation = CreationId::random(service.random.as_ref());
-            if service.store.create(identity, creation, service.clock.now()).await? == CreateOutcome::Created
-            {
+            let new = NewIdentity::plain(identity.clone(), creation);
+            if service.store.create(&new, service.clock.now()).await? == CreateOutcome::Created {
                 return Ok(Revision::FIRST);
             }
             // A concurrent exchange for the same user has created the record.
@@ -178,7 +209,7 @@ impl OperationContext<'_> {
     fn entra_user(&self) -> Result<&EntraToken, Error> {
         match self.caller {
             Caller::EntraUser(token) => Ok(token),
-            Caller::Anyone | Caller::AccessKey { .. } | Caller::EntraPrincipal => {
+            Caller::Anyone | Caller::AccessKey { .. } | Caller::EntraPrincipal(_) => {
                 Err(Error::Internal("the caller of the route is not an Entra user"))
             }
         }

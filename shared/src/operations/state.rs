@@ -13,6 +13,7 @@ use crate::keys::pointer::Pointer;
 use crate::keys::signing::SigningKeys;
 use crate::secrets::SecretStoreError;
 use crate::store::assignments::AssignmentRecord;
+use crate::store::custom_ids::{CustomIdState, Profile};
 use crate::store::{IdentityState, ReadRequest, Snapshot};
 
 /// State from one strongly consistent read, which also confirmed the caller's keys.
@@ -20,6 +21,8 @@ pub(super) struct RequestState {
     pub(super) slot: Slot,
     pub(super) pointer: Pointer,
     pub(super) identity: IdentityState,
+    pub(super) profile: Option<Profile>,
+    pub(super) custom_id: CustomIdState,
     /// One record for each requested key, in the order of the request.
     pub(super) assignments: Vec<AssignmentRecord>,
     /// Loaded for [`Purpose::Mint`].
@@ -56,8 +59,10 @@ impl OperationContext<'_> {
                 Err(ConfirmError::Denied(denial)) => return Err(denial.into()),
                 Err(ConfirmError::Failed(error)) => return Err(error.into()),
                 Ok((slot, signing)) => {
-                    let Snapshot { pointer, identity, assignments } = snapshot;
-                    return Ok(RequestState { slot, pointer, identity, assignments, signing });
+                    let Snapshot { pointer, identity, profile, custom_id, assignments } = snapshot;
+                    let state =
+                        RequestState { slot, pointer, identity, profile, custom_id, assignments, signing };
+                    return Ok(state);
                 }
             }
         }

@@ -12,8 +12,8 @@ use time::Duration;
 use uuid::Uuid;
 
 use super::{
-    CreateOutcome, CreationId, IdentityState, PointerWriteOutcome, PointerWriter, ReadRequest, Revision,
-    Revocation, Store, StoreError,
+    CreateOutcome, CreationId, IdentityState, NewIdentity, PointerWriteOutcome, PointerWriter, ReadRequest,
+    Revision, Revocation, Store, StoreError,
 };
 use crate::ids::{RawId, UserId};
 use crate::keys::Algorithm;
@@ -23,6 +23,7 @@ use crate::store::assignments::{
     Assignment, AssignmentChange, AssignmentKey, AssignmentKind, AssignmentRecord, AssignmentVersion,
     AssignmentWriteOutcome, MAX_CHANGES, PrincipalType,
 };
+use crate::store::custom_ids::{CustomId, CustomIdState, Profile};
 use crate::testing::{NOON, SeededRandom, settings, signing_keys};
 
 /// Runs the whole contract against an empty store.
@@ -34,6 +35,11 @@ pub async fn holds(store: &dyn Store, pointers: &dyn PointerWriter) {
     creation_meets_no_record(store).await;
     revision_only_moves_on(store).await;
     deletion_is_final(store).await;
+    custom_id_names_one_identity(store).await;
+    free_custom_id_is_not_taken_by_earlier_creation(store).await;
+    deletion_works_with_damaged_custom_id(store).await;
+    custom_id_of_deleted_identity_becomes_free(store).await;
+    time_of_last_token_only_moves_on(store).await;
     assignments_change_from_read_version(store).await;
     removed_assignment_stays_removed(store).await;
     assignment_after_removal_stays(store).await;
@@ -70,10 +76,10 @@ async fn pointer_changes_one_generation_at_a_time(store: &dyn Store, pointers: &
 async fn creation_meets_no_record(store: &dyn Store) {
     let (id, mine, theirs) = (identity(1), creation(1), creation(2));
     assert_eq!(state(store, &id).await, IdentityState::Absent);
-    assert_eq!(store.create(&id, mine, NOON).await.unwrap(), CreateOutcome::Created);
+    assert_eq!(create(store, &id, mine).await, CreateOutcome::Created);
     assert_eq!(state(store, &id).await, IdentityState::Live(Revision::FIRST));
-    assert_eq!(store.create(&id, mine, NOON).await.unwrap(), CreateOutcome::Created, "a repeat knows itself");
-    assert_eq!(store.create(&id, theirs, NOON).await.unwrap(), CreateOutcome::Taken);
+    assert_eq!(create(store, &id, mine).await, CreateOutcome::Created, "a repeat knows itself");
+    assert_eq!(create(store, &id, theirs).await, CreateOutcome::Taken);
     assert_eq!(state(store, &identity(2)).await, IdentityState::Absent);
 }
 
@@ -84,7 +90,7 @@ async fn revision_only_moves_on(store: &dyn Store) {
     assert_eq!(state(store, &id).await, IdentityState::Live(second));
     assert_eq!(store.revoke(&id, Revision::FIRST).await.unwrap(), Revocation::Revoked, "already done");
     assert_eq!(state(store, &id).await, IdentityState::Live(second), "a repeat must not count again");
-    assert_eq!(store.create(&id, creation(1), NOON).await.unwrap(), CreateOutcome::Created);
+    assert_eq!(create(store, &id, creation(1)).await, CreateOutcome::Created);
     assert_eq!(state(store, &id).await, IdentityState::Live(second), "a late creation must not reset it");
     assert_eq!(store.revoke(&identity(3), Revision::FIRST).await.unwrap(), Revocation::Gone);
     assert_eq!(state(store, &identity(3)).await, IdentityState::Absent, "nothing is made by revoking");
@@ -94,18 +100,139 @@ async fn deletion_is_final(store: &dyn Store) {
     let id = identity(1);
     let until = NOON + Duration::hours(48);
     for _ in 0..2 {
-        store.delete(&id, until).await.unwrap();
+        store.delete(&id, None, until).await.unwrap();
         assert_eq!(state(store, &id).await, IdentityState::Deleted);
     }
     assert_eq!(store.revoke(&id, Revision::FIRST.next()).await.unwrap(), Revocation::Gone);
-    let late = store.create(&id, creation(1), NOON).await.unwrap();
+    let late = create(store, &id, creation(1)).await;
     assert_eq!(
         (late, state(store, &id).await),
         (CreateOutcome::Created, IdentityState::Deleted),
         "a late creation"
     );
-    store.delete(&identity(4), until).await.unwrap();
+    store.delete(&identity(4), None, until).await.unwrap();
     assert_eq!(state(store, &identity(4)).await, IdentityState::Absent, "nothing is made by deleting");
+}
+
+async fn custom_id_names_one_identity(store: &dyn Store) {
+    let alice = custom_id("alice");
+    assert_eq!(named(store, &alice).await, CustomIdState::Free(None));
+    let first = with_custom_id(0x100, &alice, None);
+    for _ in 0..2 {
+        assert_eq!(
+            store.create(&first, NOON).await.unwrap(),
+            CreateOutcome::Created,
+            "a repeat knows itself"
+        );
+        assert_eq!(named(store, &alice).await, CustomIdState::Names(first.id.clone()));
+    }
+    assert_eq!(profile(store, &first.id).await, first.profile);
+    let second = with_custom_id(0x101, &alice, None);
+    assert_eq!(store.create(&second, NOON).await.unwrap(), CreateOutcome::Taken);
+    assert_eq!(state(store, &second.id).await, IdentityState::Absent, "both records or none");
+    let third = NewIdentity { id: first.id.clone(), ..with_custom_id(0x102, &custom_id("bob"), None) };
+    assert_eq!(store.create(&third, NOON).await.unwrap(), CreateOutcome::Taken);
+    assert_eq!(named(store, &custom_id("bob")).await, CustomIdState::Free(None), "both records or none");
+    assert_eq!(named(store, &alice).await, CustomIdState::Names(first.id.clone()));
+    assert_eq!(store.revoke(&first.id, Revision::FIRST).await.unwrap(), Revocation::Revoked);
+    assert_eq!(profile(store, &first.id).await, first.profile, "a revocation keeps the profile");
+    // Without a custom id, a profile needs no other record.
+    let plain = NewIdentity {
+        profile: Some(Profile::default()),
+        ..NewIdentity::plain(identity(0x103), creation(0x103))
+    };
+    assert_eq!(store.create(&plain, NOON).await.unwrap(), CreateOutcome::Created);
+    assert_eq!(profile(store, &plain.id).await, plain.profile);
+    assert_eq!(profile(store, &identity(2)).await, None);
+}
+
+async fn free_custom_id_is_not_taken_by_earlier_creation(store: &dyn Store) {
+    let (carol, until) = (custom_id("carol"), NOON + Duration::hours(48));
+    let (first, mut late, mut last) = (with_custom_id(0x110, &carol, None), vec![], None);
+    assert_eq!(store.create(&first, NOON).await.unwrap(), CreateOutcome::Created);
+    let mut current = first;
+    for round in 0..3 {
+        // This creation read the same state as the current identity's creation, and its write arrives later.
+        late.push(with_custom_id(0x120 + round, &carol, last));
+        for _ in 0..2 {
+            store.delete(&current.id, Some(&carol), until).await.unwrap();
+            assert_eq!(state(store, &current.id).await, IdentityState::Deleted);
+            assert_eq!(profile(store, &current.id).await, None, "a tombstone has no personal data");
+            assert_eq!(named(store, &carol).await, CustomIdState::Free(Some(current.creation)));
+        }
+        for earlier in &late {
+            assert_eq!(store.create(earlier, NOON).await.unwrap(), CreateOutcome::Taken);
+            assert_eq!(state(store, &earlier.id).await, IdentityState::Absent);
+        }
+        assert_eq!(store.create(&current, NOON).await.unwrap(), CreateOutcome::Created, "a late creation");
+        assert_eq!(state(store, &current.id).await, IdentityState::Deleted);
+        assert_eq!(named(store, &carol).await, CustomIdState::Free(Some(current.creation)));
+        last = Some(current.creation);
+        let next = with_custom_id(0x130 + round, &carol, last);
+        assert_eq!(store.create(&next, NOON).await.unwrap(), CreateOutcome::Created);
+        store.delete(&current.id, Some(&carol), until).await.unwrap();
+        assert_eq!(named(store, &carol).await, CustomIdState::Names(next.id.clone()), "a late deletion");
+        current = next;
+    }
+    assert_eq!(state(store, &current.id).await, IdentityState::Live(Revision::FIRST));
+}
+
+async fn deletion_works_with_damaged_custom_id(store: &dyn Store) {
+    let (dave, erin, until) = (custom_id("dave"), custom_id("erin"), NOON + Duration::hours(48));
+    let (one, two) = (with_custom_id(0x140, &dave, None), with_custom_id(0x141, &erin, None));
+    for new in [&one, &two] {
+        assert_eq!(store.create(new, NOON).await.unwrap(), CreateOutcome::Created);
+    }
+    store.delete(&one.id, Some(&erin), until).await.unwrap();
+    assert_eq!(state(store, &one.id).await, IdentityState::Deleted);
+    assert_eq!(
+        named(store, &erin).await,
+        CustomIdState::Names(two.id),
+        "only its own custom id becomes free"
+    );
+}
+
+async fn custom_id_of_deleted_identity_becomes_free(store: &dyn Store) {
+    let (grace, until) = (custom_id("grace"), NOON + Duration::hours(48));
+    let key = grace.key(settings().resource.id);
+    let (first, other) = (with_custom_id(0x160, &grace, None), identity(0x161));
+    assert_eq!(store.create(&first, NOON).await.unwrap(), CreateOutcome::Created);
+    // A release without custom ids deletes the identity alone.
+    store.delete(&first.id, None, until).await.unwrap();
+    store.free_custom_id(key, &other, until).await.unwrap();
+    assert_eq!(
+        named(store, &grace).await,
+        CustomIdState::Names(first.id.clone()),
+        "it names another identity"
+    );
+    for _ in 0..2 {
+        store.free_custom_id(key, &first.id, until).await.unwrap();
+        assert_eq!(named(store, &grace).await, CustomIdState::Free(Some(first.creation)));
+    }
+    let next = with_custom_id(0x162, &grace, Some(first.creation));
+    assert_eq!(store.create(&next, NOON).await.unwrap(), CreateOutcome::Created);
+    store.free_custom_id(key, &first.id, until).await.unwrap();
+    assert_eq!(named(store, &grace).await, CustomIdState::Names(next.id), "a late attempt changes nothing");
+}
+
+async fn time_of_last_token_only_moves_on(store: &dyn Store) {
+    let new = with_custom_id(0x150, &custom_id("frank"), None);
+    assert_eq!(store.create(&new, NOON).await.unwrap(), CreateOutcome::Created);
+    for (issued_at, stored) in [(5, 5), (3, 5), (5, 5), (9, 9)] {
+        store.record_token(&new.id, issued_at).await.unwrap();
+        let found = profile(store, &new.id).await.unwrap();
+        assert_eq!((found.last_token_issued_at, found.custom_id), (Some(stored), Some(custom_id("frank"))));
+    }
+    let plain = NewIdentity::plain(identity(0x151), creation(0x151));
+    assert_eq!(store.create(&plain, NOON).await.unwrap(), CreateOutcome::Created);
+    store.record_token(&plain.id, 5).await.unwrap();
+    assert_eq!(profile(store, &plain.id).await, None, "an identity without a profile gets none");
+    store.delete(&new.id, new.profile.unwrap().custom_id.as_ref(), NOON).await.unwrap();
+    store.record_token(&new.id, 11).await.unwrap();
+    assert_eq!(profile(store, &new.id).await, None);
+    assert_eq!(state(store, &new.id).await, IdentityState::Deleted);
+    store.record_token(&identity(0x152), 5).await.unwrap();
+    assert_eq!(state(store, &identity(0x152)).await, IdentityState::Absent, "nothing is made by a token");
 }
 
 async fn assignments_change_from_read_version(store: &dyn Store) {
@@ -257,6 +384,28 @@ async fn record(store: &dyn Store, key: AssignmentKey) -> AssignmentRecord {
 
 async fn state(store: &dyn Store, identity: &RawId) -> IdentityState {
     store.read(ReadRequest::identity(identity)).await.unwrap().identity
+}
+
+async fn profile(store: &dyn Store, identity: &RawId) -> Option<Profile> {
+    store.read(ReadRequest::identity(identity)).await.unwrap().profile
+}
+
+async fn named(store: &dyn Store, custom_id: &CustomId) -> CustomIdState {
+    let key = custom_id.key(settings().resource.id);
+    store.read(ReadRequest::custom_id(key)).await.unwrap().custom_id
+}
+
+async fn create(store: &dyn Store, id: &RawId, creation: CreationId) -> CreateOutcome {
+    store.create(&NewIdentity::plain(id.clone(), creation), NOON).await.unwrap()
+}
+
+fn custom_id(text: &str) -> CustomId {
+    text.parse().unwrap()
+}
+
+fn with_custom_id(seed: u64, custom_id: &CustomId, last_creation: Option<CreationId>) -> NewIdentity {
+    let profile = Profile { custom_id: Some(custom_id.clone()), last_token_issued_at: None };
+    NewIdentity { id: identity(seed), creation: creation(seed), profile: Some(profile), last_creation }
 }
 
 fn identity(seed: u64) -> RawId {

@@ -1,14 +1,17 @@
-//! The store port: identities, assignments and the pointer record.
+//! The store port: identities, their custom ids, assignments and the pointer record.
 //!
-//! The DynamoDB adapter and the in-memory store for tests pass one suite ([`contract`]). Decision records 0002 and
-//! 0012 give the rules and the reason for each condition.
+//! The DynamoDB adapter and the in-memory store for tests pass one suite ([`contract`]). Decision records 0002, 0012
+//! and 0015 give the rules and the reason for each condition.
 
 pub mod assignments;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
+pub mod custom_ids;
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -21,6 +24,7 @@ use crate::runtime::Random;
 use crate::store::assignments::{
     AssignmentChange, AssignmentKey, AssignmentPage, AssignmentRecord, AssignmentWriteOutcome,
 };
+use crate::store::custom_ids::{CustomId, CustomIdKey, CustomIdState, Profile};
 
 /// Counts an identity's revocations, from 1. A token carries the revision at which it was minted. It is active only
 /// while the store holds exactly that number.
@@ -45,6 +49,10 @@ pub struct Snapshot {
     pub pointer: Pointer,
     /// [`IdentityState::Absent`] if the request has no identity.
     pub identity: IdentityState,
+    /// The profile of a live identity. `None` for an identity that was made in a version without profiles.
+    pub profile: Option<Profile>,
+    /// [`CustomIdState::Free`] if the request has no custom id.
+    pub custom_id: CustomIdState,
     /// One record for each requested key, in the order of the request.
     pub assignments: Vec<AssignmentRecord>,
 }
@@ -53,8 +61,21 @@ pub struct Snapshot {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReadRequest<'a> {
     pub identity: Option<&'a RawId>,
+    pub custom_id: Option<CustomIdKey>,
     /// Each key at most once.
     pub assignments: &'a [AssignmentKey],
+}
+
+/// An identity to create.
+#[derive(Clone)]
+pub struct NewIdentity {
+    pub id: RawId,
+    pub creation: CreationId,
+    /// `None` in a version without profiles.
+    pub profile: Option<Profile>,
+    /// The last creation with the custom id, as the caller read it ([`CustomIdState::Free`]). Without meaning if the
+    /// profile has no custom id.
+    pub last_creation: Option<CreationId>,
 }
 
 /// Identifies one creation, so that its repetition recognises its own record.
@@ -65,7 +86,8 @@ pub struct CreationId(u128);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CreateOutcome {
     Created,
-    /// Another creation made a record with this id. The identity may be deleted.
+    /// Another creation made a record with this id, or the custom id has changed since the caller read it. The
+    /// identity may be deleted.
     Taken,
 }
 
@@ -111,16 +133,12 @@ pub trait Store: Send + Sync {
     async fn read(&self, request: ReadRequest<'_>) -> Result<Snapshot, StoreError>;
 
     /// Writes a new identity at [`Revision::FIRST`] if there is no record. A record of this creation is a success: its
-    /// answer was lost, and it was sent again.
+    /// answer was lost, and it was sent again. A custom id names the identity after the same transaction, on the
+    /// condition that it is free and that its last creation is still the given one.
     ///
     /// # Errors
     /// [`StoreError`]; the outcome is then unclear.
-    async fn create(
-        &self,
-        identity: &RawId,
-        creation: CreationId,
-        now: OffsetDateTime,
-    ) -> Result<CreateOutcome, StoreError>;
+    async fn create(&self, new: &NewIdentity, now: OffsetDateTime) -> Result<CreateOutcome, StoreError>;
 
     /// Writes the revision after `from` if the stored one is `from`. A larger stored revision is a success.
     ///
@@ -128,11 +146,37 @@ pub trait Store: Send + Sync {
     /// [`StoreError`]; the outcome is then unclear.
     async fn revoke(&self, identity: &RawId, from: Revision) -> Result<Revocation, StoreError>;
 
-    /// Replaces an identity by a tombstone that stays until `until`. Writes nothing if there is no identity.
+    /// Replaces an identity by a tombstone that stays until `until`. Writes nothing if there is no identity. If the
+    /// identity has a custom id, the same transaction makes it free. The record of a free custom id also stays until
+    /// `until`, so that an earlier creation that arrives late does not take it again.
     ///
     /// # Errors
     /// [`StoreError`]; the outcome is then unclear.
-    async fn delete(&self, identity: &RawId, until: OffsetDateTime) -> Result<(), StoreError>;
+    async fn delete(
+        &self,
+        identity: &RawId,
+        custom_id: Option<&CustomId>,
+        until: OffsetDateTime,
+    ) -> Result<(), StoreError>;
+
+    /// Makes a custom id free that still names a deleted identity. A deletion leaves such a record behind if it ran in a
+    /// release without custom ids, or over a damaged record. Writes nothing if the record names another identity.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the outcome is then unclear.
+    async fn free_custom_id(
+        &self,
+        custom_id: CustomIdKey,
+        deleted: &RawId,
+        until: OffsetDateTime,
+    ) -> Result<(), StoreError>;
+
+    /// Stores the time of a token in the profile of an identity, if the stored time is an earlier one. Writes nothing
+    /// if there is no profile.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the outcome is then unclear.
+    async fn record_token(&self, identity: &RawId, issued_at: i64) -> Result<(), StoreError>;
 
     /// Makes all the changes or none, each on the condition that its key still has the version that was read. A
     /// removal writes a record without assignments, also if there was no record, and the record stays for
@@ -177,18 +221,32 @@ pub trait PointerWriter: Send + Sync {
 
 impl<'a> ReadRequest<'a> {
     /// The pointer only.
-    pub const POINTER: Self = Self { identity: None, assignments: &[] };
+    pub const POINTER: Self = Self { identity: None, custom_id: None, assignments: &[] };
 
     /// An identity.
     #[must_use]
     pub fn identity(identity: &'a RawId) -> Self {
-        Self { identity: Some(identity), assignments: &[] }
+        Self { identity: Some(identity), ..Self::POINTER }
+    }
+
+    /// A custom id.
+    #[must_use]
+    pub fn custom_id(custom_id: CustomIdKey) -> Self {
+        Self { custom_id: Some(custom_id), ..Self::POINTER }
     }
 
     /// The records of these keys.
     #[must_use]
     pub fn assignments(assignments: &'a [AssignmentKey]) -> Self {
-        Self { identity: None, assignments }
+        Self { assignments, ..Self::POINTER }
+    }
+}
+
+impl NewIdentity {
+    /// An identity without a profile.
+    #[must_use]
+    pub fn plain(id: RawId, creation: CreationId) -> Self {
+        Self { id, creation, profile: None, last_creation: None }
     }
 }
 
@@ -206,6 +264,14 @@ impl CreationId {
 impl fmt::Display for CreationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for CreationId {
+    type Err = ParseIntError;
+
+    fn from_str(digits: &str) -> Result<Self, ParseIntError> {
+        u128::from_str_radix(digits, 16).map(Self)
     }
 }
 

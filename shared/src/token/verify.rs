@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use super::claims::Claims;
 use super::header::{TokenHeader, TokenType};
 use crate::ids::{RawId, ResourceId};
-use crate::jose::{JwsError, UnverifiedJws};
+use crate::jose::{JwsError, TokenTextError, UnverifiedJws};
 use crate::keys::KeyMaterialError;
 use crate::keys::pointer::{PublishedCache, PublishedKeys};
 use crate::keys::signing::{VerifyingKey, VerifyingKeys};
@@ -79,6 +79,8 @@ pub enum TokenError {
     Signature,
     #[error("not a compact token")]
     Structure,
+    #[error("{0}")]
+    Text(TokenTextError),
     #[error("the token was issued more than {} minutes ahead of the clock", ISSUED_AT_LEEWAY.whole_minutes())]
     TooEarly,
 }
@@ -142,6 +144,7 @@ impl Deref for OfflineVerified {
 impl From<JwsError> for TokenError {
     fn from(error: JwsError) -> Self {
         match error {
+            JwsError::Text(fault) => Self::Text(fault),
             JwsError::Structure => Self::Structure,
             JwsError::Header => Self::Header,
             JwsError::Claims => Self::Claims,

@@ -20,7 +20,9 @@ const endpoint = setting("COMMUNICATION_SERVICES_ENDPOINT").replace(/\/$/, "");
 const endpointByAddress = `https://127.0.0.1:${new URL(endpoint).port}`;
 const accessKey = primary.replace(/^.*;accesskey=/, "");
 
-const versions = ["2021-03-07", "2022-06-01", "2022-10-01", "2023-10-01", "2025-06-30", "2026-07-22", "2026-09-23"];
+const stable = ["2021-03-07", "2022-06-01", "2022-10-01", "2023-10-01", "2025-06-30", "2026-07-22", "2026-09-23"];
+const previews = ["2021-02-22-preview1", "2021-03-31-preview1", "2021-10-31-preview", "2025-03-02-preview"];
+const versions = [...stable, ...previews];
 const guid = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
 const userId = new RegExp(`^8:acs:(${guid})_(${guid})$`);
 const zeros = "00000000-0000-0000-0000-000000000000";

@@ -101,6 +101,40 @@ async def test_service_principal_may_call_every_operation_aio():
     assert claims_of(token.token)["acsScope"] == "chat"
 
 
+def service_token(**form):
+    """Returns an access token of the service principal, from a token request with further members."""
+    answer = requests.post(
+        f"{AUTHORITY}/{TENANT}/oauth2/v2.0/token",
+        data={
+            "grant_type": "client_credentials",
+            "client_id": os.environ["AZURE_CLIENT_ID"],
+            "client_secret": os.environ["AZURE_CLIENT_SECRET"],
+            "scope": "https://communication.azure.com//.default",
+            **form,
+        },
+        timeout=30,
+    )
+    return answer.json()["access_token"]
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("claims", ["", "idtyp"])
+def test_application_token_needs_no_optional_claim(version, claims):
+    token = service_token(token_version=version, optional_claims=claims)
+    assert [name for name in ("idtyp", "roles", "scp") if name in claims_of(token)] == claims.split()
+    CommunicationIdentityClient(ENDPOINT, Fixed(token)).create_user()
+
+
+def test_white_space_around_a_token_is_dropped(client, teams):
+    token, app, user = teams
+    for text in (token + "\r\n", f"\n\t {token} "):
+        assert client.get_token_for_teams_user(text, app, user).token
+    CommunicationIdentityClient(ENDPOINT, Fixed(f" {service_token()} ")).create_user()
+    for text in (f'"{token}"', f"Bearer {token}", token.replace(".", ". ")):
+        status, code, _ = refusal(client, text, app, user)
+        assert (status, code) == (401, "InvalidAccessToken")
+
+
 class Fixed:
     """A credential with one fixed token."""
 

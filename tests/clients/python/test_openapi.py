@@ -43,6 +43,7 @@ class Operation:
     def __init__(self, method, path, described):
         self.method, self.path, self.described = method.upper(), path, described
         self.name, self.versions = described["operationId"], described["x-api-versions"]
+        self.supported = described.get("x-supported-versions", self.versions)
         self.callers = [caller for choice in described["security"] for caller in choice]
         self.parameters = {one["name"] for one in map(component, described["parameters"]) if one["in"] == "path"}
         [self.content_type] = described["requestBody"]["content"] if "requestBody" in described else [None]
@@ -85,7 +86,7 @@ class Operation:
                 assert not component(reference).get("required"), f"{name} is missing"
         if "api-supported-versions" in reply.headers:
             assert "api-supported-versions" in answer["headers"]
-            assert reply.headers["api-supported-versions"] == ", ".join(self.versions)
+            assert reply.headers["api-supported-versions"] == ", ".join(self.supported)
         if "content" not in answer:
             assert reply.body == b"" and "Content-Type" not in reply.headers
             return reply.status, None
@@ -124,7 +125,12 @@ class Service:
         """Returns a valid body of the operation, or None if it takes none."""
         match name:
             case "create_identity":
-                return {"createTokenWithScopes": ["chat", "voip"], "expiresInMinutes": 60}
+                scopes = {"createTokenWithScopes": ["chat", "voip"], "expiresInMinutes": 60}
+                return {"customId": "alice@contoso.com", **scopes}
+            case "update_identity":
+                return {"tokensValidFrom": "2024-03-01T12:00:00.000Z"}
+            case "issue_token":
+                return {"scopes": ["chat", "voip"]}
             case "issue_access_token":
                 return {"scopes": ["chat.join", "voip.join"], "expiresInMinutes": 1440}
             case "exchange_teams_user_token":
@@ -226,7 +232,7 @@ def others(service, operation):
     if operation.content_type:
         yield 400, {"body": b"[" if "json" in operation.content_type else b"token=a&token=b"}
     match operation.name:
-        case "issue_access_token" | "revoke_access_tokens":
+        case "get_identity" | "issue_access_token" | "issue_token" | "revoke_access_tokens" | "update_identity":
             gone = service.identity()
             service.call(OPERATIONS["delete_identity"], id=gone)
             yield 404, {"id": gone}
@@ -325,6 +331,9 @@ TAKING = {name: operation for name, operation in OPERATIONS.items() if operation
 def test_body_is_accepted_as_documented(service, operation):
     service.assign()
     parameters = {"id": service.identity()} if "id" in operation.parameters else {}
+    if operation.name == "create_identity":
+        # Only this version has every member.
+        parameters["query"] = [("api-version", "2025-03-02-preview")]
     verdicts = set()
     for body in bodies(operation, service.sample(operation.name)):
         reply = service.call(operation, body=body, **parameters)

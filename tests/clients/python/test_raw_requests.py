@@ -17,6 +17,12 @@ SKEW_MESSAGE = (
     "The given request could not be resolved.\n"
     "The time difference between the originating client and the server is greater than the allowed margin of 5 minutes."
 )
+BODY_HASH_MESSAGE = "Request 'x-ms-content-sha256' differs from generated content hash."
+DATE_MESSAGE = f"{DENIED} The signed date must have the form 'Fri, 01 Mar 2024 12:00:00 GMT'."
+AUTHORIZATION_MESSAGE = (
+    f"{DENIED} The Authorization header must have the form "
+    "'HMAC-SHA256 SignedHeaders=x-ms-date;host;x-ms-content-sha256&Signature=<signature>'."
+)
 BODY_LIMIT = 65_536
 
 
@@ -47,9 +53,9 @@ def assert_issued(reply, user):
     assert Token(reply.json["token"]).claims["skypeid"] == user.removeprefix("8:")
 
 
-def assert_denied(reply):
+def assert_denied(reply, message=DENIED):
     assert reply.status == 401
-    assert reply.error == {"code": "Denied", "message": DENIED}
+    assert reply.error == {"code": "Denied", "message": message}
 
 
 def in_parametrize(rows):
@@ -137,7 +143,8 @@ def test_altered_request_is_denied(client, user, altered):
         case "none":
             assert_issued(client.send(method, target, body, headers), user)
             return
-    assert_denied(client.send(method, target, body, headers))
+    message = BODY_HASH_MESSAGE if altered in ("body", "hash") else DENIED
+    assert_denied(client.send(method, target, body, headers), message)
 
 
 def test_altered_user_is_denied(client, user):
@@ -159,7 +166,8 @@ def test_request_without_usable_credential_is_denied(client, authorization):
     del headers["Authorization"]
     if authorization is not None:
         headers["Authorization"] = authorization
-    assert_denied(client.send("POST", CREATE, headers=headers))
+    message = AUTHORIZATION_MESSAGE if authorization == "HMAC-SHA256" else DENIED
+    assert_denied(client.send("POST", CREATE, headers=headers), message)
 
 
 @pytest.mark.parametrize("missing", ["x-ms-date", "x-ms-content-sha256"])
@@ -183,7 +191,9 @@ def test_credential_is_checked_before_id_and_body(client, target, body):
 def test_date_six_minutes_off_is_denied(client, offset):
     reply = client.call("POST", CREATE, offset=offset)
     assert reply.status == 401
-    assert reply.error["message"] == SKEW_MESSAGE
+    message, instants = reply.error["message"].rsplit("\n", 1)
+    assert message == SKEW_MESSAGE
+    assert re.fullmatch(r"The time of the server is .* GMT\. The time of the request is .* GMT\.", instants)
 
 
 @pytest.mark.parametrize("offset", [-240, 240], ids=["old", "ahead"])
@@ -192,7 +202,7 @@ def test_date_four_minutes_off_is_accepted(client, offset):
 
 
 def test_date_in_another_format_is_denied(client):
-    assert_denied(client.call("POST", CREATE, date="2024-03-01T12:00:00Z"))
+    assert_denied(client.call("POST", CREATE, date="2024-03-01T12:00:00Z"), DATE_MESSAGE)
 
 
 # Routes and versions
@@ -236,6 +246,43 @@ def test_wrong_method_is_not_allowed(client, user, method, path):
     reply = client.call(method, f"{path.format(user=escape(user))}?{VERSION}")
     assert reply.status == 405
     assert reply.error["code"]
+
+
+# Versions with their own forms
+
+
+def test_custom_id_gives_the_same_identity_until_its_deletion(client):
+    create, body = "/identities?api-version=2025-03-02-preview", b'{"customId":"bob@contoso.com"}'
+    first, second = (client.call("POST", create, body) for _ in range(2))
+    assert (first.status, second.status, first.body) == (201, 201, second.body)
+    assert list(first.json["identity"]) == ["customId", "id"]
+    user = first.json["identity"]["id"]
+    target = f"/identities/{escape(user)}?api-version=2025-03-02-preview"
+    assert client.call("POST", issue_target(user), ISSUE_BODY).status == 200
+    found = client.call("GET", target)
+    assert (found.status, list(found.json)) == (200, ["customId", "lastTokenIssuedAt", "id"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", found.json["lastTokenIssuedAt"])
+    assert "2025-03-02-preview" in found.headers["api-supported-versions"].split(", ")
+    with_token = client.call("POST", create, b'{"customId":"bob@contoso.com","createTokenWithScopes":["chat"]}')
+    assert (with_token.status, with_token.json["identity"]["id"]) == (201, user)
+    assert client.call("DELETE", target).status == 204
+    assert client.call("GET", target).status == 404
+    assert client.call("POST", create, body).json["identity"]["id"] != user
+
+
+def test_oldest_version_has_its_own_forms(client):
+    version = "api-version=2020-07-20-preview2"
+    created = client.call("POST", f"/identities?{version}")
+    assert (created.status, list(created.json)) == (200, ["id"])
+    user = escape(created.json["id"])
+    issued = client.call("POST", f"/identities/{user}/token?{version}", ISSUE_BODY)
+    assert (issued.status, list(issued.json)) == (200, ["id", "token", "expiresOn"])
+    merge_patch = "application/merge-patch+json"
+    for body in (b"{}", b'{"tokensValidFrom":"2020-11-10T12:00:00.000Z"}'):
+        assert client.call("PATCH", f"/identities/{user}?{version}", body, merge_patch).status == 204
+    future = client.call("PATCH", f"/identities/{user}?{version}", b'{"tokensValidFrom":"2999-01-01T00:00:00Z"}', merge_patch)
+    assert (future.status, future.error["target"]) == (400, "tokensValidFrom")
+    assert client.call("DELETE", f"/identities/{user}?{version}").status == 204
 
 
 # Bodies
@@ -381,7 +428,7 @@ def test_request_id_is_always_echoed(client, request_id):
 def test_unhashed_body_on_revoke_or_delete_is_denied(client):
     target = f"/identities/{escape(client.call('POST', CREATE).json['identity']['id'])}"
     for method, path in [("POST", f"{target}/:revokeAccessTokens?{VERSION}"), ("DELETE", f"{target}?{VERSION}")]:
-        assert_denied(client.send(method, path, b"{}", client.headers(method, path)))
+        assert_denied(client.send(method, path, b"{}", client.headers(method, path)), BODY_HASH_MESSAGE)
         assert client.call(method, path).status == 204
 
 

@@ -276,7 +276,8 @@ impl Forge {
         let form = form_urlencoded::Serializer::new(String::new()).append_pair("token", token).finish();
         let reply = self.service.send("POST", "/introspect", &form).await;
         let inactive = (reply.status, reply.text.as_str()) == (200, r#"{"active":false}"#);
-        if (token.is_empty() && reply.status != 400) || (!token.is_empty() && !inactive) {
+        let is_blank = token.trim().is_empty();
+        if (is_blank && reply.status != 400) || (!is_blank && !inactive) {
             return Err(format!("introspection answers {} {}", reply.status, reply.text));
         }
         // A gateway never receives a text that a header cannot hold.
@@ -297,6 +298,7 @@ impl Forge {
 fn reads_needed(error: TokenError, has_keys: bool) -> usize {
     match error {
         TokenError::Structure
+        | TokenError::Text(_)
         | TokenError::Header
         | TokenError::Claims
         | TokenError::Audience

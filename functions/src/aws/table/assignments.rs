@@ -3,6 +3,8 @@
 //! The first digit of the object id spreads the records over 16 partitions. Both keys begin with it, so the order of
 //! the partitions, and of the records in them, is the order of the object ids.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     AttributeValue, CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
@@ -21,6 +23,11 @@ use crate::aws::AwsFault;
 
 /// Most queries for one page. With more, many removed records could delay the answer for too long.
 const PAGE_QUERIES: usize = 48;
+
+/// Pauses before the next attempts of a transaction that met another one, and the longest first pause. Together they stay
+/// far below the deadline of a request.
+const CONFLICT_PAUSES: u32 = 5;
+const CONFLICT_PAUSE: Duration = Duration::from_millis(25);
 
 /// Sorts before every object id.
 const BEFORE_ALL: &str = "0";
@@ -67,22 +74,38 @@ impl Table {
         Ok(TransactWriteItem::builder().put(put).build())
     }
 
-    /// Writes all the puts or none. The result is the reason of each put, in their order, if a condition failed.
+    /// Makes all the writes or none. The result is the reason of each write, in their order, if a condition failed. A
+    /// transaction that only met other transactions on its items is sent again.
     pub(super) async fn transact(
         &self,
-        puts: Vec<TransactWriteItem>,
+        writes: Vec<TransactWriteItem>,
     ) -> Result<Result<(), Vec<CancellationReason>>, StoreError> {
-        let sent = self.client.transact_write_items().set_transact_items(Some(puts)).send().await;
-        let Err(error) = sent else { return Ok(Ok(())) };
-        let fault = AwsFault::of("TransactWriteItems", &error);
-        match error.into_service_error() {
-            TransactWriteItemsError::TransactionCanceledException(canceled)
-                if canceled.cancellation_reasons().iter().any(is_failed_condition) =>
-            {
-                Ok(Err(canceled.cancellation_reasons.unwrap_or_default()))
+        let mut attempt = 0;
+        loop {
+            let transaction = self.client.transact_write_items().set_transact_items(Some(writes.clone()));
+            let Err(error) = transaction.send().await else { return Ok(Ok(())) };
+            let fault = AwsFault::of("TransactWriteItems", &error);
+            let TransactWriteItemsError::TransactionCanceledException(canceled) = error.into_service_error()
+            else {
+                return Err(StoreError::Unavailable(fault));
+            };
+            let reasons = canceled.cancellation_reasons.unwrap_or_default();
+            if reasons.iter().any(is_failed_condition) {
+                return Ok(Err(reasons));
             }
-            _ => Err(StoreError::Unavailable(fault)),
+            if attempt == CONFLICT_PAUSES || !reasons.iter().any(is_conflict) {
+                return Err(StoreError::Unavailable(fault));
+            }
+            tokio::time::sleep(self.conflict_pause(attempt)).await;
+            attempt += 1;
         }
+    }
+
+    /// A random part of a limit that doubles with each attempt, so that transactions do not meet again.
+    fn conflict_pause(&self, attempt: u32) -> Duration {
+        let mut byte = [0];
+        self.random.fill(&mut byte);
+        CONFLICT_PAUSE * 2_u32.pow(attempt) * (u32::from(byte[0]) + 1) / 256
     }
 
     pub(super) async fn change_records(
@@ -203,6 +226,11 @@ pub(super) fn record(item: &Item) -> Result<AssignmentRecord, StoreError> {
 /// Whether the condition of this put failed.
 pub(super) fn is_failed_condition(reason: &CancellationReason) -> bool {
     reason.code() == Some("ConditionalCheckFailed")
+}
+
+/// Whether another transaction, or a write, was under way on the item of this write.
+fn is_conflict(reason: &CancellationReason) -> bool {
+    reason.code() == Some("TransactionConflict")
 }
 
 fn partition(kind: AssignmentKind, first_digit: u8) -> String {

@@ -50,7 +50,7 @@ impl EntraStandIn {
             }
             Version::Two => RequestedScopes::parse(form.required("scope")?)?,
         };
-        if matches!(subject, Subject::Service(_)) && !requested.access.default {
+        if matches!(subject, Subject::Service { .. }) && !requested.access.default {
             return Err(OAuthError::not_by_default());
         }
         self.answer(endpoint, &form, client, subject, &requested)
@@ -88,9 +88,10 @@ impl EntraStandIn {
     fn subject(&self, grant: &str, form: &Form, client: Client) -> Result<Subject<'_>, OAuthError> {
         let user = &self.directory.user;
         match grant {
-            "client_credentials" if client.confidential => {
-                Ok(Subject::Service(&self.directory.service_principal))
-            }
+            "client_credentials" if client.confidential => Ok(Subject::Service {
+                principal: &self.directory.service_principal,
+                idtyp: form.get("optional_claims") == Some("idtyp"),
+            }),
             "client_credentials" => Err(OAuthError::public_client_alone()),
             "password" => {
                 let name = form.required("username")?;
@@ -227,6 +228,10 @@ mod tests {
                     let (status, answer) = post(&stand_in, endpoint, headers, members);
                     assert_eq!(status, 200, "{answer}");
                     assert_eq!(claims(&answer["access_token"])["ver"], version);
+                    assert!(claims(&answer["access_token"]).get("idtyp").is_none());
+                    let members = [members, &[("optional_claims", "idtyp")]].concat();
+                    let (_, answer) = post(&stand_in, endpoint, headers, &members);
+                    assert_eq!(claims(&answer["access_token"])["idtyp"], "app");
                     assert_eq!(answer["expires_in"].is_string(), endpoint == V1);
                     for absent in ["id_token", "refresh_token", "scope", "client_info"] {
                         assert!(answer.get(absent).is_none(), "{absent}");

@@ -6,12 +6,14 @@
 //! no conditional access and no sign-in page: every client gets every permission of an API. Tokens expire, but refresh
 //! tokens, passwords and client secrets do not, and nothing can be revoked.
 //!
-//! Its answers are those of Entra, as far as these clients and a verifier of access tokens can observe, with three
+//! Its answers are those of Entra, as far as these clients and a verifier of access tokens can observe, with four
 //! differences:
 //!
 //! - Its issuers are `<base>/<tenant>/v2.0` and `<base>/<tenant>/`. The version 1.0 issuer of Entra is on another host.
 //! - Both endpoints issue version 1.0 access tokens, as Entra does for Microsoft's own APIs. A request with
 //!   `token_version=2` in its form or its query gets version 2.0, because tests need both.
+//! - Tokens of the service principal have none of `idtyp`, `roles` and `scp`, as most tokens of applications. A request
+//!   with `optional_claims=idtyp` gets `idtyp`. In Entra, the registration of the API decides this.
 //! - The authorization endpoint is not served. It is in the metadata, because clients require it there.
 //!
 //! It does no network I/O. The gateway passes requests to it, and [`EntraStandIn::document`] reads from inside the
@@ -88,7 +90,7 @@ impl EntraStandIn {
         if uri.scheme_str() != Some("https") || uri.query().is_some() {
             return Err(OpenDirectoryError::BaseUrl(base_url.to_owned()));
         }
-        let prefix = uri.path().trim_end_matches('/').to_owned();
+        let prefix = uri.path().trim_end_matches('/').to_ascii_lowercase();
         let (directory, keys) = directory::open(dir, random.as_ref(), generate)?;
         Ok(Self { base, prefix, directory, keys, clock, random })
     }
@@ -98,10 +100,16 @@ impl EntraStandIn {
     /// authority of host and tenant only.
     #[must_use]
     pub fn answers(&self, path: &str) -> bool {
-        self.relative(path).is_some()
+        self.relative(&routed(path)).is_some()
     }
 
-    /// The rest of a path after the path of the base URL, or after the root.
+    /// The methods of a path, as in `Allow`.
+    #[must_use]
+    pub fn methods(&self, path: &str) -> &'static str {
+        if routed(path).ends_with("/token") { "POST" } else { "GET, HEAD" }
+    }
+
+    /// The rest of a routed path after the path of the base URL, or after the root.
     fn relative<'a>(&self, path: &'a str) -> Option<&'a str> {
         let under = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix('/');
         let named = |rest: &&str| rest.split('/').next().is_some_and(|name| self.authority(name).is_some());
@@ -140,7 +148,8 @@ impl EntraStandIn {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<Option<Value>, OAuthError> {
-        let Some(rest) = self.relative(path) else { return Ok(None) };
+        let path = routed(path);
+        let Some(rest) = self.relative(&path) else { return Ok(None) };
         let (authority, endpoint) = match rest.split_once('/') {
             // MSAL for Java takes the path of the base URL for the tenant, and drops the tenant.
             Some(("oauth2", _)) => (RequestedTenant::Any("organizations"), rest),
@@ -243,6 +252,12 @@ impl EntraStandIn {
     }
 }
 
+/// The path as it is routed, by the rules of the service: in lower case, without one slash at its end.
+fn routed(path: &str) -> String {
+    let shorter = path.strip_suffix('/').filter(|shorter| !shorter.ends_with('/'));
+    shorter.unwrap_or(path).to_ascii_lowercase()
+}
+
 fn json(status: StatusCode, document: &Value) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(document.to_string()));
     *response.status_mut() = status;
@@ -307,6 +322,8 @@ mod tests {
             ("/entra", false, false),
             ("/entrance/common", false, false),
             ("/common/userrealm/a", true, true),
+            ("/Entra/anything", true, false),
+            ("/Common/UserRealm/a/", true, true),
             ("/organizations/oauth2/v2.0/token", true, true),
             (&format!("/{tenant}/oauth2/v2.0/token"), true, true),
             ("/00000000-0000-0000-0000-000000000000/oauth2/v2.0/token", false, false),
@@ -316,6 +333,18 @@ mod tests {
         ] {
             assert_eq!((below.answers(path), at_root.answers(path)), (with_base, without), "{path}");
         }
+    }
+
+    #[test]
+    fn letter_case_and_final_slash_do_not_change_the_endpoint() {
+        let stand_in = stand_in();
+        let tenant = stand_in.tenant().to_string().to_uppercase();
+        let keys = get(&stand_in, &format!("/Entra/{tenant}/Discovery/v2.0/KEYS/"));
+        assert_eq!(keys.0, 200);
+        assert_eq!(keys, get(&stand_in, &format!("/entra/{}/discovery/v2.0/keys", stand_in.tenant())));
+        assert_eq!(get(&stand_in, "/ENTRA/Common/.well-known/openid-configuration").0, 200);
+        assert_eq!(get(&stand_in, "/entra/common/discovery/keys//").0, 404);
+        assert_eq!(stand_in.methods("/entra/common/OAuth2/Token/"), "POST");
     }
 
     #[test]

@@ -30,8 +30,11 @@ pub(super) struct Client {
 /// The subject of a token.
 #[derive(Clone, Copy)]
 pub(super) enum Subject<'a> {
-    /// The client itself.
-    Service(&'a ServicePrincipal),
+    /// The client itself. Its tokens have `idtyp` only on request, because the claim is optional in Entra.
+    Service {
+        principal: &'a ServicePrincipal,
+        idtyp: bool,
+    },
     User(&'a User),
 }
 
@@ -83,8 +86,10 @@ impl EntraStandIn {
         add(app, client.id.to_string().into());
         add(proof, if client.confidential { "1" } else { "0" }.into());
         match (subject, version) {
-            (Subject::Service(_), _) => {
-                add("idtyp", "app".into());
+            (Subject::Service { idtyp, .. }, _) => {
+                if idtyp {
+                    add("idtyp", "app".into());
+                }
             }
             (Subject::User(user), Version::One) => {
                 add("scp", access.permissions.join(" ").into());
@@ -139,7 +144,9 @@ impl EntraStandIn {
     ) -> Map<String, Value> {
         let tenant = self.directory.tenant.to_string();
         let (object, subject, name) = match subject {
-            Subject::Service(principal) => (principal.object_id, principal.object_id.to_string(), None),
+            Subject::Service { principal, .. } => {
+                (principal.object_id, principal.object_id.to_string(), None)
+            }
             Subject::User(user) => (user.object_id, user.subject.clone(), Some("Local User")),
         };
         let mut claims = Map::new();
@@ -244,19 +251,21 @@ mod tests {
         let principal = &stand_in.directory.service_principal;
         let access = Access::of_resource("https://communication.azure.com/").unwrap_or_else(|_| panic!());
         let client = Client { id: principal.client_id, confidential: true };
-        for version in [Version::One, Version::Two] {
-            let subject = Subject::Service(principal);
+        for (version, idtyp) in
+            [(Version::One, false), (Version::Two, false), (Version::One, true), (Version::Two, true)]
+        {
+            let subject = Subject::Service { principal, idtyp };
             let token =
                 stand_in.access_token(version, &access, client, subject, stand_in.validity()).unwrap();
             let claims = verified(&stand_in, &token);
-            assert_eq!(claims["idtyp"], "app");
+            assert_eq!(claims.get("idtyp"), idtyp.then_some(&"app".into()));
             assert_eq!(
                 (&claims["oid"], &claims["sub"]),
                 (&principal.object_id.to_string().into(), &claims["oid"])
             );
             let proof = if version == Version::One { "appidacr" } else { "azpacr" };
             assert_eq!(claims[proof], "1");
-            for absent in ["scp", "name", "upn", "unique_name", "preferred_username", "amr"] {
+            for absent in ["scp", "roles", "name", "upn", "unique_name", "preferred_username", "amr"] {
                 assert!(claims.get(absent).is_none(), "{absent}");
             }
         }

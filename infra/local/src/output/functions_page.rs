@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use identity::host::Authority;
 use identity::secrets::SecretName;
 
 use super::start_page;
@@ -21,7 +22,7 @@ pub fn write_env(platform: &Platform, aws_endpoint: &str) -> Result<PathBuf, Fil
 
 fn env(platform: &Platform, aws_endpoint: &str) -> String {
     let resource = &platform.resource.resource;
-    let mut hosts: Vec<_> = platform.hosts.iter().map(ToString::to_string).collect();
+    let mut hosts: Vec<_> = platform.hosts.iter().map(Authority::as_given).collect();
     // Functions have one port. The server has one for each scheme.
     hosts.dedup();
     let values = [

@@ -76,7 +76,8 @@ JavaScript (npm install @azure/communication-identity):
   const client = new CommunicationIdentityClient(process.env.COMMUNICATION_SERVICES_CONNECTION_STRING);
   client.createUserAndToken(["chat", "voip"]).then(console.log);
 
-{entra}Ctrl-C stops the server. Identities, keys and tokens stay in {dir}.
+{entra}{new_authority}Each request has a line here. The line of a refused request ends with the reason and the next step.
+Ctrl-C stops the server. Identities, keys and tokens stay in {dir}.
 
 "#,
         endpoint = platform.endpoint(),
@@ -86,8 +87,22 @@ JavaScript (npm install @azure/communication-identity):
         resource = platform.resource.resource.id,
         algorithm = platform.resource.algorithm.as_str(),
         entra = entra(platform),
+        new_authority = new_authority(platform),
         env = path_of_env(&platform.data_dir).display(),
         dir = platform.data_dir.display(),
+    )
+}
+
+/// The clients that must trust a new certificate authority, or an empty text if it is the former one.
+fn new_authority(platform: &Platform) -> String {
+    if !platform.is_new_authority {
+        return String::new();
+    }
+    format!(
+        "The certificate authority is new, because the former one may not sign for every name of this server. These \
+         clients must trust\n{}:\n\n  browsers and operating systems that trust the former file\n  containers \
+         and Java trust stores with a copy of it\n  programs that are running since before this start\n\n",
+        platform.data_dir.join("ca.pem").display()
     )
 }
 

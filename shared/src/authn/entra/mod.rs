@@ -30,6 +30,7 @@ use uuid::Uuid;
 use self::issuer_keys::IssuerKeys;
 pub use self::settings::{EntraAuthority, EntraSettings, Principal};
 use self::token::{EntraVersion, UnverifiedEntraToken};
+use crate::jose::TokenTextError;
 use crate::lifetime;
 use crate::runtime::Clock;
 
@@ -104,6 +105,12 @@ pub struct EntraToken {
 }
 
 impl EntraToken {
+    /// The principal that the token was issued to.
+    #[must_use]
+    pub fn principal(&self) -> Principal {
+        Principal { tenant: self.tenant, object: self.object }
+    }
+
     /// Checks that this is a user's token with at least one of these permissions.
     ///
     /// # Errors
@@ -152,7 +159,9 @@ pub enum EntraTokenError {
     GraphToken,
     #[error("the header is not that of an Entra access token")]
     Header,
-    #[error("an id token, or a token without scp, roles and idtyp; send an Entra access token")]
+    #[error(
+        "an id token, or a token that is neither a user's nor an application's; send an Entra access token"
+    )]
     IdToken,
     #[error("the issuer of the Entra token is not the issuer of its tenant for its version")]
     Issuer,
@@ -176,6 +185,8 @@ pub enum EntraTokenError {
     Signature,
     #[error("not a compact token")]
     Structure,
+    #[error("{0}")]
+    Text(TokenTextError),
     #[error("the tenant of the Entra token is not configured")]
     TenantNotConfigured,
     #[error("tid of the Entra token is not a GUID")]
@@ -190,6 +201,9 @@ pub enum EntraError {
     /// The token is invalid.
     #[error(transparent)]
     Refused(#[from] EntraTokenError),
+    /// The token of this principal is valid, its signature included, but for another purpose.
+    #[error("{0}")]
+    OtherPurpose(EntraTokenError, Principal),
     /// The keys cannot be fetched, so the result is unknown. The client is to retry.
     #[error("the keys of the Entra issuer cannot be fetched")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
@@ -221,12 +235,29 @@ impl Entra {
     /// invalid tokens cause no fetch, and a token of a tenant that is not configured never does.
     ///
     /// # Errors
-    /// [`EntraError::Refused`] for an invalid token, [`EntraError::Unavailable`] when the result is unknown.
+    /// [`EntraError::Refused`] and [`EntraError::OtherPurpose`] for a token that is not accepted,
+    /// [`EntraError::Unavailable`] when the result is unknown.
     pub async fn verify(&self, token: &str, audience: Audience) -> Result<EntraToken, EntraError> {
         let unverified = UnverifiedEntraToken::read(token)?;
         let origin = unverified.origin()?;
         let issuer = self.issuers.get(&origin).ok_or(EntraTokenError::TenantNotConfigured)?;
-        let claimed = unverified.check(origin, audience, self.clock.now())?;
+        let claimed = unverified.check(origin, self.clock.now())?;
+        let purpose = unverified.check_purpose(claimed.kind, audience);
+        let verified = self.verify_signature(&unverified, issuer, claimed).await;
+        match (purpose, verified) {
+            (Ok(()), verified) => verified,
+            (Err(fault), Ok(token)) => Err(EntraError::OtherPurpose(fault, token.principal())),
+            // Another purpose is a refusal also if the keys cannot be fetched. Then the principal is unknown.
+            (Err(fault), Err(_)) => Err(fault.into()),
+        }
+    }
+
+    async fn verify_signature(
+        &self,
+        unverified: &UnverifiedEntraToken<'_>,
+        issuer: &IssuerKeys,
+        claimed: EntraToken,
+    ) -> Result<EntraToken, EntraError> {
         let key = issuer.find(unverified.key_reference()).await?;
         if !unverified.is_signed_by(&key) {
             return Err(EntraTokenError::Signature.into());
@@ -241,13 +272,24 @@ impl Entra {
     /// Whether the token's principal is on the list of principals that may call as a service.
     #[must_use]
     pub fn allows(&self, token: &EntraToken) -> bool {
-        self.principals.contains(&Principal { tenant: token.tenant, object: token.object })
+        self.principals.contains(&token.principal())
     }
 
     /// Whether a tenant is configured.
     #[must_use]
     pub fn is_configured(&self) -> bool {
         !self.issuers.is_empty()
+    }
+}
+
+impl EntraError {
+    /// The principal of the refused token, if its signature was verified.
+    #[must_use]
+    pub fn principal(&self) -> Option<Principal> {
+        match self {
+            Self::OtherPurpose(_, principal) => Some(*principal),
+            Self::Refused(_) | Self::Unavailable(_) => None,
+        }
     }
 }
 
@@ -395,7 +437,10 @@ mod tests {
                 let token = sign(0, &header(0), &with(&claims("2.0"), &[("aud", json!(aud))]));
                 match service.entra.verify(&token, audience).await {
                     Ok(_) => true,
-                    Err(EntraError::Refused(EntraTokenError::Audience)) => false,
+                    Err(EntraError::OtherPurpose(EntraTokenError::Audience, principal)) => {
+                        assert_eq!(principal, Principal { tenant: TENANT, object: OBJECT });
+                        false
+                    }
                     Err(error) => panic!("{aud}: {error}"),
                 }
             };
@@ -430,9 +475,9 @@ mod tests {
             {
                 let token = sign(0, &header(0), &with(&application, &[("aud", json!(aud))]));
                 let refused = service.entra.verify(&token, audience).await;
-                assert!(matches!(refused, Err(EntraError::Refused(EntraTokenError::ApplicationOnly))));
+                let expected = EntraTokenError::ApplicationOnly;
+                assert!(matches!(refused, Err(EntraError::OtherPurpose(fault, _)) if fault == expected));
             }
-            assert_eq!(service.issuer.take_fetched(), [""; 0]);
             let service = with(&application, &[("aud", json!("https://communication.azure.com/"))]);
             let valid =
                 TestService::new().entra.verify(&sign(0, &header(0), &service), Audience::Service).await;
@@ -440,6 +485,29 @@ mod tests {
             assert_eq!(valid.kind, TokenKind::Application);
             assert_eq!(json!(valid.permissions), if roles.is_null() { json!([]) } else { roles });
         }
+    }
+
+    #[tokio::test]
+    async fn a_principal_is_named_only_after_its_signature() {
+        let service = TestService::new();
+        let graph = with(&claims("2.0"), &[("aud", json!("https://graph.microsoft.com"))]);
+        let refusal = async |token: &str| service.verify(token).await.unwrap_err();
+        let named = refusal(&sign(0, &header(0), &graph)).await.principal();
+        assert_eq!(named, Some(Principal { tenant: TENANT, object: OBJECT }));
+        let unknown_key = refusal(&sign(1, &header(1), &graph)).await;
+        let forged = refusal(&sign(1, &header(0), &graph)).await;
+        let expired = with(&graph, &[("exp", json!(crate::testing::NOON.unix_timestamp()))]);
+        for error in [unknown_key, forged] {
+            assert_eq!(error.principal(), None);
+            assert!(matches!(error, EntraError::Refused(EntraTokenError::Audience)));
+        }
+        assert_eq!(refusal(&sign(0, &header(0), &expired)).await.principal(), None);
+        // The keys cannot be fetched. The token is refused nevertheless, because its audience is certain.
+        let service = TestService::new();
+        service.issuer.answer(&keys_url(TENANT, "2.0"), Err(FetchError::Timeout));
+        let error = service.verify(&sign(0, &header(0), &graph)).await.unwrap_err();
+        assert_eq!(error.principal(), None);
+        assert!(matches!(error, EntraError::Refused(EntraTokenError::Audience)));
     }
 
     #[tokio::test]

@@ -142,6 +142,13 @@ impl FromStr for EntraAuthority {
     }
 }
 
+/// The form of the setting: `tenant/objectId`.
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.tenant, self.object)
+    }
+}
+
 impl FromStr for Principal {
     type Err = MalformedSettingError;
 

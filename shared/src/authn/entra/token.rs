@@ -63,12 +63,15 @@ pub(super) struct EntraClaims {
     tid: String,
     ver: String,
     appid: Option<String>,
+    appidacr: Option<Value>,
     azp: Option<String>,
+    azpacr: Option<Value>,
     groups: Option<Value>,
     idtyp: Option<String>,
     oid: Option<String>,
     roles: Option<Vec<String>>,
     scp: Option<String>,
+    sub: Option<Value>,
     uti: Option<Value>,
     #[serde(default, deserialize_with = "present")]
     at_hash: bool,
@@ -91,6 +94,7 @@ impl EntraVersion {
 impl From<JwsError> for EntraTokenError {
     fn from(error: JwsError) -> Self {
         match error {
+            JwsError::Text(fault) => Self::Text(fault),
             JwsError::Structure => Self::Structure,
             JwsError::Header => Self::Header,
             JwsError::Claims => Self::Claims,
@@ -116,24 +120,17 @@ impl<'a> UnverifiedEntraToken<'a> {
         }
     }
 
-    /// Checks the claims for this audience, in a token of this origin. The result is valid only if the signature is.
+    /// Checks the claims in a token of this origin, except its purpose. The result is valid only if the signature is.
     pub(super) fn check(
         &self,
         (tenant, version): (Uuid, EntraVersion),
-        audience: Audience,
         now: OffsetDateTime,
     ) -> Result<EntraToken, EntraTokenError> {
         let claims = &self.claims;
         if !names_tenant(&claims.iss, tenant) {
             return Err(EntraTokenError::IssuerTenant);
         }
-        let kind = claims.kind()?;
-        if !audience.accepts(&claims.aud) {
-            return Err(EntraTokenError::Audience);
-        }
-        if audience.is_for_users() && kind == TokenKind::Application {
-            return Err(EntraTokenError::ApplicationOnly);
-        }
+        let kind = claims.kind(version)?;
         claims.check_times(now)?;
         let names = |names: &str| names.split(' ').filter(|it| !it.is_empty()).map(str::to_owned).collect();
         let permissions = match kind {
@@ -151,6 +148,17 @@ impl<'a> UnverifiedEntraToken<'a> {
             expires_at: claims.exp,
             token_id: claims.token_id(),
         })
+    }
+
+    /// Checks that a token of this kind was issued for this audience.
+    pub(super) fn check_purpose(&self, kind: TokenKind, audience: Audience) -> Result<(), EntraTokenError> {
+        if !audience.accepts(&self.claims.aud) {
+            return Err(EntraTokenError::Audience);
+        }
+        if audience.is_for_users() && kind == TokenKind::Application {
+            return Err(EntraTokenError::ApplicationOnly);
+        }
+        Ok(())
     }
 
     /// The key that the token names.
@@ -183,9 +191,9 @@ impl EntraHeader {
 }
 
 impl EntraClaims {
-    /// Whether the token was issued to a user or to an application. An id token is neither: it has no permissions, or it
-    /// has the claims of a sign-in, or its audience is the client that received it.
-    fn kind(&self) -> Result<TokenKind, EntraTokenError> {
+    /// Whether the token was issued to a user or to an application. An id token is neither: it has no permissions and no
+    /// proof of a client, or it has the claims of a sign-in, or its audience is the client that received it.
+    fn kind(&self, version: EntraVersion) -> Result<TokenKind, EntraTokenError> {
         let names = |scp: &String| scp.split(' ').any(|name| !name.is_empty());
         let scp = self.scp.as_ref().is_some_and(names);
         let roles = self.roles.as_ref().is_some_and(|roles| !roles.is_empty());
@@ -198,9 +206,25 @@ impl EntraClaims {
         match (self.idtyp.as_deref(), scp, roles) {
             (Some("app"), false, _) | (None, false, true) => Ok(TokenKind::Application),
             (None | Some("user"), true, _) => Ok(TokenKind::Delegated),
+            (None, false, false) if self.shows_application(version) => Ok(TokenKind::Application),
             (None, false, false) => Err(EntraTokenError::IdToken),
             (Some(_), _, _) => Err(EntraTokenError::Kind),
         }
+    }
+
+    /// Whether a token without `idtyp` and without permissions is an application's. `idtyp` is an optional claim, and an
+    /// application has `roles` only if an administrator gave it a role of the API. So neither is in most tokens of
+    /// applications. Such a token names its client and has no `scp`. Its client proved its identity with a secret (`1`) or a
+    /// certificate (`2`), or its subject is the object itself; the subject of a user is a pairwise text.
+    fn shows_application(&self, version: EntraVersion) -> bool {
+        let (client, proof) = match version {
+            EntraVersion::V1 => (&self.appid, &self.appidacr),
+            EntraVersion::V2 => (&self.azp, &self.azpacr),
+        };
+        let text = |claim: &Option<Value>| claim.as_ref().and_then(Value::as_str).map(str::to_owned);
+        let has_proof = matches!(text(proof).as_deref(), Some("1" | "2"));
+        let is_own_subject = self.oid.is_some() && self.oid == text(&self.sub);
+        client.is_some() && self.scp.is_none() && (has_proof || is_own_subject)
     }
 
     /// The client's id: `appid` of version 1.0, `azp` of version 2.0.
@@ -258,11 +282,12 @@ mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::json;
 
+    use super::super::EntraError;
     use super::super::fake::{
         APP, OBJECT, TEAMS, TENANT, TestService, claims, header, sign, sign_text, with,
     };
     use super::*;
-    use crate::jose::malformed_tokens;
+    use crate::jose::{malformed_tokens, spaced_tokens, wrapped_tokens};
     use crate::json::malformed;
     use crate::testing::NOON;
 
@@ -300,6 +325,13 @@ mod tests {
         for text in texts {
             let error = TestService::new().error(&text).await;
             assert_eq!(error, Some(EntraTokenError::Structure), "{text}");
+        }
+        for (text, fault) in wrapped_tokens(&valid) {
+            let error = TestService::new().error(&text).await;
+            assert_eq!(error, Some(EntraTokenError::Text(fault)), "{text}");
+        }
+        for text in spaced_tokens(&valid) {
+            accepted(&text).await;
         }
     }
 
@@ -362,7 +394,7 @@ mod tests {
             tokens.push(with_claims("2.0", &[(name, json!(null))]));
             tokens.push(with_claims("2.0", &[(name, json!([valid[name]]))]));
         }
-        for name in ["aud", "azp", "exp", "iat", "iss", "nbf", "oid", "scp", "tid", "ver"] {
+        for name in ["aud", "azp", "exp", "iat", "iss", "nbf", "oid", "scp", "sub", "tid", "ver"] {
             let twice = valid.to_string().replacen('{', &format!("{{\"{name}\":{},", valid[name]), 1);
             tokens.push(sign_text(0, &header(0).to_string(), &twice));
         }
@@ -379,8 +411,8 @@ mod tests {
         }
         let big = valid.to_string().replace(&valid["exp"].to_string(), "99999999999999999999");
         let array = [
-            "aud", "exp", "iat", "iss", "nbf", "tid", "ver", "appid", "azp", "groups", "idtyp", "oid",
-            "roles", "scp", "uti",
+            "aud", "exp", "iat", "iss", "nbf", "tid", "ver", "appid", "appidacr", "azp", "azpacr", "groups",
+            "idtyp", "oid", "roles", "scp", "sub", "uti",
         ];
         let array = Value::from_iter(array.map(|name| valid[name].clone()));
         let texts = malformed(&valid.to_string(), &array.to_string()).into_iter().chain([big]);
@@ -482,6 +514,59 @@ mod tests {
             let token = accepted(&with_claims("2.0", &[changes])).await;
             assert_eq!(token.kind, TokenKind::Delegated);
             assert_eq!(token.permissions, ["Teams.ManageCalls", "Teams.ManageChats"]);
+        }
+    }
+
+    /// A row of `tests/vectors/entra_tokens.json`.
+    #[derive(Deserialize)]
+    struct Row {
+        name: String,
+        version: String,
+        claims: Value,
+        kind: String,
+    }
+
+    #[tokio::test]
+    async fn applications_users_and_id_tokens_are_told_apart() {
+        let rows = include_str!("../../../../tests/vectors/entra_tokens.json");
+        let rows = rows.replace("{oid}", &OBJECT.to_string()).replace("{app}", &APP.to_string());
+        let rows: Vec<Row> = serde_json::from_str(&rows).unwrap();
+        for Row { name, version, claims: changes, kind } in rows {
+            let changes: Vec<_> = changes
+                .as_object()
+                .unwrap()
+                .iter()
+                .map(|(claim, value)| (claim.as_str(), value.clone()))
+                .collect();
+            let of = |aud: &str| with(&with(&claims(&version), &[("aud", json!(aud))]), &changes);
+            let service = TestService::new();
+            let verified = async |claims: Value, audience| {
+                service.entra.verify(&sign(0, &header(0), &claims), audience).await.map(|token| token.kind)
+            };
+            let found = verified(of("https://communication.azure.com/"), Audience::Service).await;
+            let for_users = verified(of(TEAMS), Audience::Teams).await;
+            match kind.as_str() {
+                "application" => {
+                    assert_eq!(found.unwrap(), TokenKind::Application, "{name}");
+                    let refused = matches!(for_users, Err(EntraError::OtherPurpose(fault, principal))
+                        if fault == EntraTokenError::ApplicationOnly && principal.object == OBJECT);
+                    assert!(refused, "{name}");
+                }
+                "user" => {
+                    assert_eq!(found.unwrap(), TokenKind::Delegated, "{name}");
+                    assert_eq!(for_users.unwrap(), TokenKind::Delegated, "{name}");
+                }
+                kind => {
+                    let fault =
+                        if kind == "id_token" { EntraTokenError::IdToken } else { EntraTokenError::Kind };
+                    for outcome in [found, for_users] {
+                        assert!(
+                            matches!(outcome, Err(EntraError::Refused(found)) if found == fault),
+                            "{name}"
+                        );
+                    }
+                }
+            }
         }
     }
 

@@ -65,6 +65,7 @@ fn event(
 ) -> KeyEvent {
     KeyEvent {
         time: now.format(&Rfc3339).unwrap_or_default(),
+        level: outcome.level(),
         operation: cause.operation,
         trigger: cause.trigger.as_str(),
         step,

@@ -1,6 +1,8 @@
 //! The four steps in which Secrets Manager drives a scheduled rotation of the signing keys. Each step may be repeated
 //! with its version. The version decides, so a repetition never makes other keys.
 
+use std::time::Duration;
+
 use super::publish::Promoted;
 use super::steps::{Candidate, overtaken};
 use super::{Cause, Change, OrphanedPending, RotationError, Rotator, Trigger};
@@ -11,6 +13,10 @@ use crate::store::StoreError;
 
 /// The cause of every scheduled step.
 const SCHEDULED: Cause = Cause { operation: Change::RotateSigningKeys.as_str(), trigger: Trigger::Schedule };
+
+/// Attempts to read a value that may not be visible yet, and the pause between two attempts.
+const VALUE_ATTEMPTS: u32 = 3;
+const VALUE_PAUSE: Duration = Duration::from_millis(500);
 
 /// The progress of a scheduled rotation's version.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,13 +61,14 @@ impl Rotator<'_> {
         self.stage(version).await.map(|_| ())
     }
 
-    /// `testSecret`: proves the stored keys.
+    /// `testSecret`: proves the stored keys. A change of the schedule without an immediate rotation sends this step alone,
+    /// with a pending version that has no value. Then there is nothing to test, also in a resource without keys.
     ///
     /// # Errors
     /// [`RotationError`].
     pub async fn try_out(&self, version: &VersionId) -> Result<(), RotationError> {
         let outcome = async {
-            if self.stage(version).await? == Stage::Current {
+            if self.stage(version).await? == Stage::Current || !self.has_value(version).await? {
                 return Ok(());
             }
             let base = self.ports.pointers.pointer().await?.ok_or(StoreError::NotSetUp)?;
@@ -69,6 +76,22 @@ impl Rotator<'_> {
             self.test_signing_keys(Change::RotateSigningKeys, &base, &candidate).await
         };
         self.noted(SCHEDULED, "test", outcome.await)
+    }
+
+    /// Whether a version has a value. A value that was stored just before may not be visible yet, so a missing one is read
+    /// again.
+    async fn has_value(&self, version: &VersionId) -> Result<bool, RotationError> {
+        for attempt in 1..=VALUE_ATTEMPTS {
+            match self.ports.secret_store.read(SecretName::SigningKeys, version).await {
+                Ok(_) => return Ok(true),
+                Err(SecretStoreError::NoSuchVersion) if attempt < VALUE_ATTEMPTS => {
+                    self.clock.sleep(VALUE_PAUSE).await;
+                }
+                Err(SecretStoreError::NoSuchVersion) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
     }
 
     /// `finishSecret`: puts the keys in force. When it returns, every older token is revoked.

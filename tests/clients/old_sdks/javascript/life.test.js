@@ -32,7 +32,7 @@ async function isActive(token) {
   return (await reply.json()).active;
 }
 
-for (const version of ["1.0.0", "1.2.0"]) {
+for (const version of ["1.0.0", "1.1.0-beta.2", "1.2.0"]) {
   test(`${version}: create, issue, revoke, delete`, async () => {
     const manifest = new URL(`node_modules/identity-${version}/package.json`, import.meta.url);
     assert.equal(JSON.parse(readFileSync(manifest)).version, version);
