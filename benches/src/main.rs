@@ -9,6 +9,7 @@ mod hot;
 mod load;
 mod measure;
 mod programs;
+mod quota;
 mod raw;
 mod report;
 mod scale;
@@ -39,6 +40,8 @@ enum Command {
     Load,
     /// The start, the memory and the calls of the Lambda functions beside a bare function.
     Cold,
+    /// The first answer of the Lambda functions with Lambda's share of a processor. Needs the rights of root.
+    Quota,
     /// The local server with 1 000, 100 000 and 1 000 000 identities.
     Scale,
     /// The local server's memory over many requests.
@@ -57,7 +60,7 @@ fn main() {
     if matches!(command, Command::Load | Command::Scale | Command::Soak { .. } | Command::All) {
         load::build_programs();
     }
-    if matches!(command, Command::Cold | Command::All) {
+    if matches!(command, Command::Cold | Command::Quota | Command::All) {
         cold::build_programs();
     }
     measure::take_own_core();
@@ -73,6 +76,7 @@ fn sections(command: &Command) -> Vec<Measurement> {
         Command::Core => vec![Box::new(hot::run)],
         Command::Load => vec![Box::new(load::run)],
         Command::Cold => vec![Box::new(cold::run)],
+        Command::Quota => vec![Box::new(quota::run)],
         Command::Scale => vec![Box::new(scale::run)],
         Command::Soak { requests } => vec![Box::new(move || soak::run(requests))],
         Command::Faults => vec![Box::new(faults::run)],
@@ -80,6 +84,7 @@ fn sections(command: &Command) -> Vec<Measurement> {
             Box::new(hot::run),
             Box::new(load::run),
             Box::new(cold::run),
+            Box::new(quota::run),
             Box::new(scale::run),
             Box::new(|| soak::run(MILLION)),
             Box::new(faults::run),

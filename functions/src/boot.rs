@@ -7,12 +7,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::HttpClientError;
 use identity::api::functions::Function;
-use identity::api::service::Service;
 use identity::authn::entra::{Entra, EntraSettings};
 use identity::authorization::route_rules::{RouteRules, RuleErrors};
 use identity::keys::Algorithm;
@@ -21,7 +21,7 @@ use identity::settings::{Reader, Settings, SettingsErrors};
 use identity::token::verify::{Expected, Verifier};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
-use tokio::task::yield_now;
+use tokio::time::timeout;
 
 use crate::adapters::{Adapters, StateNames};
 use crate::authorizer;
@@ -32,8 +32,8 @@ use crate::invocation::Invocation;
 use crate::rotate_keys::RotateKeys;
 use crate::telemetry::JsonLines;
 
-/// Turns of the event loop until the runtime has sent its first poll, with a margin.
-const TURNS_TO_FIRST_POLL: usize = 16;
+/// The longest time for the load of the keys before the first poll. Lambda gives a starting environment 10 seconds.
+const WARM_UP_DEADLINE: Duration = Duration::from_millis(1500);
 
 /// Runs one function on Lambda until Lambda stops its environment.
 ///
@@ -53,7 +53,7 @@ pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdErro
     let entra = Entra::new(entra, Arc::new(HttpsFetch::new()), adapters.system.clone());
     let path_form = settings.gateway_path.unwrap_or_default();
     let service = Arc::new(adapters.service(settings, entra, functions, Arc::new(audit)));
-    tokio::spawn(warm(Arc::clone(&service)));
+    warm_up(service.warm()).await;
     let service = &service;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
         let invocation = Invocation { request_id: Some(event.context.request_id), audits_source };
@@ -62,13 +62,13 @@ pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdErro
     .await
 }
 
-/// Loads the keys for the first request while the runtime waits for that request.
-async fn warm(service: Arc<Service>) {
-    // The first call to AWS takes a millisecond of computing. So the runtime connects and sends its first poll before.
-    for _ in 0..TURNS_TO_FIRST_POLL {
-        yield_now().await;
-    }
-    service.warm().await;
+/// Does the work of the first request that does not depend on the request: it opens connections and loads keys.
+///
+/// Lambda limits the processor of an environment from its first poll on. It stops an environment that it started in
+/// advance at that poll, and then the connections of unfinished work are lost (decision record 0011).
+async fn warm_up(work: impl Future<Output = ()>) {
+    // The first request repeats unfinished work.
+    let _ = timeout(WARM_UP_DEADLINE, work).await;
 }
 
 /// Runs the function `rotate-keys` on Lambda until Lambda stops its environment.
@@ -125,6 +125,7 @@ pub async fn serve_authorizer() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let (expected, adapters) = reader.finish(expected.zip(adapters))?;
     let rules = route_rules(own_rules.as_deref())?;
     let authorizer = &adapters.connect()?.authorizer(expected, rules, Arc::new(JsonLines { metrics: None }));
+    warm_up(authorizer.verifier.warm()).await;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
         let invocation = Invocation { request_id: Some(event.context.request_id), audits_source };
         let answer = authorizer::handle_invocation(authorizer, event.payload, &invocation).await;

@@ -174,6 +174,15 @@ impl Verifier {
         Self { expected, store, published: PublishedCache::default(), clock }
     }
 
+    /// Reads the public keys in force, so that the first token finds an open connection and parsed keys. Errors are
+    /// ignored, because the first token meets and reports them.
+    pub async fn warm(&self) {
+        if let Ok(snapshot) = self.store.read(ReadRequest::POINTER).await {
+            // The verification of a token reads the pointer again, so these keys decide nothing.
+            let _ = self.published.of(&snapshot.pointer);
+        }
+    }
+
     /// Verifies that the token is active now: its signature, its claims, its key, and its revision. This needs one read of
     /// the store, and none for a token that is invalid by itself.
     ///
