@@ -198,7 +198,7 @@ impl AdapterSettings {
 
     /// The adapters. The first calls open the connections.
     fn connect(self) -> Result<Adapters, HttpClientError> {
-        let http = aws::http_client(self.endpoint.as_deref())?;
+        let http = aws::http_client(&self.region, self.endpoint.as_deref())?;
         let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
         let config = aws::sdk_config(http, self.region, credentials, self.endpoint);
         let dynamodb = aws::dynamodb(&config);

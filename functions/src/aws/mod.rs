@@ -50,14 +50,19 @@ impl AwsFault {
 /// most of the time that a client needs to start.
 const AMAZON_ROOTS: &[u8] = include_bytes!("amazon_roots.pem");
 
-/// One HTTP client for all SDK clients. Over TLS it trusts only the authorities of AWS. If a deployment configures an
-/// HTTPS endpoint of its own, the client trusts the system's authorities.
+/// The beginnings of the Regions whose endpoints may have certificates of other authorities: China, isolated partitions and
+/// the European Sovereign Cloud.
+const OTHER_PARTITIONS: [&str; 4] = ["cn-", "us-iso", "eu-iso", "eusc-"];
+
+/// One HTTP client for all SDK clients of a Region. Over TLS it trusts only the authorities of AWS. It trusts the system's
+/// authorities in Regions of [`OTHER_PARTITIONS`], and if a deployment configures an HTTPS endpoint of its own.
 ///
 /// # Errors
 /// [`HttpClientError`] when TLS cannot be set up.
-pub fn http_client(endpoint: Option<&str>) -> Result<SharedHttpClient, HttpClientError> {
+pub fn http_client(region: &str, endpoint: Option<&str>) -> Result<SharedHttpClient, HttpClientError> {
     let roots = match endpoint {
         Some(url) if url.starts_with("https://") => TrustStore::default(),
+        _ if OTHER_PARTITIONS.iter().any(|partition| region.starts_with(partition)) => TrustStore::default(),
         _ => TrustStore::empty().with_pem_certificate(AMAZON_ROOTS),
     };
     let tls = TlsContext::builder().with_trust_store(roots).build()?;

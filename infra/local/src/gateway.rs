@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, HOST, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -404,13 +404,18 @@ async fn respond(
         return Ok(respond_as_entra(router, entra, &parts, body).map(Full::new));
     }
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    let shows_reason = is_local && host.is_some_and(is_loopback);
+    let shows_reason = is_local && host.is_some_and(is_loopback) && !is_forwarded(&parts.headers);
     let request = pipeline::Request { method: parts.method, target, headers: parts.headers, body };
     let mut response = router.service.handle(request).await;
     if shows_reason {
         show_reason(&mut response);
     }
     Ok(response.map(Full::new))
+}
+
+/// Whether a proxy or a tunnel on this machine passes the request on for another machine.
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    ["forwarded", "x-forwarded-for", "via"].iter().any(|name| headers.contains_key(*name))
 }
 
 /// Adds the reason of a 401, which is otherwise only in the audit line. A page that may read the reply may read it too.

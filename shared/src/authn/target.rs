@@ -277,10 +277,10 @@ fn add_escapes(paths: &mut Paths, path: &str) {
     }
 }
 
-/// The path with this colon before an action, and with every other segment encoded by `other`.
+/// The path with this colon before an action, and with every other text encoded by `other`.
 fn encoded(path: &str, action_colon: &str, other: impl Fn(&str) -> String) -> String {
     let encode = |segment: &str| match segment.strip_prefix(':') {
-        Some(action) => format!("{action_colon}{action}"),
+        Some(action) => format!("{action_colon}{}", other(action)),
         None => other(segment),
     };
     path.split('/').map(encode).collect::<Vec<_>>().join("/")
@@ -319,6 +319,13 @@ mod tests {
         assert_eq!(target.parameters("Api-Version").collect::<Vec<_>>(), ["2023-10-01"]);
         let create = texts(&Target::from_wire("/identities?a"));
         assert_eq!(create, ["/identities?a", "identities?a", "dentities?a"]);
+    }
+
+    #[test]
+    fn escaped_query_in_an_action_is_no_query() {
+        let target = Target::from_decoded_path("/identities/8:acs:a_b/:revokeAccessTokens?api-version=1", "");
+        let query = |text: &String| text.contains('?');
+        assert!(!texts(&target).iter().any(query), "{:?}", texts(&target));
     }
 
     #[test]
