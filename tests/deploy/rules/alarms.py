@@ -47,10 +47,10 @@ def costs_are_bounded(template):
     for name, budget, resource in resources(template, "AWS::Budgets::Budget"):
         if resource.get("Condition") != "HasBudget" or len(budget.get("NotificationsWithSubscribers", [])) < 2:
             yield f"{name} does not notify AlarmEmail"
-    for name, filter_, _ in resources(template, "AWS::Logs::MetricFilter"):
-        fields = json.loads(template["Resources"]["Stage"]["Properties"]["AccessLogSettings"]["Format"])
-        if filter_["FilterPattern"] != '{ $.status = "429" }' or fields.get("status") != "$context.status":
-            yield f"{name} does not count the throttled requests"
+    fields = json.loads(template["Resources"]["Stage"]["Properties"]["AccessLogSettings"]["Format"])
+    patterns = [filter_["FilterPattern"] for _, filter_, _ in resources(template, "AWS::Logs::MetricFilter")]
+    if '{ $.status = "429" }' not in patterns or fields.get("status") != "$context.status":
+        yield "no filter counts the throttled requests"
 
 
 @rule
