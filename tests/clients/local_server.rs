@@ -309,3 +309,33 @@ fn a_head_above_the_limit_of_the_gateway_is_answered_with_a_warning() {
     assert!(message.contains("a POST request") && message.contains("10240"), "{message}");
     assert!(!message.contains("xxx"), "{message}");
 }
+
+#[test]
+fn metrics_count_requests_by_reason_and_name_no_identity() {
+    let server = Server::start(&state_directory(SCRATCH, "metrics"), &[]);
+    let ask = |request: &str| {
+        let address = server.ready.http_address();
+        let mut stream = TcpStream::connect(address).unwrap();
+        let head = format!(
+            "{request} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(ask("POST /identities?api-version=2023-10-01").starts_with("HTTP/1.1 401"));
+    assert!(ask("DELETE /identities/8:acs:alice?api-version=2023-10-01").starts_with("HTTP/1.1 401"));
+    let metrics = ask("GET /metrics");
+    assert!(metrics.contains("application/openmetrics-text"), "{metrics}");
+    for line in [
+        r#"APIRequestAuthentication_total{Operation="CreateIdentity",StatusCode="401",StatusCodeClass="4xx"} 1"#,
+        r#"APIRequestAuthentication_total{Operation="DeleteIdentity",StatusCode="401",StatusCodeClass="4xx"} 1"#,
+        r#"Refusals_total{Reason="Authorization"} 2"#,
+        "TokensIssued_total 0",
+        "SigningKeysAge ",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    assert!(!metrics.contains("alice") && metrics.trim_end().ends_with("# EOF"), "{metrics}");
+}

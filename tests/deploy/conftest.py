@@ -15,7 +15,7 @@ CERTIFICATE = "arn:aws:acm:us-east-1:000000000000:certificate/5e0d8f7c-0b0a-4c8e
 @pytest.fixture(scope="session")
 def service(tmp_path_factory):
     """The service with the real functions, after it has made its first keys."""
-    with deployed(binary, tmp_path_factory.mktemp("front")) as stack:
+    with deployed(binary, tmp_path_factory.mktemp("front"), RequestMetrics="true") as stack:
         service = Service(stack)
         service.wait_for_keys()
         yield service
@@ -29,7 +29,7 @@ def stack(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def deployed(code, folder, template=None):
+def deployed(code, folder, template=None, **more):
     """Deploys the template under its own host name with these bootstraps, until the block ends."""
     port = stand_in.free_port()
     with (
@@ -38,7 +38,7 @@ def deployed(code, folder, template=None):
         pytest.MonkeyPatch.context() as patches,
     ):
         trust(patches, https)
-        parameters = {"DomainName": HOST, "CertificateArn": CERTIFICATE, "AllowedHosts": https.authority}
+        parameters = {"DomainName": HOST, "CertificateArn": CERTIFICATE, "AllowedHosts": https.authority, **more}
         yield deployment.deploy(aws, code, parameters, https, template)
 
 

@@ -181,3 +181,13 @@ def test_logs_hold_no_key_and_no_token(service):
     keys = service.access_keys()
     for secret in (keys["primary"], keys["secondary"], token, token.split(".")[2], "PRIVATE KEY"):
         assert secret not in logged
+
+
+def test_lines_hold_the_metrics_of_their_requests(service):
+    service.issue()
+    lines = [json.loads(line) for line in service.stack.log("user") if '"_aws"' in line]
+    counted = [line for line in lines if line.get("Operation") == "CreateIdentity" and line["StatusCode"] == "201"]
+    assert counted and counted[-1]["APIRequestAuthentication"] == counted[-1]["TokensIssued"] == 1
+    assert {line["ResourceId"] for line in lines} == {service.stack.parameters["ResourceId"]}
+    ages = [json.loads(line) for line in service.stack.log("rotate-keys") if '"SigningKeysAge"' in line]
+    assert ages and all(age["SigningKeysAge"] >= 0 for age in ages)
