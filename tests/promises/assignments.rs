@@ -12,13 +12,13 @@ use e2e::faults::Fault;
 use e2e::test_service::{Embedded, Ports, Reply, TestService};
 use identity::api::service::Service;
 use identity::keys::Algorithm;
-use identity::memory::{self, Memory};
 use identity::runtime::Random as _;
 use identity::testing::{NOON, SeededRandom};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+use crate::random_histories::{self, Backend};
 
 const VERSION: &str = "api-version=2025-03-02-preview";
 const WRITE: &str = "TransactWriteItems";
@@ -356,33 +356,6 @@ enum Step {
     Faults(Vec<Fault>),
 }
 
-/// Where faults are planned.
-pub(crate) enum Backend {
-    Embedded(Embedded),
-    Memory(Arc<Memory>),
-}
-
-impl Backend {
-    pub(crate) fn plan(&self, faults: &[Fault]) {
-        match self {
-            Self::Embedded(embedded) => embedded.dynamodb.plan_next(faults.iter().copied()),
-            Self::Memory(memory) => memory.plan(faults.iter().map(|fault| match fault {
-                Fault::BreakAfter | Fault::SilentAfter => Some(memory::Fault::After),
-                Fault::Late => Some(memory::Fault::Delayed),
-                Fault::Unprocessed => None,
-                _ => Some(memory::Fault::Before),
-            })),
-        }
-    }
-
-    pub(crate) async fn deliver_late(&self) {
-        match self {
-            Self::Embedded(embedded) => embedded.dynamodb.deliver_late().await,
-            Self::Memory(memory) => memory.deliver_delayed(),
-        }
-    }
-}
-
 /// The states of four keys: assigned, removed, or unclear after a 503.
 type States = [Option<bool>; 4];
 
@@ -454,36 +427,15 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn check(cases: u32, embedded: bool) {
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let history = (any::<u64>(), prop::collection::vec(step(), 1..30));
-    let seen = Arc::new(Mutex::new(BTreeSet::new()));
-    let outcome = runner.run(&history, |(seed, steps)| {
-        runtime.block_on(async {
-            let (ports, backend) = if embedded {
-                let (ports, embedded) = Ports::embedded(seed).await;
-                (ports, Backend::Embedded(embedded))
-            } else {
-                let (ports, memory) = Ports::memory();
-                (ports, Backend::Memory(memory))
-            };
-            let service = TestService::new(ports, Algorithm::Es256, seed).await;
-            run(&service, &backend, &steps).await;
-            seen.lock().unwrap().extend(
-                service
-                    .audit
-                    .lines()
-                    .iter()
-                    .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["status"].as_u64()),
-            );
-        });
-        Ok(())
+    let seen = Mutex::new(BTreeSet::new());
+    random_histories::run(cases, 30, step(), async |seed, steps: &[Step]| {
+        let (ports, backend) = Backend::open(embedded, seed).await;
+        let service = TestService::new(ports, Algorithm::Es256, seed).await;
+        run(&service, &backend, steps).await;
+        let lines = service.audit.lines();
+        let status = |line: &String| serde_json::from_str::<Value>(line).unwrap()["status"].as_u64();
+        seen.lock().unwrap().extend(lines.iter().filter_map(status));
     });
-    if let Err(failure) = outcome {
-        panic!("{failure}");
-    }
     assert!(seen.lock().unwrap().is_superset(&BTreeSet::from([200, 201, 204, 404, 503])), "{seen:?}");
 }
 

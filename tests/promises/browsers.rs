@@ -1,7 +1,6 @@
 //! Web pages and probes: preflights, origins, `HEAD`, `OPTIONS` and the paths that clients spell differently.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use e2e::faults::Fault;
 use e2e::signer::{Call, sign};
@@ -55,17 +54,7 @@ fn cors(deployment: &str) -> CorsSettings {
 
 /// The service of a test with other settings, over the same state.
 fn with_settings(test: &TestService, settings: Settings, functions: &'static [Function]) -> Service {
-    let all = &test.service;
-    Service {
-        settings,
-        store: all.store.clone(),
-        key_cache: all.key_cache.clone(),
-        entra: all.entra.clone(),
-        clock: all.clock.clone(),
-        random: all.random.clone(),
-        audit: Arc::clone(&all.audit),
-        functions,
-    }
+    Service { functions, ..test.with_settings(settings) }
 }
 
 fn local(test: &TestService) -> Service {

@@ -16,10 +16,9 @@ use identity::store::custom_ids::{CustomId, CustomIdState};
 use identity::testing::{SeededRandom, settings};
 use identity::token::verify::VerifyError;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::json;
 
-use crate::assignments::Backend;
+use crate::random_histories::{self, Backend};
 
 const CREATE: &str = "/identities?api-version=2025-03-02-preview";
 const WRITE: &str = "TransactWriteItems";
@@ -504,31 +503,14 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn check(cases: u32, embedded: bool) {
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let history = (any::<u64>(), prop::collection::vec(step(), 1..30));
-    let outcome = runner.run(&history, |(seed, steps)| {
-        runtime.block_on(async {
-            let (ports, backend) = if embedded {
-                let (ports, embedded) = Ports::embedded(seed).await;
-                (ports, Backend::Embedded(embedded))
-            } else {
-                let (ports, memory) = Ports::memory();
-                (ports, Backend::Memory(memory))
-            };
-            let service = TestService::new(ports, Algorithm::Es256, seed).await;
-            let mut history = History::default();
-            for step in &steps {
-                history.step(&service, &backend, step).await;
-            }
-        });
-        Ok(())
+    random_histories::run(cases, 30, step(), async |seed, steps: &[Step]| {
+        let (ports, backend) = Backend::open(embedded, seed).await;
+        let service = TestService::new(ports, Algorithm::Es256, seed).await;
+        let mut history = History::default();
+        for step in steps {
+            history.step(&service, &backend, step).await;
+        }
     });
-    if let Err(failure) = outcome {
-        panic!("{failure}");
-    }
 }
 
 #[test]

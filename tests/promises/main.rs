@@ -21,6 +21,7 @@ mod introspection;
 mod old_versions;
 mod published_keys;
 mod quiet;
+mod random_histories;
 mod replacements_at_once;
 mod retries;
 mod spelling;

@@ -1,15 +1,12 @@
 //! The forms in which clients, proxies and formatters write the same request, and the forms that stay refused. The rows
 //! are in `tests/vectors/spelling.json` and `tests/vectors/other_targets.json`.
 
-use std::sync::Arc;
-
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use e2e::test_service::{HOST, Ports, Reply, TestService};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use identity::api::pipeline::{Body, Request};
-use identity::api::service::Service;
 use identity::authn::target::{PathForm, Target};
 use identity::host::Hosts;
 use identity::keys::Algorithm;
@@ -135,20 +132,6 @@ async fn test_service() -> TestService {
     TestService::new(Ports::memory().0, Algorithm::Es256, 83).await
 }
 
-fn with_settings(test: &TestService, settings: Settings) -> Service {
-    let all = &test.service;
-    Service {
-        settings,
-        store: all.store.clone(),
-        key_cache: all.key_cache.clone(),
-        entra: all.entra.clone(),
-        clock: all.clock.clone(),
-        random: all.random.clone(),
-        audit: Arc::clone(&all.audit),
-        functions: all.functions,
-    }
-}
-
 /// The lifetime of the token in a reply, in minutes.
 fn minutes(reply: &Reply) -> Option<i64> {
     let claims = URL_SAFE_NO_PAD.decode(reply.token()?.split('.').nth(1)?).unwrap();
@@ -164,7 +147,7 @@ async fn requests_follow_the_rows_about_spelling() {
     for Row { name, hosts, any_port, sent, signed, status, message, token_minutes, audit } in rows {
         let hosts: Hosts = hosts.join(",").parse().unwrap();
         let hosts = if any_port { hosts.at_any_port() } else { hosts };
-        let service = with_settings(&test, Settings { hosts, ..settings() });
+        let service = test.with_settings(Settings { hosts, ..settings() });
         let identities = Identities::new(&test).await;
         let reply = Reply::of(service.handle(request(&sent, &signed, &test.primary, &identities)).await);
         let line = test.audit.lines().pop().unwrap();
@@ -228,7 +211,7 @@ async fn wrong_form_of_the_path_is_named() {
             "the signature matches neither access key",
         ),
     ] {
-        let service = with_settings(&test, Settings { gateway_path: form, ..settings() });
+        let service = test.with_settings(Settings { gateway_path: form, ..settings() });
         let mut request =
             request(&sent(&format!("{signed}?{query}")), &Signed::default(), &test.primary, &identities);
         request.target = received;

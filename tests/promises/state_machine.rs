@@ -1,18 +1,15 @@
 //! Random histories against a model. After every step, the test verifies every token that was minted so far, because a
 //! spot check would miss a token that becomes active again.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
-
 use e2e::faults::Fault;
-use e2e::test_service::{Embedded, Ports, Reply, TestService};
+use e2e::test_service::{Reply, TestService};
 use identity::keys::AccessSlot;
 use identity::keys::rotation::Change;
 use identity::keys::{Algorithm, Slot};
-use identity::memory::{self, Memory};
 use identity::token::verify::VerifyError;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+
+use crate::random_histories::{self, Backend};
 
 /// One step of a history. A step chooses an identity by an index, modulo the number of identities.
 #[derive(Clone, Debug)]
@@ -32,12 +29,6 @@ enum Step {
     ReplaceKeys(Change),
     Restart,
     Revoke(usize),
-}
-
-/// The services in which faults are planned.
-enum Backend {
-    Embedded(Embedded),
-    Memory(Arc<Memory>),
 }
 
 /// A token and the verdicts that the promises permit for it.
@@ -74,54 +65,18 @@ struct Identity {
     has_unclear_write: bool,
 }
 
-impl Backend {
-    fn plan(&self, faults: Vec<Fault>) {
-        match self {
-            Self::Embedded(services) => {
-                // Both services share one plan, so the next call of either takes the next fault.
-                let faults = Arc::new(Mutex::new(VecDeque::from(faults)));
-                for client in [&services.dynamodb, &services.secrets] {
-                    let faults = Arc::clone(&faults);
-                    client.plan(move |_| faults.lock().unwrap().pop_front());
-                }
-            }
-            Self::Memory(memory) => memory.plan(faults.into_iter().map(in_memory)),
-        }
-    }
-
-    async fn deliver_late(&self) {
-        match self {
-            Self::Embedded(services) => {
-                services.dynamodb.deliver_late().await;
-                services.secrets.deliver_late().await;
-            }
-            Self::Memory(memory) => memory.deliver_delayed(),
-        }
-    }
-}
-
-fn in_memory(fault: Fault) -> Option<memory::Fault> {
-    match fault {
-        Fault::BreakAfter | Fault::SilentAfter => Some(memory::Fault::After),
-        Fault::Late => Some(memory::Fault::Delayed),
-        Fault::Unprocessed => None,
-        // The other faults have no effect before the error.
-        _ => Some(memory::Fault::Before),
-    }
-}
-
 impl Model {
     async fn run(&mut self, steps: &[Step]) {
         for step in steps {
             self.step(step).await;
-            self.backend.plan(Vec::new());
+            self.backend.plan_both(Vec::new());
             self.verify_all(step).await;
         }
     }
 
     async fn step(&mut self, step: &Step) {
         let faults = std::mem::take(&mut self.faults);
-        self.backend.plan(faults.clone());
+        self.backend.plan_both(faults.clone());
         let faulty = !faults.is_empty();
         match step {
             Step::Advance { minutes } => {
@@ -131,8 +86,8 @@ impl Model {
             Step::Create { with_token } => self.create(*with_token, faulty).await,
             Step::Delete(pick) => self.end(*pick, true, faulty).await,
             Step::DeliverLate => {
-                self.backend.plan(Vec::new());
-                self.backend.deliver_late().await;
+                self.backend.plan_both(Vec::new());
+                self.backend.deliver_late_to_both().await;
                 for identity in &mut self.identities {
                     identity.has_unclear_write = false;
                 }
@@ -213,7 +168,7 @@ impl Model {
 
     async fn replace_keys(&mut self, change: Change, faulty: bool) {
         let outcome = self.service.replace_keys(change).await;
-        self.backend.plan(Vec::new());
+        self.backend.plan_both(Vec::new());
         assert!(outcome.is_ok() || faulty, "{outcome:?}");
         let is_revoked = |slot: Slot| match change {
             Change::RotateSigningKeys => true,
@@ -286,42 +241,21 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn check(cases: u32, embedded: bool) {
-    // The fixed seed gives the same failure on every machine. The failing history is printed.
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(
-        config,
-        proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
-    );
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let history = (any::<u64>(), prop::collection::vec(step(), 1..40));
-    let outcome = runner.run(&history, |(seed, steps)| {
-        runtime.block_on(async {
-            let (ports, backend) = if embedded {
-                let (ports, embedded) = Ports::embedded(seed).await;
-                (ports, Backend::Embedded(embedded))
-            } else {
-                let (ports, memory) = Ports::memory();
-                (ports, Backend::Memory(memory))
-            };
-            let service = TestService::new(ports, Algorithm::Es256, seed).await;
-            let (identities, tokens) = (Vec::new(), Vec::new());
-            let mut model = Model {
-                backend,
-                service,
-                identities,
-                tokens,
-                minutes: 0,
-                faults: Vec::new(),
-                has_unclear_replacement: false,
-            };
-            model.run(&steps).await;
-        });
-        Ok(())
+    random_histories::run(cases, 40, step(), async |seed, steps: &[Step]| {
+        let (ports, backend) = Backend::open(embedded, seed).await;
+        let service = TestService::new(ports, Algorithm::Es256, seed).await;
+        let (identities, tokens) = (Vec::new(), Vec::new());
+        let mut model = Model {
+            backend,
+            service,
+            identities,
+            tokens,
+            minutes: 0,
+            faults: Vec::new(),
+            has_unclear_replacement: false,
+        };
+        model.run(steps).await;
     });
-    if let Err(failure) = outcome {
-        panic!("{failure}");
-    }
 }
 
 #[test]

@@ -52,14 +52,8 @@ pub fn trusting(service: &TestService) -> Service {
     let principals = vec![Principal { tenant: TENANT, object: SERVICE }];
     let entra = EntraSettings { tenants: vec![TENANT], principals, ..EntraSettings::default() };
     Service {
-        settings: settings(),
-        store: service.ports.store.clone(),
-        key_cache: service.service.key_cache.clone(),
         entra: Arc::new(Entra::new(entra, Arc::new(Issuer), service.clock.clone())),
-        clock: service.clock.clone(),
-        random: service.service.random.clone(),
-        audit: service.audit.clone(),
-        functions: service.service.functions,
+        ..service.with_settings(settings())
     }
 }
 

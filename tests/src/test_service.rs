@@ -20,6 +20,7 @@ use identity::keys::{Algorithm, Slot};
 use identity::memory::Memory;
 use identity::runtime::{Clock as _, Random as _};
 use identity::secrets::{SecretName, SecretStore, SecretStoreWriter};
+use identity::settings::Settings;
 use identity::store::{PointerWriter, Store};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, no_entra, settings, signing_key};
 use identity::token::verify::{Expected, Verified, Verifier, VerifyError};
@@ -162,6 +163,22 @@ impl TestService {
         let (primary, secondary) = ports.access_keys().await;
         let Hosts { service, verifier, authorizer } = host(&ports, &clock, &random, &audit);
         Self { service, verifier, authorizer, clock, audit, primary, secondary, ports, keys, random }
+    }
+
+    /// The service with other settings, over the same state.
+    #[must_use]
+    pub fn with_settings(&self, settings: Settings) -> Service {
+        let all = &self.service;
+        Service {
+            settings,
+            store: all.store.clone(),
+            key_cache: all.key_cache.clone(),
+            entra: all.entra.clone(),
+            clock: all.clock.clone(),
+            random: all.random.clone(),
+            audit: all.audit.clone(),
+            functions: all.functions,
+        }
     }
 
     /// Replaces keys, as the function `rotate-keys` does.
