@@ -53,9 +53,10 @@ pub struct Correlation {
     user_agent: Option<String>,
 }
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The header of W3C Trace Context.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The `User-Agent` of SDKs in web pages, because a page cannot set that header.
-const MS_USERAGENT: HeaderName = HeaderName::from_static("x-ms-useragent");
+pub const MS_USERAGENT: HeaderName = HeaderName::from_static("x-ms-useragent");
 
 /// Longest id of a host, and longest name of an SDK with its version, in bytes.
 const MAX_ID: usize = 64;

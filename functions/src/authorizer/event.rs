@@ -13,7 +13,7 @@ use http::header::{AUTHORIZATION, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCO
 use http::{HeaderMap, Method};
 use identity::authn::target::Target;
 use identity::authorization::authorizer::{Action, AuthorizeRequest, EventKind};
-use identity::correlation::Delivery;
+use identity::correlation::{Delivery, MS_USERAGENT, TRACEPARENT};
 use serde_json::{Map, Value};
 
 /// The reason why an event is no request of a supported authorizer.
@@ -36,13 +36,8 @@ pub(super) struct Event<'a> {
 }
 
 /// The headers that the authorizer and its audit line read.
-const HEADERS: [HeaderName; 5] = [
-    AUTHORIZATION,
-    SEC_WEBSOCKET_PROTOCOL,
-    USER_AGENT,
-    HeaderName::from_static("traceparent"),
-    HeaderName::from_static("x-ms-useragent"),
-];
+const HEADERS: [HeaderName; 5] =
+    [AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, USER_AGENT, TRACEPARENT, MS_USERAGENT];
 
 impl EventError {
     /// The text of the error, for the log and for the caller of the function.

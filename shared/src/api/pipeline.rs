@@ -25,7 +25,7 @@ use crate::operations::{self, OperationContext};
 use crate::runtime::timeout;
 use crate::secrets::{SecretName, SecretStoreError, VersionId};
 use crate::store::{ReadRequest, Snapshot};
-use crate::token::claims;
+use crate::token::verify;
 
 /// A request, as a host passes it on.
 pub struct Request {
@@ -198,7 +198,7 @@ impl Service {
             Ok(Scheme::Bearer(token))
                 if is_unknown_path
                     && matches!(error, Error::Denied(_))
-                    && claims::name_resource(token, &self.settings.resource) =>
+                    && verify::names_resource(token, &self.settings.resource) =>
             {
                 Denial::OtherService.into()
             }

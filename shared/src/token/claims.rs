@@ -1,7 +1,5 @@
 //! The claims of a token: name, order, type and meaning (docs/wire-contract.md#token-claims, decision record 0004).
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use crate::authn::entra::EntraToken;
@@ -64,20 +62,6 @@ pub struct Claims {
     pub jti: String,
     /// The identity's revision when the token was minted.
     pub rev: Revision,
-}
-
-/// Whether a token has the issuer and the audience of this resource's tokens. Nothing is verified, so this is only for
-/// messages to the operator.
-pub(crate) fn name_resource(token: &str, resource: &Resource) -> bool {
-    #[derive(Deserialize)]
-    struct Named {
-        iss: String,
-        aud: String,
-    }
-    let mut parts = token.split('.');
-    let claims = parts.nth(1).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
-    let named = claims.and_then(|claims| serde_json::from_slice::<Named>(&claims).ok());
-    named.is_some_and(|named| named.iss == resource.issuer.as_str() && named.aud == resource.id.to_string())
 }
 
 /// The data that a token is minted from.

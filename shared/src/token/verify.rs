@@ -274,6 +274,15 @@ impl<'a> UnconfirmedToken<'a> {
     }
 }
 
+/// Whether a text is a token that names this resource. The text is decoded, and no signature is verified. The answer is
+/// only for messages to the operator.
+pub(crate) fn names_resource(token: &str, resource: &Resource) -> bool {
+    let token = UnverifiedToken::parse(token, MAX_LENGTH);
+    token.is_ok_and(|UnverifiedJws { claims, .. }| {
+        claims.iss == resource.issuer.as_str() && claims.aud == resource.id.to_string()
+    })
+}
+
 impl UnverifiedToken<'_> {
     /// Verifies the signature with the key's algorithm. A header that names another algorithm is refused.
     fn check_signature(&self, key: &VerifyingKey) -> Result<(), TokenError> {
