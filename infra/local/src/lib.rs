@@ -16,6 +16,7 @@
 //! | [`health`], [`metrics`] | `/health` and `/metrics`, for probes |
 //! | [`ready`] | the signal to other programs that the server answers |
 //! | [`control`] | the socket through which commands reach the running server |
+//! | [`listing`] | the identities in the table |
 //! | [`schedule`] | scheduled rotations, driven as Secrets Manager drives them |
 //! | [`console`] | audit lines as text or as JSON |
 //! | [`output`] | the texts printed on the terminal, and the `env` files |
@@ -39,6 +40,7 @@ pub mod gateway;
 mod head;
 pub mod health;
 mod invoke;
+pub mod listing;
 pub mod metrics;
 pub mod names;
 pub mod output;
