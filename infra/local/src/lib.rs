@@ -17,6 +17,7 @@
 //! | [`ready`] | the signal to other programs that the server answers |
 //! | [`control`] | the socket through which commands reach the running server |
 //! | [`listing`] | the identities in the table |
+//! | [`client`] | the client of the commands, for any endpoint |
 //! | [`schedule`] | scheduled rotations, driven as Secrets Manager drives them |
 //! | [`console`] | audit lines as text or as JSON |
 //! | [`output`] | the texts printed on the terminal, and the `env` files |
@@ -30,6 +31,7 @@
 
 pub mod aws_endpoint;
 pub mod certificates;
+pub mod client;
 pub mod console;
 pub mod control;
 pub mod dynamodb;
