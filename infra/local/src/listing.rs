@@ -82,7 +82,8 @@ pub fn identities(database: &EmbeddedDynamoDb) -> Result<Vec<ListedIdentity>, Li
             Some(key) => request["ExclusiveStartKey"] = key.clone(),
         }
     }
-    listed.sort_by(|(a, one), (b, other)| (b, &one.id).cmp(&(a, &other.id)));
+    // The ids of users sort by creation, which decides within a second.
+    listed.sort_by(|(a, one), (b, other)| (b, &other.id).cmp(&(a, &one.id)));
     Ok(listed.into_iter().map(|(_, identity)| identity).collect())
 }
 

@@ -11,8 +11,9 @@ use std::sync::LazyLock;
 use acs_identity::output::report::Form;
 use clap::{Parser, Subcommand};
 use cli::failure::Failure;
+use cli::keys::KeyAction;
 use cli::options::Start;
-use cli::verbs::{Context, KeyAction, TokenAction, UserAction};
+use cli::verbs::{Context, TokenAction, UserAction};
 use cli::{exec, serve};
 
 /// A communication identity service on this machine. Without a command, it starts the server.

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use acs_identity::client::calls::Call;
 use acs_identity::client::{self, Client, local};
 use acs_identity::control::{self, Command};
-use acs_identity::output::report::{Form, FormError, Report};
-use acs_identity::output::{env_file, key_page, print, token_page};
+use acs_identity::output::report::{Form, Report};
+use acs_identity::output::{env_file, print, token_page};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use functions::system::System;
 use identity::runtime::Clock as _;
 use serde_json::{Value, json};
@@ -104,24 +104,6 @@ pub(crate) struct Remote {
     curl: bool,
 }
 
-/// The commands about keys.
-#[derive(Subcommand)]
-pub(crate) enum KeyAction {
-    /// Replace every signing key of the running server. Every token that was issued before is revoked.
-    Rotate,
-    /// Replace an access key of the running server and its signing key. Every token that was issued through it is
-    /// revoked.
-    Regenerate { slot: AccessKeySlot },
-    /// List the signing keys in force at the running server.
-    Keys,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum AccessKeySlot {
-    Primary,
-    Secondary,
-}
-
 /// The local server and the output of a command.
 pub(crate) struct Context {
     pub(crate) data_dir: PathBuf,
@@ -204,44 +186,6 @@ impl Context {
         }
     }
 
-    pub(crate) async fn keys(&self, action: &KeyAction) -> Result<(), Failure> {
-        if self.form == Some(Form::Env) {
-            return Err(Failure::Usage(FormError.to_string()));
-        }
-        let command = match action {
-            KeyAction::Rotate => Command::Invoke(json!({"rotate": "signing-keys"})),
-            KeyAction::Regenerate { slot } => Command::Invoke(json!({"regenerate": slot.name()})),
-            KeyAction::Keys => Command::Keys,
-        };
-        let keys = key_page::keys(&control::send(&self.data_dir, &command).await?);
-        let shows_secrets = self.form.is_some() || io::stdout().is_terminal();
-        let printed = match (action, self.form()) {
-            (KeyAction::Rotate, Form::Table) => {
-                write("Every token issued before now is revoked.\n\n").and_then(|()| self.print(&keys))
-            }
-            (KeyAction::Regenerate { slot }, Form::Table) => {
-                key_page::regenerated(&self.data_dir, slot.name())
-                    .map_err(Failure::other)
-                    .and_then(|page| write(&page))
-                    .and_then(|()| self.print(&keys))
-            }
-            (KeyAction::Regenerate { slot }, _) if shows_secrets => {
-                key_page::new_connection_string(&self.data_dir, slot.name()).map_err(Failure::other).and_then(
-                    |text| {
-                        let json = json!({"connectionString": *text, "keys": keys.json});
-                        self.print(&Report::single(json, &["connection_string"], vec![text.to_string()]))
-                    },
-                )
-            }
-            _ => self.print(&keys),
-        };
-        if matches!(action, KeyAction::Keys) {
-            return printed;
-        }
-        printed
-            .map_err(|failure| failure.after_effect("the command has taken effect, but its answer is lost"))
-    }
-
     /// Prints the variables of the local server.
     pub(crate) fn env(&self) -> Result<(), Failure> {
         let variables = env_file::read(&self.data_dir).map_err(Failure::other)?;
@@ -289,11 +233,11 @@ impl Context {
         Ok(local::client(given, &self.data_dir)?)
     }
 
-    fn form(&self) -> Form {
+    pub(super) fn form(&self) -> Form {
         self.form.unwrap_or(if io::stdout().is_terminal() { Form::Table } else { Form::Json })
     }
 
-    fn print(&self, report: &Report) -> Result<(), Failure> {
+    pub(super) fn print(&self, report: &Report) -> Result<(), Failure> {
         write(&report.render(self.form()).map_err(|error| Failure::Usage(error.to_string()))?)
     }
 }
@@ -344,15 +288,6 @@ fn failed(message: String) -> Failure {
     Failure::Other(message.into())
 }
 
-fn write(text: &str) -> Result<(), Failure> {
+pub(super) fn write(text: &str) -> Result<(), Failure> {
     print(text).map_err(Failure::other)
-}
-
-impl AccessKeySlot {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Primary => "primary",
-            Self::Secondary => "secondary",
-        }
-    }
 }
