@@ -66,20 +66,21 @@ pub enum ListingError {
 /// [`ListingError`].
 pub fn identities(database: &EmbeddedDynamoDb) -> Result<Vec<ListedIdentity>, ListingError> {
     let mut listed = Vec::new();
-    let mut request = json!({
-        "TableName": embedded::TABLE,
-        "ConsistentRead": true,
-        "FilterExpression": "begins_with(pk, :prefix)",
-        "ExpressionAttributeValues": {":prefix": {"S": PREFIX}},
-    });
+    let mut start = None;
     loop {
-        let page = database.scan(&request)?;
+        let page = database.scan(&json!({
+            "TableName": embedded::TABLE,
+            "ConsistentRead": true,
+            "FilterExpression": "begins_with(pk, :prefix)",
+            "ExpressionAttributeValues": {":prefix": {"S": PREFIX}},
+            "ExclusiveStartKey": start,
+        }))?;
         for item in page.get("Items").and_then(Value::as_array).into_iter().flatten() {
             listed.push(parse(item).ok_or(ListingError::Record)?);
         }
         match page.get("LastEvaluatedKey") {
             Some(Value::Null) | None => break,
-            Some(key) => request["ExclusiveStartKey"] = key.clone(),
+            Some(key) => start = Some(key.clone()),
         }
     }
     // The ids of users sort by creation, which decides within a second.

@@ -7,11 +7,14 @@ use zeroize::Zeroizing;
 use super::start_page;
 use crate::files::{self, FileError};
 
+/// Names and values of variables.
+pub type Variables = Vec<(String, Zeroizing<String>)>;
+
 /// The names and values of the file in a state directory. `None` if there is no such file.
 ///
 /// # Errors
 /// [`FileError`] when the file cannot be read.
-pub fn read(data_dir: &Path) -> Result<Option<Vec<(String, Zeroizing<String>)>>, FileError> {
+pub fn read(data_dir: &Path) -> Result<Option<Variables>, FileError> {
     let text = files::read(&start_page::path_of_env(data_dir))?;
     let text = text.as_ref().map(|text| String::from_utf8_lossy(text));
     Ok(text.map(|text| text.lines().filter_map(parse).collect()))
