@@ -240,3 +240,169 @@ fn hash(text: &str) -> Digest {
     hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     hash
 }
+
+#[cfg(test)]
+mod tests {
+    use identity::testing::{NOON, SeededRandom};
+
+    use super::super::authorize::tests::request;
+    use super::*;
+
+    const CLIENT: Uuid = Uuid::from_u128(1);
+    const PERSON: Uuid = Uuid::from_u128(2);
+    const URI: &str = "http://localhost:3000/";
+    const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+    /// The challenge of the verifier in RFC 7636 appendix B.
+    const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+    struct Store {
+        grants: Grants,
+        random: SeededRandom,
+    }
+
+    impl Store {
+        fn new() -> Self {
+            Self { grants: Grants::default(), random: SeededRandom::new(1) }
+        }
+
+        fn code(&mut self, challenge: Option<&str>) -> Zeroizing<String> {
+            self.grants.issue(PERSON, request(CLIENT, URI, challenge), NOON, &self.random)
+        }
+
+        fn redeem(
+            &mut self,
+            code: &str,
+            client: Uuid,
+            uri: &str,
+            verifier: Option<&str>,
+            seconds: i64,
+        ) -> Result<String, u32> {
+            let now = NOON + Duration::seconds(seconds);
+            let redeemed = self.grants.redeem(code, client, uri, verifier, now, &self.random);
+            redeemed.map(|redeemed| redeemed.refresh_token.to_string()).map_err(|error| error.code())
+        }
+
+        fn refresh(&mut self, token: &str, seconds: i64) -> Result<String, u32> {
+            let now = NOON + Duration::seconds(seconds);
+            let refreshed = self.grants.refresh(token, CLIENT, now, &self.random);
+            refreshed.map(|refreshed| refreshed.refresh_token.to_string()).map_err(|error| error.code())
+        }
+    }
+
+    #[test]
+    fn codes_are_bound_to_client_redirect_uri_and_verifier() {
+        let mut store = Store::new();
+        let code = store.code(Some(CHALLENGE));
+        for (client, uri, verifier, error) in [
+            (Uuid::from_u128(9), URI, Some(VERIFIER), 70_000),
+            (CLIENT, "http://localhost:3000", Some(VERIFIER), 500_112),
+            (CLIENT, "http://localhost:3001/", Some(VERIFIER), 500_112),
+            (CLIENT, URI, None, 50_148),
+            (CLIENT, URI, Some(""), 501_481),
+            (CLIENT, URI, Some(CHALLENGE), 501_481),
+        ] {
+            assert_eq!(
+                store.redeem(&code, client, uri, verifier, 0),
+                Err(error),
+                "{client} {uri} {verifier:?}"
+            );
+        }
+        assert!(store.redeem(&code, CLIENT, URI, Some(VERIFIER), 59).is_ok());
+        let plain = store.code(None);
+        assert_eq!(store.redeem(&plain, CLIENT, URI, Some(VERIFIER), 0), Err(501_481), "a downgrade");
+        assert!(store.redeem(&plain, CLIENT, URI, None, 0).is_ok());
+        assert_eq!(store.redeem("unknown", CLIENT, URI, None, 0), Err(9_002_313));
+    }
+
+    #[test]
+    fn codes_expire_after_sixty_seconds() {
+        let mut store = Store::new();
+        let code = store.code(None);
+        assert_eq!(store.redeem(&code, CLIENT, URI, None, 60), Err(70_008));
+        assert_eq!(store.redeem(&code, CLIENT, URI, None, 59).map(|_| ()), Ok(()));
+    }
+
+    #[test]
+    fn second_redemption_ends_the_refresh_chain() {
+        let mut store = Store::new();
+        let (code, other) = (store.code(None), store.code(None));
+        let first = store.redeem(&code, CLIENT, URI, None, 0).unwrap();
+        let kept = store.redeem(&other, CLIENT, URI, None, 0).unwrap();
+        let second = store.refresh(&first, 1).unwrap();
+        assert_eq!(store.redeem(&code, CLIENT, URI, None, 2), Err(54_005));
+        assert_eq!(store.refresh(&second, 3), Err(70_000));
+        assert_eq!(store.redeem(&code, CLIENT, URI, None, 4), Err(54_005));
+        assert!(store.refresh(&kept, 5).is_ok(), "another sign-in goes on");
+    }
+
+    #[test]
+    fn refresh_tokens_rotate_with_an_overlap() {
+        let mut store = Store::new();
+        let code = store.code(None);
+        let first = store.redeem(&code, CLIENT, URI, None, 0).unwrap();
+        let second = store.refresh(&first, 10).unwrap();
+        let parallel = store.refresh(&first, 69).unwrap();
+        assert!(first != second && second != parallel);
+        let third = store.refresh(&second, 70).unwrap();
+        assert!(store.refresh(&parallel, 71).is_ok(), "both answers to one token are good");
+        assert_eq!(store.refresh(&first, 72), Err(70_000), "its overlap is over");
+        assert_eq!(store.refresh(&third, 73), Err(70_000), "a stolen token ends the chain");
+    }
+
+    #[test]
+    fn refresh_tokens_belong_to_a_client_and_expire() {
+        let mut store = Store::new();
+        let sign_in = SignIn { person: PERSON, client: CLIENT, scope: "s".to_owned() };
+        let token = store.grants.start_chain(sign_in, NOON, &store.random);
+        let foreign = store.grants.refresh(&token, Uuid::from_u128(9), NOON, &store.random);
+        assert_eq!(foreign.err().map(|error| error.code()), Some(70_000));
+        for unknown in ["", ".", "x.y", &format!("{}.x", Uuid::nil())] {
+            assert_eq!(store.refresh(unknown, 0), Err(70_000), "{unknown}");
+        }
+        let day = 24 * 3_600;
+        let token = store.refresh(&token, 89 * day).unwrap();
+        let token = store.refresh(&token, 178 * day).unwrap();
+        assert_eq!(store.refresh(&token, 268 * day), Err(700_082));
+    }
+
+    #[test]
+    fn replaced_people_have_no_codes_and_no_refresh_tokens() {
+        let mut store = Store::new();
+        let (code, other) = (store.code(None), store.code(None));
+        let token = store.redeem(&code, CLIENT, URI, None, 0).unwrap();
+        store.grants.end(PERSON);
+        assert_eq!(store.refresh(&token, 1), Err(70_000));
+        assert_eq!(store.redeem(&other, CLIENT, URI, None, 1), Err(9_002_313));
+    }
+
+    #[test]
+    fn page_values_are_good_for_one_click() {
+        let mut store = Store::new();
+        let show = |grants: &mut Grants| grants.show_page(request(CLIENT, URI, None), NOON, &store.random);
+        let (value, late) = (show(&mut store.grants), show(&mut store.grants));
+        assert!(store.grants.take_page("other", NOON).is_none());
+        assert!(store.grants.take_page(&value, NOON).is_some());
+        assert!(store.grants.take_page(&value, NOON).is_none());
+        assert!(store.grants.take_page(&late, NOON + PAGE_LIFE).is_none());
+    }
+
+    #[test]
+    fn numbers_of_codes_chains_and_pages_are_bounded() {
+        let mut store = Store::new();
+        let oldest = store.code(None);
+        for _ in 0..MAX_KEPT {
+            let code = store.code(None);
+            store.redeem(&code, CLIENT, URI, None, 0).unwrap();
+            store.grants.show_page(request(CLIENT, URI, None), NOON, &store.random);
+        }
+        let Grants { codes, chains, pages } = &store.grants;
+        assert_eq!([codes.len(), chains.len(), pages.len()], [MAX_KEPT; 3]);
+        assert_eq!(store.redeem(&oldest, CLIENT, URI, None, 0), Err(9_002_313));
+        let code = store.code(None);
+        let token = store.redeem(&code, CLIENT, URI, None, 0).unwrap();
+        for _ in 0..2 * MAX_TOKENS {
+            store.refresh(&token, 1).ok();
+        }
+        assert!(store.grants.chains.iter().all(|chain| chain.tokens.len() <= MAX_TOKENS));
+    }
+}

@@ -304,9 +304,12 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
+    use identity::keys::Algorithm;
+    use identity::testing::{self, FrozenClock};
     use tempfile::tempdir;
 
-    use super::super::tests::{BASE, open};
+    use super::super::EntraStandIn;
+    use super::super::tests::{BASE, open, open_at};
     use super::*;
 
     #[test]
@@ -357,5 +360,69 @@ mod tests {
             assert!(said.contains("entra.json") && !said.contains("hidden"), "{said}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
+    }
+
+    /// The file that versions before 0.2 wrote.
+    const FORMER: &str = r#"{
+        "tenant": "11111111-0000-4000-8000-000000000001",
+        "user": {
+            "object_id": "11111111-0000-4000-8000-000000000002",
+            "name": "user@local.test",
+            "subject": "former-subject",
+            "password": "former-password",
+            "refresh_token": "former-refresh-token"
+        },
+        "user_app": "11111111-0000-4000-8000-000000000003",
+        "service_principal": {
+            "client_id": "11111111-0000-4000-8000-000000000004",
+            "object_id": "11111111-0000-4000-8000-000000000005",
+            "client_secret": "former-secret"
+        },
+        "signing_keys": ""
+    }"#;
+
+    #[test]
+    fn former_files_keep_tenant_user_ids_secrets_and_keys() {
+        let dir = tempdir().unwrap();
+        let path = dir.path().join("entra.json");
+        let keys = SigningKeys::generate(1, || Ok(testing::signing_key(Algorithm::Rs256, 0))).unwrap();
+        let mut former: serde_json::Value = serde_json::from_str(FORMER).unwrap();
+        former["signing_keys"] = str::from_utf8(keys.to_document().expose()).unwrap().into();
+        fs::write(&path, former.to_string()).unwrap();
+        let migrated = open(&dir, BASE, 1).unwrap();
+        let id = |number: u128| Uuid::from_u128(0x11111111_0000_4000_8000_000000000000 + number);
+        assert_eq!(
+            (migrated.tenant(), migrated.user_object_id(), migrated.user_app_id()),
+            (id(1), id(2), id(3))
+        );
+        assert_eq!(migrated.service_principal_object_id(), id(5));
+        let service = migrated.applications().remove(1);
+        assert_eq!((service.client_id, service.secret.unwrap().as_str()), (id(4), "former-secret"));
+        let people = migrated.people();
+        assert!(
+            people[0].password.as_str() == "former-password"
+                && people[0].subject.as_str() == "former-subject"
+        );
+        assert_eq!(people.len(), 4);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("former-refresh-token"));
+        let again = open(&dir, BASE, 2).unwrap();
+        assert_eq!(again.jwks_json(), migrated.jwks_json());
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+
+    #[test]
+    fn published_directories_are_the_same_and_memory_is_not() {
+        let open = |source, seed| open_at(source, BASE, seed, FrozenClock::at_noon()).unwrap();
+        let facts = |stand_in: &EntraStandIn| {
+            let env =
+                stand_in.env().into_iter().filter(|(name, _)| *name != "COMMUNICATION_EXPIRED_TEAMS_TOKEN");
+            let people = stand_in.people().into_iter().map(|person| (person.object_id, person.password));
+            (env.collect::<Vec<_>>(), people.collect::<Vec<_>>(), stand_in.service_principal_object_id())
+        };
+        let published = facts(&open(DirectorySource::Published, 1));
+        assert!(published == facts(&open(DirectorySource::Published, 2)));
+        let memory = facts(&open(DirectorySource::Memory, 1));
+        assert!(memory != facts(&open(DirectorySource::Memory, 2)) && memory != published);
     }
 }

@@ -115,6 +115,9 @@ fn user_realm(user: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use http::header::HOST;
+    use http::{HeaderMap, HeaderValue, Method};
+
     use super::super::tests::{BASE, stand_in};
     use super::*;
 
@@ -150,6 +153,34 @@ mod tests {
         }
         assert_eq!(stand_in.issuer(Version::One, "t"), format!("{BASE}/t/"));
         assert_eq!(stand_in.issuer(Version::Two, "t"), format!("{BASE}/t/v2.0"));
+    }
+
+    #[test]
+    fn documents_of_adfs_follow_the_accepted_host() {
+        let stand_in = stand_in();
+        for (host, origin) in [
+            (Some("localhost:8443"), "https://localhost:8443"),
+            (Some("LocalHost:32768"), "https://localhost:32768"),
+            (Some("127.0.0.1"), "https://127.0.0.1"),
+            (Some("evil.example"), "https://localhost:8443"),
+            (None, "https://localhost:8443"),
+        ] {
+            let host = host.map(|host| (HOST, HeaderValue::from_str(host).unwrap()));
+            let headers = HeaderMap::from_iter(host);
+            let get = |path: &str| {
+                let response = stand_in.handle(&Method::GET, path, &headers, b"");
+                serde_json::from_slice::<Value>(response.body()).unwrap_or_default()
+            };
+            let metadata = get("/adfs/.well-known/openid-configuration");
+            assert_eq!(metadata["issuer"], format!("{origin}/adfs"));
+            for name in ["authorization_endpoint", "token_endpoint", "jwks_uri"] {
+                let url = metadata[name].as_str().unwrap();
+                assert!(url.starts_with(&format!("{origin}/adfs/")), "{url}");
+            }
+            assert_eq!(metadata["token_endpoint"], format!("{origin}/adfs/oauth2/v2.0/token"));
+            assert_eq!(get("/adfs/discovery/v2.0/keys").to_string(), stand_in.jwks_json());
+            assert_eq!(get("/adfs/v2.0/.well-known/openid-configuration"), Value::Null);
+        }
     }
 
     #[test]

@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn service_principals_get_both_versions_at_both_endpoints() {
         let stand_in = stand_in();
-        let principal = stand_in.directory().service.clone();
+        let principal = stand_in.applications().remove(1);
         let (id, secret) = (principal.client_id.to_string(), principal.secret.unwrap());
         let secret = secret.as_str();
         let basic = STANDARD.encode(format!("{id}:{secret}"));
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn users_get_the_requested_tokens() {
         let stand_in = stand_in();
-        let (app, user) = (stand_in.user_app_id().to_string(), stand_in.directory().people().first.clone());
+        let (app, user) = (stand_in.user_app_id().to_string(), stand_in.people().remove(0));
         let grant = [
             ("grant_type", "password"),
             ("client_id", app.as_str()),
@@ -313,8 +313,7 @@ mod tests {
     #[test]
     fn refusals_have_the_codes_of_entra() {
         let stand_in = stand_in();
-        let (principal, user) =
-            (stand_in.directory().service.clone(), stand_in.directory().people().first.clone());
+        let (principal, user) = (stand_in.applications().remove(1), stand_in.people().remove(0));
         let (id, secret) = (principal.client_id.to_string(), principal.secret.unwrap());
         let secret = secret.as_str();
         let (app, password) = (stand_in.user_app_id().to_string(), user.password.as_str());

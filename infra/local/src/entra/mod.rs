@@ -432,7 +432,7 @@ mod tests {
     }
 
     pub(super) fn stand_in() -> EntraStandIn {
-        open(&tempdir().unwrap(), BASE, 1).unwrap()
+        open_at(DirectorySource::Memory, BASE, 1, FrozenClock::at_noon()).unwrap()
     }
 
     fn get(stand_in: &EntraStandIn, target: &str) -> (u16, Value) {
@@ -467,6 +467,7 @@ mod tests {
             ("/organizations/oauth2/v2.0/token", true, true),
             (&format!("/{tenant}/oauth2/v2.0/token"), true, true),
             ("/00000000-0000-0000-0000-000000000000/oauth2/v2.0/token", false, false),
+            ("/adfs/anything", true, true),
             ("/identities", false, false),
             ("/", false, false),
             ("", false, false),
@@ -491,7 +492,7 @@ mod tests {
     fn unknown_endpoints_get_404_and_unsupported_tenants_400() {
         let stand_in = stand_in();
         let tenant = stand_in.tenant();
-        assert_eq!(get(&stand_in, &format!("/entra/{tenant}/oauth2/v2.0/authorize")).0, 404);
+        assert_eq!(get(&stand_in, &format!("/entra/{tenant}/oauth2/authorize")).0, 404);
         assert_eq!(get(&stand_in, "/entra/").0, 404);
         assert_eq!(get(&stand_in, "/elsewhere").0, 404);
         let (status, refused) = get(&stand_in, "/entra/consumers/discovery/keys");

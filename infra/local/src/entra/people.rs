@@ -167,3 +167,78 @@ impl People {
         Ok(person)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use identity::testing::FrozenClock;
+    use tempfile::tempdir;
+
+    use super::super::tests::{BASE, open, open_at};
+    use super::super::{DirectorySource, EntraStandIn};
+    use super::*;
+
+    fn new(name: &str, object_id: Option<Uuid>) -> NewPerson {
+        NewPerson { name: name.to_owned(), kind: PersonKind::Guest, object_id, password: None }
+    }
+
+    fn names(stand_in: &EntraStandIn) -> Vec<String> {
+        stand_in.people().into_iter().map(|person| person.name).collect()
+    }
+
+    #[test]
+    fn people_are_added_replaced_kept_and_reset() {
+        let dir = tempdir().unwrap();
+        let stand_in = open(&dir, BASE, 1).unwrap();
+        let (initial, id) = (names(&stand_in), Uuid::from_u128(7));
+        assert_eq!(
+            initial,
+            ["user@local.test", "guest@partner.test", "noteams@local.test", "disabled@local.test"]
+        );
+        let first = stand_in.people().remove(0);
+        let added = stand_in.put_person(new("ann@local.test", Some(id))).unwrap();
+        assert_eq!(added.object_id, id);
+        let renamed = stand_in.put_person(new("bob@local.test", Some(id))).unwrap();
+        assert!(renamed.password == added.password && renamed.subject == added.subject);
+        let password = Some(Zeroizing::new("other".to_owned()));
+        let replaced = NewPerson {
+            name: "USER@local.test".to_owned(),
+            kind: PersonKind::Guest,
+            object_id: None,
+            password,
+        };
+        let replaced = stand_in.put_person(replaced).unwrap();
+        assert!(replaced.object_id == first.object_id && replaced.password.as_str() == "other");
+        drop(stand_in);
+        let stand_in = open(&dir, BASE, 2).unwrap();
+        assert_eq!(
+            names(&stand_in),
+            [
+                "USER@local.test",
+                "guest@partner.test",
+                "noteams@local.test",
+                "disabled@local.test",
+                "bob@local.test"
+            ]
+        );
+        stand_in.reset().unwrap();
+        assert_eq!(names(&stand_in), initial);
+        assert_eq!(names(&open(&dir, BASE, 3).unwrap()), initial);
+        assert!(stand_in.people().remove(0).password == first.password);
+    }
+
+    #[test]
+    fn malformed_names_and_conflicts_are_refused() {
+        let stand_in = open_at(DirectorySource::Memory, BASE, 1, FrozenClock::at_noon()).unwrap();
+        for name in ["", "a b", "a\nb", "a\u{0}", &"x".repeat(MAX_NAME + 1)] {
+            assert!(matches!(stand_in.put_person(new(name, None)), Err(PutPersonError::Name)), "{name}");
+        }
+        let conflict = stand_in.put_person(new("guest@partner.test", Some(stand_in.user_object_id())));
+        assert!(matches!(conflict, Err(PutPersonError::Conflict)));
+        for number in stand_in.people().len()..MAX_PEOPLE {
+            stand_in.put_person(new(&format!("p{number}@local.test"), None)).unwrap();
+        }
+        assert!(matches!(stand_in.put_person(new("more@local.test", None)), Err(PutPersonError::Full)));
+        stand_in.put_person(new("p999@local.test", None)).unwrap();
+        assert_eq!(stand_in.people().len(), MAX_PEOPLE);
+    }
+}

@@ -136,3 +136,77 @@ fn html(status: StatusCode, body: &str, policy: &str) -> Response<Bytes> {
     headers.insert(CONTENT_SECURITY_POLICY, policy);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+    use zeroize::Zeroizing;
+
+    use super::super::PersonKind;
+    use super::*;
+
+    fn text(response: &Response<Bytes>) -> &str {
+        str::from_utf8(response.body()).unwrap()
+    }
+
+    fn policy(response: &Response<Bytes>) -> &str {
+        response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap()
+    }
+
+    #[test]
+    fn hostile_texts_stay_text() {
+        for (hostile, shown) in [
+            ("<img src=x onerror=alert(1)>", "&lt;img src=x onerror=alert(1)&gt;"),
+            ("\"><script>alert(1)</script>", "&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;"),
+            ("' onclick='a", "&#39; onclick=&#39;a"),
+            ("&lt;b&gt;", "&amp;lt;b&amp;gt;"),
+            ("a\u{202e}b\u{0}c\nd\u{200b}", "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}"),
+            ("Zoë 😀", "Zoë 😀"),
+        ] {
+            assert_eq!(escape(hostile), shown);
+            let person = Person {
+                object_id: Uuid::nil(),
+                name: hostile.to_owned(),
+                subject: Zeroizing::default(),
+                password: Zeroizing::new("the-password".to_owned()),
+                kind: PersonKind::Member,
+            };
+            let shown_page = page(&[person], hostile, hostile, hostile);
+            assert_eq!(text(&shown_page).matches(shown).count(), 4, "{}", text(&shown_page));
+            assert_eq!(
+                text(&form_post("http://localhost/", &[(hostile, hostile)])).matches(shown).count(),
+                2
+            );
+            assert!(text(&refusal(hostile)).contains(shown));
+            for page in [shown_page, refusal(hostile)] {
+                assert!(!text(&page).contains("<script") && !text(&page).contains("<img"));
+                assert!(!text(&page).contains("the-password"));
+            }
+        }
+    }
+
+    #[test]
+    fn pages_are_strict_and_state_their_limits() {
+        for (response, target) in [
+            (page(&[], "v", "c", "http://localhost:3000/a;b,c"), "form-action 'self' http://localhost:3000"),
+            (page(&[], "v", "c", "http://[::1]:3000/"), "form-action 'self' http:"),
+            (page(&[], "v", "c", "msal.app://auth"), "form-action 'self' msal.app:"),
+            (form_post("https://app.example.com/a", &[]), "form-action https://app.example.com"),
+            (refusal("text"), "form-action 'none'"),
+        ] {
+            let policy = policy(&response);
+            assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+            assert!(policy.contains("frame-ancestors 'none'") && policy.ends_with(target), "{policy}");
+            assert!(!policy.contains("unsafe"), "{policy}");
+            for (name, value) in [
+                ("cache-control", "no-store"),
+                ("referrer-policy", "no-referrer"),
+                ("x-content-type-options", "nosniff"),
+            ] {
+                assert_eq!(response.headers()[name], value);
+            }
+            assert!(!response.headers().contains_key("cross-origin-opener-policy"));
+            assert!(text(&response).contains("proves nothing about Entra"));
+        }
+    }
+}

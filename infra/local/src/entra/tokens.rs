@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn each_version_has_the_claims_of_entra() {
         let stand_in = stand_in();
-        let (tenant, user) = (stand_in.tenant().to_string(), &stand_in.directory().people().first.clone());
+        let (tenant, user) = (stand_in.tenant().to_string(), &stand_in.people().remove(0));
         let (app, oid) = (stand_in.user_app_id().to_string(), user.object_id.to_string());
         let validity = Validity { not_before: 1, expires: 2 };
         let client = Client { id: stand_in.user_app_id(), confidential: false };
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn service_principals_have_no_permissions_and_no_name() {
         let stand_in = stand_in();
-        let principal = stand_in.directory().service.clone();
+        let principal = stand_in.applications().remove(1);
         let access = Access::of_resource("https://communication.azure.com/").unwrap_or_else(|_| panic!());
         let client = Client { id: principal.client_id, confidential: true };
         for (version, idtyp) in
