@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid};
 use zeroize::Zeroizing;
 
+use super::identifiers::{Identifiers, PersonIdentifiers, guid};
 use super::people::{Application, People, Person, PersonKind};
 use super::published;
 use crate::files::{self, FileError, Readers};
@@ -69,22 +70,6 @@ pub(super) struct Directory {
     /// uses them.
     signing_keys: Zeroizing<String>,
 }
-
-/// The ids and the secrets of a new tenant.
-pub(super) struct Identifiers {
-    pub(super) tenant: Uuid,
-    /// The client id, and the object id of the service principal.
-    pub(super) user_app: (Uuid, Uuid),
-    pub(super) service: (Uuid, Uuid),
-    pub(super) client_secret: Zeroizing<String>,
-    pub(super) member: PersonIdentifiers,
-    pub(super) guest: PersonIdentifiers,
-    pub(super) without_teams: PersonIdentifiers,
-    pub(super) disabled: PersonIdentifiers,
-}
-
-/// The object id, the subject and the password of a person.
-pub(super) type PersonIdentifiers = (Uuid, Zeroizing<String>, Zeroizing<String>);
 
 impl Directory {
     fn new(identifiers: Identifiers, keys: &SigningKeys) -> Result<Self, KeyMaterialError> {
@@ -281,22 +266,6 @@ pub(super) fn bytes<const N: usize>(random: &dyn Random) -> [u8; N] {
 /// Random text that needs no escaping in a URL, form, header or shell.
 pub(super) fn text<const N: usize>(random: &dyn Random) -> String {
     URL_SAFE_NO_PAD.encode(bytes::<N>(random))
-}
-
-/// A GUID as its usual text.
-pub(super) mod guid {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-    use uuid::Uuid;
-
-    pub(in super::super) fn serialize<S: Serializer>(guid: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(guid)
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Uuid, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(|_| D::Error::custom("not a GUID"))
-    }
 }
 
 #[cfg(test)]

@@ -28,8 +28,10 @@
 //! | [`directory`] | the tenant with its people, applications and keys, kept in `entra.json` |
 //! | [`people`] | people, applications, and the rules for adding a person |
 //! | [`published`] | the published directory for development |
+//! | [`identifiers`] | the ids and secrets of a tenant |
 //! | [`apis`] | the APIs of access tokens, their permissions and scopes |
 //! | [`authorize`] | the authorization endpoint |
+//! | [`redirect_uri`] | the places to which a code may go |
 //! | [`sign_in_page`] | the HTML of the authorization endpoint |
 //! | [`codes`] | authorization codes, refresh tokens, open sign-in pages |
 //! | [`grants`] | the token endpoints |
@@ -45,9 +47,11 @@ mod directory;
 mod documents;
 mod form;
 mod grants;
+mod identifiers;
 mod oauth_error;
 mod people;
 mod published;
+mod redirect_uri;
 mod sign_in_page;
 mod tokens;
 

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::apis::Api;
-use super::directory::{PersonIdentifiers, guid};
+use super::identifiers::{PersonIdentifiers, guid};
 use super::oauth_error::OAuthError;
 use crate::files::FileError;
 

@@ -4,7 +4,7 @@
 use uuid::{Uuid, uuid};
 use zeroize::Zeroizing;
 
-use super::directory::Identifiers;
+use super::identifiers::Identifiers;
 
 /// The tenant.
 const TENANT: Uuid = uuid!("00000000-de00-4000-8000-000000000001");

@@ -12,8 +12,8 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
-use super::authorize::split_http;
 use super::people::Person;
+use super::redirect_uri::split_http;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:2rem auto;padding:0 1rem}\
 button{display:block;width:100%;margin:.5rem 0;padding:.75rem 1rem;font:inherit;text-align:left;cursor:pointer}\
