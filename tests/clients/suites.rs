@@ -73,6 +73,9 @@ fn python_sdk_samples_run_unchanged() {
     for sample in ["identity_samples.py", "identity_samples_async.py"] {
         let server = Server::start(&state_directory(env!("CARGO_TARGET_TMPDIR"), sample), &[]);
         let mut command = server.command(python());
+        let name = "COMMUNICATION_SAMPLES_CONNECTION_STRING";
+        let primary = server.value("COMMUNICATION_SERVICES_CONNECTION_STRING");
+        command.env(name, server.env.get(name).map_or(primary, String::as_str));
         let output =
             command.arg(clients().join("python/.venv/samples/samples").join(sample)).output().unwrap();
         let (stdout, stderr) =
