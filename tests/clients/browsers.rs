@@ -63,7 +63,7 @@ fn request_lines(server: &Server) -> usize {
 #[test]
 fn pages_of_loopback_and_listed_origins_may_read_replies() {
     let server = start("browsers-origins", &["--allow-origin", "https://app.example.com"]);
-    let tenant = server.value("AZURE_TENANT_ID");
+    let tenant = server.value("COMMUNICATION_ENTRA_TENANT_ID");
     let metadata = format!("/entra/{tenant}/v2.0/.well-known/openid-configuration");
     let token = format!("/entra/{tenant}/oauth2/v2.0/token");
     for (origin, allowed) in [
@@ -111,8 +111,10 @@ fn pages_of_loopback_and_listed_origins_may_read_replies() {
 #[test]
 fn head_and_wrong_methods_need_no_credential() {
     let server = start("browsers-methods", &[]);
-    let metadata =
-        format!("/entra/{}/v2.0/.well-known/openid-configuration", server.value("AZURE_TENANT_ID"));
+    let metadata = format!(
+        "/entra/{}/v2.0/.well-known/openid-configuration",
+        server.value("COMMUNICATION_ENTRA_TENANT_ID")
+    );
     for target in [KEY_SET, "/.well-known/openid-configuration", "/Health/", &metadata] {
         let get = send(&server, "GET", target, &[]);
         let head = send(&server, "HEAD", target, &[]);

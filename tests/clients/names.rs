@@ -110,7 +110,7 @@ fn public_authority_is_published_and_the_issuer_stays() {
     let document = send(address, DOCUMENT);
     assert!(document.contains(r#""jwks_uri":"https://localhost:32768/.well-known/jwks.json""#), "{document}");
     assert_eq!(issuer(&server), kept);
-    let tenant = server.env.get("COMMUNICATION_ENTRA_TENANT_ID").unwrap_or(&server.env["AZURE_TENANT_ID"]);
+    let tenant = server.value("COMMUNICATION_ENTRA_TENANT_ID");
     let metadata = format!(
         "GET /Entra/{tenant}/V2.0/.well-known/openid-configuration/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     );

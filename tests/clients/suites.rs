@@ -67,6 +67,27 @@ fn python_sync_aio_and_raw() {
     });
 }
 
+/// The samples in the source distribution of the SDK, with the environment file alone.
+#[test]
+fn python_sdk_samples_run_unchanged() {
+    for sample in ["identity_samples.py", "identity_samples_async.py"] {
+        let server = Server::start(&state_directory(env!("CARGO_TARGET_TMPDIR"), sample), &[]);
+        let mut command = server.command(python());
+        let name = "COMMUNICATION_SAMPLES_CONNECTION_STRING";
+        let primary = server.value("COMMUNICATION_SERVICES_CONNECTION_STRING");
+        command.env(name, server.env.get(name).map_or(primary, String::as_str));
+        let output =
+            command.arg(clients().join("python/.venv/samples/samples").join(sample)).output().unwrap();
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{sample}: {stdout}\n{stderr}; tests/run downloads the samples");
+        // The last step of each sample is the Teams exchange.
+        let last = stdout.lines().last().unwrap_or_default();
+        assert!(last.contains("Token issued with value: "), "{sample}: {stdout}\n{stderr}");
+        no_secret_in_the_log(&server);
+    }
+}
+
 #[test]
 fn javascript_latest() {
     passes("javascript", |server| {

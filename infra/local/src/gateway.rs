@@ -446,8 +446,10 @@ fn respond_as_entra(
         Method::HEAD => entra.handle(&Method::GET, target, &parts.headers, body),
         _ => entra.handle(&parts.method, target, &parts.headers, body),
     };
-    let readable_by = ReadableBy::Only(&router.service.settings.cors.users);
-    readable_by.add_headers(&parts.method, &parts.headers, response.headers_mut());
+    if !entra.is_page(parts.uri.path()) {
+        let readable_by = ReadableBy::Only(&router.service.settings.cors.users);
+        readable_by.add_headers(&parts.method, &parts.headers, response.headers_mut());
+    }
     if parts.method == Method::HEAD {
         reply::drop_body(&mut response);
     }

@@ -29,6 +29,7 @@ use crate::aws_endpoint::AwsEndpoint;
 use crate::certificates::{self, CertificateError};
 use crate::dynamodb::{self, EmbeddedDynamoDb};
 use crate::embedded::{self, PrepareError};
+use crate::entra::DirectorySource;
 use crate::files::FileError;
 use crate::gateway::Router;
 use crate::health::Health;
@@ -151,12 +152,14 @@ impl Platform {
         let keys_error = |source| StartError::Keys { path: data_dir.clone(), source };
         rotate_keys.set_up().await.map_err(keys_error)?;
         let endpoint = format!("https://{}/", options.names.authority(options.https_port)?);
-        let (entra, stand_in) = trust::open(&data_dir, &endpoint, options.entra, &adapters.system)?;
+        let hosts = options.names.accepted(options.https_port, options.http_port)?;
+        let directory = DirectorySource::File(&data_dir);
+        let (entra, stand_in) =
+            trust::open(directory, &endpoint, hosts.clone(), options.entra, &adapters.system)?;
         let former_authority = certificates::authority_pem(&data_dir)?;
         let tls = certificates::server_config(&data_dir, &options.names.certified(), adapters.system.now())?;
         let is_new_authority =
             former_authority.is_some() && former_authority != certificates::authority_pem(&data_dir)?;
-        let hosts = options.names.accepted(options.https_port, options.http_port)?;
         let origins = AllowedOrigins::with_loopback(options.allowed_origins);
         let settings = Settings {
             resource: resource.resource.clone(),

@@ -1,16 +1,16 @@
 //! The Entra authority that the local server trusts: the stand-in, or a real authority.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use functions::entra_http::HttpsFetch;
 use functions::system::{self, System};
 use identity::authn::entra::{Entra, EntraAuthority, EntraSettings, Fetch, FetchError, Principal};
+use identity::host::Hosts;
 use identity::keys::Algorithm;
 use uuid::Uuid;
 
-use crate::entra::{EntraStandIn, OpenDirectoryError};
+use crate::entra::{DirectorySource, EntraStandIn, OpenDirectoryError};
 
 /// The tokens of Entra that a local server accepts.
 #[derive(Default)]
@@ -41,8 +41,9 @@ pub enum TrustError {
 /// # Errors
 /// [`TrustError`].
 pub fn open(
-    data_dir: &Path,
+    directory: DirectorySource<'_>,
     endpoint: &str,
+    hosts: Hosts,
     options: EntraOptions,
     system: &Arc<System>,
 ) -> Result<(Entra, Option<Arc<EntraStandIn>>), TrustError> {
@@ -56,7 +57,7 @@ pub fn open(
     }
     let base = format!("{endpoint}entra");
     let generate = || system::generate(Algorithm::Rs256);
-    let stand_in = EntraStandIn::open(data_dir, &base, system.clone(), system.clone(), generate)?;
+    let stand_in = EntraStandIn::open(directory, &base, hosts, system.clone(), system.clone(), generate)?;
     let stand_in = Arc::new(stand_in);
     let tenant = stand_in.tenant();
     tenants.push(tenant);

@@ -8,8 +8,9 @@ import { chromium } from "playwright-core";
 
 const env = process.env;
 const endpoint = env.COMMUNICATION_SERVICES_ENDPOINT;
-const tenant = env.AZURE_TENANT_ID;
-const tokenEndpoint = `${env.COMMUNICATION_M365_AAD_AUTHORITY}/${tenant}/oauth2/v2.0/token`;
+const tenant = env.COMMUNICATION_ENTRA_TENANT_ID;
+const authority = `${env.COMMUNICATION_M365_AAD_AUTHORITY}/${env.COMMUNICATION_M365_AAD_TENANT}`;
+const tokenEndpoint = `${authority}/oauth2/v2.0/token`;
 const scopes = ["https://communication.azure.com/clients/Chat", "https://communication.azure.com/clients/VoIP"];
 const version = "2025-03-02-preview";
 const form = {
@@ -126,3 +127,41 @@ test("foreign page reads the key set and no other reply", async () => {
     assert.deepEqual(await inPage(foreign, "read", { url, options }), { error: "TypeError" }, url);
   }
 });
+
+// The configuration of MSAL in the page. MSAL asks Microsoft about an authority that is not known.
+const msal = () => ({
+  auth: { clientId: form.client_id, authority, knownAuthorities: [new URL(authority).host], redirectUri: `http://localhost:${port}/redirect` },
+  cache: { cacheLocation: "localStorage" },
+});
+
+// The Teams token of an Entra token that the page has got, from the service.
+async function exchanged(page, { token, oid }) {
+  const connectionString = env.COMMUNICATION_SERVICES_CONNECTION_STRING;
+  const options = { teamsUserAadToken: token, clientId: form.client_id, userObjectId: oid };
+  return claims(await page.evaluate((argument) => globalThis.exchangeTeams(argument), { connectionString, options }));
+}
+
+for (const interaction of ["Popup", "Redirect"]) {
+  test(`MSAL signs in by ${interaction.toLowerCase()}, and renews without a page`, async () => {
+    const context = await browser.newContext({ ignoreHTTPSErrors: true });
+    try {
+      const page = await context.newPage();
+      await page.goto(`http://localhost:${port}/`);
+      const request = { scopes: ["https://auth.msft.communication.azure.com/Teams.ManageCalls"] };
+      const popup = interaction === "Popup" && page.waitForEvent("popup");
+      await page.evaluate((argument) => globalThis.signIn(argument), { configuration: msal(), interaction, request });
+      const signInPage = popup ? await popup : page;
+      await signInPage.getByRole("button", { name: "guest@partner.test" }).click();
+      await page.waitForFunction(() => globalThis.signedIn);
+      const first = await page.evaluate(() => globalThis.signedIn);
+      assert.equal(first.error, undefined);
+      assert.equal(claims(first.token).unique_name, "guest@partner.test");
+      assert.equal((await exchanged(page, first)).skypeid, `orgid:${first.oid}`);
+      const renewed = await page.evaluate((argument) => globalThis.renew(argument), { configuration: msal(), request });
+      assert.equal(claims(renewed).oid, first.oid);
+      assert.notEqual(renewed, first.token);
+    } finally {
+      await context.close();
+    }
+  });
+}

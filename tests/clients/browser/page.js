@@ -1,6 +1,8 @@
 // The code of the page. The test calls these functions in the browser.
 import { AzureCommunicationTokenCredential } from "@azure/communication-common";
 import { CommunicationIdentityClient } from "@azure/communication-identity";
+import { PublicClientApplication } from "@azure/msal-browser";
+import { broadcastResponseToMainFrame } from "@azure/msal-browser/redirect-bridge";
 
 // Returns the Entra token of the test user, which the page requests from the stand-in by itself.
 async function userToken(tokenEndpoint, form) {
@@ -37,3 +39,38 @@ globalThis.read = async ({ url, options }) => {
     return { error: error.name };
   }
 };
+
+async function application(configuration) {
+  const application = new PublicClientApplication(configuration);
+  await application.initialize();
+  return application;
+}
+
+const result = ({ accessToken, account }) => ({ token: accessToken, oid: account.idTokenClaims.oid });
+const failure = (error) => ({ error: String(error.message) });
+
+// Begins a sign-in. The result is in `signedIn`, after a redirect too.
+globalThis.signIn = async ({ configuration, interaction, request }) => {
+  sessionStorage.setItem("configuration", JSON.stringify(configuration));
+  const msal = await application(configuration);
+  const outcome = msal[`acquireToken${interaction}`](request);
+  outcome.then((answer) => answer && (globalThis.signedIn = result(answer)), (error) => (globalThis.signedIn = failure(error)));
+};
+
+globalThis.renew = async ({ configuration, request }) => {
+  const msal = await application(configuration);
+  const [account] = msal.getAllAccounts();
+  return (await msal.acquireTokenSilent({ ...request, account, forceRefresh: true })).accessToken;
+};
+
+globalThis.exchangeTeams = async ({ connectionString, options }) =>
+  (await new CommunicationIdentityClient(connectionString).getTokenForTeamsUser(options)).token;
+
+if (location.pathname === "/redirect") {
+  broadcastResponseToMainFrame();
+} else if (sessionStorage.getItem("configuration")) {
+  application(JSON.parse(sessionStorage.getItem("configuration")))
+    .then((msal) => msal.handleRedirectPromise())
+    .then((answer) => answer && (globalThis.signedIn = result(answer)))
+    .catch((error) => (globalThis.signedIn = failure(error)));
+}

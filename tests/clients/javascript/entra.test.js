@@ -1,22 +1,23 @@
 // Tests the Entra credential of the JavaScript SDK against the local server and its stand-in for Entra.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ClientSecretCredential } from "@azure/identity";
+import { DefaultAzureCredential } from "@azure/identity";
 import { PublicClientApplication } from "@azure/msal-node";
 import { AzureCommunicationTokenCredential } from "@azure/communication-common";
+import { CommunicationIdentityClient } from "@azure/communication-identity";
 
 const env = process.env;
 const endpoint = env.COMMUNICATION_SERVICES_ENDPOINT;
-const tenant = env.AZURE_TENANT_ID;
+const tenant = env.COMMUNICATION_ENTRA_TENANT_ID;
 const clientId = env.COMMUNICATION_M365_APP_ID;
 const base = env.COMMUNICATION_M365_AAD_AUTHORITY;
 
 const claims = (token) => JSON.parse(Buffer.from(token.split(".")[1], "base64url").toString());
 
-// The test user, signed in with user name and password.
+// The test user, signed in with user name and password. MSAL for Node asks Microsoft about the authority unless it is known.
 class User {
   constructor() {
-    const authority = `${base}/${tenant}`;
+    const authority = `${base}/${env.COMMUNICATION_M365_AAD_TENANT}`;
     this.app = new PublicClientApplication({ auth: { clientId, authority, knownAuthorities: [base] } });
   }
 
@@ -32,10 +33,7 @@ class User {
 
 // Calls an assignment route as the service principal.
 async function assignments(method, path, version, body) {
-  const credential = new ClientSecretCredential(tenant, env.AZURE_CLIENT_ID, env.AZURE_CLIENT_SECRET, {
-    authorityHost: env.AZURE_AUTHORITY_HOST,
-    disableInstanceDiscovery: true,
-  });
+  const credential = new DefaultAzureCredential();
   const { token } = await credential.getToken("https://communication.azure.com//.default");
   const url = path.startsWith("https:") ? path : `${endpoint}access/${path}?api-version=${version}`;
   const response = await fetch(url, {
@@ -72,6 +70,24 @@ const ROUTES = [
     acsScope: "chat,voip",
   },
 ];
+
+test("DefaultAzureCredential needs the environment alone", async () => {
+  // The calls of issue-access-token.js in the JavaScript quickstarts.
+  const client = new CommunicationIdentityClient(endpoint, new DefaultAzureCredential());
+  const user = await client.createUser();
+  const issued = await client.getToken(user, ["voip"]);
+  const withToken = await client.createUserAndToken(["voip"]);
+  const exchanged = await client.getTokenForTeamsUser({
+    teamsUserAadToken: (await new User().getToken(env.COMMUNICATION_M365_SCOPE)).token,
+    clientId,
+    userObjectId: oid,
+  });
+  assert.equal(claims(exchanged.token).skypeid, `orgid:${oid}`);
+  assert.equal(claims(issued.token).acsScope, "voip");
+  await client.revokeTokens(user);
+  await client.deleteUser(user);
+  await client.deleteUser(withToken.user);
+});
 
 for (const route of ROUTES) {
   const credential = () =>

@@ -3,6 +3,7 @@
 import datetime
 import os
 import time
+import urllib.parse
 
 import msal
 import pytest
@@ -11,52 +12,29 @@ from azure.communication.identity import CommunicationIdentityClient, Communicat
 from azure.communication.identity.aio import CommunicationIdentityClient as AsyncClient
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
-from azure.identity import ClientSecretCredential
-from azure.identity.aio import ClientSecretCredential as AsyncCredential
+from azure.identity import ClientSecretCredential, DefaultAzureCredential, EnvironmentCredential
+from azure.identity.aio import DefaultAzureCredential as AsyncDefaultCredential
+from azure.identity.aio import EnvironmentCredential as AsyncEnvironmentCredential
 
 from environment import DENIED, Resource, Token
 from raw_http import RawClient
 
 ENDPOINT = os.environ["COMMUNICATION_SERVICES_ENDPOINT"]
-AUTHORITY = os.environ["AZURE_AUTHORITY_HOST"]
-TENANT = os.environ["AZURE_TENANT_ID"]
+AUTHORITY = os.environ["COMMUNICATION_M365_AAD_AUTHORITY"]
+ADFS = os.environ["COMMUNICATION_M365_AAD_TENANT"]
+TENANT = os.environ["COMMUNICATION_ENTRA_TENANT_ID"]
 TEAMS = "https://auth.msft.communication.azure.com"
 OTHER = "00000000-0000-0000-0000-000000000001"
 
 
-class Realm(requests.adapters.HTTPAdapter):
-    """Restores port and path in MSAL's request for a user's realm, because MSAL drops them."""
-
-    def send(self, request, **kwargs):
-        request.url = request.url.replace("https://localhost", AUTHORITY, 1)
-        return super().send(request, **kwargs)
-
-
 def user_token(*scopes, **form):
     """Returns the test user's Entra token, which MSAL gets by user name and password."""
-    session = requests.Session()
-    session.mount("https://localhost/common/userrealm/", Realm())
-    app = msal.PublicClientApplication(
-        os.environ["COMMUNICATION_M365_APP_ID"],
-        authority=f"{AUTHORITY}/{TENANT}",
-        instance_discovery=False,
-        http_client=session,
-    )
+    app = msal.PublicClientApplication(os.environ["COMMUNICATION_M365_APP_ID"], authority=f"{AUTHORITY}/{ADFS}")
     answer = app.acquire_token_by_username_password(
         os.environ["COMMUNICATION_MSAL_USERNAME"], os.environ["COMMUNICATION_MSAL_PASSWORD"], list(scopes), data=form
     )
     assert "access_token" in answer, answer
     return answer["access_token"], answer["id_token_claims"]["oid"]
-
-
-def service_credential(kind=ClientSecretCredential):
-    return kind(
-        TENANT,
-        os.environ["AZURE_CLIENT_ID"],
-        os.environ["AZURE_CLIENT_SECRET"],
-        authority=AUTHORITY,
-        disable_instance_discovery=True,
-    )
 
 
 @pytest.fixture(name="client")
@@ -78,8 +56,9 @@ def key_id(token):
     return Token(token).header["kid"]
 
 
-def test_service_principal_may_call_every_operation(client):
-    caller = CommunicationIdentityClient(ENDPOINT, service_credential())
+@pytest.mark.parametrize("kind", [DefaultAzureCredential, EnvironmentCredential])
+def test_service_principal_may_call_every_operation(client, kind):
+    caller = CommunicationIdentityClient(ENDPOINT, kind())
     user = caller.create_user()
     same, token = caller.create_user_and_token(scopes=["chat"])
     issued = caller.get_token(user, scopes=["voip"])
@@ -92,8 +71,9 @@ def test_service_principal_may_call_every_operation(client):
     assert key_id(token.token) != key_id(other.token), "tokens of Entra callers must have their own key"
 
 
-async def test_service_principal_may_call_every_operation_aio():
-    async with service_credential(AsyncCredential) as credential, AsyncClient(ENDPOINT, credential) as caller:
+@pytest.mark.parametrize("kind", [AsyncDefaultCredential, AsyncEnvironmentCredential])
+async def test_service_principal_may_call_every_operation_aio(kind):
+    async with kind() as credential, AsyncClient(ENDPOINT, credential) as caller:
         user, token = await caller.create_user_and_token(scopes=["chat"])
         await caller.get_token(user, scopes=["voip"])
         await caller.revoke_tokens(user)
@@ -101,10 +81,22 @@ async def test_service_principal_may_call_every_operation_aio():
     assert claims_of(token.token)["acsScope"] == "chat"
 
 
+def test_authority_of_the_tenant_serves_code_that_needs_the_guid():
+    base = f"{ENDPOINT}entra"
+    credential = ClientSecretCredential(
+        TENANT,
+        os.environ["AZURE_CLIENT_ID"],
+        os.environ["AZURE_CLIENT_SECRET"],
+        authority=base,
+        disable_instance_discovery=True,
+    )
+    CommunicationIdentityClient(ENDPOINT, credential).create_user()
+
+
 def service_token(**form):
     """Returns an access token of the service principal, from a token request with further members."""
     answer = requests.post(
-        f"{AUTHORITY}/{TENANT}/oauth2/v2.0/token",
+        f"{AUTHORITY}/{ADFS}/oauth2/v2.0/token",
         data={
             "grant_type": "client_credentials",
             "client_id": os.environ["AZURE_CLIENT_ID"],
@@ -194,7 +186,7 @@ def refusal(client, *arguments):
 def test_exchange_refuses_invalid_arguments(client, teams):
     token, app, user = teams
     expired = os.environ["COMMUNICATION_EXPIRED_TEAMS_TOKEN"]
-    app_only = service_credential().get_token(f"{TEAMS}/.default").token
+    app_only = EnvironmentCredential().get_token(f"{TEAMS}/.default").token
     invalid = {"code": "InvalidAccessToken", "message": "Provided access token is not valid."}
 
     def validation(message, target):
@@ -234,3 +226,51 @@ def test_token_without_teams_permissions_is_refused(client):
     token, oid = user_token(f"{TEAMS}/TeamsExtension.ManageCalls")
     status, code, _ = refusal(client, token, os.environ["COMMUNICATION_M365_APP_ID"], oid)
     assert (status, code) == (401, "InvalidAccessToken")
+
+
+def sign_in(flow):
+    """Returns the members of the authorization endpoint's reply."""
+    answer = requests.get(flow["auth_uri"], allow_redirects=False, timeout=30)
+    assert answer.status_code == 302, answer.text
+    return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(answer.headers["location"]).query))
+
+
+def test_msal_redeems_codes_and_renews_tokens():
+    cache = msal.SerializableTokenCache()
+    app = msal.PublicClientApplication(
+        os.environ["COMMUNICATION_M365_APP_ID"], authority=f"{AUTHORITY}/{ADFS}", token_cache=cache
+    )
+    scopes = [f"{TEAMS}/Teams.ManageCalls"]
+    flow = app.initiate_auth_code_flow(scopes, redirect_uri="http://localhost:3000/", login_hint="guest@partner.test")
+    reply = sign_in(flow)
+    answer = app.acquire_token_by_auth_code_flow(flow, reply)
+    assert claims_of(answer["access_token"])["unique_name"] == "guest@partner.test"
+    for _ in range(3):
+        (account,) = app.get_accounts()
+        renewed = app.acquire_token_silent_with_error(scopes, account, force_refresh=True)
+        assert claims_of(renewed["access_token"])["oid"] == answer["id_token_claims"]["oid"], renewed
+    again = app.acquire_token_by_auth_code_flow(flow, reply)
+    assert again["error_codes"] == [54005]
+    ended = app.acquire_token_silent_with_error(scopes, account, force_refresh=True)
+    assert ended["error"] == "invalid_grant", "the second redemption ends the refresh tokens of the first one"
+
+
+def test_confidential_client_signs_in_people():
+    app = msal.ConfidentialClientApplication(
+        os.environ["AZURE_CLIENT_ID"],
+        client_credential=os.environ["AZURE_CLIENT_SECRET"],
+        authority=f"{AUTHORITY}/{ADFS}",
+    )
+    flow = app.initiate_auth_code_flow([f"{TEAMS}/.default"], redirect_uri="http://127.0.0.1:5000/cb", prompt="none")
+    reply = sign_in(flow)
+    answer = app.acquire_token_by_auth_code_flow(flow, reply)
+    assert claims_of(answer["access_token"])["appidacr"] == "1", answer
+
+
+@pytest.mark.parametrize("name, code", [("noteams@local.test", 65001), ("disabled@local.test", 50057)])
+def test_refused_people_get_the_codes_of_entra(name, code):
+    app = msal.PublicClientApplication(os.environ["COMMUNICATION_M365_APP_ID"], authority=f"{AUTHORITY}/{ADFS}")
+    flow = app.initiate_auth_code_flow([f"{TEAMS}/.default"], redirect_uri="http://localhost", login_hint=name)
+    reply = sign_in(flow)
+    assert reply["error_description"].startswith(f"AADSTS{code}: ")
+    assert reply["state"] == flow["state"]

@@ -10,12 +10,13 @@ from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 
 import jsonschema
 import pytest
+from azure.identity import EnvironmentCredential
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from environment import FOREIGN_ID
 from raw_http import RawClient
-from test_entra import TEAMS, TENANT, service_credential, user_token
+from test_entra import TEAMS, TENANT, user_token
 
 DOCUMENT = json.loads((pathlib.Path(__file__).parents[3] / "docs" / "openapi.json").read_text(encoding="utf-8"))
 REGISTRY = Registry().with_resource("urn:document", DRAFT202012.create_resource(DOCUMENT))
@@ -116,7 +117,7 @@ class Service:
 
     def __init__(self, resource):
         self.raw = RawClient(resource.host, resource.port, resource.primary_key)
-        self.principal = service_credential().get_token("https://communication.azure.com/.default").token
+        self.principal = EnvironmentCredential().get_token("https://communication.azure.com/.default").token
         self.teams_user, self.object_id = user_token(f"{TEAMS}/Teams.ManageCalls")
         self.extension_user, _ = user_token(f"{TEAMS}/TeamsExtension.ManageCalls")
         self.entra_user, _ = user_token("https://communication.azure.com/clients/.default")

@@ -14,6 +14,9 @@ pub(super) struct Api {
     named: &'static [&'static str],
 }
 
+/// The API of the Teams exchange.
+pub(super) const TEAMS: &str = "https://auth.msft.communication.azure.com";
+
 /// The scopes and application ids are facts of docs/wire-contract.md#callers,
 /// docs/wire-contract.md#teams-exchange and docs/wire-contract.md#access-routes. No source names the
 /// delegated permission of the first API.
@@ -25,7 +28,7 @@ const APIS: [Api; 3] = [
         named: &[],
     },
     Api {
-        uri: "https://auth.msft.communication.azure.com",
+        uri: TEAMS,
         app_id: "1fd5118e-2576-4263-8130-9503064c837a",
         default: &["Teams.ManageCalls", "Teams.ManageChats"],
         named: &["TeamsExtension.ManageCalls"],
@@ -56,6 +59,13 @@ pub(super) struct RequestedScopes {
     pub(super) openid: bool,
     /// Whether a refresh token is requested.
     pub(super) offline: bool,
+}
+
+impl Api {
+    /// Whether this is the API of Teams, whose permissions need consent.
+    pub(super) fn is_of_teams(&self) -> bool {
+        self.uri == TEAMS
+    }
 }
 
 impl Access {

@@ -1,5 +1,5 @@
-//! The tenant: its user, clients and keys. The first start creates them and keeps them in `entra.json`, because clients
-//! are configured with them.
+//! The tenant: its people, applications and keys. The first start creates them and keeps them in `entra.json`, because
+//! clients are configured with them.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,24 @@ use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid};
 use zeroize::Zeroizing;
 
+use super::identifiers::{Identifiers, PersonIdentifiers, guid};
+use super::people::{Application, People, Person, PersonKind};
+use super::published;
 use crate::files::{self, FileError, Readers};
 
 /// The domain of user names. `.test` is never a real domain (RFC 6761 section 6.2).
 pub(super) const DOMAIN: &str = "local.test";
+
+/// The origin of the tenant.
+#[derive(Clone, Copy)]
+pub enum DirectorySource<'a> {
+    /// The file `entra.json` in this folder. The first start creates it.
+    File(&'a Path),
+    /// Random values that are not kept.
+    Memory,
+    /// The published values for development, which are the same on every machine. The keys are random and not kept.
+    Published,
+}
 
 /// The stand-in cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -35,111 +49,223 @@ pub enum OpenDirectoryError {
 }
 
 /// The content of the file.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Directory {
     #[serde(with = "guid")]
     pub(super) tenant: Uuid,
-    pub(super) user: User,
-    /// The client id of the application with which the user signs in. It is a public client, so it has no secret.
-    #[serde(with = "guid")]
-    pub(super) user_app: Uuid,
-    pub(super) service_principal: ServicePrincipal,
+    /// The people at the first start.
+    initial_people: People,
+    /// The people now, if some were added or replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changed_people: Option<People>,
+    /// The public client with which people sign in.
+    pub(super) user_app: Application,
+    /// The application with a secret that may call the service.
+    pub(super) service: Application,
+    /// Further applications.
+    #[serde(default)]
+    applications: Vec<Application>,
     /// Three keys, in the format of the secret `signing-keys`. All are published, as Entra publishes keys before it
     /// uses them.
     signing_keys: Zeroizing<String>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct User {
-    #[serde(with = "guid")]
-    pub(super) object_id: Uuid,
-    pub(super) name: String,
-    /// The `sub` of the user's tokens. Entra has another one for each pair of user and application.
-    pub(super) subject: String,
-    pub(super) password: Zeroizing<String>,
-    /// The only refresh token. It never expires.
-    pub(super) refresh_token: Zeroizing<String>,
+impl Directory {
+    fn new(identifiers: Identifiers, keys: &SigningKeys) -> Result<Self, KeyMaterialError> {
+        let Identifiers { tenant, user_app, service, client_secret, member, guest, without_teams, disabled } =
+            identifiers;
+        let document = keys.to_document();
+        let signing_keys = str::from_utf8(document.expose()).map_err(|_| KeyMaterialError::GENERATION)?;
+        let person = |kind, name: String, (object_id, subject, password)| Person {
+            object_id,
+            name,
+            subject,
+            password,
+            kind,
+        };
+        let application = |(client_id, object_id), secret| Application {
+            client_id,
+            object_id,
+            secret,
+            redirect_uris: Vec::new(),
+            idtyp: false,
+        };
+        Ok(Self {
+            tenant,
+            initial_people: People {
+                first: person(PersonKind::Member, format!("user@{DOMAIN}"), member),
+                others: vec![
+                    person(PersonKind::Guest, "guest@partner.test".to_owned(), guest),
+                    person(PersonKind::WithoutTeams, format!("noteams@{DOMAIN}"), without_teams),
+                    person(PersonKind::Disabled, format!("disabled@{DOMAIN}"), disabled),
+                ],
+            },
+            changed_people: None,
+            user_app: application(user_app, None),
+            service: application(service, Some(client_secret)),
+            applications: Vec::new(),
+            signing_keys: Zeroizing::new(signing_keys.to_owned()),
+        })
+    }
+
+    pub(super) fn people(&self) -> &People {
+        self.changed_people.as_ref().unwrap_or(&self.initial_people)
+    }
+
+    /// The people, for a change. The initial people stay.
+    pub(super) fn people_mut(&mut self) -> &mut People {
+        self.changed_people.get_or_insert_with(|| self.initial_people.clone())
+    }
+
+    /// Returns to the people of the first start.
+    pub(super) fn reset(&mut self) {
+        self.changed_people = None;
+    }
+
+    pub(super) fn applications(&self) -> impl Iterator<Item = &Application> {
+        [&self.user_app, &self.service].into_iter().chain(&self.applications)
+    }
+
+    pub(super) fn application(&self, client_id: Uuid) -> Option<&Application> {
+        self.applications().find(|application| application.client_id == client_id)
+    }
 }
 
-#[derive(Serialize, Deserialize)]
+/// The file of versions before 0.2: one user, one public client, one service principal.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ServicePrincipal {
+struct FormerDirectory {
     #[serde(with = "guid")]
-    pub(super) client_id: Uuid,
+    tenant: Uuid,
+    user: FormerUser,
     #[serde(with = "guid")]
-    pub(super) object_id: Uuid,
-    pub(super) client_secret: Zeroizing<String>,
+    user_app: Uuid,
+    service_principal: FormerPrincipal,
+    signing_keys: Zeroizing<String>,
 }
 
-/// Reads the file in `dir`, or creates it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FormerUser {
+    #[serde(with = "guid")]
+    object_id: Uuid,
+    name: String,
+    subject: Zeroizing<String>,
+    password: Zeroizing<String>,
+    /// It never expired. Refresh tokens are not kept any more.
+    #[serde(rename = "refresh_token")]
+    _refresh_token: Zeroizing<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FormerPrincipal {
+    #[serde(with = "guid")]
+    client_id: Uuid,
+    #[serde(with = "guid")]
+    object_id: Uuid,
+    client_secret: Zeroizing<String>,
+}
+
+impl FormerDirectory {
+    /// The same tenant with the same ids, secrets and keys, and with the further people of a new tenant.
+    fn migrate(self, random: &dyn Random) -> Option<Directory> {
+        let keys = parse_keys(&self.signing_keys)?;
+        let FormerPrincipal { client_id, object_id, client_secret } = self.service_principal;
+        let mut identifiers = random_identifiers(random);
+        identifiers.tenant = self.tenant;
+        identifiers.user_app.0 = self.user_app;
+        identifiers.service = (client_id, object_id);
+        identifiers.client_secret = client_secret;
+        let mut directory = Directory::new(identifiers, &keys).ok()?;
+        let FormerUser { object_id, name, subject, password, .. } = self.user;
+        directory.initial_people.first =
+            Person { object_id, name, subject, password, kind: PersonKind::Member };
+        directory.signing_keys = self.signing_keys;
+        Some(directory)
+    }
+}
+
+/// The directory of this source, and the file in which changes are kept.
 pub(super) fn open(
-    dir: &Path,
+    source: DirectorySource<'_>,
     random: &dyn Random,
     generate: impl Fn() -> Result<SigningKey, KeyMaterialError>,
-) -> Result<(Directory, SigningKeys), OpenDirectoryError> {
-    let path = dir.join("entra.json");
-    let directory = match files::read(&path)? {
-        // The decoder's message is dropped, because it may quote the text.
-        Some(text) => serde_json::from_slice(&text).map_err(|_| OpenDirectoryError::Content(path.clone()))?,
-        None => {
-            let made = create(random, &SigningKeys::generate(1, generate)?)?;
-            files::replace_json(&path, &made, Readers::Owner)?;
-            made
-        }
+) -> Result<(Directory, SigningKeys, Option<PathBuf>), OpenDirectoryError> {
+    let make = |identifiers| -> Result<Directory, OpenDirectoryError> {
+        Ok(Directory::new(identifiers, &SigningKeys::generate(1, &generate)?)?)
     };
-    let keys = SigningKeys::parse(&Secret::new(directory.signing_keys.as_bytes().to_vec()));
-    let keys = keys.map_err(|_| OpenDirectoryError::Content(path.clone()))?;
-    Ok((directory, keys))
+    let (directory, path) = match source {
+        DirectorySource::File(folder) => {
+            let path = folder.join("entra.json");
+            let directory = match files::read(&path)? {
+                Some(text) => read(&path, &text, random)?,
+                None => {
+                    let made = make(random_identifiers(random))?;
+                    write(&path, &made)?;
+                    made
+                }
+            };
+            (directory, Some(path))
+        }
+        DirectorySource::Memory => (make(random_identifiers(random))?, None),
+        DirectorySource::Published => (make(published::identifiers())?, None),
+    };
+    let keys = parse_keys(&directory.signing_keys);
+    let keys = keys.ok_or_else(|| OpenDirectoryError::Content(path.clone().unwrap_or_default()))?;
+    Ok((directory, keys, path))
 }
 
-fn create(random: &dyn Random, keys: &SigningKeys) -> Result<Directory, KeyMaterialError> {
-    const UNWRITABLE: KeyMaterialError = KeyMaterialError::GENERATION;
-    let signing_keys = str::from_utf8(keys.to_document().expose()).map_err(|_| UNWRITABLE)?.to_owned();
+/// Reads the content of the file. The content of an earlier version is replaced.
+fn read(path: &Path, text: &[u8], random: &dyn Random) -> Result<Directory, OpenDirectoryError> {
+    if let Ok(directory) = serde_json::from_slice(text) {
+        return Ok(directory);
+    }
+    // The decoder's message is dropped, because it may quote the text.
+    let former = serde_json::from_slice::<FormerDirectory>(text).ok();
+    let migrated = former.and_then(|former| former.migrate(random));
+    let migrated = migrated.ok_or_else(|| OpenDirectoryError::Content(path.to_owned()))?;
+    write(path, &migrated)?;
+    Ok(migrated)
+}
+
+pub(super) fn write(path: &Path, directory: &Directory) -> Result<(), FileError> {
+    files::replace_json(path, directory, Readers::Owner)
+}
+
+fn parse_keys(text: &str) -> Option<SigningKeys> {
+    SigningKeys::parse(&Secret::new(text.as_bytes().to_vec())).ok()
+}
+
+fn random_identifiers(random: &dyn Random) -> Identifiers {
     let guid = || Builder::from_random_bytes(bytes(random)).into_uuid();
-    Ok(Directory {
+    Identifiers {
         tenant: guid(),
-        user: User {
-            object_id: guid(),
-            name: format!("user@{DOMAIN}"),
-            subject: text::<32>(random),
-            password: Zeroizing::new(text::<18>(random)),
-            refresh_token: Zeroizing::new(text::<48>(random)),
-        },
-        user_app: guid(),
-        service_principal: ServicePrincipal {
-            client_id: guid(),
-            object_id: guid(),
-            client_secret: Zeroizing::new(text::<30>(random)),
-        },
-        signing_keys: Zeroizing::new(signing_keys),
-    })
+        user_app: (guid(), guid()),
+        service: (guid(), guid()),
+        client_secret: Zeroizing::new(text::<30>(random)),
+        member: random_person(random),
+        guest: random_person(random),
+        without_teams: random_person(random),
+        disabled: random_person(random),
+    }
 }
 
-fn bytes<const N: usize>(random: &dyn Random) -> [u8; N] {
+pub(super) fn random_person(random: &dyn Random) -> PersonIdentifiers {
+    let object_id = Builder::from_random_bytes(bytes(random)).into_uuid();
+    (object_id, text::<32>(random).into(), text::<18>(random).into())
+}
+
+pub(super) fn bytes<const N: usize>(random: &dyn Random) -> [u8; N] {
     let mut bytes = [0; N];
     random.fill(&mut bytes);
     bytes
 }
 
 /// Random text that needs no escaping in a URL, form, header or shell.
-fn text<const N: usize>(random: &dyn Random) -> String {
+pub(super) fn text<const N: usize>(random: &dyn Random) -> String {
     URL_SAFE_NO_PAD.encode(bytes::<N>(random))
-}
-
-/// A GUID as its usual text.
-mod guid {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-    use uuid::Uuid;
-
-    pub(super) fn serialize<S: Serializer>(guid: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(guid)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(|_| D::Error::custom("not a GUID"))
-    }
 }
 
 #[cfg(test)]
@@ -147,9 +273,12 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
+    use identity::keys::Algorithm;
+    use identity::testing::{self, FrozenClock};
     use tempfile::tempdir;
 
-    use super::super::tests::{BASE, open};
+    use super::super::EntraStandIn;
+    use super::super::tests::{BASE, open, open_at};
     use super::*;
 
     #[test]
@@ -200,5 +329,69 @@ mod tests {
             assert!(said.contains("entra.json") && !said.contains("hidden"), "{said}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
+    }
+
+    /// The file that versions before 0.2 wrote.
+    const FORMER: &str = r#"{
+        "tenant": "11111111-0000-4000-8000-000000000001",
+        "user": {
+            "object_id": "11111111-0000-4000-8000-000000000002",
+            "name": "user@local.test",
+            "subject": "former-subject",
+            "password": "former-password",
+            "refresh_token": "former-refresh-token"
+        },
+        "user_app": "11111111-0000-4000-8000-000000000003",
+        "service_principal": {
+            "client_id": "11111111-0000-4000-8000-000000000004",
+            "object_id": "11111111-0000-4000-8000-000000000005",
+            "client_secret": "former-secret"
+        },
+        "signing_keys": ""
+    }"#;
+
+    #[test]
+    fn former_files_keep_tenant_user_ids_secrets_and_keys() {
+        let dir = tempdir().unwrap();
+        let path = dir.path().join("entra.json");
+        let keys = SigningKeys::generate(1, || Ok(testing::signing_key(Algorithm::Rs256, 0))).unwrap();
+        let mut former: serde_json::Value = serde_json::from_str(FORMER).unwrap();
+        former["signing_keys"] = str::from_utf8(keys.to_document().expose()).unwrap().into();
+        fs::write(&path, former.to_string()).unwrap();
+        let migrated = open(&dir, BASE, 1).unwrap();
+        let id = |number: u128| Uuid::from_u128(0x11111111_0000_4000_8000_000000000000 + number);
+        assert_eq!(
+            (migrated.tenant(), migrated.user_object_id(), migrated.user_app_id()),
+            (id(1), id(2), id(3))
+        );
+        assert_eq!(migrated.service_principal_object_id(), id(5));
+        let service = migrated.applications().remove(1);
+        assert_eq!((service.client_id, service.secret.unwrap().as_str()), (id(4), "former-secret"));
+        let people = migrated.people();
+        assert!(
+            people[0].password.as_str() == "former-password"
+                && people[0].subject.as_str() == "former-subject"
+        );
+        assert_eq!(people.len(), 4);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("former-refresh-token"));
+        let again = open(&dir, BASE, 2).unwrap();
+        assert_eq!(again.jwks_json(), migrated.jwks_json());
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+
+    #[test]
+    fn published_directories_are_the_same_and_memory_is_not() {
+        let open = |source, seed| open_at(source, BASE, seed, FrozenClock::at_noon()).unwrap();
+        let facts = |stand_in: &EntraStandIn| {
+            let env =
+                stand_in.env().into_iter().filter(|(name, _)| *name != "COMMUNICATION_EXPIRED_TEAMS_TOKEN");
+            let people = stand_in.people().into_iter().map(|person| (person.object_id, person.password));
+            (env.collect::<Vec<_>>(), people.collect::<Vec<_>>(), stand_in.service_principal_object_id())
+        };
+        let published = facts(&open(DirectorySource::Published, 1));
+        assert!(published == facts(&open(DirectorySource::Published, 2)));
+        let memory = facts(&open(DirectorySource::Memory, 1));
+        assert!(memory != facts(&open(DirectorySource::Memory, 2)) && memory != published);
     }
 }

@@ -4,20 +4,33 @@ use identity::keys::Slot;
 use serde_json::{Value, json};
 
 use super::tokens::Version;
-use super::{DOMAIN, EntraStandIn, RequestedTenant};
+use super::{ADFS, DOMAIN, EntraStandIn, RequestedTenant};
 
 impl RequestedTenant<'_> {
     /// The tenant in an issuer. Entra uses a placeholder in documents for every tenant.
     fn in_issuer(self, tenant: &str) -> &str {
         match self {
-            RequestedTenant::Tenant => tenant,
+            RequestedTenant::Tenant | RequestedTenant::Adfs => tenant,
             RequestedTenant::Any(_) => "{tenantid}",
         }
     }
 }
 
 impl EntraStandIn {
-    pub(super) fn published(&self, authority: RequestedTenant<'_>, endpoint: &str) -> Option<Value> {
+    /// A document of this authority. `origin` is scheme, host and port of the authority `/adfs`.
+    pub(super) fn published(
+        &self,
+        authority: RequestedTenant<'_>,
+        origin: &str,
+        endpoint: &str,
+    ) -> Option<Value> {
+        if authority == RequestedTenant::Adfs {
+            return match endpoint {
+                ".well-known/openid-configuration" => Some(adfs_metadata(origin)),
+                "discovery/v2.0/keys" => Some(self.key_set(Version::Two, authority)),
+                _ => None,
+            };
+        }
         match endpoint {
             ".well-known/openid-configuration" => Some(self.metadata(Version::One, authority)),
             "v2.0/.well-known/openid-configuration" => Some(self.metadata(Version::Two, authority)),
@@ -36,34 +49,22 @@ impl EntraStandIn {
     }
 
     fn metadata(&self, version: Version, authority: RequestedTenant<'_>) -> Value {
-        let tenant = self.directory.tenant.to_string();
+        let tenant = self.tenant.to_string();
         let at = match authority {
-            RequestedTenant::Tenant => format!("{}/{tenant}", self.base),
+            RequestedTenant::Tenant | RequestedTenant::Adfs => format!("{}/{tenant}", self.base),
             RequestedTenant::Any(name) => format!("{}/{name}", self.base),
         };
         let (oauth2, keys) = match version {
             Version::One => ("oauth2", "discovery/keys"),
             Version::Two => ("oauth2/v2.0", "discovery/v2.0/keys"),
         };
-        json!({
-            "issuer": self.issuer(version, authority.in_issuer(&tenant)),
-            // MSAL refuses metadata without this endpoint. It is not served.
-            "authorization_endpoint": format!("{at}/{oauth2}/authorize"),
-            "token_endpoint": format!("{at}/{oauth2}/token"),
-            "jwks_uri": format!("{at}/{keys}"),
-            "grant_types_supported": ["client_credentials", "password", "refresh_token"],
-            "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
-            "response_types_supported": ["id_token"],
-            "scopes_supported": ["openid", "profile", "email", "offline_access"],
-            "subject_types_supported": ["pairwise"],
-            "id_token_signing_alg_values_supported": ["RS256"],
-        })
+        metadata(&self.issuer(version, authority.in_issuer(&tenant)), &at, oauth2, keys)
     }
 
     /// The public keys with the members of Entra: no `alg`, and only at the version 2.0 endpoint the issuer that each
     /// key may sign for.
     pub(super) fn key_set(&self, version: Version, authority: RequestedTenant<'_>) -> Value {
-        let tenant = self.directory.tenant.to_string();
+        let tenant = self.tenant.to_string();
         let issuer = self.issuer(Version::Two, authority.in_issuer(&tenant));
         let published = |slot| {
             let mut key = serde_json::to_value(self.keys.of(slot).jwk()).unwrap_or_default();
@@ -79,6 +80,30 @@ impl EntraStandIn {
     }
 }
 
+/// The metadata of the authority `/adfs`. Its issuer has the scheme, host and port of the authority, because clients compare
+/// them. Every endpoint is below `/adfs`, because MSAL for Python takes the tenant from the path. Tokens have another issuer.
+fn adfs_metadata(origin: &str) -> Value {
+    let at = format!("{origin}/{ADFS}");
+    metadata(&at, &at, "oauth2/v2.0", "discovery/v2.0/keys")
+}
+
+fn metadata(issuer: &str, at: &str, oauth2: &str, keys: &str) -> Value {
+    json!({
+        "issuer": issuer,
+        "authorization_endpoint": format!("{at}/oauth2/v2.0/authorize"),
+        "token_endpoint": format!("{at}/{oauth2}/token"),
+        "jwks_uri": format!("{at}/{keys}"),
+        "grant_types_supported": ["authorization_code", "client_credentials", "password", "refresh_token"],
+        "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query", "fragment", "form_post"],
+        "code_challenge_methods_supported": ["S256"],
+        "scopes_supported": ["openid", "profile", "email", "offline_access"],
+        "subject_types_supported": ["pairwise"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+    })
+}
+
 /// User realm discovery: `Managed` for the own domain, `Unknown` for any other domain.
 fn user_realm(user: &str) -> Value {
     let user = user.to_ascii_lowercase();
@@ -90,6 +115,9 @@ fn user_realm(user: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use http::header::HOST;
+    use http::{HeaderMap, HeaderValue, Method};
+
     use super::super::tests::{BASE, stand_in};
     use super::*;
 
@@ -113,15 +141,46 @@ mod tests {
                 ("organizations", "{tenantid}", RequestedTenant::Any("organizations")),
             ] {
                 let endpoint = format!("{prefix}.well-known/openid-configuration");
-                let metadata = stand_in.published(authority, &endpoint).unwrap();
+                let metadata = stand_in.published(authority, BASE, &endpoint).unwrap();
                 assert_eq!(metadata["issuer"], stand_in.issuer(version, tenant));
                 assert_eq!(metadata["token_endpoint"], format!("{BASE}/{at}/{oauth2}"));
                 assert_eq!(metadata["jwks_uri"], format!("{BASE}/{at}/{keys}"));
-                assert_eq!(stand_in.published(authority, keys), Some(stand_in.key_set(version, authority)));
+                assert_eq!(
+                    stand_in.published(authority, BASE, keys),
+                    Some(stand_in.key_set(version, authority))
+                );
             }
         }
         assert_eq!(stand_in.issuer(Version::One, "t"), format!("{BASE}/t/"));
         assert_eq!(stand_in.issuer(Version::Two, "t"), format!("{BASE}/t/v2.0"));
+    }
+
+    #[test]
+    fn documents_of_adfs_follow_the_accepted_host() {
+        let stand_in = stand_in();
+        for (host, origin) in [
+            (Some("localhost:8443"), "https://localhost:8443"),
+            (Some("LocalHost:32768"), "https://localhost:32768"),
+            (Some("127.0.0.1"), "https://127.0.0.1"),
+            (Some("evil.example"), "https://localhost:8443"),
+            (None, "https://localhost:8443"),
+        ] {
+            let host = host.map(|host| (HOST, HeaderValue::from_str(host).unwrap()));
+            let headers = HeaderMap::from_iter(host);
+            let get = |path: &str| {
+                let response = stand_in.handle(&Method::GET, path, &headers, b"");
+                serde_json::from_slice::<Value>(response.body()).unwrap_or_default()
+            };
+            let metadata = get("/adfs/.well-known/openid-configuration");
+            assert_eq!(metadata["issuer"], format!("{origin}/adfs"));
+            for name in ["authorization_endpoint", "token_endpoint", "jwks_uri"] {
+                let url = metadata[name].as_str().unwrap();
+                assert!(url.starts_with(&format!("{origin}/adfs/")), "{url}");
+            }
+            assert_eq!(metadata["token_endpoint"], format!("{origin}/adfs/oauth2/v2.0/token"));
+            assert_eq!(get("/adfs/discovery/v2.0/keys").to_string(), stand_in.jwks_json());
+            assert_eq!(get("/adfs/v2.0/.well-known/openid-configuration"), Value::Null);
+        }
     }
 
     #[test]

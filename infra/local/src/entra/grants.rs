@@ -1,5 +1,6 @@
 //! The token endpoints: the client, its grant, and the answer.
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::HeaderMap;
@@ -10,25 +11,24 @@ use zeroize::Zeroizing;
 
 use super::EntraStandIn;
 use super::apis::{Access, RequestedScopes};
+use super::codes::{Redeemed, SignIn};
+use super::form::Form;
 use super::oauth_error::OAuthError;
+use super::people::{Application, Person};
 use super::tokens::{Client, Subject, Version};
 
-/// The members of a request: first of the query, then of the body. The first member of a name counts.
-struct Form(Vec<(String, Zeroizing<String>)>);
+/// The subject of a granted token, with the values of the sign-in.
+struct Granted {
+    subject: GrantedTo,
+    /// The scopes of the sign-in, for a request without scopes.
+    scope: Option<String>,
+    nonce: Option<String>,
+    refresh_token: Option<Zeroizing<String>>,
+}
 
-impl Form {
-    fn parse(query: &str, body: &[u8]) -> Self {
-        let members = form_urlencoded::parse(query.as_bytes()).chain(form_urlencoded::parse(body));
-        Self(members.map(|(name, value)| (name.into_owned(), Zeroizing::new(value.into_owned()))).collect())
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    fn required(&self, name: &str) -> Result<&str, OAuthError> {
-        self.get(name).ok_or_else(|| OAuthError::missing(name))
-    }
+enum GrantedTo {
+    Service { object_id: Uuid, idtyp: bool },
+    User(Person),
 }
 
 impl EntraStandIn {
@@ -41,75 +41,97 @@ impl EntraStandIn {
     ) -> Result<Value, OAuthError> {
         let form = Form::parse(query, body);
         let grant = form.required("grant_type")?;
-        let client = self.client(&form, headers)?;
-        let subject = self.subject(grant, &form, client)?;
-        let requested = match endpoint {
-            Version::One => {
-                let access = Access::of_resource(form.required("resource")?)?;
-                RequestedScopes { access, openid: false, offline: true }
+        let application = self.client(&form, headers)?;
+        let mut granted = self.granted(grant, &form, &application)?;
+        let requested = match (endpoint, form.get("resource")) {
+            (Version::One, Some(resource)) => {
+                RequestedScopes { access: Access::of_resource(resource)?, openid: false, offline: true }
             }
-            Version::Two => RequestedScopes::parse(form.required("scope")?)?,
+            _ => {
+                let missing = if endpoint == Version::One { "resource" } else { "scope" };
+                let scope = form.get("scope").or(granted.scope.as_deref());
+                RequestedScopes::parse(scope.ok_or_else(|| OAuthError::missing(missing))?)?
+            }
         };
-        if matches!(subject, Subject::Service { .. }) && !requested.access.default {
-            return Err(OAuthError::not_by_default());
+        let client = Client { id: application.client_id, confidential: application.secret.is_some() };
+        match &granted.subject {
+            GrantedTo::Service { .. } if !requested.access.default => Err(OAuthError::not_by_default()),
+            GrantedTo::Service { .. } => Ok(()),
+            GrantedTo::User(person) => person.check(requested.access.api, client.id),
+        }?;
+        if let ("password", GrantedTo::User(person), true) = (grant, &granted.subject, requested.offline) {
+            let scope = requested.access.scopes();
+            let sign_in = SignIn { person: person.object_id, client: client.id, scope };
+            let token = self.grants().start_chain(sign_in, self.clock.now(), self.random.as_ref());
+            granted.refresh_token = Some(token);
         }
-        self.answer(endpoint, &form, client, subject, &requested)
+        self.answer(endpoint, &form, client, &granted, &requested)
     }
 
-    /// The client, authenticated by `client_secret_basic`, `client_secret_post`, or without a secret.
-    fn client(&self, form: &Form, headers: &HeaderMap) -> Result<Client, OAuthError> {
+    /// The application, authenticated by `client_secret_basic`, `client_secret_post`, or without a secret.
+    fn client(&self, form: &Form, headers: &HeaderMap) -> Result<Application, OAuthError> {
         let basic = headers.get(AUTHORIZATION).and_then(|header| basic(header.to_str().ok()?));
         let (id, secret) = match &basic {
             Some((id, secret)) => (id.as_str(), Some(secret.as_str())),
             None => (form.required("client_id")?, form.get("client_secret")),
         };
-        let principal = &self.directory.service_principal;
-        let unknown = || OAuthError::unknown_client(id, self.directory.tenant);
-        let id: Uuid = id.parse().map_err(|_| unknown())?;
-        if id == self.directory.user_app {
-            return match secret {
-                None => Ok(Client { id, confidential: false }),
-                Some(_) => Err(OAuthError::secret_of_public_client()),
-            };
-        }
-        if id != principal.client_id {
-            return Err(unknown());
-        }
-        match secret {
-            Some(secret) if secret == principal.client_secret.as_str() => {
-                Ok(Client { id, confidential: true })
-            }
-            Some(_) => Err(OAuthError::wrong_secret(id)),
-            None => Err(OAuthError::no_secret()),
+        let application = self.application_of(id)?;
+        match (&application.secret, secret) {
+            (None, None) => Ok(application),
+            (None, Some(_)) => Err(OAuthError::secret_of_public_client()),
+            (Some(own), Some(secret)) if is_equal(own, secret) => Ok(application),
+            (Some(_), Some(_)) => Err(OAuthError::wrong_secret(application.client_id)),
+            (Some(_), None) => Err(OAuthError::no_secret()),
         }
     }
 
-    /// The subject of the token.
-    fn subject(&self, grant: &str, form: &Form, client: Client) -> Result<Subject<'_>, OAuthError> {
-        let user = &self.directory.user;
-        match grant {
-            "client_credentials" if client.confidential => Ok(Subject::Service {
-                principal: &self.directory.service_principal,
-                idtyp: form.get("optional_claims") == Some("idtyp"),
-            }),
-            "client_credentials" => Err(OAuthError::public_client_alone()),
+    /// The application with this client id.
+    pub(super) fn application_of(&self, client_id: &str) -> Result<Application, OAuthError> {
+        let parsed = client_id.parse().ok();
+        let known = parsed.and_then(|id| self.directory().application(id).cloned());
+        known.ok_or_else(|| OAuthError::unknown_client(client_id, self.tenant))
+    }
+
+    /// Checks the grant.
+    fn granted(&self, grant: &str, form: &Form, application: &Application) -> Result<Granted, OAuthError> {
+        let (client, now) = (application.client_id, self.clock.now());
+        let redeemed = match grant {
+            "client_credentials" if application.secret.is_some() => {
+                let idtyp = application.idtyp || form.get("optional_claims") == Some("idtyp");
+                let subject = GrantedTo::Service { object_id: application.object_id, idtyp };
+                return Ok(Granted { subject, scope: None, nonce: None, refresh_token: None });
+            }
+            "client_credentials" => return Err(OAuthError::public_client_alone()),
             "password" => {
-                let name = form.required("username")?;
-                let password = form.required("password")?;
-                if !name.eq_ignore_ascii_case(&user.name) {
-                    return Err(OAuthError::unknown_user(name, self.directory.tenant));
-                }
-                if password != user.password.as_str() {
-                    return Err(OAuthError::wrong_password());
-                }
-                Ok(Subject::User(user))
+                let subject = GrantedTo::User(self.with_password(form)?);
+                let nonce = form.get("nonce").map(str::to_owned);
+                return Ok(Granted { subject, scope: None, nonce, refresh_token: None });
             }
-            "refresh_token" if form.required("refresh_token")? == user.refresh_token.as_str() => {
-                Ok(Subject::User(user))
+            "authorization_code" => {
+                let (code, redirect_uri) = (form.required("code")?, form.required("redirect_uri")?);
+                let verifier = form.get("code_verifier");
+                let mut grants = self.grants();
+                grants.redeem(code, client, redirect_uri, verifier, now, self.random.as_ref())?
             }
-            "refresh_token" => Err(OAuthError::wrong_refresh_token()),
-            other => Err(OAuthError::unsupported_grant(other)),
-        }
+            "refresh_token" => {
+                let token = form.required("refresh_token")?;
+                self.grants().refresh(token, client, now, self.random.as_ref())?
+            }
+            other => return Err(OAuthError::unsupported_grant(other)),
+        };
+        let Redeemed { sign_in, nonce, refresh_token } = redeemed;
+        let person = self.directory().people().with_id(sign_in.person).cloned();
+        let person = person.ok_or_else(|| OAuthError::invalid_grant(grant))?;
+        // Without the new token, a client could not continue the chain.
+        let (scope, refresh_token) = (Some(sign_in.scope), Some(refresh_token));
+        Ok(Granted { subject: GrantedTo::User(person), scope, nonce, refresh_token })
+    }
+
+    fn with_password(&self, form: &Form) -> Result<Person, OAuthError> {
+        let (name, password) = (form.required("username")?, form.required("password")?);
+        let person = self.directory().people().named(name).cloned();
+        let person = person.ok_or_else(|| OAuthError::unknown_user(name, self.tenant))?;
+        if is_equal(&person.password, password) { Ok(person) } else { Err(OAuthError::wrong_password()) }
     }
 
     fn answer(
@@ -117,9 +139,15 @@ impl EntraStandIn {
         endpoint: Version,
         form: &Form,
         client: Client,
-        subject: Subject<'_>,
+        granted: &Granted,
         requested: &RequestedScopes,
     ) -> Result<Value, OAuthError> {
+        let subject = match &granted.subject {
+            GrantedTo::Service { object_id, idtyp } => {
+                Subject::Service { object_id: *object_id, idtyp: *idtyp }
+            }
+            GrantedTo::User(person) => Subject::User(person),
+        };
         let version = match form.get("token_version") {
             Some("2") => Version::Two,
             _ => Version::One,
@@ -151,15 +179,16 @@ impl EntraStandIn {
                 Version::Two => requested.access.scopes(),
             };
             add("scope", scope.into());
-            if requested.offline {
-                add("refresh_token", user.refresh_token.as_str().into());
+            if let Some(token) = &granted.refresh_token {
+                add("refresh_token", token.as_str().into());
             }
             if requested.openid {
-                add("id_token", self.id_token(client, user, form.get("nonce"), validity)?.as_str().into());
+                let nonce = granted.nonce.as_deref();
+                add("id_token", self.id_token(client, user, nonce, validity)?.as_str().into());
             }
             if form.get("client_info") == Some("1") {
                 // MSAL names accounts by these ids in its cache.
-                let (user, tenant) = (user.object_id.to_string(), self.directory.tenant.to_string());
+                let (user, tenant) = (user.object_id.to_string(), self.tenant.to_string());
                 add(
                     "client_info",
                     URL_SAFE_NO_PAD.encode(json!({"uid": user, "utid": tenant}).to_string()).into(),
@@ -168,6 +197,11 @@ impl EntraStandIn {
         }
         Ok(answer.into())
     }
+}
+
+/// Compares secrets in constant time.
+fn is_equal(own: &str, presented: &str) -> bool {
+    verify_slices_are_equal(own.as_bytes(), presented.as_bytes()).is_ok()
 }
 
 /// The id and secret of `client_secret_basic` (RFC 6749 section 2.3.1). The own ids and secrets need no escapes.
@@ -214,8 +248,9 @@ mod tests {
     #[test]
     fn service_principals_get_both_versions_at_both_endpoints() {
         let stand_in = stand_in();
-        let principal = &stand_in.directory.service_principal;
-        let (id, secret) = (principal.client_id.to_string(), principal.client_secret.as_str());
+        let principal = stand_in.applications().remove(1);
+        let (id, secret) = (principal.client_id.to_string(), principal.secret.unwrap());
+        let secret = secret.as_str();
         let basic = STANDARD.encode(format!("{id}:{secret}"));
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("basic {basic}")).unwrap());
@@ -244,7 +279,7 @@ mod tests {
     #[test]
     fn users_get_the_requested_tokens() {
         let stand_in = stand_in();
-        let (app, user) = (stand_in.user_app_id().to_string(), &stand_in.directory.user);
+        let (app, user) = (stand_in.user_app_id().to_string(), stand_in.people().remove(0));
         let grant = [
             ("grant_type", "password"),
             ("client_id", app.as_str()),
@@ -278,8 +313,9 @@ mod tests {
     #[test]
     fn refusals_have_the_codes_of_entra() {
         let stand_in = stand_in();
-        let (principal, user) = (&stand_in.directory.service_principal, &stand_in.directory.user);
-        let (id, secret) = (principal.client_id.to_string(), principal.client_secret.as_str());
+        let (principal, user) = (stand_in.applications().remove(1), stand_in.people().remove(0));
+        let (id, secret) = (principal.client_id.to_string(), principal.secret.unwrap());
+        let secret = secret.as_str();
         let (app, password) = (stand_in.user_app_id().to_string(), user.password.as_str());
         let whole = [
             ("grant_type", "client_credentials"),
@@ -295,7 +331,7 @@ mod tests {
             (vec![("grant_type", "")], 400, "invalid_request", 900_144),
             (vec![("client_id", "")], 400, "invalid_request", 900_144),
             (vec![("scope", "")], 400, "invalid_request", 900_144),
-            (vec![("grant_type", "authorization_code")], 400, "unsupported_grant_type", 70_003),
+            (vec![("grant_type", "implicit")], 400, "unsupported_grant_type", 70_003),
             (vec![("client_id", "nobody")], 400, "unauthorized_client", 700_016),
             (
                 vec![("client_id", "00000000-0000-0000-0000-000000000000")],

@@ -1,46 +1,67 @@
 //! A stand-in for Microsoft Entra ID, for development: MSAL and azure-identity clients get real signed tokens from it,
 //! without a tenant in the cloud.
 //!
-//! It is not an identity provider. All its secrets are in one file of the state directory, and a reader of the `env`
-//! file can sign in. It has one tenant with one user, one public client and one service principal. It has no consent,
-//! no conditional access and no sign-in page: every client gets every permission of an API. Tokens expire, but refresh
-//! tokens, passwords and client secrets do not, and nothing can be revoked.
+//! It is not an identity provider. Its secrets are in a file of the state directory, in memory or published, and a reader of
+//! the `env` file can sign in. It has one tenant with a few people and applications, no conditional access, no second factor,
+//! and no consent except its lack. Its sign-in page asks for no password.
+//!
+//! Clients use it as the authority `https://<host>/adfs`. MSAL and azure-identity ask no server of Microsoft about an
+//! authority with this name, so they need no change. `<base>/<tenant>` serves code that needs the GUID of a tenant.
 //!
 //! Its answers are those of Entra, as far as these clients and a verifier of access tokens can observe, with four
 //! differences:
 //!
-//! - Its issuers are `<base>/<tenant>/v2.0` and `<base>/<tenant>/`. The version 1.0 issuer of Entra is on another host.
-//! - Both endpoints issue version 1.0 access tokens, as Entra does for Microsoft's own APIs. A request with
+//! - The issuers of its tokens are `<base>/<tenant>/v2.0` and `<base>/<tenant>/`, also at the authority `/adfs`. The version
+//!   1.0 issuer of Entra is on another host.
+//! - Every endpoint issues version 1.0 access tokens, as Entra does for Microsoft's own APIs. A request with
 //!   `token_version=2` in its form or its query gets version 2.0, because tests need both.
-//! - Tokens of the service principal have none of `idtyp`, `roles` and `scp`, as most tokens of applications. A request
-//!   with `optional_claims=idtyp` gets `idtyp`. In Entra, the registration of the API decides this.
-//! - The authorization endpoint is not served. It is in the metadata, because clients require it there.
+//! - Tokens of a service principal have none of `idtyp`, `roles` and `scp`, as most tokens of applications. A request with
+//!   `optional_claims=idtyp` gets `idtyp`, and so does an application with `idtyp` in the directory. In Entra, the
+//!   registration of the API decides this.
+//! - Refresh tokens are in memory, so a restart ends them. In Entra they last 90 days.
 //!
 //! It does no network I/O. The gateway passes requests to it, and [`EntraStandIn::document`] reads from inside the
 //! process.
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`directory`] | the tenant with its user, clients and keys, kept in `entra.json` |
+//! | [`directory`] | the tenant with its people, applications and keys, kept in `entra.json` |
+//! | [`people`] | people, applications, and the rules for adding a person |
+//! | [`published`] | the published directory for development |
+//! | [`identifiers`] | the ids and secrets of a tenant |
 //! | [`apis`] | the APIs of access tokens, their permissions and scopes |
+//! | [`authorize`] | the authorization endpoint |
+//! | [`redirect_uri`] | the places to which a code may go |
+//! | [`sign_in_page`] | the HTML of the authorization endpoint |
+//! | [`codes`] | authorization codes, refresh tokens, open sign-in pages |
 //! | [`grants`] | the token endpoints |
+//! | [`form`] | the members of a request |
 //! | [`tokens`] | claims and signatures |
 //! | [`documents`] | metadata, published keys, user realms |
 //! | [`oauth_error`] | the errors, with the codes of Entra |
 
 mod apis;
+mod authorize;
+mod codes;
 mod directory;
 mod documents;
+mod form;
 mod grants;
+mod identifiers;
 mod oauth_error;
+mod people;
+mod published;
+mod redirect_uri;
+mod sign_in_page;
 mod tokens;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
+use identity::host::Hosts;
 use identity::keys::KeyMaterialError;
 use identity::keys::signing::{SigningKey, SigningKeys};
 use identity::runtime::{Clock, Random};
@@ -48,17 +69,30 @@ use serde_json::Value;
 use uuid::{Builder, Uuid};
 use zeroize::Zeroizing;
 
-pub use directory::OpenDirectoryError;
+use codes::Grants;
 use directory::{DOMAIN, Directory};
+pub use directory::{DirectorySource, OpenDirectoryError};
 use oauth_error::OAuthError;
+pub use people::{Application, NewPerson, Person, PersonKind, PutPersonError};
 use tokens::Version;
+
+use crate::files::FileError;
+
+/// The name of the tenant in the authority for clients. They ask no server of Microsoft about it.
+const ADFS: &str = "adfs";
 
 /// The stand-in: one tenant.
 pub struct EntraStandIn {
     base: String,
     /// The path of `base`, without a trailing slash.
     prefix: String,
-    directory: Directory,
+    /// The accepted values of `Host`.
+    hosts: Hosts,
+    tenant: Uuid,
+    directory: Mutex<Directory>,
+    /// The file with the directory, if it is kept.
+    path: Option<PathBuf>,
+    grants: Mutex<Grants>,
     keys: SigningKeys,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -70,17 +104,20 @@ enum RequestedTenant<'a> {
     Tenant,
     /// `common` or `organizations`: the tenant of the user.
     Any(&'a str),
+    /// The authority `/adfs` at the root.
+    Adfs,
 }
 
 impl EntraStandIn {
-    /// Reads `entra.json` in `dir`. The first start creates it, with RSA keys from `generate`. `base_url` is the
-    /// authority host of the clients, such as `https://localhost:8443/entra`.
+    /// Opens the directory of this source. RSA keys for a new one come from `generate`. `base_url` is the authority host
+    /// with a path, such as `https://localhost:8443/entra`. `hosts` are the accepted values of `Host`.
     ///
     /// # Errors
     /// [`OpenDirectoryError`].
     pub fn open(
-        dir: &Path,
+        source: DirectorySource<'_>,
         base_url: &str,
+        hosts: Hosts,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         generate: impl Fn() -> Result<SigningKey, KeyMaterialError>,
@@ -91,8 +128,10 @@ impl EntraStandIn {
             return Err(OpenDirectoryError::BaseUrl(base_url.to_owned()));
         }
         let prefix = uri.path().trim_end_matches('/').to_ascii_lowercase();
-        let (directory, keys) = directory::open(dir, random.as_ref(), generate)?;
-        Ok(Self { base, prefix, directory, keys, clock, random })
+        let (directory, keys, path) = directory::open(source, random.as_ref(), generate)?;
+        let (tenant, grants) = (directory.tenant, Mutex::default());
+        let directory = Mutex::new(directory);
+        Ok(Self { base, prefix, hosts, tenant, directory, path, grants, keys, clock, random })
     }
 
     /// Whether [`Self::handle`] answers requests for this path: a path under the base URL, or a path at the root that
@@ -106,7 +145,17 @@ impl EntraStandIn {
     /// The methods of a path, as in `Allow`.
     #[must_use]
     pub fn methods(&self, path: &str) -> &'static str {
-        if routed(path).ends_with("/token") { "POST" } else { "GET, HEAD" }
+        match routed(path).rsplit('/').next() {
+            Some("token") => "POST",
+            Some("authorize") => "GET, HEAD, POST",
+            _ => "GET, HEAD",
+        }
+    }
+
+    /// Whether this path has pages for people. Pages of other origins may not read them.
+    #[must_use]
+    pub fn is_page(&self, path: &str) -> bool {
+        routed(path).ends_with("/authorize")
     }
 
     /// The rest of a routed path after the path of the base URL, or after the root.
@@ -120,7 +169,8 @@ impl EntraStandIn {
     fn authority<'a>(&self, name: &'a str) -> Option<RequestedTenant<'a>> {
         match name {
             "common" | "organizations" => Some(RequestedTenant::Any(name)),
-            _ => (name.parse() == Ok(self.directory.tenant)).then_some(RequestedTenant::Tenant),
+            ADFS => Some(RequestedTenant::Adfs),
+            _ => (name.parse() == Ok(self.tenant)).then_some(RequestedTenant::Tenant),
         }
     }
 
@@ -129,8 +179,7 @@ impl EntraStandIn {
     pub fn handle(&self, method: &Method, target: &str, headers: &HeaderMap, body: &[u8]) -> Response<Bytes> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         match self.route(method, path, query, headers, body) {
-            Ok(Some(document)) => json(StatusCode::OK, &document),
-            Ok(None) => status(StatusCode::NOT_FOUND),
+            Ok(response) => response,
             Err(error) => {
                 let correlation =
                     headers.get("client-request-id").and_then(|id| id.to_str().ok()?.parse().ok());
@@ -147,37 +196,54 @@ impl EntraStandIn {
         query: &str,
         headers: &HeaderMap,
         body: &[u8],
-    ) -> Result<Option<Value>, OAuthError> {
+    ) -> Result<Response<Bytes>, OAuthError> {
         let path = routed(path);
-        let Some(rest) = self.relative(&path) else { return Ok(None) };
+        let not_found = || Ok(status(StatusCode::NOT_FOUND));
+        let Some(rest) = self.relative(&path) else { return not_found() };
         let (authority, endpoint) = match rest.split_once('/') {
             // MSAL for Java takes the path of the base URL for the tenant, and drops the tenant.
             Some(("oauth2", _)) => (RequestedTenant::Any("organizations"), rest),
             Some((tenant, endpoint)) => {
                 (self.authority(tenant).ok_or_else(|| OAuthError::unknown_tenant(tenant))?, endpoint)
             }
-            None => return Ok(None),
+            None => return not_found(),
         };
-        let token = |endpoint| {
-            if method == Method::POST {
-                self.token(endpoint, query, headers, body).map(Some)
-            } else {
-                Err(OAuthError::not_posted(method))
+        let endpoint = match endpoint {
+            "oauth2/token" => Version::One,
+            "oauth2/v2.0/token" => Version::Two,
+            "oauth2/v2.0/authorize" => return Ok(self.authorize(method, query, headers, body)),
+            _ if method == Method::GET => {
+                let origin = self.origin(headers);
+                let document = self.published(authority, &origin, endpoint);
+                return document.map_or_else(not_found, |document| Ok(json(StatusCode::OK, &document)));
             }
+            _ => return not_found(),
         };
-        match endpoint {
-            "oauth2/token" => token(Version::One),
-            "oauth2/v2.0/token" => token(Version::Two),
-            _ if method == Method::GET => Ok(self.published(authority, endpoint)),
-            _ => Ok(None),
+        if method != Method::POST {
+            return Err(OAuthError::not_posted(method));
         }
+        Ok(json(StatusCode::OK, &self.token(endpoint, query, headers, body)?))
+    }
+
+    /// Scheme, host and port for the documents of `/adfs`: the `Host` of the request if it is an accepted one, because a
+    /// container or a proxy may map the port. Clients compare them with the authority.
+    fn origin(&self, headers: &HeaderMap) -> String {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        match host.filter(|host| self.hosts.candidates(host).is_ok()) {
+            Some(host) => format!("https://{}", host.to_ascii_lowercase()),
+            None => self.public_origin().to_owned(),
+        }
+    }
+
+    fn public_origin(&self) -> &str {
+        self.base.get(..self.base.len() - self.prefix.len()).unwrap_or(&self.base)
     }
 
     /// The answer to a GET of this absolute URL: metadata or keys.
     #[must_use]
     pub fn document(&self, url: &str) -> Option<Bytes> {
         let (tenant, endpoint) = url.strip_prefix(&self.base)?.strip_prefix('/')?.split_once('/')?;
-        let document = self.published(self.authority(tenant)?, endpoint)?;
+        let document = self.published(self.authority(tenant)?, self.public_origin(), endpoint)?;
         Some(document.to_string().into())
     }
 
@@ -187,64 +253,132 @@ impl EntraStandIn {
         self.key_set(Version::Two, RequestedTenant::Tenant).to_string()
     }
 
-    /// The base URL without a trailing slash, for the configuration of verifiers and clients.
+    /// The base URL without a trailing slash, for the configuration of verifiers.
     #[must_use]
     pub fn base_url(&self) -> &str {
         &self.base
     }
 
+    /// The authority of clients.
+    #[must_use]
+    pub fn authority_url(&self) -> String {
+        format!("{}/{ADFS}", self.public_origin())
+    }
+
     /// The tenant's id.
     #[must_use]
     pub fn tenant(&self) -> Uuid {
-        self.directory.tenant
+        self.tenant
     }
 
-    /// The object id of the service principal, the `oid` of its tokens.
+    /// The object id of the service principal that may call the service, the `oid` of its tokens.
     #[must_use]
     pub fn service_principal_object_id(&self) -> Uuid {
-        self.directory.service_principal.object_id
+        self.directory().service.object_id
     }
 
-    /// The object id of the user.
+    /// The object id of the user in the `env` file.
     #[must_use]
     pub fn user_object_id(&self) -> Uuid {
-        self.directory.user.object_id
+        self.directory().people().first.object_id
     }
 
-    /// The client id of the public client that the user signs in with.
+    /// The client id of the public client that people sign in with.
     #[must_use]
     pub fn user_app_id(&self) -> Uuid {
-        self.directory.user_app
+        self.directory().user_app.client_id
+    }
+
+    /// The people with their passwords. The first one is in the `env` file.
+    #[must_use]
+    pub fn people(&self) -> Vec<Person> {
+        self.directory().people().iter().cloned().collect()
+    }
+
+    /// The applications with their secrets: the public client, the client with a secret, and further ones of the file.
+    #[must_use]
+    pub fn applications(&self) -> Vec<Application> {
+        self.directory().applications().cloned().collect()
+    }
+
+    /// Adds a person. If a person has the object id or the name, the new one replaces it, and its codes and refresh tokens
+    /// end.
+    ///
+    /// # Errors
+    /// [`PutPersonError`].
+    pub fn put_person(&self, person: NewPerson) -> Result<Person, PutPersonError> {
+        let random = directory::random_person(self.random.as_ref());
+        let person = self.change(|directory| directory.people_mut().put(person, random))?;
+        self.grants().end(person.object_id);
+        Ok(person)
+    }
+
+    /// Returns to the people of the first start. Every code and refresh token ends. Applications and keys stay.
+    ///
+    /// # Errors
+    /// [`FileError`]. The people then stay as they are.
+    pub fn reset(&self) -> Result<(), FileError> {
+        self.change(|directory| {
+            directory.reset();
+            Ok::<_, FileError>(())
+        })?;
+        *self.grants() = Grants::default();
+        Ok(())
+    }
+
+    /// Changes the directory, and its file before that, if it has one.
+    fn change<T, E: From<FileError>>(
+        &self,
+        change: impl FnOnce(&mut Directory) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut directory = self.directory();
+        let mut changed = directory.clone();
+        let outcome = change(&mut changed)?;
+        if let Some(path) = &self.path {
+            directory::write(path, &changed)?;
+        }
+        *directory = changed;
+        Ok(outcome)
+    }
+
+    fn directory(&self) -> MutexGuard<'_, Directory> {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn grants(&self) -> MutexGuard<'_, Grants> {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The environment variables that clients and the tests of the Azure SDKs read. They hold secrets.
     #[must_use]
     pub fn env(&self) -> Vec<(&'static str, Zeroizing<String>)> {
-        let Directory { tenant, user, service_principal, user_app, .. } = &self.directory;
+        let expired = self.expired_teams_token();
+        let directory = self.directory();
+        let Directory { tenant, service, user_app, .. } = &*directory;
+        let user = &directory.people().first;
         let value = |text: &str| Zeroizing::new(text.to_owned());
         let mut env = vec![
-            ("AZURE_AUTHORITY_HOST", value(&self.base)),
-            ("AZURE_TENANT_ID", value(&tenant.to_string())),
-            ("AZURE_CLIENT_ID", value(&service_principal.client_id.to_string())),
-            ("AZURE_CLIENT_SECRET", service_principal.client_secret.clone()),
-            ("COMMUNICATION_M365_AAD_AUTHORITY", value(&self.base)),
-            ("COMMUNICATION_M365_AAD_TENANT", value(&tenant.to_string())),
-            ("COMMUNICATION_M365_APP_ID", value(&user_app.to_string())),
+            ("AZURE_AUTHORITY_HOST", value(self.public_origin())),
+            ("AZURE_TENANT_ID", value(ADFS)),
+            ("AZURE_CLIENT_ID", value(&service.client_id.to_string())),
+            ("AZURE_CLIENT_SECRET", service.secret.clone().unwrap_or_default()),
+            ("COMMUNICATION_ENTRA_TENANT_ID", value(&tenant.to_string())),
+            ("COMMUNICATION_M365_AAD_AUTHORITY", value(self.public_origin())),
+            ("COMMUNICATION_M365_AAD_TENANT", value(ADFS)),
+            ("COMMUNICATION_M365_APP_ID", value(&user_app.client_id.to_string())),
             ("COMMUNICATION_M365_REDIRECT_URI", value("http://localhost")),
             ("COMMUNICATION_M365_SCOPE", value("https://auth.msft.communication.azure.com/.default")),
             ("COMMUNICATION_MSAL_USERNAME", value(&user.name)),
             ("COMMUNICATION_MSAL_PASSWORD", user.password.clone()),
         ];
-        if let Ok(token) = self.expired_teams_token() {
+        if let Ok(token) = expired {
             env.push(("COMMUNICATION_EXPIRED_TEAMS_TOKEN", token));
         }
         env
     }
 
     fn random_bytes<const N: usize>(&self) -> [u8; N] {
-        let mut bytes = [0; N];
-        self.random.fill(&mut bytes);
-        bytes
+        directory::bytes(self.random.as_ref())
     }
 
     fn guid(&self) -> Uuid {
@@ -285,14 +419,24 @@ mod tests {
     pub(super) const BASE: &str = "https://localhost:8443/entra";
 
     pub(super) fn open(dir: &TempDir, base_url: &str, seed: u64) -> Result<EntraStandIn, OpenDirectoryError> {
-        let (clock, random) = (FrozenClock::at_noon(), Arc::new(SeededRandom::new(seed)));
-        EntraStandIn::open(dir.path(), base_url, clock, random, || {
+        open_at(DirectorySource::File(dir.path()), base_url, seed, FrozenClock::at_noon())
+    }
+
+    pub(super) fn open_at(
+        source: DirectorySource<'_>,
+        base_url: &str,
+        seed: u64,
+        clock: Arc<FrozenClock>,
+    ) -> Result<EntraStandIn, OpenDirectoryError> {
+        let hosts: Hosts = "localhost:8443,127.0.0.1:8443".parse().unwrap();
+        let random = Arc::new(SeededRandom::new(seed));
+        EntraStandIn::open(source, base_url, hosts.at_any_port(), clock, random, || {
             Ok(testing::signing_key(Algorithm::Rs256, 0))
         })
     }
 
     pub(super) fn stand_in() -> EntraStandIn {
-        open(&tempdir().unwrap(), BASE, 1).unwrap()
+        open_at(DirectorySource::Memory, BASE, 1, FrozenClock::at_noon()).unwrap()
     }
 
     fn get(stand_in: &EntraStandIn, target: &str) -> (u16, Value) {
@@ -327,6 +471,7 @@ mod tests {
             ("/organizations/oauth2/v2.0/token", true, true),
             (&format!("/{tenant}/oauth2/v2.0/token"), true, true),
             ("/00000000-0000-0000-0000-000000000000/oauth2/v2.0/token", false, false),
+            ("/adfs/anything", true, true),
             ("/identities", false, false),
             ("/", false, false),
             ("", false, false),
@@ -351,7 +496,7 @@ mod tests {
     fn unknown_endpoints_get_404_and_unsupported_tenants_400() {
         let stand_in = stand_in();
         let tenant = stand_in.tenant();
-        assert_eq!(get(&stand_in, &format!("/entra/{tenant}/oauth2/v2.0/authorize")).0, 404);
+        assert_eq!(get(&stand_in, &format!("/entra/{tenant}/oauth2/authorize")).0, 404);
         assert_eq!(get(&stand_in, "/entra/").0, 404);
         assert_eq!(get(&stand_in, "/elsewhere").0, 404);
         let (status, refused) = get(&stand_in, "/entra/consumers/discovery/keys");

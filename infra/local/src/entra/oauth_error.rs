@@ -80,9 +80,100 @@ impl OAuthError {
         Self::bad("invalid_grant", 50_126, text)
     }
 
-    pub(super) fn wrong_refresh_token() -> Self {
-        let text = "The provided value for the input parameter 'refresh_token' is not valid.";
+    pub(super) fn invalid_grant(parameter: &str) -> Self {
+        let text = format!("The provided value for the input parameter '{parameter}' is not valid.");
         Self::bad("invalid_grant", 70_000, text)
+    }
+
+    pub(super) fn expired_refresh_token() -> Self {
+        Self::bad("invalid_grant", 700_082, "The refresh token has expired due to inactivity.")
+    }
+
+    pub(super) fn expired_grant() -> Self {
+        let text = "The provided authorization code or refresh token has expired due to inactivity. Send a new \
+                    interactive authorization request for this user and resource.";
+        Self::bad("invalid_grant", 70_008, text)
+    }
+
+    pub(super) fn redeemed_code() -> Self {
+        let text = "OAuth2 Authorization code was already redeemed, please retry with a new valid code or use an \
+                    existing refresh token.";
+        Self::bad("invalid_grant", 54_005, text)
+    }
+
+    pub(super) fn other_redirect_uri(given: &str, first: &str) -> Self {
+        let text = format!(
+            "The reply address '{given}' does not match the reply address '{first}' provided when requesting \
+             Authorization code."
+        );
+        Self::bad("invalid_grant", 500_112, text)
+    }
+
+    pub(super) fn no_verifier() -> Self {
+        let text = "The code_verifier does not match the code_challenge supplied in the authorization request for \
+                    PKCE.";
+        Self::bad("invalid_grant", 50_148, text)
+    }
+
+    pub(super) fn wrong_verifier() -> Self {
+        let text =
+            "The Code_Verifier does not match the code_challenge supplied in the authorization request.";
+        Self::bad("invalid_grant", 501_481, text)
+    }
+
+    pub(super) fn malformed() -> Self {
+        Self::bad("invalid_request", 9_002_313, "Invalid request. Request is malformed or invalid.")
+    }
+
+    pub(super) fn unknown_redirect_uri(uri: &str, client: Uuid) -> Self {
+        let text = format!(
+            "The redirect URI '{uri}' specified in the request does not match the redirect URIs configured for the \
+             application '{client}'."
+        );
+        Self::bad("invalid_request", 50_011, text)
+    }
+
+    pub(super) fn unsupported_response_type(response_type: &str) -> Self {
+        let text = format!("response_type '{response_type}' is not enabled for the application.");
+        Self::bad("unsupported_response_type", 700_054, text)
+    }
+
+    pub(super) fn unsupported_prompt() -> Self {
+        Self::bad("invalid_request", 90_023, "Unsupported 'prompt' value.")
+    }
+
+    pub(super) fn no_challenge() -> Self {
+        let text = "Proof Key for Code Exchange is required for cross-origin authorization code redemption.";
+        Self::bad("invalid_request", 9_002_325, text)
+    }
+
+    pub(super) fn challenge_method() -> Self {
+        Self::bad("invalid_request", 50_149, "Invalid Code_Challenge_method parameter.")
+    }
+
+    pub(super) fn challenge_size() -> Self {
+        Self::bad("invalid_request", 501_491, "Invalid size of Code_Challenge parameter.")
+    }
+
+    pub(super) fn no_session() -> Self {
+        let text = "Session information is not sufficient for single-sign-on.";
+        Self::bad("login_required", 50_058, text)
+    }
+
+    pub(super) fn expired_page() -> Self {
+        Self::bad("invalid_request", 50_089, "Authentication failed due to flow token expired.")
+    }
+
+    pub(super) fn disabled() -> Self {
+        Self::bad("invalid_grant", 50_057, "The user account is disabled.")
+    }
+
+    pub(super) fn no_consent(client: Uuid) -> Self {
+        let text = format!(
+            "The user or administrator has not consented to use the application with ID '{client}'. Send an \
+             interactive authorization request for this user and resource."
+        );
+        Self::bad("invalid_grant", 65_001, text)
     }
 
     pub(super) fn unknown_resource(resource: &str) -> Self {
@@ -130,23 +221,42 @@ impl OAuthError {
         self.code
     }
 
+    /// The error for a redirect URI. `invalid_grant` exists only at the token endpoint.
+    pub(super) fn at_authorize(&self) -> &'static str {
+        match (self.error, self.code) {
+            ("invalid_grant", 65_001) => "consent_required",
+            ("invalid_grant", _) => "access_denied",
+            (error, _) => error,
+        }
+    }
+
+    /// The text with its code, for people.
+    pub(super) fn description(&self, now: OffsetDateTime, trace: Uuid, correlation: Uuid) -> String {
+        let (code, text, timestamp) = (self.code, &self.text, timestamp(now));
+        format!("AADSTS{code}: {text} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {timestamp}")
+    }
+
     /// The body of the answer.
     pub(super) fn to_json(&self, now: OffsetDateTime, trace: Uuid, correlation: Uuid) -> Value {
-        let form = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
-        let timestamp = now.format(form).unwrap_or_default();
-        let (error, code, text) = (self.error, self.code, &self.text);
-        let description = format!(
-            "AADSTS{code}: {text} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {timestamp}"
-        );
-        json!({
-            "error": error,
-            "error_description": description,
-            "error_codes": [code],
-            "timestamp": timestamp,
+        let mut body = json!({
+            "error": self.error,
+            "error_description": self.description(now, trace, correlation),
+            "error_codes": [self.code],
+            "timestamp": timestamp(now),
             "trace_id": trace.to_string(),
             "correlation_id": correlation.to_string(),
-        })
+        });
+        if self.code == 65_001
+            && let Some(members) = body.as_object_mut()
+        {
+            members.insert("suberror".to_owned(), "consent_required".into());
+        }
+        body
     }
+}
+
+fn timestamp(now: OffsetDateTime) -> String {
+    now.format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z")).unwrap_or_default()
 }
 
 /// The token cannot be signed.

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::EntraStandIn;
 use super::apis::Access;
-use super::directory::{ServicePrincipal, User};
+use super::people::{Person, PersonKind};
 
 /// The versions of endpoints and tokens.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,10 +32,10 @@ pub(super) struct Client {
 pub(super) enum Subject<'a> {
     /// The client itself. Its tokens have `idtyp` only on request, because the claim is optional in Entra.
     Service {
-        principal: &'a ServicePrincipal,
+        object_id: Uuid,
         idtyp: bool,
     },
-    User(&'a User),
+    User(&'a Person),
 }
 
 /// The validity of a token, in seconds since 1970.
@@ -47,6 +47,9 @@ pub(super) struct Validity {
 
 /// Entra dates tokens back by this many seconds, because the clock of a verifier may be slow.
 const BACKDATED: i64 = 300;
+
+/// The identity provider of guests: the issuer of a tenant that does not exist.
+const HOME_OF_GUESTS: &str = "https://sts.windows.net/00000000-0000-4000-8000-000000000000/";
 
 impl Version {
     fn as_str(self) -> &'static str {
@@ -91,16 +94,20 @@ impl EntraStandIn {
                     add("idtyp", "app".into());
                 }
             }
-            (Subject::User(user), Version::One) => {
+            (Subject::User(user), _) => {
                 add("scp", access.permissions.join(" ").into());
-                add("acr", "1".into());
-                add("amr", json!(["pwd"]));
-                add("unique_name", user.name.as_str().into());
-                add("upn", user.name.as_str().into());
-            }
-            (Subject::User(user), Version::Two) => {
-                add("scp", access.permissions.join(" ").into());
-                add("preferred_username", user.name.as_str().into());
+                if version == Version::One {
+                    add("acr", "1".into());
+                    add("amr", json!(["pwd"]));
+                    add("unique_name", user.name.as_str().into());
+                } else {
+                    add("preferred_username", user.name.as_str().into());
+                }
+                if user.kind == PersonKind::Guest {
+                    add("idp", HOME_OF_GUESTS.into());
+                } else if version == Version::One {
+                    add("upn", user.name.as_str().into());
+                }
             }
         }
         self.sign(&claims)
@@ -110,7 +117,7 @@ impl EntraStandIn {
     pub(super) fn id_token(
         &self,
         client: Client,
-        user: &User,
+        user: &Person,
         nonce: Option<&str>,
         validity: Validity,
     ) -> Result<Zeroizing<String>, KeyMaterialError> {
@@ -130,8 +137,9 @@ impl EntraStandIn {
         };
         let expires = (self.clock.now() - Duration::HOUR).unix_timestamp();
         let validity = Validity { not_before: expires - 3_600 - BACKDATED, expires };
-        let client = Client { id: self.directory.user_app, confidential: false };
-        self.access_token(Version::One, &access, client, Subject::User(&self.directory.user), validity)
+        let client = Client { id: self.user_app_id(), confidential: false };
+        let user = self.directory().people().first.clone();
+        self.access_token(Version::One, &access, client, Subject::User(&user), validity)
     }
 
     /// The claims of every token.
@@ -142,12 +150,10 @@ impl EntraStandIn {
         subject: Subject<'_>,
         validity: Validity,
     ) -> Map<String, Value> {
-        let tenant = self.directory.tenant.to_string();
+        let tenant = self.tenant.to_string();
         let (object, subject, name) = match subject {
-            Subject::Service { principal, .. } => {
-                (principal.object_id, principal.object_id.to_string(), None)
-            }
-            Subject::User(user) => (user.object_id, user.subject.clone(), Some("Local User")),
+            Subject::Service { object_id, .. } => (object_id, object_id.to_string(), None),
+            Subject::User(user) => (user.object_id, user.subject.to_string(), Some("Local User")),
         };
         let mut claims = Map::new();
         let mut add = |name: &str, value: Value| claims.insert(name.to_owned(), value);
@@ -218,10 +224,10 @@ mod tests {
     #[test]
     fn each_version_has_the_claims_of_entra() {
         let stand_in = stand_in();
-        let (tenant, user) = (stand_in.tenant().to_string(), &stand_in.directory.user);
+        let (tenant, user) = (stand_in.tenant().to_string(), &stand_in.people().remove(0));
         let (app, oid) = (stand_in.user_app_id().to_string(), user.object_id.to_string());
         let validity = Validity { not_before: 1, expires: 2 };
-        let client = Client { id: stand_in.directory.user_app, confidential: false };
+        let client = Client { id: stand_in.user_app_id(), confidential: false };
         let scope =
             "https://communication.azure.com/clients/VoIP https://communication.azure.com/clients/Chat";
         let access = RequestedScopes::parse(scope).unwrap_or_else(|_| panic!()).access;
@@ -230,7 +236,7 @@ mod tests {
                 stand_in.access_token(version, &access, client, Subject::User(user), validity).unwrap();
             without(verified(&stand_in, &token), &["uti"])
         };
-        let both = json!({"oid": oid, "sub": user.subject, "tid": tenant, "name": "Local User",
+        let both = json!({"oid": oid, "sub": user.subject.as_str(), "tid": tenant, "name": "Local User",
             "iat": 1, "nbf": 1, "exp": 2, "scp": "VoIP Chat"});
         let one = json!({"aud": "https://communication.azure.com/clients", "ver": "1.0", "appid": app,
             "appidacr": "0", "iss": format!("https://localhost:8443/entra/{tenant}/"), "acr": "1",
@@ -248,13 +254,13 @@ mod tests {
     #[test]
     fn service_principals_have_no_permissions_and_no_name() {
         let stand_in = stand_in();
-        let principal = &stand_in.directory.service_principal;
+        let principal = stand_in.applications().remove(1);
         let access = Access::of_resource("https://communication.azure.com/").unwrap_or_else(|_| panic!());
         let client = Client { id: principal.client_id, confidential: true };
         for (version, idtyp) in
             [(Version::One, false), (Version::Two, false), (Version::One, true), (Version::Two, true)]
         {
-            let subject = Subject::Service { principal, idtyp };
+            let subject = Subject::Service { object_id: principal.object_id, idtyp };
             let token =
                 stand_in.access_token(version, &access, client, subject, stand_in.validity()).unwrap();
             let claims = verified(&stand_in, &token);

@@ -118,7 +118,7 @@ fn entra(platform: &Platform) -> String {
         "Microsoft Entra ID, a stand-in for development (secrets are in the env file):\n\n  \
          authority           {}\n  tenant              {}\n  service principal   {}\n  \
          Teams user          {} ({}), application {}\n\n",
-        entra.base_url(),
+        entra.authority_url(),
         entra.tenant(),
         of("AZURE_CLIENT_ID"),
         of("COMMUNICATION_MSAL_USERNAME"),
