@@ -145,6 +145,7 @@ impl Resource {
             key_cache: Arc::new(KeyCache::new(secret_store)),
             entra: Arc::new(no_entra()),
             clock: system.clone(),
+            token_clock: system.clone(),
             random: system.clone(),
             audit: Arc::new(Discarded),
             functions: Function::ALL,

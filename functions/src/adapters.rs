@@ -9,6 +9,7 @@ use identity::authn::entra::Entra;
 use identity::authorization::authorizer::Authorizer;
 use identity::authorization::route_rules::RouteRules;
 use identity::keys::cache::KeyCache;
+use identity::runtime::Clock;
 use identity::settings::Settings;
 use identity::token::verify::{Expected, Verifier};
 
@@ -32,6 +33,8 @@ pub struct StateNames {
 /// The adapters over one AWS configuration.
 pub struct Adapters {
     pub system: Arc<System>,
+    /// The time of tokens. [`Self::new`] takes the machine's time for it.
+    pub token_clock: Arc<dyn Clock>,
     pub table: Arc<Table>,
     pub secrets: Arc<SecretsManager>,
 }
@@ -47,7 +50,8 @@ impl Adapters {
         let system = Arc::new(System::new());
         let table = Table::new(dynamodb, names.table, names.assignments_table, system.clone());
         let secrets = SecretsManager::new(Box::new(secrets_manager), names.access_keys, names.signing_keys);
-        Self { system, table: Arc::new(table), secrets: Arc::new(secrets) }
+        let token_clock = system.clone();
+        Self { system, token_clock, table: Arc::new(table), secrets: Arc::new(secrets) }
     }
 
     /// The service of some functions over these adapters.
@@ -65,6 +69,7 @@ impl Adapters {
             key_cache: Arc::new(KeyCache::new(self.secrets.clone())),
             entra: Arc::new(entra),
             clock: self.system.clone(),
+            token_clock: self.token_clock.clone(),
             random: self.system.clone(),
             audit,
             functions,
@@ -74,7 +79,7 @@ impl Adapters {
     /// The verifier of tokens against the table. It reads no secret.
     #[must_use]
     pub fn verifier(&self, expected: Expected) -> Verifier {
-        Verifier::new(expected, self.table.clone(), self.system.clone())
+        Verifier::new(expected, self.table.clone(), self.token_clock.clone())
     }
 
     /// The authorizer over these adapters.

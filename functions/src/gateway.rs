@@ -210,6 +210,7 @@ mod tests {
             key_cache: Arc::new(KeyCache::new(memory)),
             entra: Arc::new(testing::no_entra()),
             clock: FrozenClock::at_noon(),
+            token_clock: FrozenClock::at_noon(),
             random: Arc::new(SeededRandom::new(1)),
             audit: Arc::new(CapturedAudit::default()),
             functions: &[Function::User],

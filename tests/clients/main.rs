@@ -4,6 +4,7 @@
 
 mod browsers;
 mod chat;
+mod control;
 mod gateway;
 mod languages;
 mod local_server;

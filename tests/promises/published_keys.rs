@@ -229,6 +229,7 @@ async fn keys_function_answers_404_and_405_without_reading_secrets() {
         key_cache: Arc::new(KeyCache::new(service.ports.secret_store.clone())),
         entra: all.entra.clone(),
         clock: all.clock.clone(),
+        token_clock: all.token_clock.clone(),
         random: all.random.clone(),
         audit: Arc::clone(&all.audit),
         functions: &[Function::Keys],

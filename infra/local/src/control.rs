@@ -127,7 +127,7 @@ async fn execute(command: Command, platform: &Platform) -> Answer {
 }
 
 /// Writes the access keys into the `env` file, before the command is answered.
-async fn rewrite_env(platform: &Platform) -> Result<(), String> {
+pub(crate) async fn rewrite_env(platform: &Platform) -> Result<(), String> {
     let strings = platform.connection_strings().await.map_err(|error| error_chain(&error))?;
     start_page::write_env(platform, &strings).map_err(|error| {
         format!(

@@ -138,6 +138,14 @@ impl EmbeddedDynamoDb {
         serde_json::from_str(&answer).map_err(|error| DynoxideError::InternalServerError(error.to_string()))
     }
 
+    /// Writes items in one transaction. The request and the answer have the form of AWS.
+    ///
+    /// # Errors
+    /// [`DynoxideError`] when the transaction is refused or the table cannot be written.
+    pub fn transact_write(&self, request: &Value) -> Result<(), DynoxideError> {
+        run(request.to_string().as_bytes(), |request| self.database.transact_write_items(request)).map(drop)
+    }
+
     /// Executes a request and returns the status and the JSON body of its answer.
     fn answer(&self, request: &HttpRequest) -> (u16, String) {
         let operation =

@@ -6,8 +6,8 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +20,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use identity::api::cors::ReadableBy;
-use identity::api::limits::MAX_BODY;
 use identity::api::pipeline::{self, Body};
 use identity::api::reply::{self, Reason};
 use identity::api::service::Service;
@@ -35,6 +34,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::control_api::{self, ControlApi, Gate, Peer};
 use crate::entra::EntraStandIn;
 use crate::head;
 use crate::health::Health;
@@ -49,6 +49,10 @@ pub struct Router {
     pub entra: Option<Arc<EntraStandIn>>,
     /// Answers probes.
     pub health: Health,
+    /// Keeps requests apart from calls that replace the state.
+    pub gate: Gate,
+    /// The control API. The server sets it before it serves, unless it is off.
+    pub control: OnceLock<ControlApi>,
 }
 
 /// Sockets that are bound but not yet served.
@@ -153,7 +157,8 @@ impl Listeners {
                 (stream, peer, secure) = self.accept(), if connections.len() < limits.connections => {
                     let router = Arc::clone(&router);
                     let is_local = peer.ip().to_canonical().is_loopback();
-                    let connection = Connection { router, limits, stopping: stopping.subscribe(), is_local };
+                    let peer = Peer { is_local, is_secure: secure };
+                    let connection = Connection { router, limits, stopping: stopping.subscribe(), peer };
                     connections.spawn(connection.serve(stream, secure.then(|| acceptor.clone())));
                 }
             }
@@ -276,8 +281,7 @@ struct Connection {
     router: Arc<Router>,
     limits: Limits,
     stopping: watch::Receiver<bool>,
-    /// Whether the client is on this machine.
-    is_local: bool,
+    peer: Peer,
 }
 
 impl Connection {
@@ -306,7 +310,7 @@ impl Connection {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         mut builder: auto::Builder<TokioExecutor>,
     ) {
-        let Self { router, limits, mut stopping, is_local } = self;
+        let Self { router, limits, mut stopping, peer } = self;
         builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle_timeout);
         builder.http1().max_buf_size(MAX_HEAD as usize);
         builder.http2().max_header_list_size(MAX_HEAD);
@@ -316,7 +320,7 @@ impl Connection {
             let (router, under_way) = (Arc::clone(&router), UnderWay::begin(Arc::clone(&activity)));
             async move {
                 let _under_way = under_way;
-                respond(&router, request, limits.idle_timeout, is_local).await
+                respond(&router, request, limits.idle_timeout, peer).await
             }
         });
         let connection = builder.serve_connection(TokioIo::new(stream), respond).into_owned();
@@ -383,16 +387,22 @@ async fn respond(
     router: &Router,
     request: Request<Incoming>,
     idle_timeout: Duration,
-    is_local: bool,
+    peer: Peer,
 ) -> Result<Response<Full<Bytes>>, BrokenBody> {
     let (mut parts, body) = request.into_parts();
-    let body = timeout(idle_timeout, read(body)).await.map_err(|_| BrokenBody)??;
     name_host(&mut parts);
+    let peer = Peer { is_local: peer.is_local && !is_forwarded(&parts.headers), ..peer };
+    let limit = control_api::body_limit(router, &parts, peer);
+    let body = timeout(idle_timeout, read(body, limit)).await.map_err(|_| BrokenBody)??;
     head::check(&parts);
     let target = Target::from_wire(parts.uri.path_and_query().map_or("/", |target| target.as_str()));
+    if let Some(response) = control_api::answer(router, &parts, &target, &body, peer).await {
+        return Ok(response.map(Full::new));
+    }
     if let Some(response) = router.health.answer(&router.service.settings, &target, &parts).await {
         return Ok(response.map(Full::new));
     }
+    let _shared = router.gate.read().await;
     if let Body::Complete(event) = &body
         && invoke::is_invocation(&parts.method, parts.uri.path())
     {
@@ -404,7 +414,7 @@ async fn respond(
         return Ok(respond_as_entra(router, entra, &parts, body).map(Full::new));
     }
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    let shows_reason = is_local && host.is_some_and(is_loopback) && !is_forwarded(&parts.headers);
+    let shows_reason = peer.is_local && host.is_some_and(is_loopback);
     let request = pipeline::Request { method: parts.method, target, headers: parts.headers, body };
     let mut response = router.service.handle(request).await;
     if shows_reason {
@@ -475,7 +485,8 @@ fn name_host(parts: &mut http::request::Parts) {
     }
 }
 
-async fn read(mut body: Incoming) -> Result<Body, BrokenBody> {
+/// Reads a body, and keeps at most `limit` bytes.
+async fn read(mut body: Incoming, limit: usize) -> Result<Body, BrokenBody> {
     let mut kept = Vec::new();
     let mut length = 0_usize;
     while let Some(frame) = body.frame().await {
@@ -486,11 +497,11 @@ async fn read(mut body: Incoming) -> Result<Body, BrokenBody> {
         if length > MAX_DISCARDED {
             break;
         }
-        if length <= MAX_BODY {
+        if length <= limit {
             kept.extend_from_slice(&data);
         }
     }
-    Ok(if length > MAX_BODY { Body::TooLarge } else { Body::Complete(kept.into()) })
+    Ok(if length > limit { Body::TooLarge } else { Body::Complete(kept.into()) })
 }
 
 #[cfg(test)]
@@ -529,7 +540,7 @@ mod tests {
                 router: Arc::clone(&self.router),
                 limits: Limits::default(),
                 stopping: self.stopping.subscribe(),
-                is_local: true,
+                peer: Peer { is_local: true, is_secure: secure },
             };
             let tls = secure.then(|| TlsAcceptor::from(Arc::clone(&self.tls)));
             (client, tokio::spawn(connection.serve(server, tls)))

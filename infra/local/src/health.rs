@@ -1,4 +1,5 @@
-//! `/health` and `/metrics`: whether the server can do its work, and its counters, for probes and for CI.
+//! The probes `/_local/alive`, `/_local/ready` and `/health`, the authority's certificate in `/_local/ca.pem`, and
+//! `/metrics`.
 //!
 //! A probe has no credential, so it learns only facts that are public, and it writes no audit line.
 
@@ -9,7 +10,7 @@ use functions::adapters::Adapters;
 use functions::aws::secrets_manager::SecretsManager;
 use functions::aws::table::Table;
 use functions::system::System;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use identity::api::reply;
@@ -21,12 +22,17 @@ use identity::settings::Settings;
 use identity::store::PointerWriter as _;
 use serde_json::json;
 
+use crate::control_api::rules;
 use crate::dynamodb::EmbeddedDynamoDb;
 use crate::embedded;
 use crate::metrics::{MEDIA_TYPE, Metrics};
 
 const HEALTH: &str = "/health";
 const METRICS: &str = "/metrics";
+const ALIVE: &str = "/_local/alive";
+const READY: &str = "/_local/ready";
+const AUTHORITY: &str = "/_local/ca.pem";
+const PEM: &str = "application/x-pem-file";
 const JSON: &str = "application/json";
 const METHODS: &str = "GET, HEAD";
 
@@ -37,17 +43,63 @@ pub struct Health {
     database: EmbeddedDynamoDb,
     metrics: Arc<Metrics>,
     system: Arc<System>,
+    /// The certificate of the authority, in PEM.
+    authority: Bytes,
+}
+
+/// A document that anyone may read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Document {
+    Alive,
+    Ready,
+    Authority,
+    Metrics,
+}
+
+impl Document {
+    /// The paths of the service have any letter case, as its routes have.
+    fn of(target: &Target, path: &str) -> Option<Self> {
+        match path {
+            ALIVE => Some(Self::Alive),
+            READY => Some(Self::Ready),
+            AUTHORITY => Some(Self::Authority),
+            _ if routes::is_path(target, HEALTH) => Some(Self::Ready),
+            _ if routes::is_path(target, METRICS) => Some(Self::Metrics),
+            _ => None,
+        }
+    }
+
+    /// Whether its status alone is an answer.
+    fn is_probe(self) -> bool {
+        matches!(self, Self::Alive | Self::Ready)
+    }
+}
+
+/// Whether the path is one of the documents.
+pub(crate) fn is_open(target: &Target, path: &str) -> bool {
+    Document::of(target, path).is_some()
+}
+
+/// Whether the path is a probe, which answers also a host that is no name of this server.
+pub(crate) fn is_probe(target: &Target, path: &str) -> bool {
+    Document::of(target, path).is_some_and(Document::is_probe)
 }
 
 impl Health {
     /// Checks these adapters and the database under them, and shows these metrics.
     #[must_use]
-    pub fn new(adapters: &Adapters, database: EmbeddedDynamoDb, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        adapters: &Adapters,
+        database: EmbeddedDynamoDb,
+        metrics: Arc<Metrics>,
+        authority: Vec<u8>,
+    ) -> Self {
         let (table, secrets) = (adapters.table.clone(), adapters.secrets.clone());
-        Self { table, secrets, database, metrics, system: adapters.system.clone() }
+        let (system, authority) = (adapters.system.clone(), authority.into());
+        Self { table, secrets, database, metrics, system, authority }
     }
 
-    /// The reply to a probe. `None` if the request has another path.
+    /// The reply to a request for one of the documents. `None` if the request has another path.
     ///
     /// A request by an address that is no accepted host gets the status of the health only.
     pub async fn answer(
@@ -56,12 +108,8 @@ impl Health {
         target: &Target,
         request: &Parts,
     ) -> Option<Response<Bytes>> {
-        let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
-        let is_known = host.is_some_and(|host| settings.hosts.candidates(host).is_ok());
-        let shows_metrics = is_known && routes::is_path(target, METRICS);
-        if !shows_metrics && !routes::is_path(target, HEALTH) {
-            return None;
-        }
+        let is_known = rules::check_host(&request.headers, &settings.hosts).is_ok();
+        let document = Document::of(target, request.uri.path()).filter(|it| is_known || it.is_probe())?;
         if request.method == Method::OPTIONS {
             return Some(reply::with_methods(METHODS));
         }
@@ -70,10 +118,12 @@ impl Health {
             *refusal.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
             return Some(refusal);
         }
-        let (status, media_type, body) = match shows_metrics {
-            true => (StatusCode::OK, MEDIA_TYPE, self.metrics.text(self.key_age().await).into()),
-            false if self.is_ready().await => (StatusCode::OK, JSON, body(settings, "ready")),
-            false => (StatusCode::SERVICE_UNAVAILABLE, JSON, body(settings, "unavailable")),
+        let (status, media_type, body) = match document {
+            Document::Metrics => (StatusCode::OK, MEDIA_TYPE, self.metrics.text(self.key_age().await).into()),
+            Document::Authority => (StatusCode::OK, PEM, self.authority.clone()),
+            Document::Alive => (StatusCode::OK, JSON, body(settings, "alive")),
+            Document::Ready if self.is_ready().await => (StatusCode::OK, JSON, body(settings, "ready")),
+            Document::Ready => (StatusCode::SERVICE_UNAVAILABLE, JSON, body(settings, "unavailable")),
         };
         let mut response = Response::new(if is_known { body } else { Bytes::new() });
         *response.status_mut() = status;
@@ -117,6 +167,8 @@ mod tests {
     use http::Request;
     use identity::testing::{CapturedAudit, settings};
 
+    use http::header::HOST;
+
     use super::*;
     use crate::secrets_manager::{EmbeddedSecretsManager, Environment};
 
@@ -139,8 +191,12 @@ mod tests {
     async fn server_without_keys_is_unavailable() {
         let database = EmbeddedDynamoDb::in_memory().unwrap();
         let adapters = embedded::adapters(database.clone(), secrets()).await.unwrap();
-        let health =
-            Health::new(&adapters, database, Arc::new(Metrics::new(Arc::new(CapturedAudit::default()))));
+        let health = Health::new(
+            &adapters,
+            database,
+            Arc::new(Metrics::new(Arc::new(CapturedAudit::default()))),
+            Vec::new(),
+        );
         let (status, body) = answer(&health, Method::GET, "/health", "localhost:8443").await.unwrap();
         assert_eq!(status, 503);
         assert!(body.contains(r#""status":"unavailable""#), "{body}");

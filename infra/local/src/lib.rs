@@ -15,6 +15,7 @@
 //! | `invoke` | the authorizer, invoked as on Lambda |
 //! | [`health`], [`metrics`] | `/health` and `/metrics`, for probes |
 //! | [`ready`] | the signal to other programs that the server answers |
+//! | [`control_api`] | the calls below `/_local/v1`, and the rules for web pages |
 //! | [`control`] | the socket through which commands reach the running server |
 //! | [`listing`] | the identities in the table |
 //! | [`client`] | the client of the commands, for any endpoint |
@@ -34,6 +35,7 @@ pub mod certificates;
 pub mod client;
 pub mod console;
 pub mod control;
+pub mod control_api;
 pub mod dynamodb;
 pub mod embedded;
 pub mod entra;

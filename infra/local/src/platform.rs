@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dynoxide::DynoxideError;
 use functions::adapters::Adapters;
@@ -27,6 +27,9 @@ use zeroize::Zeroizing;
 
 use crate::aws_endpoint::AwsEndpoint;
 use crate::certificates::{self, CertificateError};
+use crate::control_api::journal::Journal;
+use crate::control_api::token_clock::TokenClock;
+use crate::control_api::{Controlled, Gate};
 use crate::dynamodb::{self, EmbeddedDynamoDb};
 use crate::embedded::{self, PrepareError};
 use crate::entra::DirectorySource;
@@ -84,6 +87,8 @@ pub struct Platform {
     pub secrets: EmbeddedSecretsManager,
     /// The table, for lists of identities.
     pub database: EmbeddedDynamoDb,
+    /// The parts that the control API changes.
+    pub controlled: Controlled,
     /// The embedded services for other processes.
     pub aws_endpoint: AwsEndpoint,
     endpoint: String,
@@ -134,6 +139,8 @@ impl Platform {
     /// # Errors
     /// [`StartError`].
     pub async fn open(options: Options, audit: Arc<dyn Audit>) -> Result<Self, StartError> {
+        let journal = Arc::new(Journal::new(audit));
+        let audit: Arc<dyn Audit> = journal.clone();
         let metrics = Arc::new(Metrics::new(audit.clone()));
         let data_dir = state_directory(&options.data_dir)?;
         let system = Arc::new(System::new());
@@ -146,6 +153,8 @@ impl Platform {
             Choices { algorithm: options.algorithm, location: options.location, region: options.region };
         let resource = resource::open(&data_dir, options.https_port, &choices, system.as_ref())?;
         let adapters = embedded::adapters(database.clone(), secrets.clone()).await?;
+        let token_clock = Arc::new(TokenClock::new(adapters.system.clone()));
+        let adapters = Adapters { token_clock: token_clock.clone(), ..adapters };
         // DynamoDB does this by itself. A database in which this fails would fail requests too.
         database.sweep_expired().map_err(StartError::Sweep)?;
         let rotate_keys = RotateKeys::new(&adapters, resource.algorithm, audit.clone(), None);
@@ -154,12 +163,11 @@ impl Platform {
         let endpoint = format!("https://{}/", options.names.authority(options.https_port)?);
         let hosts = options.names.accepted(options.https_port, options.http_port)?;
         let directory = DirectorySource::File(&data_dir);
-        let (entra, stand_in) =
-            trust::open(directory, &endpoint, hosts.clone(), options.entra, &adapters.system)?;
+        let (entra, stand_in) = trust::open(directory, &endpoint, hosts.clone(), options.entra, &adapters)?;
         let former_authority = certificates::authority_pem(&data_dir)?;
         let tls = certificates::server_config(&data_dir, &options.names.certified(), adapters.system.now())?;
-        let is_new_authority =
-            former_authority.is_some() && former_authority != certificates::authority_pem(&data_dir)?;
+        let authority = certificates::authority_pem(&data_dir)?;
+        let is_new_authority = former_authority.is_some() && former_authority != authority;
         let origins = AllowedOrigins::with_loopback(options.allowed_origins);
         let settings = Settings {
             resource: resource.resource.clone(),
@@ -170,6 +178,7 @@ impl Platform {
         };
         let expected = Expected::from(&resource.resource);
         let rules = boot::route_rules(options.route_rules.as_deref())?;
+        let gate = Gate::default();
         Ok(Self {
             hosts,
             port: options.https_port,
@@ -179,7 +188,9 @@ impl Platform {
                 authorizer: Arc::new(adapters.authorizer(expected, rules, audit.clone())),
                 service: Arc::new(adapters.service(settings, entra, Function::ALL, metrics.clone())),
                 entra: stand_in,
-                health: Health::new(&adapters, database.clone(), metrics),
+                health: Health::new(&adapters, database.clone(), metrics, authority.unwrap_or_default()),
+                gate: gate.clone(),
+                control: OnceLock::new(),
             }),
             adapters,
             resource,
@@ -188,6 +199,7 @@ impl Platform {
             rotate_keys,
             aws_endpoint: AwsEndpoint::new(database.clone(), secrets.clone(), system.as_ref()),
             database,
+            controlled: Controlled { gate, journal, token_clock },
             secrets,
             endpoint,
             http_endpoint: format!("http://{}:{}/", options.names.public(), options.http_port),

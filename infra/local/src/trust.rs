@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use functions::adapters::Adapters;
 use functions::entra_http::HttpsFetch;
-use functions::system::{self, System};
+use functions::system;
 use identity::authn::entra::{Entra, EntraAuthority, EntraSettings, Fetch, FetchError, Principal};
 use identity::host::Hosts;
 use identity::keys::Algorithm;
@@ -45,7 +46,7 @@ pub fn open(
     endpoint: &str,
     hosts: Hosts,
     options: EntraOptions,
-    system: &Arc<System>,
+    adapters: &Adapters,
 ) -> Result<(Entra, Option<Arc<EntraStandIn>>), TrustError> {
     let EntraOptions { authority, mut tenants, mut principals } = options;
     if let Some(authority) = authority {
@@ -53,11 +54,13 @@ pub fn open(
         if !settings.is_consistent() {
             return Err(TrustError::Principal);
         }
-        return Ok((Entra::new(settings, Arc::new(HttpsFetch::new()), system.clone()), None));
+        return Ok((Entra::new(settings, Arc::new(HttpsFetch::new()), adapters.token_clock.clone()), None));
     }
+    let clock = adapters.token_clock.clone();
     let base = format!("{endpoint}entra");
     let generate = || system::generate(Algorithm::Rs256);
-    let stand_in = EntraStandIn::open(directory, &base, hosts, system.clone(), system.clone(), generate)?;
+    let stand_in =
+        EntraStandIn::open(directory, &base, hosts, clock.clone(), adapters.system.clone(), generate)?;
     let stand_in = Arc::new(stand_in);
     let tenant = stand_in.tenant();
     tenants.push(tenant);
@@ -68,7 +71,7 @@ pub fn open(
         return Err(TrustError::Principal);
     }
     let fetch = Arc::new(FromStandIn(stand_in.clone()));
-    Ok((Entra::new(settings, fetch, system.clone()), Some(stand_in)))
+    Ok((Entra::new(settings, fetch, clock), Some(stand_in)))
 }
 
 /// Reads documents from the stand-in in this process, without the network.

@@ -16,7 +16,10 @@ pub struct Service {
     pub store: Arc<dyn Store>,
     pub key_cache: Arc<KeyCache>,
     pub entra: Arc<Entra>,
+    /// The time of requests: dates, audit lines, deadlines, and the retention of records.
     pub clock: Arc<dyn Clock>,
+    /// The time of tokens: issue and expiry. A deployment has one clock for both (decision record 0017).
+    pub token_clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub audit: Arc<dyn Audit>,
     /// The functions whose routes are served: one in a Lambda binary, all in the local server.

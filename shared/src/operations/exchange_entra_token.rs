@@ -63,7 +63,7 @@ pub(super) async fn exchange(
         return Err(Denial::Unassigned.into());
     }
     let revision = context.revision_of(&state, identity).await?;
-    let (issued_at, expires_at) = under(entra, context.service.clock.now().unix_timestamp())?;
+    let (issued_at, expires_at) = under(entra, context.service.token_clock.now().unix_timestamp())?;
     let spec = TokenSpec { scopes, issued_at, expires_at, teams: None };
     let token = context.mint(&state, identity, revision, &spec)?;
     Ok(Reply::Exchanged(CreatedBody::new(identity, None, Some(token))))

@@ -50,7 +50,7 @@ async fn exchange(
     let state = context.read_state(ReadRequest::identity(&identity), Purpose::Mint).await?;
     audit.slot(state.slot);
     let revision = context.revision_of(&state, &identity).await?;
-    let (issued_at, expires_at) = under(&entra, service.clock.now().unix_timestamp())?;
+    let (issued_at, expires_at) = under(&entra, service.token_clock.now().unix_timestamp())?;
     let spec = TokenSpec { scopes: &scopes, issued_at, expires_at, teams: Some(&entra) };
     context.mint(&state, &identity, revision, &spec).map(Reply::Issued)
 }

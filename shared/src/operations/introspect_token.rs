@@ -16,13 +16,14 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
     let token = body::introspected_token(context.body)?;
     let last_seen = service.key_cache.published().last_seen();
     let expected = Expected::from(&service.settings.resource);
-    let unconfirmed = UnconfirmedToken::of(&token, &expected, last_seen.as_deref(), service.clock.now());
+    let unconfirmed =
+        UnconfirmedToken::of(&token, &expected, last_seen.as_deref(), service.token_clock.now());
     let identity = unconfirmed.as_ref().ok().map(UnconfirmedToken::identity);
     let state = context.read_state(ReadRequest { identity, ..ReadRequest::POINTER }, Purpose::Other).await?;
     audit.slot(state.slot);
     let published = service.key_cache.published().of(&state.pointer)?;
     let verified = unconfirmed
-        .and_then(|unconfirmed| unconfirmed.confirm(&published, state.identity, service.clock.now()));
+        .and_then(|unconfirmed| unconfirmed.confirm(&published, state.identity, service.token_clock.now()));
     match verified {
         Ok(token) => {
             audit.identity(&token.identity);

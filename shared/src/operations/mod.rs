@@ -124,7 +124,7 @@ impl OperationContext<'_> {
 
     /// The issue time and the expiry of a token with this lifetime that is issued now, in seconds since the epoch.
     fn times_of(&self, lifetime: Lifetime) -> (i64, i64) {
-        let issued_at = self.service.clock.now().unix_timestamp();
+        let issued_at = self.service.token_clock.now().unix_timestamp();
         (issued_at, issued_at + lifetime.as_seconds())
     }
 

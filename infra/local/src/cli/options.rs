@@ -59,6 +59,9 @@ pub(crate) struct Start {
     /// A file with route rules for the authorizer, in addition to the rules for chat.
     #[arg(long)]
     pub(crate) route_rules: Option<PathBuf>,
+    /// Switches the control API below /_local/v1 off.
+    #[arg(long)]
+    pub(crate) no_control: bool,
     /// The period of scheduled rotations of the signing keys, such as 30m, 12h or 1d.
     #[arg(long, value_parser = schedule::parse_period)]
     pub(crate) rotate_every: Option<Duration>,

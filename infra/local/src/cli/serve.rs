@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use acs_identity::aws_endpoint::AwsEndpoint;
+use acs_identity::control_api::ControlApi;
+use acs_identity::control_api::access::ControlAccess;
 use acs_identity::gateway::{Limits, Listeners};
 use acs_identity::output::{functions_page, print, start_page};
 use acs_identity::platform::{ConnectionStrings, Platform};
@@ -24,7 +26,11 @@ pub(crate) async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn
     let (https, http) = (start.https_port.unwrap_or(HTTPS_PORT), start.http_port.unwrap_or(HTTP_PORT));
     let listeners = Listeners::bind(start.listen, https, http)?;
     let ports = (listeners.https_port(), listeners.http_port());
+    let has_control = !start.no_control;
     let (platform, connection_strings) = open(data_dir, start, ports).await?;
+    if has_control {
+        ControlApi::start(&platform, ControlAccess::Token)?;
+    }
     print(&start_page::page(&platform, &connection_strings))?;
     let endpoints = [("https", platform.endpoint()), ("http", platform.http_endpoint())];
     let ready = ReadySignal::send(&platform.data_dir, platform.resource.resource.id, &endpoints)?;

@@ -1,0 +1,114 @@
+//! The first step of every request: the rules for web pages, the probes and the control API.
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use identity::api::functions::Function;
+use identity::api::limits::MAX_BODY;
+use identity::api::pipeline::Body;
+use identity::api::routes::{self, Callers};
+use identity::authn::target::Target;
+
+use super::{BASE, error, rules, status};
+use crate::gateway::Router;
+use crate::health;
+use crate::invoke;
+
+/// The paths that are no part of the service.
+const OWN: &str = "/_local";
+
+/// Largest snapshot, in bytes.
+pub(super) const MAX_SNAPSHOT: usize = 16 * 1024 * 1024;
+
+/// The client of a request.
+#[derive(Clone, Copy)]
+pub struct Peer {
+    /// Whether the client is a program of this machine, and passes nothing on for another machine.
+    pub is_local: bool,
+    /// Whether the connection uses TLS.
+    pub is_secure: bool,
+}
+
+/// Most bytes of a body that are kept. Only a caller of the control API may send a snapshot.
+pub(crate) fn body_limit(router: &Router, request: &Parts, peer: Peer) -> usize {
+    let is_snapshot = request.method == Method::PUT && request.uri.path() == "/_local/v1/state";
+    let control = router.control.get().filter(|_| is_snapshot && !peer.is_secure);
+    match control {
+        Some(control) if check(router, request, peer).is_ok() && control.admits(request, peer.is_local) => {
+            MAX_SNAPSHOT
+        }
+        _ => MAX_BODY,
+    }
+}
+
+/// The reply to a request below `/_local`, and the refusal of a request by the rules. `None` if another part of the
+/// server is to answer.
+pub(crate) async fn answer(
+    router: &Router,
+    request: &Parts,
+    target: &Target,
+    body: &Body,
+    peer: Peer,
+) -> Option<Response<Bytes>> {
+    let path = request.uri.path();
+    if !is_own(path) {
+        if !is_open(router, request, target) {
+            return None;
+        }
+        let checked = rules::check_host(&request.headers, &router.service.settings.hosts);
+        return checked.err().filter(|refusal| !is_admitted_probe(*refusal, target, path)).map(status);
+    }
+    let mut reply = match check(router, request, peer) {
+        Err(refusal) if !is_admitted_probe(refusal, target, path) => status(refusal),
+        _ => answer_own(router, request, target, body, peer).await,
+    };
+    rules::add_headers(reply.headers_mut());
+    Some(reply)
+}
+
+async fn answer_own(
+    router: &Router,
+    request: &Parts,
+    target: &Target,
+    body: &Body,
+    peer: Peer,
+) -> Response<Bytes> {
+    if let Some(reply) = router.health.answer(&router.service.settings, target, request).await {
+        return reply;
+    }
+    match router.control.get() {
+        Some(_) if request.uri.path().starts_with(BASE) && peer.is_secure => {
+            error(StatusCode::NOT_FOUND, "the control API is on the HTTP port only")
+        }
+        Some(control) if request.uri.path().starts_with(BASE) => {
+            control.answer(request, body, peer.is_local).await
+        }
+        _ => status(StatusCode::NOT_FOUND),
+    }
+}
+
+/// Both rules, in their order.
+fn check(router: &Router, request: &Parts, peer: Peer) -> Result<(), StatusCode> {
+    rules::check_host(&request.headers, &router.service.settings.hosts)?;
+    rules::check_page(&request.headers, peer.is_secure)
+}
+
+fn is_own(path: &str) -> bool {
+    path.get(..OWN.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN))
+}
+
+/// Whether anyone gets an answer, so that a page under another name could read it. The other routes need a signature
+/// over the host, or an Entra token.
+fn is_open(router: &Router, request: &Parts, target: &Target) -> bool {
+    let public = || routes::find(target, Function::ALL).is_some_and(|path| path.callers() == Callers::Anyone);
+    let entra = || router.entra.as_ref().is_some_and(|entra| entra.answers(request.uri.path()));
+    health::is_open(target, request.uri.path())
+        || invoke::is_invocation(&request.method, request.uri.path())
+        || entra()
+        || public()
+}
+
+/// A probe by address has a host that is no name of this server. Its answer is a status without a body.
+fn is_admitted_probe(refusal: StatusCode, target: &Target, path: &str) -> bool {
+    refusal == StatusCode::MISDIRECTED_REQUEST && health::is_probe(target, path)
+}

@@ -1,0 +1,165 @@
+//! The journal: the last audit lines, for tests that assert on the calls of a program.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use identity::audit::{Audit, AuditEvent, KeyEvent};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::CallError;
+
+/// The number of lines that are kept.
+pub(super) const KEPT: usize = 1000;
+
+/// Longest wait for a line, in seconds.
+const MAX_WAIT: u64 = 20;
+
+/// Keeps audit lines and passes them on.
+pub struct Journal {
+    audit: Arc<dyn Audit>,
+    lines: Mutex<VecDeque<Line>>,
+    /// The number of the newest line.
+    newest: watch::Sender<u64>,
+}
+
+struct Line {
+    number: u64,
+    event: Value,
+}
+
+/// The query of `GET requests`.
+#[derive(Default)]
+pub(super) struct JournalQuery {
+    since: u64,
+    wait: u64,
+    operation: Option<String>,
+    outcome: Option<String>,
+    identity: Option<String>,
+}
+
+impl JournalQuery {
+    pub(super) fn parse(query: &str) -> Result<Self, CallError> {
+        let mut parsed = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let number = || {
+                let number = value.parse::<u64>();
+                number.map_err(|_| CallError::malformed(&format!("{name}: give a whole number")))
+            };
+            match name.as_ref() {
+                "since" => parsed.since = number()?,
+                "wait" => parsed.wait = number()?,
+                "operation" => parsed.operation = Some(value.into_owned()),
+                "outcome" => parsed.outcome = Some(value.into_owned()),
+                "identity" => parsed.identity = Some(value.into_owned()),
+                _ => {
+                    return Err(CallError::malformed(&format!(
+                        "{name}: the parameters are since, wait, operation, outcome and identity"
+                    )));
+                }
+            }
+        }
+        if parsed.wait > MAX_WAIT {
+            return Err(CallError::malformed(&format!("wait: give 0 to {MAX_WAIT} seconds")));
+        }
+        let outcome = parsed.outcome.as_deref();
+        if outcome.is_some_and(|outcome| !["success", "refused", "failed"].contains(&outcome)) {
+            return Err(CallError::malformed("outcome: give success, refused or failed"));
+        }
+        Ok(parsed)
+    }
+
+    fn admits(&self, line: &Line) -> bool {
+        let has = |name: &str, wanted: &Option<String>| {
+            wanted
+                .as_deref()
+                .is_none_or(|wanted| line.event.get(name).and_then(Value::as_str) == Some(wanted))
+        };
+        line.number > self.since
+            && has("operation", &self.operation)
+            && has("outcome", &self.outcome)
+            && has("identity", &self.identity)
+    }
+}
+
+impl Journal {
+    /// An empty journal in front of an audit sink.
+    #[must_use]
+    pub fn new(audit: Arc<dyn Audit>) -> Self {
+        Self { audit, lines: Mutex::default(), newest: watch::channel(0).0 }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, VecDeque<Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, event: &impl Serialize) {
+        let event = serde_json::to_value(event).unwrap_or_default();
+        let mut lines = self.lines();
+        let number = *self.newest.borrow() + 1;
+        if lines.len() == KEPT {
+            lines.pop_front();
+        }
+        lines.push_back(Line { number, event });
+        // Under the lock, so that a reader of this number finds the line.
+        self.newest.send_replace(number);
+    }
+
+    /// Removes the lines. Their numbers are not used again.
+    pub(super) fn clear(&self) {
+        self.lines().clear();
+    }
+
+    /// The lines of a query. Without one, waits for a line as long as the query allows.
+    pub(super) async fn read(&self, query: &JournalQuery) -> Value {
+        let mut newest = self.newest.subscribe();
+        let deadline = tokio::time::sleep(Duration::from_secs(query.wait));
+        let mut deadline = std::pin::pin!(deadline);
+        loop {
+            newest.borrow_and_update();
+            let (answer, is_empty) = self.page(query);
+            if !is_empty || query.wait == 0 {
+                return answer;
+            }
+            tokio::select! {
+                _ = newest.changed() => {}
+                () = &mut deadline => return answer,
+            }
+        }
+    }
+
+    /// The answer to a query now, and whether it has no line.
+    fn page(&self, query: &JournalQuery) -> (Value, bool) {
+        let lines = self.lines();
+        let newest = *self.newest.borrow();
+        let oldest = lines.front().map_or(newest + 1, |line| line.number);
+        let found: Vec<Value> = lines.iter().filter(|line| query.admits(line)).map(Line::numbered).collect();
+        let is_empty = found.is_empty();
+        let dropped = (oldest - 1).saturating_sub(query.since);
+        (json!({"requests": found, "next": newest, "dropped": dropped}), is_empty)
+    }
+}
+
+impl Line {
+    fn numbered(&self) -> Value {
+        let mut event = self.event.clone();
+        if let Value::Object(members) = &mut event {
+            members.insert("number".to_owned(), self.number.into());
+        }
+        event
+    }
+}
+
+impl Audit for Journal {
+    fn request(&self, event: &AuditEvent) {
+        self.keep(event);
+        self.audit.request(event);
+    }
+
+    fn keys(&self, event: &KeyEvent) {
+        self.keep(event);
+        self.audit.keys(event);
+    }
+}

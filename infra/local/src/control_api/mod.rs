@@ -1,0 +1,306 @@
+//! The control API: tests and pages of this machine change the state and the clock of the server below `/_local/v1`, and
+//! read its journal. docs/control.md describes the calls, decision record 0017 the rules.
+//!
+//! No call weakens a check of the service. A revoked token stays revoked after every call.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`entry`] | the first step of every request |
+//! | [`rules`] | the rules for requests that a web page could cause |
+//! | [`access`] | the control token |
+//! | [`records`] | identities and assignments as a whole |
+//! | [`token_clock`] | the clock of tokens |
+//! | [`journal`] | the last audit lines |
+
+pub mod access;
+mod entry;
+pub mod journal;
+mod records;
+pub(crate) mod rules;
+pub mod token_clock;
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use dynoxide::DynoxideError;
+use functions::rotate_keys::RotateKeysError;
+use http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use identity::api::limits::MAX_BODY;
+use identity::api::pipeline::Body;
+use identity::error_chain::error_chain;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::RwLock;
+
+pub use self::entry::Peer;
+pub(crate) use self::entry::{answer, body_limit};
+
+use self::access::{ControlAccess, ControlToken};
+use self::journal::{Journal, JournalQuery};
+use self::records::Leave;
+use self::token_clock::{ClockRequest, TokenClock};
+use crate::control;
+use crate::files::FileError;
+use crate::platform::Platform;
+
+/// The start of every path of this module.
+const BASE: &str = "/_local/v1/";
+
+/// The gate of requests. Each request of the service holds it shared. A call that replaces the state holds it alone, so
+/// it runs between requests.
+pub type Gate = Arc<RwLock<()>>;
+
+/// A call of the control API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Reset,
+    ReadClock,
+    SetClock,
+    EndShift,
+    ReadJournal,
+}
+
+/// One row of the table of calls.
+pub struct Route {
+    pub method: Method,
+    /// The path below `/_local/v1/`.
+    pub path: &'static str,
+    pub operation: Operation,
+}
+
+/// Every call. Tests send each of them every request that must be refused.
+pub const ROUTES: &[Route] = &[
+    Route { method: Method::POST, path: "reset", operation: Operation::Reset },
+    Route { method: Method::GET, path: "clock", operation: Operation::ReadClock },
+    Route { method: Method::PUT, path: "clock", operation: Operation::SetClock },
+    Route { method: Method::DELETE, path: "clock", operation: Operation::EndShift },
+    Route { method: Method::GET, path: "requests", operation: Operation::ReadJournal },
+];
+
+/// The control API of one server.
+pub struct ControlApi {
+    platform: Weak<Platform>,
+    access: ControlAccess,
+    token: ControlToken,
+}
+
+/// The parts of the state that only the control API changes.
+pub struct Controlled {
+    pub gate: Gate,
+    pub journal: Arc<Journal>,
+    pub token_clock: Arc<TokenClock>,
+}
+
+/// A call that had no effect, unless the variant says something else.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The body or the query. The text names the member and the allowed values.
+    #[error("{0}")]
+    Malformed(String),
+    #[error("give \"confirm\": \"{0}\", because a page sent the request")]
+    Unconfirmed(String),
+    /// The effect is unclear.
+    #[error("the table: {0}")]
+    Table(#[from] DynoxideError),
+    /// The keys may have been replaced. A repetition is safe.
+    #[error("the keys: {0}")]
+    Keys(#[from] RotateKeysError),
+    #[error("{0}")]
+    Published(String),
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+impl CallError {
+    fn malformed(message: &str) -> Self {
+        Self::Malformed(message.to_owned())
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) | Self::Unconfirmed(_) => StatusCode::BAD_REQUEST,
+            Self::Table(_) | Self::Keys(_) | Self::Published(_) | Self::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+}
+
+/// The body of `POST reset`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ResetRequest {
+    keys: bool,
+    confirm: Option<String>,
+}
+
+impl ControlApi {
+    /// Serves the control API of a platform, with a new token in the state directory. A second call has no effect.
+    ///
+    /// # Errors
+    /// [`FileError`] when the token cannot be written.
+    pub fn start(platform: &Arc<Platform>, access: ControlAccess) -> Result<(), FileError> {
+        let token = ControlToken::create(&platform.data_dir, platform.adapters.system.as_ref())?;
+        let _ = platform.router.control.set(Self { platform: Arc::downgrade(platform), access, token });
+        Ok(())
+    }
+
+    /// Whether the caller has the token, or needs none. A caller on another machine always needs it.
+    fn admits(&self, request: &Parts, is_local: bool) -> bool {
+        (self.access == ControlAccess::Open && is_local) || self.token.is_in(&request.headers)
+    }
+
+    /// Answers a request that the rules have admitted. `is_local` is whether the client is a program of this machine.
+    pub(crate) async fn answer(&self, request: &Parts, body: &Body, is_local: bool) -> Response<Bytes> {
+        if !self.admits(request, is_local) {
+            let mut refusal = error(StatusCode::UNAUTHORIZED, "the control token is missing or wrong");
+            refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return refusal;
+        }
+        let path = request.uri.path().strip_prefix(BASE).unwrap_or_default();
+        let of_path = || ROUTES.iter().filter(|route| route.path == path);
+        let Some(route) = of_path().find(|route| route.method == request.method) else {
+            let methods: Vec<_> = of_path().map(|route| route.method.as_str()).collect();
+            return not_allowed(&methods.join(", "));
+        };
+        if request.method != Method::GET && !is_json(&request.headers) {
+            return error(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "a change needs the header Content-Type: application/json",
+            );
+        }
+        let Body::Complete(body) = body else {
+            let message = format!("the body is larger than {MAX_BODY} bytes");
+            return error(StatusCode::PAYLOAD_TOO_LARGE, &message);
+        };
+        let Some(platform) = self.platform.upgrade() else { return refusal(&CallError::Stopping) };
+        match execute(platform, route.operation, request, body).await {
+            Ok(None) => status(StatusCode::NO_CONTENT),
+            Ok(Some(answer)) => json_reply(StatusCode::OK, &answer),
+            Err(failed) => refusal(&failed),
+        }
+    }
+}
+
+async fn execute(
+    platform: Arc<Platform>,
+    operation: Operation,
+    request: &Parts,
+    body: &Bytes,
+) -> Result<Option<Value>, CallError> {
+    let Controlled { journal, token_clock, .. } = &platform.controlled;
+    match operation {
+        Operation::Reset => {
+            let ResetRequest { keys, confirm } = parse(body)?;
+            check_confirmation(&platform, &request.headers, confirm.as_deref())?;
+            to_the_end(async move { reset(&platform, keys).await }).await.map(|()| None)
+        }
+        Operation::ReadClock => Ok(Some(token_clock.state())),
+        Operation::SetClock => {
+            let clock: ClockRequest = parse(body)?;
+            token_clock.apply(&clock)?;
+            Ok(Some(token_clock.state()))
+        }
+        Operation::EndShift => {
+            token_clock.reset();
+            Ok(Some(token_clock.state()))
+        }
+        Operation::ReadJournal => {
+            let query = JournalQuery::parse(request.uri.query().unwrap_or_default())?;
+            Ok(Some(journal.read(&query).await))
+        }
+    }
+}
+
+/// Runs a change to its end, also when the client goes away.
+async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, CallError>> + Send + 'static,
+) -> Result<T, CallError> {
+    tokio::spawn(change).await.map_err(|_| CallError::Stopping)?
+}
+
+/// Removes identities, assignments, the clock's shift and the journal. With `keys`, replaces every key first.
+async fn reset(platform: &Platform, keys: bool) -> Result<(), CallError> {
+    let _alone = platform.controlled.gate.write().await;
+    let leave = if keys {
+        for event in [json!({"regenerate": "primary"}), json!({"regenerate": "secondary"})] {
+            platform.rotate_keys.handle(event).await?;
+        }
+        platform.rotate_keys.handle(json!({"rotate": "signing-keys"})).await?;
+        control::rewrite_env(platform).await.map_err(CallError::Published)?;
+        Leave::Nothing
+    } else {
+        Leave::RevokedEntraIdentities
+    };
+    records::remove(&platform.database, leave)?;
+    platform.controlled.token_clock.reset();
+    platform.controlled.journal.clear();
+    Ok(())
+}
+
+/// A page must name the resource in a call that destroys state, because a person may have confused two pages. A script
+/// with the token needs no confirmation.
+fn check_confirmation(
+    platform: &Platform,
+    headers: &HeaderMap,
+    confirm: Option<&str>,
+) -> Result<(), CallError> {
+    let resource = platform.resource.resource.id.to_string();
+    if rules::is_of_page(headers) && confirm != Some(&resource) {
+        return Err(CallError::Unconfirmed(resource));
+    }
+    Ok(())
+}
+
+/// Parses a body. An empty one stands for `{}`. The message of an error names the member.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    let mut decoder = serde_json::Deserializer::from_slice(body);
+    let parsed = serde_path_to_error::deserialize(&mut decoder)
+        .map_err(|error| CallError::Malformed(format!("{}: {}", error.path(), error.inner())))?;
+    decoder.end().map_err(|_| CallError::malformed("the body goes on after its JSON value"))?;
+    Ok(parsed)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    media_type
+        .split(';')
+        .next()
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn refusal(failed: &CallError) -> Response<Bytes> {
+    error(failed.status(), &error_chain(failed))
+}
+
+fn not_allowed(methods: &str) -> Response<Bytes> {
+    if methods.is_empty() {
+        return error(StatusCode::NOT_FOUND, "no such call; docs/control.md has a table of the calls");
+    }
+    let mut refusal = error(StatusCode::METHOD_NOT_ALLOWED, &format!("this path has the methods {methods}"));
+    if let Ok(methods) = HeaderValue::from_str(methods) {
+        refusal.headers_mut().insert(ALLOW, methods);
+    }
+    refusal
+}
+
+fn error(status: StatusCode, message: &str) -> Response<Bytes> {
+    json_reply(status, &json!({"error": {"message": message}}))
+}
+
+fn json_reply(status: StatusCode, body: &Value) -> Response<Bytes> {
+    let mut reply = Response::new(Bytes::from(body.to_string()));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}
+
+fn status(status: StatusCode) -> Response<Bytes> {
+    let mut reply = Response::new(Bytes::new());
+    *reply.status_mut() = status;
+    reply
+}
