@@ -13,6 +13,7 @@ use identity::runtime::Clock;
 use identity::settings::Settings;
 use identity::token::verify::{Expected, Verifier};
 
+use crate::aws::published_keys::PublishedKeys;
 use crate::aws::secrets_manager::SecretsManager;
 use crate::aws::table::Table;
 use crate::system::System;
@@ -46,10 +47,13 @@ impl Adapters {
         dynamodb: aws_sdk_dynamodb::Client,
         secrets_manager: impl FnOnce() -> aws_sdk_secretsmanager::Client + Send + 'static,
         names: StateNames,
+        published_keys: PublishedKeys,
     ) -> Self {
         let system = Arc::new(System::new());
         let table = Table::new(dynamodb, names.table, names.assignments_table, system.clone());
-        let secrets = SecretsManager::new(Box::new(secrets_manager), names.access_keys, names.signing_keys);
+        let StateNames { access_keys, signing_keys, .. } = names;
+        let secrets =
+            SecretsManager::new(Box::new(secrets_manager), access_keys, signing_keys, published_keys);
         let token_clock = system.clone();
         Self { system, token_clock, table: Arc::new(table), secrets: Arc::new(secrets) }
     }

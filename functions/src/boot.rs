@@ -26,6 +26,7 @@ use tokio::time::timeout;
 use crate::adapters::{Adapters, StateNames};
 use crate::authorizer;
 use crate::aws;
+use crate::aws::published_keys::PublishedKeys;
 use crate::entra_http::HttpsFetch;
 use crate::gateway;
 use crate::invocation::Invocation;
@@ -202,7 +203,8 @@ impl AdapterSettings {
         let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
         let config = aws::sdk_config(http, self.region, credentials, self.endpoint);
         let dynamodb = aws::dynamodb(&config);
-        Ok(Adapters::new(dynamodb, move || aws::secrets_manager(&config), self.names))
+        let secrets = move || aws::secrets_manager(&config);
+        Ok(Adapters::new(dynamodb, secrets, self.names, PublishedKeys::Refused))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The ports over AWS, through the SDK clients.
 
+pub mod published_keys;
 mod retries;
 pub mod secrets_manager;
 pub mod table;

@@ -15,6 +15,7 @@ use identity::secrets::{
 };
 
 use super::AwsFault;
+use super::published_keys::PublishedKeys;
 
 type MakeClient = Box<dyn FnOnce() -> Client + Send>;
 
@@ -24,13 +25,19 @@ pub struct SecretsManager {
     client: LazyLock<Client, MakeClient>,
     access_keys: String,
     signing_keys: String,
+    published_keys: PublishedKeys,
 }
 
 impl SecretsManager {
     /// The secret store over two secrets, each named by name or ARN.
     #[must_use]
-    pub fn new(client: MakeClient, access_keys: String, signing_keys: String) -> Self {
-        Self { client: LazyLock::new(client), access_keys, signing_keys }
+    pub fn new(
+        client: MakeClient,
+        access_keys: String,
+        signing_keys: String,
+        published_keys: PublishedKeys,
+    ) -> Self {
+        Self { client: LazyLock::new(client), access_keys, signing_keys, published_keys }
     }
 
     fn id(&self, secret: SecretName) -> &str {
@@ -59,7 +66,11 @@ impl SecretStore for SecretsManager {
     async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, SecretStoreError> {
         let request = self.client.get_secret_value().secret_id(self.id(secret)).version_id(version.as_str());
         match request.send().await {
-            Ok(answer) => answer.secret_string.map(Secret::from).ok_or(SecretStoreError::NoSuchVersion),
+            Ok(answer) => {
+                let value = answer.secret_string.map(Secret::from).ok_or(SecretStoreError::NoSuchVersion)?;
+                let checked = self.published_keys.check(&value);
+                checked.map(|()| value).map_err(|error| SecretStoreError::Unavailable(Box::new(error)))
+            }
             Err(error) => {
                 let fault = AwsFault::of("GetSecretValue", &error);
                 match error.into_service_error() {

@@ -31,7 +31,7 @@ use zeroize::Zeroizing;
 use crate::files::{self, FileError, Readers};
 
 const AUTHORITY_FILE: &str = "ca.pem";
-const KEY_FILE: &str = "ca-key.pem";
+pub(crate) const KEY_FILE: &str = "ca-key.pem";
 const SERVER_FILE: &str = "server.pem";
 const SERVER_KEY_FILE: &str = "server-key.pem";
 const AUTHORITY_NAME: &str = "Local communication identity CA";
@@ -86,6 +86,29 @@ pub fn server_config(
     now: OffsetDateTime,
 ) -> Result<ServerConfig, CertificateError> {
     let (leaf, key) = sign_server(dir, names, now)?;
+    config(&leaf, &key)
+}
+
+/// As [`server_config`], with a new authority whose key is never written. `ca.pem` in `dir` is replaced.
+///
+/// # Errors
+/// [`CertificateError`].
+pub fn ephemeral_server_config(
+    dir: &Path,
+    names: &[String],
+    now: OffsetDateTime,
+) -> Result<ServerConfig, CertificateError> {
+    let file = dir.join(AUTHORITY_FILE);
+    let authority_key = KeyPair::generate()?;
+    let text = authority(names, now)?.self_signed(&authority_key)?.pem();
+    let authority = CertificateAuthority::from_pem(file.clone(), text.as_bytes(), authority_key, now)?;
+    let key = KeyPair::generate()?;
+    let leaf = authority.sign(&key, names, now)?;
+    files::replace(&file, text.as_bytes(), Readers::Everyone)?;
+    config(&leaf, &key)
+}
+
+fn config(leaf: &Certificate, key: &KeyPair) -> Result<ServerConfig, CertificateError> {
     let key = PrivatePkcs8KeyDer::from(key.serialize_der());
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?

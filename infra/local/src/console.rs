@@ -36,7 +36,7 @@ pub fn audit() -> Arc<dyn Audit> {
 }
 
 /// Writes a warning that belongs to no audit line.
-pub(crate) fn warn(message: &str) {
+pub fn warn(message: &str) {
     #[derive(Serialize)]
     struct Warning<'a> {
         level: Level,

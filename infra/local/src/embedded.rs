@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::types::{
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
 use aws_smithy_runtime_api::client::http::{HttpClient, SharedHttpClient};
 use functions::adapters::{Adapters, StateNames};
+use functions::aws::published_keys::PublishedKeys;
 use functions::aws::{self, sdk_config};
 use identity::secrets::SecretName;
 
@@ -51,7 +52,7 @@ pub async fn adapters(
         access_keys: name(SecretName::AccessKeys),
         signing_keys: name(SecretName::SigningKeys),
     };
-    Ok(Adapters::new(database, || secrets, names))
+    Ok(Adapters::new(database, || secrets, names, PublishedKeys::Accepted))
 }
 
 /// Creates a table of a deployment's template, if it does not exist. The first key is the partition key, and the

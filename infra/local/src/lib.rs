@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`platform`] | the composition root: state directory, embedded services, the service over them |
 //! | [`files`] | the files of the state directory: read, replaced, removed |
+//! | [`state`] | the place of the state: its directory, or memory |
 //! | [`resource`] | the resource, kept across restarts |
 //! | [`names`] | the names and addresses of the server |
 //! | [`certificates`] | the local certificate authority and the server certificate |
@@ -54,4 +55,5 @@ pub mod resource;
 pub mod schedule;
 mod sdk_response;
 pub mod secrets_manager;
+pub mod state;
 pub mod trust;

@@ -9,21 +9,21 @@ use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use acs_identity::output::report::Form;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use cli::failure::Failure;
 use cli::keys::KeyAction;
 use cli::options::Start;
 use cli::verbs::{Context, TokenAction, UserAction};
-use cli::{exec, serve};
+use cli::{environment, exec, place, serve};
 
 /// A communication identity service on this machine. Without a command, it starts the server.
 #[derive(Parser)]
 #[command(version = VERSION.as_str(), args_conflicts_with_subcommands = false)]
 struct Arguments {
     /// The state directory: identities, keys, the certificate authority, `env` for shells, and `ready.json`, which
-    /// holds the endpoints while the server runs.
-    #[arg(long, global = true, default_value = ".local")]
-    data_dir: PathBuf,
+    /// holds the endpoints while the server runs [default: .local].
+    #[arg(long, global = true)]
+    data_dir: Option<PathBuf>,
     /// The form of a command's output [default: table on a terminal, otherwise json].
     #[arg(long = "output", short = 'o', global = true)]
     form: Option<Form>,
@@ -85,22 +85,31 @@ enum Action {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { data_dir, form, start, action } = Arguments::parse();
-    run(Context { data_dir, form }, start, action).await.unwrap_or_else(|failure| failure.report())
+    run().await.unwrap_or_else(|failure| failure.report())
 }
 
-async fn run(context: Context, start: Start, action: Option<Action>) -> Result<ExitCode, Failure> {
+#[expect(clippy::disallowed_methods, reason = "the environment enters here")]
+fn arguments() -> Result<Arguments, Failure> {
+    let set: Vec<_> = std::env::vars_os().collect();
+    let command = environment::with_variables(Arguments::command(), &set);
+    environment::check(&command, &set)?;
+    Ok(Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit()))
+}
+
+async fn run() -> Result<ExitCode, Failure> {
+    let Arguments { data_dir, form, start, action } = arguments()?;
+    let context = || Context { data_dir: data_dir.clone().unwrap_or_else(place::of_running_server), form };
     match action {
-        None => serve::serve(context.data_dir, start).await?,
+        None => serve::serve(data_dir, start).await?,
         Some(Action::Platform { aws_port, functions_port }) => {
-            serve::serve_aws(context.data_dir, start, aws_port, functions_port).await?;
+            serve::serve_aws(data_dir, start, aws_port, functions_port).await?;
         }
         Some(Action::Exec { start, command }) => return exec::exec(*start, command).await,
-        Some(Action::Keys(action)) => context.keys(&action).await?,
-        Some(Action::User { action }) => context.user(action).await?,
-        Some(Action::Token { action }) => context.token(action).await?,
-        Some(Action::Env) => context.env()?,
-        Some(Action::Healthcheck) => context.healthcheck().await?,
+        Some(Action::Keys(action)) => context().keys(&action).await?,
+        Some(Action::User { action }) => context().user(action).await?,
+        Some(Action::Token { action }) => context().token(action).await?,
+        Some(Action::Env) => context().env()?,
+        Some(Action::Healthcheck) => context().healthcheck().await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,6 @@
 //! The composition root of the local server: the production adapters over the embedded services.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -19,7 +18,9 @@ use identity::keys::access::AccessKeys;
 use identity::keys::rotation::RotationError;
 use identity::lifetime::DateWindow;
 use identity::runtime::{Clock as _, Random as _};
-use identity::secrets::{SecretName, SecretStore as _};
+use identity::secrets::{
+    SecretName, SecretStore as _, SecretStoreError, SecretStoreWriter as _, StagingLabel, VersionId,
+};
 use identity::settings::{Location, Settings};
 use identity::store::{PointerWriter as _, StoreError};
 use identity::token::verify::{Expected, Verifier};
@@ -32,7 +33,6 @@ use crate::control_api::token_clock::TokenClock;
 use crate::control_api::{Controlled, Gate};
 use crate::dynamodb::{self, EmbeddedDynamoDb};
 use crate::embedded::{self, PrepareError};
-use crate::entra::DirectorySource;
 use crate::files::FileError;
 use crate::gateway::Router;
 use crate::health::Health;
@@ -41,15 +41,17 @@ use crate::names::ServerNames;
 use crate::ready;
 use crate::resource::{self, Choices, LocalResource, ResourceError};
 use crate::secrets_manager::{self, EmbeddedSecretsManager, Environment};
+use crate::state::{self, DATABASE, PUBLISHED_RESOURCE, SECRETS, StateKind, StateKindError};
 use crate::trust::{self, EntraOptions, TrustError};
-
-const SECRETS: &str = "secrets.json";
-const DATABASE: &str = "dynamodb.sqlite";
 
 /// The options of the local server.
 pub struct Options {
     /// The state directory.
     pub data_dir: PathBuf,
+    /// Whether the state is kept there.
+    pub state: StateKind,
+    /// The access keys of a new resource. A kept resource must have these keys already.
+    pub access_keys: Option<Arc<AccessKeys>>,
     /// The names and addresses of the server.
     pub names: ServerNames,
     pub https_port: u16,
@@ -73,6 +75,8 @@ pub struct Platform {
     pub tls: Arc<rustls::ServerConfig>,
     /// The state directory, as an absolute path.
     pub data_dir: PathBuf,
+    /// Whether the state is kept there.
+    pub state: StateKind,
     /// The accepted values of `Host`, the public one first.
     pub hosts: Hosts,
     /// The port of HTTPS.
@@ -102,6 +106,12 @@ pub enum StartError {
     Certificate(#[from] CertificateError),
     #[error("the state directory: {0}")]
     Directory(#[from] FileError),
+    #[error("the state directory: {0}")]
+    StateKind(#[from] StateKindError),
+    #[error("the resource in {} has other access keys than --keys; leave out --keys, or use `regenerate`", .0.display())]
+    OtherAccessKeys(PathBuf),
+    #[error("cannot store the access keys: {0}")]
+    StoreAccessKeys(#[from] SecretStoreError),
     /// The state is not that of a first start, so a new file would hide the loss.
     #[error(
         "{} is missing or empty, but other files of the same state exist; restore the file, or remove the \
@@ -142,16 +152,20 @@ impl Platform {
         let journal = Arc::new(Journal::new(audit));
         let audit: Arc<dyn Audit> = journal.clone();
         let metrics = Arc::new(Metrics::new(audit.clone()));
-        let data_dir = state_directory(&options.data_dir)?;
+        let data_dir = state::directory(&options.data_dir)?;
         let system = Arc::new(System::new());
         // This step comes first, because its lock keeps a second server out of the directory.
-        let secrets = EmbeddedSecretsManager::open(&data_dir.join(SECRETS), environment(&system))?;
-        ready::withdraw(&data_dir)?;
-        check_for_lost_files(&data_dir)?;
-        let database = EmbeddedDynamoDb::open(&data_dir.join(DATABASE))?;
+        let (secrets, database) = open_services(options.state, &data_dir, environment(&system))?;
         let choices =
             Choices { algorithm: options.algorithm, location: options.location, region: options.region };
-        let resource = resource::open(&data_dir, options.https_port, &choices, system.as_ref())?;
+        let port = options.https_port;
+        let resource = match options.state {
+            StateKind::Kept => resource::open(&data_dir, port, &choices, system.as_ref())?,
+            StateKind::Ephemeral => resource::ephemeral(port, &choices, system.as_ref(), None)?,
+            StateKind::Published => {
+                resource::ephemeral(port, &choices, system.as_ref(), Some(PUBLISHED_RESOURCE))?
+            }
+        };
         let adapters = embedded::adapters(database.clone(), secrets.clone()).await?;
         let token_clock = Arc::new(TokenClock::new(adapters.system.clone()));
         let adapters = Adapters { token_clock: token_clock.clone(), ..adapters };
@@ -159,13 +173,20 @@ impl Platform {
         database.sweep_expired().map_err(StartError::Sweep)?;
         let rotate_keys = RotateKeys::new(&adapters, resource.algorithm, audit.clone(), None);
         let keys_error = |source| StartError::Keys { path: data_dir.clone(), source };
+        if let Some(keys) = &options.access_keys {
+            store_access_keys(&adapters, keys, &data_dir).await?;
+        }
         rotate_keys.set_up().await.map_err(keys_error)?;
         let endpoint = format!("https://{}/", options.names.authority(options.https_port)?);
         let hosts = options.names.accepted(options.https_port, options.http_port)?;
-        let directory = DirectorySource::File(&data_dir);
+        let directory = options.state.entra(&data_dir);
         let (entra, stand_in) = trust::open(directory, &endpoint, hosts.clone(), options.entra, &adapters)?;
         let former_authority = certificates::authority_pem(&data_dir)?;
-        let tls = certificates::server_config(&data_dir, &options.names.certified(), adapters.system.now())?;
+        let (names, now) = (options.names.certified(), adapters.system.now());
+        let tls = match options.state {
+            StateKind::Kept => certificates::server_config(&data_dir, &names, now)?,
+            _ => certificates::ephemeral_server_config(&data_dir, &names, now)?,
+        };
         let authority = certificates::authority_pem(&data_dir)?;
         let is_new_authority = former_authority.is_some() && former_authority != authority;
         let origins = AllowedOrigins::with_loopback(options.allowed_origins);
@@ -196,6 +217,7 @@ impl Platform {
             resource,
             tls: Arc::new(tls),
             data_dir,
+            state: options.state,
             rotate_keys,
             aws_endpoint: AwsEndpoint::new(database.clone(), secrets.clone(), system.as_ref()),
             database,
@@ -239,12 +261,50 @@ pub struct ConnectionStrings {
     pub secondary: Zeroizing<String>,
 }
 
-/// Creates the directory, private to its owner, and returns its absolute path. An existing directory keeps its mode,
-/// which is its owner's choice. Each file that holds secrets is private by itself.
-fn state_directory(path: &Path) -> Result<PathBuf, StartError> {
-    let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    let absolute = created.and_then(|()| path.canonicalize());
-    absolute.map_err(|source| FileError::new("create or open", path, source).into())
+/// The embedded services. Their lock comes first, because it keeps a second server out of the directory.
+fn open_services(
+    state: StateKind,
+    data_dir: &Path,
+    environment: Environment,
+) -> Result<(EmbeddedSecretsManager, EmbeddedDynamoDb), StartError> {
+    let path = data_dir.join(SECRETS);
+    if state.is_in_memory() {
+        let secrets = EmbeddedSecretsManager::in_memory_with_lock(&path, environment)?;
+        state.claim(data_dir)?;
+        ready::withdraw(data_dir)?;
+        return Ok((secrets, EmbeddedDynamoDb::in_memory()?));
+    }
+    let secrets = EmbeddedSecretsManager::open(&path, environment)?;
+    state.claim(data_dir)?;
+    ready::withdraw(data_dir)?;
+    check_for_lost_files(data_dir)?;
+    Ok((secrets, EmbeddedDynamoDb::open(&data_dir.join(DATABASE))?))
+}
+
+/// Stores the access keys that the operator chose, before the set-up would make some. A resource that has keys must have
+/// these.
+async fn store_access_keys(
+    adapters: &Adapters,
+    keys: &AccessKeys,
+    data_dir: &Path,
+) -> Result<(), StartError> {
+    let labels = adapters.secrets.labels(SecretName::AccessKeys).await?;
+    let Some(version) = labels.version_with(StagingLabel::Current) else {
+        let version = VersionId::random(adapters.system.as_ref());
+        let document = keys.to_document();
+        adapters.secrets.store(SecretName::AccessKeys, &version, &document, StagingLabel::Current).await?;
+        return Ok(());
+    };
+    let current = adapters.secrets.read(SecretName::AccessKeys, version).await?;
+    let is_same = |current: AccessKeys| {
+        let mut pairs = current.each().into_iter().zip(keys.each());
+        pairs.all(|((_, one), (_, other))| *one.encoded() == *other.encoded())
+    };
+    if AccessKeys::parse(&current).is_ok_and(is_same) {
+        Ok(())
+    } else {
+        Err(StartError::OtherAccessKeys(data_dir.to_owned()))
+    }
 }
 
 /// Refuses a state directory that has lost its resource or its table. The first start writes `secrets.json` after
@@ -286,6 +346,8 @@ pub(crate) mod tests {
     async fn try_open(dir: &Path) -> Result<Platform, StartError> {
         let options = Options {
             data_dir: dir.to_owned(),
+            state: StateKind::Kept,
+            access_keys: None,
             names: ServerNames::default(),
             https_port: 8443,
             http_port: 8080,

@@ -62,6 +62,7 @@ pub(crate) fn withdraw(data_dir: &Path) -> Result<(), FileError> {
 }
 
 /// The path of the file.
-pub(crate) fn path(data_dir: &Path) -> PathBuf {
+#[must_use]
+pub fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("ready.json")
 }

@@ -7,7 +7,7 @@ use identity::keys::Algorithm;
 use identity::runtime::Random;
 use identity::settings::{Issuer, Location, Resource};
 use serde::{Deserialize, Serialize};
-use uuid::Builder;
+use uuid::{Builder, Uuid};
 
 use crate::files::{self, FileError, Readers};
 
@@ -80,6 +80,23 @@ pub fn open(
         }
     };
     parse(&document).ok_or(ResourceError::Content(path))
+}
+
+/// A resource that is not kept, with the id `id` or a new id.
+///
+/// # Errors
+/// [`ResourceError`].
+pub fn ephemeral(
+    https_port: u16,
+    choices: &Choices,
+    random: &dyn Random,
+    id: Option<Uuid>,
+) -> Result<LocalResource, ResourceError> {
+    let mut document = create(https_port, choices, random);
+    if let Some(id) = id {
+        document.id = id.to_string();
+    }
+    parse(&document).ok_or_else(|| ResourceError::Content(FILE.into()))
 }
 
 fn create(https_port: u16, choices: &Choices, random: &dyn Random) -> Document {

@@ -21,6 +21,7 @@ mod state_file;
 mod versions;
 
 use std::fmt;
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -105,6 +106,8 @@ pub struct EmbeddedSecretsManager {
 struct Inner {
     environment: Environment,
     file: Option<StateFile>,
+    /// The lock of secrets in memory.
+    _lock: Option<File>,
     secrets: Mutex<Secrets>,
 }
 
@@ -118,18 +121,26 @@ impl EmbeddedSecretsManager {
     /// [`OpenError`] when the file cannot be read, is not of this format or is in use.
     pub fn open(path: &Path, environment: Environment) -> Result<Self, OpenError> {
         let (file, secrets) = StateFile::open(path)?;
-        Ok(Self::new(Some(file), secrets, environment))
+        Ok(Self::new(Some(file), None, secrets, environment))
     }
 
     /// Secrets that are kept until the last clone is dropped.
     #[must_use]
     pub fn in_memory(environment: Environment) -> Self {
-        Self::new(None, Secrets::default(), environment)
+        Self::new(None, None, Secrets::default(), environment)
     }
 
-    fn new(file: Option<StateFile>, secrets: Secrets, environment: Environment) -> Self {
+    /// As [`Self::in_memory`]. The lock of the file `path` keeps other processes away from its directory.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the lock is held or cannot be made.
+    pub fn in_memory_with_lock(path: &Path, environment: Environment) -> Result<Self, OpenError> {
+        Ok(Self::new(None, Some(state_file::lock(path)?), Secrets::default(), environment))
+    }
+
+    fn new(file: Option<StateFile>, lock: Option<File>, secrets: Secrets, environment: Environment) -> Self {
         let secrets = Mutex::new(secrets);
-        let inner = Arc::new(Inner { environment, file, secrets });
+        let inner = Arc::new(Inner { environment, file, _lock: lock, secrets });
         Self { inner }
     }
 

@@ -81,6 +81,14 @@ impl AccessKeys {
         Self { sequence: 1, primary, secondary }
     }
 
+    /// First keys that an operator has chosen, each as a connection string carries it.
+    ///
+    /// # Errors
+    /// As [`AccessKey::parse`].
+    pub fn from_encoded(primary: &str, secondary: &str) -> Result<Self, KeyMaterialError> {
+        Ok(Self { sequence: 1, primary: AccessKey::parse(primary)?, secondary: AccessKey::parse(secondary)? })
+    }
+
     /// These keys, with a new key for `slot`.
     #[must_use]
     pub fn regenerated(self, slot: AccessSlot, random: &dyn Random) -> Self {

@@ -1,9 +1,7 @@
 //! A server for one command: free ports, temporary state, and its variables in the environment of the command only.
 
 use std::ffi::OsString;
-use std::fs::Permissions;
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
 
@@ -12,12 +10,12 @@ use acs_identity::gateway::{Limits, Listeners};
 use acs_identity::output::env_file;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::{Pid, getpgrp, tcgetpgrp};
-use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 
 use super::failure::Failure;
 use super::options::Start;
+use super::place::Place;
 use super::serve;
 use super::signals::Signals;
 
@@ -30,18 +28,19 @@ const NOT_FOUND: u8 = 127;
 
 /// Runs a command beside a server, and returns the exit status of the command. If the status is not 0, the log of the
 /// server goes to standard error.
-pub(crate) async fn exec(start: Start, command: Vec<OsString>) -> Result<ExitCode, Failure> {
+pub(crate) async fn exec(mut start: Start, command: Vec<OsString>) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen(&FORWARDED).map_err(Failure::other)?;
     console::keep();
-    let state = temporary_state().map_err(Failure::other)?;
+    let place = Place::temporary().map_err(Failure::other)?;
+    start.ephemeral = !start.dev;
     let (https, http) = (start.https_port.unwrap_or(0), start.http_port.unwrap_or(0));
     let listeners = Listeners::bind(start.listen, https, http).map_err(Failure::other)?;
     let ports = (listeners.https_port(), listeners.http_port());
     let (platform, _) = tokio::select! {
-        opened = serve::open(state.path().to_owned(), start, ports) => opened?,
+        opened = serve::open(place.directory.clone(), start, ports) => opened?,
         signal = signals.next() => return Ok(ExitCode::from(status_of(signal as i32))),
     };
-    let variables = env_file::read(state.path()).map_err(Failure::other)?.unwrap_or_default();
+    let variables = env_file::read(&place.directory).map_err(Failure::other)?.unwrap_or_default();
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async { drop(stopped.await) };
     let (router, tls) = (platform.router.clone(), platform.tls.clone());
@@ -68,13 +67,8 @@ pub(crate) async fn exec(start: Start, command: Vec<OsString>) -> Result<ExitCod
     if status != 0 {
         let _ = io::stderr().write_all(console::kept().as_bytes());
     }
-    state.close().map_err(Failure::other)?;
+    place.close().map_err(Failure::other)?;
     Ok(ExitCode::from(status))
-}
-
-/// The state of the server, in a directory that is private to its owner. It is removed with the value.
-fn temporary_state() -> io::Result<TempDir> {
-    tempfile::Builder::new().prefix("acs-identity-").permissions(Permissions::from_mode(0o700)).tempdir()
 }
 
 /// Waits for the command to end. Signals of this process reach the command.

@@ -13,6 +13,11 @@ const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 const UNREACHABLE: u8 = 3;
 
+/// The command line or a variable is wrong. The message quotes no secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(pub(crate) String);
+
 /// The command was not done.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -82,6 +87,15 @@ impl From<EndpointError> for Failure {
 
 impl From<Box<dyn Error>> for Failure {
     fn from(error: Box<dyn Error>) -> Self {
+        if let Some(UsageError(message)) = error.downcast_ref() {
+            return Self::Usage(message.clone());
+        }
         Self::Other(error)
+    }
+}
+
+impl From<UsageError> for Failure {
+    fn from(UsageError(message): UsageError) -> Self {
+        Self::Usage(message)
     }
 }

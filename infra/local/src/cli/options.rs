@@ -1,22 +1,41 @@
-//! The options of the server.
+//! The options of the server. Each one is also a variable: `super::environment`.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use acs_identity::names::{Host, PublicAuthority, ServerNames};
 use acs_identity::platform::Options;
 use acs_identity::schedule;
+use acs_identity::state::StateKind;
 use acs_identity::trust::EntraOptions;
+use functions::aws::published_keys::ACCESS_KEYS;
 use identity::api::cors::Origin;
 use identity::authn::entra::{EntraAuthority, Principal};
 use identity::keys::Algorithm;
+use identity::keys::access::AccessKeys;
 use identity::settings::Location;
 use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::failure::UsageError;
 
 /// The options of the server.
 #[derive(clap::Args)]
 pub(crate) struct Start {
+    /// Keep all state in memory. Without --data-dir, the files for clients are in a temporary directory.
+    #[arg(long)]
+    pub(crate) ephemeral: bool,
+    /// Serve the published development resource: its id, access keys and Entra passwords are public and the same on every
+    /// machine. The state is in memory [default directory: .local/dev].
+    #[arg(long, conflicts_with_all = ["ephemeral", "keys"])]
+    pub(crate) dev: bool,
+    /// The access keys of a new resource: primary=BASE64,secondary=BASE64, or @FILE with this text. Other users of the
+    /// machine can read the options of a process, so a file is the better place.
+    #[arg(long, value_parser = opaque)]
+    keys: Option<Zeroizing<String>>,
     /// Port for HTTPS. Port 0 takes a free one [default: 8443, or a free one for exec].
     #[arg(long)]
     pub(crate) https_port: Option<u16>,
@@ -28,7 +47,7 @@ pub(crate) struct Start {
     #[arg(long, value_parser = parse_address)]
     pub(crate) listen: Option<IpAddr>,
     /// A further host name or address of this server; repeatable. With --listen, the endpoint has the first one.
-    #[arg(long = "host")]
+    #[arg(long = "host", value_delimiter = ',')]
     pub(crate) hosts: Vec<Host>,
     /// The host and port that clients address, like localhost:32768, if a container or a proxy maps the port. Endpoint,
     /// connection strings and published addresses have it.
@@ -36,7 +55,7 @@ pub(crate) struct Start {
     pub(crate) public_authority: Option<PublicAuthority>,
     /// An origin whose web pages may call the server, like https://app.example.com; repeatable. Pages of localhost,
     /// 127.0.0.1 and [::1] always may.
-    #[arg(long = "allow-origin")]
+    #[arg(long = "allow-origin", value_delimiter = ',')]
     pub(crate) allowed_origins: Vec<Origin>,
     /// The signature algorithm of a new resource: RS256 or ES256 [default: RS256].
     #[arg(long, value_parser = parse_algorithm)]
@@ -51,10 +70,10 @@ pub(crate) struct Start {
     #[arg(long)]
     pub(crate) entra_authority: Option<EntraAuthority>,
     /// An Entra tenant whose tokens are accepted; repeatable.
-    #[arg(long = "entra-tenant")]
+    #[arg(long = "entra-tenant", value_delimiter = ',')]
     pub(crate) entra_tenants: Vec<Uuid>,
     /// An Entra principal that may call service operations, as tenant/objectId; repeatable.
-    #[arg(long = "entra-service-principal")]
+    #[arg(long = "entra-service-principal", value_delimiter = ',')]
     pub(crate) entra_principals: Vec<Principal>,
     /// A file with route rules for the authorizer, in addition to the rules for chat.
     #[arg(long)]
@@ -72,10 +91,37 @@ impl Start {
         ServerNames::new(self.listen, self.hosts.clone()).with_authority(self.public_authority.clone())
     }
 
+    pub(crate) fn state(&self) -> StateKind {
+        match (self.dev, self.ephemeral) {
+            (true, _) => StateKind::Published,
+            (false, true) => StateKind::Ephemeral,
+            (false, false) => StateKind::Kept,
+        }
+    }
+
+    fn access_keys(&self) -> Result<Option<Arc<AccessKeys>>, UsageError> {
+        if self.dev {
+            let [primary, secondary] = ACCESS_KEYS;
+            return AccessKeys::from_encoded(primary, secondary)
+                .map(|keys| Some(Arc::new(keys)))
+                .map_err(|error| UsageError(error.to_string()));
+        }
+        self.keys.as_deref().map(|keys| parse_keys(keys).map(Arc::new)).transpose()
+    }
+
     /// The options of the platform, for a server with these ports of HTTPS and HTTP.
-    pub(crate) fn into_options(self, data_dir: PathBuf, (https_port, http_port): (u16, u16)) -> Options {
-        Options {
+    ///
+    /// # Errors
+    /// [`UsageError`] for access keys that cannot be used.
+    pub(crate) fn into_options(
+        self,
+        data_dir: PathBuf,
+        (https_port, http_port): (u16, u16),
+    ) -> Result<Options, UsageError> {
+        Ok(Options {
             data_dir,
+            state: self.state(),
+            access_keys: self.access_keys()?,
             names: self.names(),
             https_port,
             http_port,
@@ -89,8 +135,32 @@ impl Start {
                 principals: self.entra_principals,
             },
             route_rules: self.route_rules,
-        }
+        })
     }
+}
+
+/// A value that no message quotes.
+fn opaque(text: &str) -> Result<Zeroizing<String>, Infallible> {
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Reads `primary=BASE64,secondary=BASE64`, or a file with this text. No message quotes a key.
+fn parse_keys(text: &str) -> Result<AccessKeys, UsageError> {
+    const FORM: &str = "--keys is not primary=BASE64,secondary=BASE64";
+    let text = match text.strip_prefix('@') {
+        None => Zeroizing::new(text.to_owned()),
+        Some(file) => std::fs::read_to_string(file)
+            .map(Zeroizing::new)
+            .map_err(|error| UsageError(format!("--keys: cannot read {file}: {error}")))?,
+    };
+    let value = |slot: &str| {
+        let mut pairs = text.split([',', '\n']).filter_map(|pair| pair.trim().split_once('='));
+        pairs.find(|(name, _)| *name == slot).map(|(_, key)| key)
+    };
+    let (Some(primary), Some(secondary)) = (value("primary"), value("secondary")) else {
+        return Err(UsageError(FORM.to_owned()));
+    };
+    AccessKeys::from_encoded(primary, secondary).map_err(|error| UsageError(format!("--keys: {error}")))
 }
 
 fn parse_address(text: &str) -> Result<IpAddr, &'static str> {

@@ -8,28 +8,40 @@ use acs_identity::aws_endpoint::AwsEndpoint;
 use acs_identity::control_api::ControlApi;
 use acs_identity::control_api::access::ControlAccess;
 use acs_identity::gateway::{Limits, Listeners};
+use acs_identity::output::start_page::PUBLISHED_WARNING;
 use acs_identity::output::{functions_page, print, start_page};
 use acs_identity::platform::{ConnectionStrings, Platform};
 use acs_identity::ready::ReadySignal;
+use acs_identity::state::StateKind;
 use acs_identity::{certificates, console, control, schedule};
 use identity::runtime::Clock as _;
 
+use super::failure::UsageError;
 use super::options::Start;
+use super::place::Place;
 use super::signals::Signals;
 
 const HTTPS_PORT: u16 = 8443;
 const HTTP_PORT: u16 = 8080;
 
 /// Serves until a signal.
-pub(crate) async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn serve(data_dir: Option<PathBuf>, start: Start) -> Result<(), Box<dyn Error>> {
     let mut stop = Signals::listen(&Signals::STOP)?;
     let (https, http) = (start.https_port.unwrap_or(HTTPS_PORT), start.http_port.unwrap_or(HTTP_PORT));
     let listeners = Listeners::bind(start.listen, https, http)?;
     let ports = (listeners.https_port(), listeners.http_port());
+    let place = Place::new(data_dir, start.state())?;
     let has_control = !start.no_control;
-    let (platform, connection_strings) = open(data_dir, start, ports).await?;
+    let (platform, connection_strings) = open(place.directory.clone(), start, ports).await?;
+    let access = match platform.state {
+        StateKind::Published => ControlAccess::Open,
+        StateKind::Kept | StateKind::Ephemeral => ControlAccess::Token,
+    };
     if has_control {
-        ControlApi::start(&platform, ControlAccess::Token)?;
+        ControlApi::start(&platform, access)?;
+    }
+    if platform.state == StateKind::Published {
+        console::warn(PUBLISHED_WARNING);
     }
     print(&start_page::page(&platform, &connection_strings))?;
     let endpoints = [("https", platform.endpoint()), ("http", platform.http_endpoint())];
@@ -39,12 +51,13 @@ pub(crate) async fn serve(data_dir: PathBuf, start: Start) -> Result<(), Box<dyn
         drop(ready);
     };
     listeners.serve(platform.router.clone(), platform.tls.clone(), Limits::default(), stop).await;
+    place.close()?;
     Ok(print("Stopped.\n")?)
 }
 
 /// Serves the embedded services until a signal.
 pub(crate) async fn serve_aws(
-    data_dir: PathBuf,
+    data_dir: Option<PathBuf>,
     start: Start,
     aws_port: u16,
     functions_port: u16,
@@ -52,8 +65,13 @@ pub(crate) async fn serve_aws(
     let mut stop = Signals::listen(&Signals::STOP)?;
     let listener = AwsEndpoint::bind(aws_port).await?;
     let aws_endpoint = format!("http://{}", listener.local_addr()?);
+    if start.state().is_in_memory() {
+        let message = "`platform` keeps its state; leave out --ephemeral and --dev";
+        return Err(UsageError(message.to_owned()).into());
+    }
+    let place = Place::new(data_dir, StateKind::Kept)?;
     let names = start.names().certified();
-    let (platform, _) = open(data_dir, start, (functions_port, functions_port)).await?;
+    let (platform, _) = open(place.directory, start, (functions_port, functions_port)).await?;
     let tls = certificates::write_server(&platform.data_dir, &names, platform.adapters.system.now())?;
     let env = functions_page::write_env(&platform, &aws_endpoint)?;
     print(&functions_page::page(&platform, &aws_endpoint, &env, &tls))?;
@@ -74,7 +92,7 @@ pub(crate) async fn open(
     ports: (u16, u16),
 ) -> Result<(Arc<Platform>, ConnectionStrings), Box<dyn Error>> {
     let rotate_every = start.rotate_every;
-    let options = start.into_options(data_dir, ports);
+    let options = start.into_options(data_dir, ports)?;
     let platform = Arc::new(Platform::open(options, console::audit()).await?);
     tokio::spawn(control::serve(control::bind(&platform.data_dir)?, Arc::clone(&platform)));
     if let Some(period) = rotate_every {

@@ -7,10 +7,14 @@ use zeroize::Zeroizing;
 
 use crate::files::{self, FileError, Readers};
 use crate::platform::{ConnectionStrings, Platform};
+use crate::state::StateKind;
 
 /// The variables of the `env` file that hold the connection strings.
 pub(crate) const PRIMARY: &str = "COMMUNICATION_SERVICES_CONNECTION_STRING";
 pub(crate) const SECONDARY: &str = "COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING";
+
+/// The warning about published keys.
+pub const PUBLISHED_WARNING: &str = "DEVELOPMENT KEYS: anyone who reaches this server can mint tokens";
 
 /// Writes `env` into the state directory, at start and after an access key was replaced.
 ///
@@ -77,8 +81,8 @@ JavaScript (npm install @azure/communication-identity):
   const client = new CommunicationIdentityClient(process.env.COMMUNICATION_SERVICES_CONNECTION_STRING);
   client.createUserAndToken(["chat", "voip"]).then(console.log);
 
-{entra}{new_authority}Each request has a line here. The line of a refused request ends with the reason and the next step.
-Ctrl-C stops the server. Identities, keys and tokens stay in {dir}.
+{entra}{new_authority}{published}Each request has a line here. The line of a refused request ends with the reason and the next step.
+Ctrl-C stops the server. {place}
 
 "#,
         endpoint = platform.endpoint(),
@@ -90,13 +94,30 @@ Ctrl-C stops the server. Identities, keys and tokens stay in {dir}.
         entra = entra(platform),
         new_authority = new_authority(platform),
         env = path_of_env(&platform.data_dir).display(),
-        dir = platform.data_dir.display(),
+        published = published(platform),
+        place = place(platform),
     )
+}
+
+fn published(platform: &Platform) -> String {
+    match platform.state {
+        StateKind::Published => format!("{PUBLISHED_WARNING}\n\n"),
+        StateKind::Kept | StateKind::Ephemeral => String::new(),
+    }
+}
+
+fn place(platform: &Platform) -> String {
+    match platform.state {
+        StateKind::Kept => format!("Identities, keys and tokens stay in {}.", platform.data_dir.display()),
+        StateKind::Ephemeral | StateKind::Published => {
+            "Identities, keys, tokens and the certificate authority end with it.".to_owned()
+        }
+    }
 }
 
 /// The clients that must trust a new certificate authority, or an empty text if it is the former one.
 fn new_authority(platform: &Platform) -> String {
-    if !platform.is_new_authority {
+    if !platform.is_new_authority || platform.state.is_in_memory() {
         return String::new();
     }
     format!(

@@ -55,15 +55,7 @@ impl StateFile {
     /// Locks the file and reads it. A missing file holds no secrets.
     pub(super) fn open(path: &Path) -> Result<(Self, Secrets), OpenError> {
         let file_error = |source| OpenError::File { path: path.to_path_buf(), source };
-        let lock = private()
-            .create(true)
-            .truncate(false)
-            .open(path.with_added_extension("lock"))
-            .map_err(file_error)?;
-        lock.try_lock().map_err(|refused| match refused {
-            TryLockError::WouldBlock => OpenError::InUse(path.to_path_buf()),
-            TryLockError::Error(source) => file_error(source),
-        })?;
+        let lock = lock(path)?;
         let secrets = match fs::read(path).map(Zeroizing::new) {
             Ok(text) => {
                 parse(&text).map_err(|reason| OpenError::Content { path: path.to_path_buf(), reason })?
@@ -82,6 +74,18 @@ impl StateFile {
         let text = Zeroizing::new(serde_json::to_vec_pretty(&document)?);
         files::replace(&self.path, &text, Readers::Owner).map_err(io::Error::other)
     }
+}
+
+/// Locks the file against other processes until the result is dropped.
+pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
+    let file_error = |source| OpenError::File { path: path.to_path_buf(), source };
+    let lock =
+        private().create(true).truncate(false).open(path.with_added_extension("lock")).map_err(file_error)?;
+    lock.try_lock().map_err(|refused| match refused {
+        TryLockError::WouldBlock => OpenError::InUse(path.to_path_buf()),
+        TryLockError::Error(source) => file_error(source),
+    })?;
+    Ok(lock)
 }
 
 /// The secrets in `text`, or the place where reading stopped. The decoder's message is not used, because it may quote the
