@@ -1,4 +1,4 @@
-"""Writes the SBOM of the functions in the format CycloneDX 1.6: every crate that Cargo builds for them."""
+"""Writes an SBOM in the format CycloneDX 1.6: every crate that Cargo builds for a package of the workspace."""
 
 import json
 import os
@@ -6,13 +6,11 @@ import subprocess
 import tomllib
 import uuid
 
-PACKAGE = "functions"
 
-
-def document(root, triple, name, version, digests):
-    """Returns the SBOM as text. `digests` has the SHA-256 of each function's binary."""
-    linked = crates(root, triple, "normal,no-proc-macro")
-    built = crates(root, triple, "normal,build")
+def document(root, triple, name, version, digests, package="functions"):
+    """Returns the SBOM as text. `digests` has the SHA-256 of each binary."""
+    linked = crates(root, package, triple, "normal,no-proc-macro")
+    built = crates(root, package, triple, "normal,build")
     packages = metadata(root, triple)
     checksums = locked(root)
     components = [component(packages[key], key in linked, checksums.get(key)) for key in sorted(built)]
@@ -29,9 +27,9 @@ def document(root, triple, name, version, digests):
     return json.dumps({**content, "serialNumber": f"urn:uuid:{serial}"}, indent=2) + "\n"
 
 
-def crates(root, triple, edges):
-    """Returns (name, version) of the crates that Cargo uses for the functions, with the features that it chooses."""
-    command = ("cargo", "tree", "--locked", "--package", PACKAGE, "--target", triple, "--edges", edges)
+def crates(root, package, triple, edges):
+    """Returns (name, version) of the crates that Cargo uses for the package, with the features that it chooses."""
+    command = ("cargo", "tree", "--locked", "--package", package, "--target", triple, "--edges", edges)
     lines = output(root, *command, "--prefix", "none", "--format", "{p}").splitlines()
     return {(line.split()[0], line.split()[1].removeprefix("v")) for line in lines if line}
 

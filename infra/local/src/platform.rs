@@ -170,7 +170,9 @@ impl Platform {
         let token_clock = Arc::new(TokenClock::new(adapters.system.clone()));
         let adapters = Adapters { token_clock: token_clock.clone(), ..adapters };
         // DynamoDB does this by itself. A database in which this fails would fail requests too.
-        database.sweep_expired().map_err(StartError::Sweep)?;
+        if options.state.deletes_expired_records(&data_dir) {
+            database.sweep_expired().map_err(StartError::Sweep)?;
+        }
         let rotate_keys = RotateKeys::new(&adapters, resource.algorithm, audit.clone(), None);
         let keys_error = |source| StartError::Keys { path: data_dir.clone(), source };
         if let Some(keys) = &options.access_keys {

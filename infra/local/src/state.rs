@@ -25,6 +25,9 @@ pub(crate) const PUBLISHED_RESOURCE: Uuid = uuid!("00000000-de00-4000-8000-00000
 /// The file that marks the directory of a server whose state is in memory.
 const MARKER: &str = "state-in-memory";
 
+/// The file that keeps expired records.
+const KEEPS_EXPIRED: &str = "keeps-expired-records";
+
 /// The kinds of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateKind {
@@ -67,6 +70,18 @@ impl StateKind {
             Self::Ephemeral => DirectorySource::Memory,
             Self::Published => DirectorySource::Published,
         }
+    }
+
+    /// Marks the directory, so that no later start deletes expired records.
+    pub(crate) fn keep_expired_records(self, dir: &Path) -> Result<(), FileError> {
+        const TEXT: &[u8] =
+            b"The clock of tokens was far ahead, so expired records of this state are not deleted.\n";
+        files::replace(&dir.join(KEEPS_EXPIRED), TEXT, Readers::Everyone)
+    }
+
+    /// Whether a start may delete expired records.
+    pub(crate) fn deletes_expired_records(self, dir: &Path) -> bool {
+        !dir.join(KEEPS_EXPIRED).exists()
     }
 
     /// Refuses a directory of the other kind, and marks the directory of a state in memory. The caller must hold the lock

@@ -81,6 +81,10 @@ pub(crate) struct Start {
     /// Switches the control API below /_local/v1 off.
     #[arg(long)]
     pub(crate) no_control: bool,
+    /// A file with identities, people and assignments to create at the start (docs/control.md). The ids and tokens are then in
+    /// seed.json in the state directory.
+    #[arg(long)]
+    pub(crate) seed: Option<PathBuf>,
     /// The period of scheduled rotations of the signing keys, such as 30m, 12h or 1d.
     #[arg(long, value_parser = schedule::parse_period)]
     pub(crate) rotate_every: Option<Duration>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use acs_identity::aws_endpoint::AwsEndpoint;
-use acs_identity::control_api::ControlApi;
+use acs_identity::control_api::{self, ControlApi};
 use acs_identity::control_api::access::ControlAccess;
 use acs_identity::gateway::{Limits, Listeners};
 use acs_identity::output::start_page::PUBLISHED_WARNING;
@@ -31,7 +31,7 @@ pub(crate) async fn serve(data_dir: Option<PathBuf>, start: Start) -> Result<(),
     let listeners = Listeners::bind(start.listen, https, http)?;
     let ports = (listeners.https_port(), listeners.http_port());
     let place = Place::new(data_dir, start.state())?;
-    let has_control = !start.no_control;
+    let (has_control, seed) = (!start.no_control, start.seed.clone());
     let (platform, connection_strings) = open(place.directory.clone(), start, ports).await?;
     let access = match platform.state {
         StateKind::Published => ControlAccess::Open,
@@ -39,6 +39,9 @@ pub(crate) async fn serve(data_dir: Option<PathBuf>, start: Start) -> Result<(),
     };
     if has_control {
         ControlApi::start(&platform, access)?;
+    }
+    if let Some(file) = &seed {
+        control_api::seed::apply_file(&platform, file).await?;
     }
     if platform.state == StateKind::Published {
         console::warn(PUBLISHED_WARNING);

@@ -11,13 +11,19 @@
 //! | [`records`] | identities and assignments as a whole |
 //! | [`token_clock`] | the clock of tokens |
 //! | [`journal`] | the last audit lines |
+//! | [`seed`] | identities, people and assignments of a document |
+//! | [`snapshot`] | the records as one document |
+//! | [`views`] | identities, keys and verdicts on tokens |
 
 pub mod access;
 mod entry;
 pub mod journal;
 mod records;
 pub(crate) mod rules;
+pub mod seed;
+mod snapshot;
 pub mod token_clock;
+mod views;
 
 use std::sync::{Arc, Weak};
 
@@ -30,20 +36,27 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use identity::api::limits::MAX_BODY;
 use identity::api::pipeline::Body;
 use identity::error_chain::error_chain;
+use identity::keys::AccessSlot;
+use identity::lifetime::{ISSUED_AT_LEEWAY, Lifetime, TOMBSTONE};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use time::Duration;
 use tokio::sync::RwLock;
 
 pub use self::entry::Peer;
 pub(crate) use self::entry::{answer, body_limit};
 
 use self::access::{ControlAccess, ControlToken};
+use self::entry::MAX_SNAPSHOT;
 use self::journal::{Journal, JournalQuery};
 use self::records::Leave;
+use self::seed::SeedDocument;
+use self::snapshot::LoadRequest;
 use self::token_clock::{ClockRequest, TokenClock};
 use crate::control;
 use crate::files::FileError;
+use crate::listing::ListingError;
 use crate::platform::Platform;
 
 /// The start of every path of this module.
@@ -57,16 +70,25 @@ pub type Gate = Arc<RwLock<()>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Reset,
+    Seed,
+    ReadState,
+    LoadState,
     ReadClock,
     SetClock,
     EndShift,
     ReadJournal,
+    ListIdentities,
+    ShowIdentity,
+    InspectTokens,
+    ListKeys,
+    RotateKeys,
+    RegenerateKey,
 }
 
 /// One row of the table of calls.
 pub struct Route {
     pub method: Method,
-    /// The path below `/_local/v1/`.
+    /// The path below `/_local/v1/`. A last segment `{id}` stands for any one.
     pub path: &'static str,
     pub operation: Operation,
 }
@@ -74,10 +96,19 @@ pub struct Route {
 /// Every call. Tests send each of them every request that must be refused.
 pub const ROUTES: &[Route] = &[
     Route { method: Method::POST, path: "reset", operation: Operation::Reset },
+    Route { method: Method::PUT, path: "seed", operation: Operation::Seed },
+    Route { method: Method::GET, path: "state", operation: Operation::ReadState },
+    Route { method: Method::PUT, path: "state", operation: Operation::LoadState },
     Route { method: Method::GET, path: "clock", operation: Operation::ReadClock },
     Route { method: Method::PUT, path: "clock", operation: Operation::SetClock },
     Route { method: Method::DELETE, path: "clock", operation: Operation::EndShift },
     Route { method: Method::GET, path: "requests", operation: Operation::ReadJournal },
+    Route { method: Method::GET, path: "identities", operation: Operation::ListIdentities },
+    Route { method: Method::GET, path: "identities/{id}", operation: Operation::ShowIdentity },
+    Route { method: Method::POST, path: "tokens/inspect", operation: Operation::InspectTokens },
+    Route { method: Method::GET, path: "keys", operation: Operation::ListKeys },
+    Route { method: Method::POST, path: "keys/rotate", operation: Operation::RotateKeys },
+    Route { method: Method::POST, path: "keys/regenerate", operation: Operation::RegenerateKey },
 ];
 
 /// The control API of one server.
@@ -100,6 +131,11 @@ pub(crate) enum CallError {
     /// The body or the query. The text names the member and the allowed values.
     #[error("{0}")]
     Malformed(String),
+    #[error("{0}")]
+    NotFound(String),
+    /// The state is not that of the document.
+    #[error("{0}")]
+    Conflict(String),
     #[error("give \"confirm\": \"{0}\", because a page sent the request")]
     Unconfirmed(String),
     /// The effect is unclear.
@@ -108,6 +144,14 @@ pub(crate) enum CallError {
     /// The keys may have been replaced. A repetition is safe.
     #[error("the keys: {0}")]
     Keys(#[from] RotateKeysError),
+    /// The effect is unclear. A repetition is safe.
+    #[error("cannot keep the change: {0}")]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Listing(#[from] ListingError),
+    /// The service has refused a part of a seed. The parts before it are done.
+    #[error("{part}: {message}")]
+    Refused { part: String, message: String },
     #[error("{0}")]
     Published(String),
     #[error("the server is stopping")]
@@ -121,10 +165,35 @@ impl CallError {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) | Self::Unconfirmed(_) => StatusCode::BAD_REQUEST,
-            Self::Table(_) | Self::Keys(_) | Self::Published(_) | Self::Stopping => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Malformed(_) | Self::Unconfirmed(_) | Self::Refused { .. } => StatusCode::BAD_REQUEST,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// The body of `POST tokens/inspect`. No `Debug`: it holds tokens.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InspectRequest {
+    tokens: Vec<String>,
+}
+
+/// The body of `POST keys/rotate` and `POST keys/regenerate`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ReplaceRequest {
+    slot: Option<AccessSlot>,
+    confirm: Option<String>,
+}
+
+impl Route {
+    fn matches(&self, path: &str) -> bool {
+        match (self.path.strip_suffix("{id}"), path.rsplit_once('/')) {
+            (Some(start), Some((folder, id))) => folder == start.trim_end_matches('/') && !id.is_empty(),
+            (Some(_), None) => false,
+            (None, _) => self.path == path,
         }
     }
 }
@@ -161,7 +230,7 @@ impl ControlApi {
             return refusal;
         }
         let path = request.uri.path().strip_prefix(BASE).unwrap_or_default();
-        let of_path = || ROUTES.iter().filter(|route| route.path == path);
+        let of_path = || ROUTES.iter().filter(|route| route.matches(path));
         let Some(route) = of_path().find(|route| route.method == request.method) else {
             let methods: Vec<_> = of_path().map(|route| route.method.as_str()).collect();
             return not_allowed(&methods.join(", "));
@@ -173,7 +242,8 @@ impl ControlApi {
             );
         }
         let Body::Complete(body) = body else {
-            let message = format!("the body is larger than {MAX_BODY} bytes");
+            let message =
+                format!("the body is larger than {MAX_BODY} bytes, or a snapshot than {MAX_SNAPSHOT}");
             return error(StatusCode::PAYLOAD_TOO_LARGE, &message);
         };
         let Some(platform) = self.platform.upgrade() else { return refusal(&CallError::Stopping) };
@@ -202,6 +272,7 @@ async fn execute(
         Operation::SetClock => {
             let clock: ClockRequest = parse(body)?;
             token_clock.apply(&clock)?;
+            keep_expired_records(&platform)?;
             Ok(Some(token_clock.state()))
         }
         Operation::EndShift => {
@@ -212,7 +283,43 @@ async fn execute(
             let query = JournalQuery::parse(request.uri.query().unwrap_or_default())?;
             Ok(Some(journal.read(&query).await))
         }
+        Operation::Seed => {
+            let document: SeedDocument = parse(body)?;
+            to_the_end(async move { seed::apply(&platform, document).await }).await.map(Some)
+        }
+        Operation::ReadState => snapshot::read(&platform).await.map(Some),
+        Operation::LoadState => {
+            let LoadRequest { confirm, snapshot } = parse(body)?;
+            check_confirmation(&platform, &request.headers, confirm.as_deref())?;
+            to_the_end(async move { snapshot::load(&platform, snapshot).await }).await.map(|()| None)
+        }
+        Operation::ListIdentities => views::identities(&platform, request.uri.query()).map(Some),
+        Operation::ShowIdentity => views::identity(&platform, request.uri.path()).map(Some),
+        Operation::InspectTokens => {
+            let InspectRequest { tokens } = parse(body)?;
+            Ok(Some(views::verdicts(&platform, &tokens).await))
+        }
+        Operation::ListKeys => Ok(Some(platform.rotate_keys.keys().await.map_err(RotateKeysError::from)?)),
+        Operation::RotateKeys | Operation::RegenerateKey => {
+            let ReplaceRequest { slot, confirm } = parse(body)?;
+            check_confirmation(&platform, &request.headers, confirm.as_deref())?;
+            let event = match (operation, slot) {
+                (Operation::RotateKeys, None) => json!({"rotate": "signing-keys"}),
+                (Operation::RegenerateKey, Some(AccessSlot::Primary)) => json!({"regenerate": "primary"}),
+                (Operation::RegenerateKey, Some(AccessSlot::Secondary)) => json!({"regenerate": "secondary"}),
+                (Operation::RotateKeys, _) => return Err(CallError::malformed("slot: leave it out")),
+                _ => return Err(CallError::malformed("slot: give primary or secondary")),
+            };
+            to_the_end(async move { replace_keys(&platform, event).await }).await.map(Some)
+        }
     }
+}
+
+/// Replaces keys as an operator does, and writes the new ones into the files for clients.
+async fn replace_keys(platform: &Platform, event: Value) -> Result<Value, CallError> {
+    let state = platform.rotate_keys.handle(event).await?;
+    control::rewrite_env(platform).await.map_err(CallError::Published)?;
+    Ok(state)
 }
 
 /// Runs a change to its end, also when the client goes away.
@@ -236,8 +343,21 @@ async fn reset(platform: &Platform, keys: bool) -> Result<(), CallError> {
         Leave::RevokedEntraIdentities
     };
     records::remove(&platform.database, leave)?;
+    if let Some(entra) = &platform.router.entra {
+        entra.reset()?;
+    }
     platform.controlled.token_clock.reset();
     platform.controlled.journal.clear();
+    Ok(())
+}
+
+/// A token of a clock that is far ahead may outlast the record of its deleted identity, which is kept by real time. So a
+/// state that has seen such a clock keeps every record.
+fn keep_expired_records(platform: &Platform) -> Result<(), FileError> {
+    let margin = TOMBSTONE - Duration::seconds(Lifetime::MAX_SECONDS) - ISSUED_AT_LEEWAY;
+    if !platform.state.is_in_memory() && platform.controlled.token_clock.offset() > margin {
+        platform.state.keep_expired_records(&platform.data_dir)?;
+    }
     Ok(())
 }
 

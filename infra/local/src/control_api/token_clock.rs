@@ -72,6 +72,11 @@ impl TokenClock {
         Ok(())
     }
 
+    /// The distance from real time.
+    pub(super) fn offset(&self) -> Duration {
+        self.now() - self.real.now()
+    }
+
     /// The answer about the clock: its time, its distance from real time, and whether it stands still.
     pub(super) fn state(&self) -> Value {
         let (now, real) = (self.now(), self.real.now());
