@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 
+use acs_identity::control_api::ROUTES;
 use e2e::server::{Server, state_directory};
 use e2e::signer::{Call, sign};
 use functions::system::System;
@@ -73,15 +74,18 @@ impl Controlled {
 
     /// A request of a client with the primary key.
     fn service(&self, method: &str, path: &str, body: &Value) -> Reply {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.signed(method, &format!("{path}?{VERSION}"), &body)
+    }
+
+    fn signed(&self, method: &str, target: &str, body: &str) -> Reply {
         let (_, key) =
             self.server.value("COMMUNICATION_SERVICES_CONNECTION_STRING").split_once(";accesskey=").unwrap();
-        let target = format!("{path}?{VERSION}");
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let call = Call { method, target: &target, body: &body };
+        let call = Call { method, target, body };
         let signed = sign(&call, key, self.address(), System::new().now());
         let header = |name: &str| format!("{name}: {}\r\n", signed.headers[name].to_str().unwrap());
         let headers = ["x-ms-date", "x-ms-content-sha256", "authorization"].map(header).concat();
-        read(&self.request(&format!("{method} {target}"), &headers, &body))
+        read(&self.request(&format!("{method} {target}"), &headers, body))
     }
 
     /// A new identity with a token of 60 minutes.
@@ -94,7 +98,7 @@ impl Controlled {
     }
 
     fn is_active(&self, token: &str) -> bool {
-        let (status, answer) = self.service("POST", "/introspect", &json!({"token": token}));
+        let (status, answer) = self.signed("POST", "/introspect", &format!("token={token}"));
         assert_eq!(status, 200, "{answer}");
         answer["active"].as_bool().unwrap()
     }
@@ -108,7 +112,8 @@ fn tokens_of_an_hour_are_refused_61_minutes_later() {
     let clock = server.done("PUT", "clock", &json!({"offset": "61m"}));
     assert_eq!((&clock["offsetSeconds"], &clock["frozen"]), (&json!(3660.0), &json!(false)));
     assert!(!server.is_active(&token));
-    let invoked = json!({"type": "TOKEN", "authorizationToken": format!("Bearer {token}"),
+    let invoked = json!({"type": "REQUEST", "httpMethod": "GET", "path": "/chat/threads",
+        "headers": {"Authorization": format!("Bearer {token}")},
         "methodArn": "arn:aws:execute-api:us-east-1:123456789012:abcdef/prod/GET/chat/threads"});
     let (_, later) =
         read(&server.request("POST /2015-03-31/functions/authorizer/invocations", "", &invoked.to_string()));
@@ -116,7 +121,8 @@ fn tokens_of_an_hour_are_refused_61_minutes_later() {
     assert!(server.is_active(&token), "real time has not come so far");
     let (_, now) =
         read(&server.request("POST /2015-03-31/functions/authorizer/invocations", "", &invoked.to_string()));
-    assert_ne!(later, now, "the authorizer follows the clock of tokens");
+    let effect = |answer: &Value| answer.pointer("/policyDocument/Statement/0/Effect").cloned();
+    assert_eq!((effect(&later), effect(&now)), (None, Some("Allow".into())), "{later} {now}");
 }
 
 #[test]
@@ -191,4 +197,283 @@ fn long_poll_ends_with_the_next_line() {
     });
     let empty = server.done("GET", "requests?since=1000000&wait=1", &Value::Null);
     assert_eq!(empty["requests"], json!([]));
+}
+
+fn seed() -> Value {
+    json!({
+        "identities": {
+            "alice": {"tokens": [{"scopes": ["chat"], "minutes": 60}, {"scopes": ["voip"]}]},
+            "bob": {"customId": "b-1"},
+        },
+        "people": [{"name": "carol@local.test", "kind": "guest", "password": "p"}],
+    })
+}
+
+#[test]
+fn seeds_give_the_same_identities_until_a_reset() {
+    let server = start("control-seed", &[]);
+    let first = server.done("PUT", "seed", &seed());
+    let again = server.done("PUT", "seed", &seed());
+    assert_eq!((&first["alice"]["id"], &first["bob"]["id"]), (&again["alice"]["id"], &again["bob"]["id"]));
+    let token = |answer: &Value| answer["alice"]["tokens"][0]["token"].as_str().unwrap().to_owned();
+    assert_ne!(token(&first), token(&again));
+    assert!(server.is_active(&token(&first)) && server.is_active(&token(&again)));
+    server.done("POST", "reset", &Value::Null);
+    let later = server.done("PUT", "seed", &seed());
+    assert_ne!(first["alice"]["id"], later["alice"]["id"]);
+    assert!(!server.is_active(&token(&first)) && server.is_active(&token(&later)));
+    for (document, named) in [
+        (json!({"identities": {"a": {"tokens": [{"scopes": ["pstn"]}]}}}), "identities.a.tokens[0]"),
+        (
+            json!({"identities": {"a": {"tokens": [{"scopes": ["chat"], "minutes": 59}]}}}),
+            "identities.a.tokens[0]",
+        ),
+        (json!({"identities": {"a": {"token": []}}}), "identities.a"),
+        (json!({"people": [{"name": "a b", "kind": "guest"}]}), "people a b"),
+        (json!({"people": [{"name": "a", "kind": "king"}]}), "people[0].kind"),
+        (json!({"user": {}}), "user"),
+    ] {
+        let (status, answer) = server.call("PUT", "seed", &document);
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(status == 400 && message.contains(named), "{document}: {message}");
+    }
+}
+
+#[test]
+fn seed_files_are_applied_at_the_start() {
+    let folder = state_directory(SCRATCH, "control-seed-file").with_file_name("seed-input.json");
+    std::fs::write(&folder, seed().to_string()).unwrap();
+    let server = start("control-seed-start", &["--seed", folder.to_str().unwrap()]);
+    let answer: Value =
+        serde_json::from_slice(&std::fs::read(server.state.join("seed.json")).unwrap()).unwrap();
+    assert!(server.is_active(answer["alice"]["tokens"][1]["token"].as_str().unwrap()));
+}
+
+#[test]
+fn loaded_states_have_the_identities_and_no_former_token() {
+    let server = start("control-state", &[]);
+    let (user, token) = server.user_and_token();
+    let state = server.done("GET", "state", &Value::Null);
+    let text = state.to_string();
+    let key =
+        server.server.value("COMMUNICATION_SERVICES_CONNECTION_STRING").split_once("accesskey=").unwrap().1;
+    assert!(!text.contains(key) && !text.contains(&token) && !text.contains("kty"));
+    server.service("POST", &format!("/identities/{user}/:revokeAccessTokens"), &Value::Null);
+    assert!(!server.is_active(&token));
+    let (_, newer) = server.user_and_token();
+    server.done("PUT", "state", &state);
+    assert!(!server.is_active(&token), "a revoked token stays revoked");
+    assert!(!server.is_active(&newer));
+    let issue = format!("/identities/{user}/:issueAccessToken");
+    assert_eq!(server.service("POST", &issue, &json!({"scopes": ["chat"]})).0, 200);
+    for (member, value) in [("format", json!(2)), ("resourceId", json!("other"))] {
+        let mut other = state.clone();
+        other[member] = value;
+        let (status, answer) = server.call("PUT", "state", &other);
+        assert!(
+            status == 409 && answer["error"]["message"].as_str().unwrap().starts_with(member),
+            "{answer}"
+        );
+    }
+    let mut pointer = state;
+    pointer["records"] = json!([{"pk": {"S": "pointer#0"}}]);
+    assert_eq!(server.call("PUT", "state", &pointer).0, 400);
+}
+
+#[test]
+fn identities_keys_and_verdicts_are_shown() {
+    let server = start("control-views", &[]);
+    let (user, token) = server.user_and_token();
+    let (newer, _) = server.user_and_token();
+    let page = server.done("GET", "identities?limit=1", &Value::Null);
+    assert_eq!((&page["identities"][0]["id"], &page["total"]), (&json!(newer), &json!(2)));
+    let next = format!("identities?after={}", page["next"].as_str().unwrap());
+    assert_eq!(server.done("GET", &next, &Value::Null)["identities"][0]["id"], user.as_str());
+    assert_eq!(server.done("GET", &format!("identities/{user}"), &Value::Null)["revision"], 1);
+    assert_eq!(server.call("GET", "identities/8:acs:none", &Value::Null).0, 404);
+    let verdicts = server.done("POST", "tokens/inspect", &json!({"tokens": [token, "a.b.c"]}));
+    assert_eq!(verdicts["verdicts"][0]["active"], true);
+    assert_eq!(verdicts["verdicts"][1]["active"], false);
+    let before = server.done("GET", "keys", &Value::Null);
+    server.done("POST", "keys/rotate", &Value::Null);
+    assert_ne!(before, server.done("GET", "keys", &Value::Null));
+    assert!(!server.is_active(&token));
+    server.done("POST", "keys/regenerate", &json!({"slot": "secondary"}));
+    assert_eq!(server.call("POST", "keys/regenerate", &json!({"slot": "third"})).0, 400);
+}
+
+/// Random histories: a token that was revoked, deleted with its identity, or ended by new keys stays refused, whatever
+/// the control API does after it.
+#[test]
+fn refused_tokens_stay_refused_after_every_control_call() {
+    let server = start("control-history", &[]);
+    let mut state = 7_u64;
+    let mut choose = |count: u64| {
+        // xorshift: a fixed history that is not regular.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % count
+    };
+    let (mut dead, mut users): (Vec<String>, Vec<(String, String)>) = (Vec::new(), Vec::new());
+    let mut saved = server.done("GET", "state", &Value::Null);
+    for step in 0..120 {
+        let kill_all = |users: &mut Vec<(String, String)>, dead: &mut Vec<String>| {
+            dead.extend(users.drain(..).map(|(_, token)| token));
+        };
+        match choose(10) {
+            0..=2 => users.push(server.user_and_token()),
+            3 if !users.is_empty() => {
+                let (user, token) = users.swap_remove(usize::try_from(choose(users.len() as u64)).unwrap());
+                server.service("POST", &format!("/identities/{user}/:revokeAccessTokens"), &Value::Null);
+                dead.push(token);
+            }
+            4 if !users.is_empty() => {
+                let (user, token) = users.swap_remove(0);
+                server.service("DELETE", &format!("/identities/{user}"), &Value::Null);
+                dead.push(token);
+            }
+            5 => {
+                server.done("POST", "reset", &Value::Null);
+                kill_all(&mut users, &mut dead);
+            }
+            6 => {
+                server.done("POST", "keys/rotate", &Value::Null);
+                kill_all(&mut users, &mut dead);
+            }
+            7 => saved = server.done("GET", "state", &Value::Null),
+            8 => {
+                server.done("PUT", "state", &saved);
+                kill_all(&mut users, &mut dead);
+            }
+            _ => {
+                let offset = ["0s", "-59m", "30m", "25h"][usize::try_from(choose(4)).unwrap()];
+                server.done("PUT", "clock", &json!({"offset": offset}));
+                server.done("PUT", "seed", &json!({"identities": {"a": {}}}));
+            }
+        }
+        for token in &dead {
+            assert!(!server.is_active(token), "after step {step}");
+        }
+    }
+    server.done("DELETE", "clock", &Value::Null);
+    assert!(dead.len() > 10);
+    assert!(dead.iter().all(|token| !server.is_active(token)));
+}
+
+#[test]
+fn clients_work_during_resets_and_seeds() {
+    let server = start("control-crowd", &[]);
+    std::thread::scope(|scope| {
+        for _ in 0..50 {
+            scope.spawn(|| {
+                for _ in 0..4 {
+                    let (user, _) = server.user_and_token();
+                    let path = format!("/identities/{user}/:issueAccessToken");
+                    let (status, answer) = server.service("POST", &path, &json!({"scopes": ["chat"]}));
+                    assert!(matches!(status, 200 | 404), "{status} {answer}");
+                }
+            });
+        }
+        for _ in 0..5 {
+            server.done("POST", "reset", &Value::Null);
+            server.done("PUT", "seed", &seed());
+        }
+    });
+    assert!(
+        server
+            .is_active(server.done("PUT", "seed", &seed())["alice"]["tokens"][0]["token"].as_str().unwrap())
+    );
+}
+
+/// Every path below `/_local`, with a method that it has.
+fn own_routes() -> Vec<(String, String)> {
+    let probes = ["alive", "ready", "ca.pem"].map(|probe| ("GET".to_owned(), format!("/_local/{probe}")));
+    let calls = ROUTES.iter().map(|route| {
+        (route.method.to_string(), format!("/_local/v1/{}", route.path.replace("{id}", "8:acs:a")))
+    });
+    probes.into_iter().chain(calls).collect()
+}
+
+#[test]
+fn requests_of_foreign_pages_reach_no_route() {
+    let server = start("control-pages", &[]);
+    let port = server.address().rsplit_once(':').unwrap().1;
+    let own = format!("Host: localhost:{port}\r\n");
+    let token = format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", server.token);
+    for (method, path) in own_routes() {
+        let send = |headers: &str| {
+            let request = format!(
+                "{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: 0\r\n\r\n"
+            );
+            let reply = send(server.address(), &request);
+            assert!(!reply.to_ascii_lowercase().contains("\r\naccess-control-"), "{reply}");
+            (reply.split(' ').nth(1).unwrap().parse::<u16>().unwrap(), reply)
+        };
+        let is_probe = path.ends_with("alive") || path.ends_with("ready");
+        for (headers, refused) in [
+            (format!("{token}Host: evil.example\r\n"), 421),
+            (format!("{token}Host: localhost.evil.example:{port}\r\n"), 421),
+            (token.clone(), 400),
+            (format!("{token}{own}{own}"), 400),
+            (format!("{token}{own}Origin: http://evil.example\r\n"), 403),
+            (format!("{token}{own}Origin: null\r\n"), 403),
+            (format!("{token}{own}Origin: https://localhost:{port}\r\n"), 403),
+            (format!("{token}{own}Sec-Fetch-Site: cross-site\r\n"), 403),
+            (format!("{token}{own}Sec-Fetch-Site: same-site\r\n"), 403),
+        ] {
+            let (status, reply) = send(&headers);
+            let is_admitted_probe = is_probe && refused == 421;
+            assert!(
+                status == refused || (is_admitted_probe && status == 200),
+                "{method} {path} {headers:?}: {reply}"
+            );
+            assert!(reply.ends_with("\r\n\r\n"), "the reply has no body: {reply}");
+        }
+        let (status, reply) =
+            send(&format!("{own}Sec-Fetch-Site: same-origin\r\nOrigin: http://localhost:{port}\r\n"));
+        assert_eq!(status, if path.contains("/v1/") { 401 } else { 200 }, "{method} {path}: {reply}");
+        for header in
+            ["content-security-policy", "x-content-type-options: nosniff", "cache-control: no-store"]
+        {
+            assert!(reply.to_ascii_lowercase().contains(header), "{path} lacks {header}");
+        }
+        if path.contains("/v1/") {
+            let wrong = token.replace(&server.token, &"x".repeat(server.token.len()));
+            assert_eq!(send(&format!("{own}{wrong}")).0, 401, "{method} {path}");
+            let other = format!("TRACE {path} HTTP/1.1\r\n{own}{token}Connection: close\r\n\r\n");
+            assert!(self::send(server.address(), &other).starts_with("HTTP/1.1 405 "), "{path}");
+            if method != "GET" {
+                let text = token.replace("application/json", "text/plain");
+                assert_eq!(send(&format!("{own}{text}")).0, 415, "{method} {path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn pages_confirm_destructive_calls() {
+    let server = start("control-confirm", &[]);
+    let (_, token) = server.user_and_token();
+    let own = format!("Origin: http://{}\r\n", server.address());
+    let headers =
+        format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n{own}", server.token);
+    for path in ["reset", "keys/rotate"] {
+        let reply = read(&server.request(&format!("POST /_local/v1/{path}"), &headers, "{}"));
+        assert_eq!(reply.0, 400, "{path}");
+    }
+    assert!(server.is_active(&token));
+    let confirmed = json!({"confirm": server.server.ready.resource_id}).to_string();
+    let reply = read(&server.request("POST /_local/v1/reset", &headers, &confirmed));
+    assert_eq!(reply.0, 204);
+    assert!(!server.is_active(&token));
+}
+
+#[test]
+fn control_api_can_be_switched_off() {
+    let state = state_directory(SCRATCH, "control-off");
+    let server = Server::start(&state, &["--algorithm", "ES256", "--no-control"]);
+    let request = "GET /_local/v1/clock HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert!(send(server.ready.http_address(), request).starts_with("HTTP/1.1 404 "));
+    assert!(!state.join("control-token").exists());
 }

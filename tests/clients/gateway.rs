@@ -7,6 +7,7 @@ use std::time::Duration;
 use acs_identity::gateway::{Limits, Listeners};
 use acs_identity::names::ServerNames;
 use acs_identity::platform::{Options, Platform};
+use acs_identity::state::StateKind;
 use acs_identity::trust::EntraOptions;
 use bytes::Bytes;
 use e2e::server::state_directory;
@@ -52,6 +53,8 @@ impl Gateway {
         let (https_port, http_port) = (listeners.https_port(), listeners.http_port());
         let options = Options {
             data_dir: state_directory(env!("CARGO_TARGET_TMPDIR"), test),
+            state: StateKind::Kept,
+            access_keys: None,
             names: ServerNames::default(),
             https_port,
             http_port,

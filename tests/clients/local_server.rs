@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use acs_identity::platform::{Options, Platform};
+use acs_identity::state::StateKind;
 use acs_identity::trust::EntraOptions;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -112,6 +113,8 @@ pub(crate) fn verifier(platform: &Platform) -> Verifier {
 pub(crate) async fn open(state: &Path) -> Platform {
     let options = Options {
         data_dir: state.to_owned(),
+        state: StateKind::Kept,
+        access_keys: None,
         names: acs_identity::names::ServerNames::default(),
         https_port: 8443,
         http_port: 8080,

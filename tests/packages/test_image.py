@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,6 +18,7 @@ import pytest
 from conftest import ROOT, build
 
 USER = "65532:65532"
+CHROOT = shutil.which("chroot")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
 
 
@@ -84,7 +86,7 @@ def settings(blobs):
 @contextlib.contextmanager
 def running(root, blobs, *options):
     """Runs the image as its user, until the block ends. Yields the content of ready.json."""
-    command = ("chroot", f"--userspec={USER}", root, "/acs-identity", "--https-port", "0", "--http-port", "0", *options)
+    command = (CHROOT, f"--userspec={USER}", root, "/acs-identity", "--https-port", "0", "--http-port", "0", *options)
     process = subprocess.Popen(command, env=settings(blobs), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         path = root / "data" / "ready.json"
@@ -109,11 +111,11 @@ def test_the_image_serves_as_its_user(root, blobs):
             answer = connection.getresponse()
             assert answer.status == 200 and json.loads(answer.read())["status"]
         check = subprocess.run(
-            ("chroot", f"--userspec={USER}", root, "/acs-identity", "healthcheck"), env=settings(blobs), check=False,
+            (CHROOT, f"--userspec={USER}", root, "/acs-identity", "healthcheck"), env=settings(blobs), check=False,
             stdout=subprocess.PIPE, text=True,
         )
         assert (check.returncode, check.stdout) == (0, "ready\n")
-    check = subprocess.run(("chroot", f"--userspec={USER}", root, "/acs-identity", "healthcheck"), env=settings(blobs), check=False)
+    check = subprocess.run((CHROOT, f"--userspec={USER}", root, "/acs-identity", "healthcheck"), env=settings(blobs), check=False)
     assert check.returncode != 0
 
 
@@ -176,7 +178,7 @@ def test_the_archive_holds_a_static_program(tmp_path):
     assert sorted(os.listdir(folder)) == ["LICENSE", "acs-identity", "sbom.cdx.json"]
     crates = {component["name"] for component in json.loads((folder / "sbom.cdx.json").read_text())["components"]}
     assert {"hyper", "dynoxide-rs", "clap"} <= crates
-    done = subprocess.run(("chroot", folder, "/acs-identity", "--version"), check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run((CHROOT, folder, "/acs-identity", "--version"), check=True, stdout=subprocess.PIPE, text=True)
     assert "musl" in done.stdout and "unknown" not in done.stdout
     sums = (ROOT / "target" / "packages" / "SHA256SUMS").read_text()
     assert f"{hashlib.sha256(archive.read_bytes()).hexdigest()}  {archive.name}\n" in sums

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use acs_identity::aws_endpoint::AwsEndpoint;
-use acs_identity::control_api::{self, ControlApi};
 use acs_identity::control_api::access::ControlAccess;
+use acs_identity::control_api::{self, ControlApi};
 use acs_identity::gateway::{Limits, Listeners};
 use acs_identity::output::start_page::PUBLISHED_WARNING;
 use acs_identity::output::{functions_page, print, start_page};

@@ -122,7 +122,8 @@ pub enum SeedFileError {
 /// # Errors
 /// [`SeedFileError`].
 pub async fn apply_file(platform: &Platform, path: &Path) -> Result<(), SeedFileError> {
-    let content = |error: CallError| SeedFileError::Content { path: path.to_owned(), cause: error.to_string() };
+    let content =
+        |error: CallError| SeedFileError::Content { path: path.to_owned(), cause: error.to_string() };
     let text = files::read(path)?;
     let text = text.ok_or_else(|| content(CallError::malformed("there is no such file")))?;
     let document = super::parse(&text).map_err(content)?;
