@@ -162,6 +162,14 @@ fn sign_server(
     if authority.permits(leaf.der(), &servers, now)? { Ok((leaf, key)) } else { Err(unusable) }
 }
 
+/// Whether a certificate is one of an authority that this module made.
+pub(crate) fn is_local_authority(certificate: &CertificateDer<'_>) -> bool {
+    let parsed = x509_parser::parse_x509_certificate(certificate);
+    parsed.is_ok_and(|(_, parsed)| {
+        parsed.subject().iter_common_name().any(|name| name.as_str() == Ok(AUTHORITY_NAME))
+    })
+}
+
 /// The certificate of the authority in `dir`, if there is one.
 ///
 /// # Errors

@@ -19,7 +19,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::files::{self, FileError};
 use crate::listing;
-use crate::output::{start_page, token_page};
+use crate::output::{environment, token_page};
 use crate::platform::Platform;
 use identity::error_chain::error_chain;
 
@@ -129,7 +129,7 @@ async fn execute(command: Command, platform: &Platform) -> Answer {
 /// Writes the access keys into the `env` file, before the command is answered.
 pub(crate) async fn rewrite_env(platform: &Platform) -> Result<(), String> {
     let strings = platform.connection_strings().await.map_err(|error| error_chain(&error))?;
-    start_page::write_env(platform, &strings).map_err(|error| {
+    environment::write(platform, &strings).map_err(|error| {
         format!(
             "the keys were replaced, but the new ones could not be published: {error}; restart the server"
         )

@@ -6,14 +6,13 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, HOST, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -34,6 +33,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::connections::{Activity, OpenConnections, UnderWay};
 use crate::control_api::{self, ControlApi, Gate, Peer};
 use crate::entra::EntraStandIn;
 use crate::head;
@@ -82,9 +82,12 @@ pub struct Limits {
     /// Longest time for a TLS handshake, for a request's head and for a request's body. A connection without a request
     /// is closed after this time, or at most twice this time.
     pub idle_timeout: Duration,
+    /// Shortest time for which a connection may be idle after a request. It exceeds the time that pools of clients keep a
+    /// connection, so a client does not send a request while the server closes.
+    pub keep_alive: Duration,
     /// Longest time for requests under way on a connection that is closing.
     pub shutdown_grace: Duration,
-    /// Most open connections. Further connections wait in the queue of the operating system.
+    /// Most open connections. For the next one, the connection that is idle for the longest time is closed.
     pub connections: usize,
 }
 
@@ -98,16 +101,28 @@ const MAX_HEAD: u32 = 64 * 1024;
 /// find a closed connection instead of the answer.
 const MAX_DISCARDED: usize = 16 * 1024 * 1024;
 
+/// How long an idle connection of HTTP/1.1 stays open.
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
 /// The header with the reason of a 401.
 const REASON: HeaderName = HeaderName::from_static("x-acs-identity-reason");
 
 /// Attempts to find a port that is free on every address.
 const PORT_ATTEMPTS: u32 = 16;
 
+impl Limits {
+    /// The value of `Keep-Alive`: the seconds for which a client may count on the connection.
+    fn keep_alive_hint(&self) -> HeaderValue {
+        HeaderValue::try_from(format!("timeout={}", self.keep_alive.as_secs()))
+            .unwrap_or_else(|_| HeaderValue::from_static("timeout=1"))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             idle_timeout: Duration::from_secs(15),
+            keep_alive: Duration::from_secs(90),
             shutdown_grace: Duration::from_secs(5),
             connections: MAX_CONNECTIONS,
         }
@@ -148,17 +163,26 @@ impl Listeners {
     ) {
         let acceptor = TlsAcceptor::from(tls);
         let (stopping, _) = watch::channel(false);
-        let mut connections = JoinSet::new();
+        let (mut connections, mut open) = (JoinSet::new(), OpenConnections::default());
         let mut stop = pin!(stop);
         loop {
             tokio::select! {
                 () = &mut stop => break,
                 Some(_) = connections.join_next() => {}
-                (stream, peer, secure) = self.accept(), if connections.len() < limits.connections => {
-                    let router = Arc::clone(&router);
+                (stream, peer, secure) = self.accept() => {
+                    if connections.len() >= limits.connections {
+                        open.close_longest_idle();
+                        tokio::select! {
+                            () = &mut stop => break,
+                            _ = connections.join_next() => {}
+                        }
+                    }
+                    let (router, activity) = (Arc::clone(&router), Activity::new());
+                    open.add(&activity);
                     let is_local = peer.ip().to_canonical().is_loopback();
                     let peer = Peer { is_local, is_secure: secure };
-                    let connection = Connection { router, limits, stopping: stopping.subscribe(), peer };
+                    let stopping = stopping.subscribe();
+                    let connection = Connection { router, limits, stopping, peer, activity };
                     connections.spawn(connection.serve(stream, secure.then(|| acceptor.clone())));
                 }
             }
@@ -282,6 +306,7 @@ struct Connection {
     limits: Limits,
     stopping: watch::Receiver<bool>,
     peer: Peer,
+    activity: Arc<Activity>,
 }
 
 impl Connection {
@@ -295,9 +320,12 @@ impl Connection {
             // The first bytes of a plain connection show whether it is HTTP/2. `idle` limits the wait for them.
             return self.serve_http(stream, builder).await;
         };
-        let Ok(Ok(stream)) = timeout(self.limits.idle_timeout, acceptor.accept(stream)).await else {
-            return;
+        let activity = Arc::clone(&self.activity);
+        let handshake = tokio::select! {
+            handshake = timeout(self.limits.idle_timeout, acceptor.accept(stream)) => handshake,
+            () = activity.closed() => return,
         };
+        let Ok(Ok(stream)) = handshake else { return };
         let builder = match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => builder.http2_only(),
             _ => builder.http1_only(),
@@ -310,17 +338,23 @@ impl Connection {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         mut builder: auto::Builder<TokioExecutor>,
     ) {
-        let Self { router, limits, mut stopping, peer } = self;
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle_timeout);
+        let Self { router, limits, mut stopping, peer, activity } = self;
+        // This limit includes the idle time before the head, so the watch over idle connections ends first.
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.keep_alive * 2);
         builder.http1().max_buf_size(MAX_HEAD as usize);
         builder.http2().max_header_list_size(MAX_HEAD);
-        let activity = Arc::new(Activity::default());
-        let seen = Arc::clone(&activity);
+        let (seen, hint) = (Arc::clone(&activity), limits.keep_alive_hint());
         let respond = service_fn(move |request| {
             let (router, under_way) = (Arc::clone(&router), UnderWay::begin(Arc::clone(&activity)));
+            let hint = hint.clone();
             async move {
                 let _under_way = under_way;
-                respond(&router, request, limits.idle_timeout, peer).await
+                let is_http1 = request.version() <= Version::HTTP_11;
+                let mut reply = respond(&router, request, limits.idle_timeout, peer).await?;
+                if is_http1 {
+                    reply.headers_mut().insert(KEEP_ALIVE, hint);
+                }
+                Ok::<_, BrokenBody>(reply)
             }
         });
         let connection = builder.serve_connection(TokioIo::new(stream), respond).into_owned();
@@ -328,53 +362,13 @@ impl Connection {
         tokio::select! {
             // A broken connection needs no report.
             _ = connection.as_mut() => return,
-            () = idle(&seen, limits.idle_timeout) => {}
+            () = seen.idle(limits.idle_timeout, limits.keep_alive) => {}
+            () = seen.closed() => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
         connection.as_mut().graceful_shutdown();
         // Requests that take longer are cut off.
         let _ = timeout(limits.shutdown_grace, connection).await;
-    }
-}
-
-/// The requests on one connection. They are only counted, because waking the connection for each would cost more.
-#[derive(Default)]
-struct Activity {
-    under_way: AtomicUsize,
-    /// Requests that began or ended.
-    changes: AtomicU64,
-}
-
-/// A request under way, until this is dropped. HTTP/2 has several on one connection.
-struct UnderWay(Arc<Activity>);
-
-impl UnderWay {
-    fn begin(activity: Arc<Activity>) -> Self {
-        activity.under_way.fetch_add(1, Ordering::Relaxed);
-        activity.changes.fetch_add(1, Ordering::Relaxed);
-        Self(activity)
-    }
-}
-
-/// A request that the client cancels ends here too.
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
-        self.0.changes.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Waits until a connection had no request for `idle_timeout`, or at most twice as long. Neither protocol limits the
-/// wait for the first bytes, and an open connection counts against the limit.
-async fn idle(activity: &Activity, idle_timeout: Duration) {
-    let mut seen = 0;
-    loop {
-        tokio::time::sleep(idle_timeout).await;
-        let changes = activity.changes.load(Ordering::Relaxed);
-        if changes == seen && activity.under_way.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        seen = changes;
     }
 }
 
@@ -541,6 +535,7 @@ mod tests {
                 limits: Limits::default(),
                 stopping: self.stopping.subscribe(),
                 peer: Peer { is_local: true, is_secure: secure },
+                activity: Activity::new(),
             };
             let tls = secure.then(|| TlsAcceptor::from(Arc::clone(&self.tls)));
             (client, tokio::spawn(connection.serve(server, tls)))
@@ -593,9 +588,6 @@ mod tests {
             open.push(("TLS", Box::new(gateway.connect_tls(protocols).await)));
         }
         open.push(("no handshake", Box::new(gateway.connect(true).0)));
-        let (mut kept, _) = gateway.connect(false);
-        send_unsigned(&mut kept).await;
-        open.push(("its last answer", Box::new(kept)));
         let began = Instant::now();
         for (begun, mut stream) in open {
             let (answer, _) = until_end(&mut stream).await;
@@ -628,8 +620,19 @@ mod tests {
         let (mut stream, _) = gateway.connect(false);
         for _ in 0..8 {
             send_unsigned(&mut stream).await;
-            advance(Limits::default().idle_timeout * 2 / 3).await;
+            advance(Limits::default().keep_alive - Duration::from_secs(1)).await;
         }
+    }
+
+    #[tokio::test]
+    async fn idle_connections_close_after_the_announced_time() {
+        let gateway = Gateway::start().await;
+        let (mut stream, _) = gateway.connect(false);
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let (answer, time) = until_end(&mut stream).await;
+        let limits = Limits::default();
+        assert!(String::from_utf8_lossy(&answer).contains("\r\nkeep-alive: timeout=90\r\n"));
+        assert!(time >= limits.keep_alive && time <= limits.idle_timeout + limits.keep_alive * 2, "{time:?}");
     }
 
     #[tokio::test]

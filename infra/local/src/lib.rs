@@ -21,10 +21,12 @@
 //! | [`listing`] | the identities in the table |
 //! | [`client`] | the client of the commands, for any endpoint |
 //! | [`schedule`] | scheduled rotations, driven as Secrets Manager drives them |
+//! | `connections` | the idle time of connections |
 //! | [`console`] | audit lines as text or as JSON |
 //! | [`output`] | the texts printed on the terminal, and the `env` files |
 //! | [`entra`] | the stand-in for Microsoft Entra ID, for development |
 //! | [`trust`] | the Entra authority that the server trusts |
+//! | [`trust_files`] | the authorities that clients trust |
 //! | [`embedded`] | the production adapters over the embedded services |
 //! | [`dynamodb`] | the embedded DynamoDB, in place of the SDK's HTTP client |
 //! | [`secrets_manager`] | the stand-in for Secrets Manager, in place of the SDK's HTTP client |
@@ -34,6 +36,7 @@
 pub mod aws_endpoint;
 pub mod certificates;
 pub mod client;
+mod connections;
 pub mod console;
 pub mod control;
 pub mod control_api;
@@ -57,3 +60,4 @@ mod sdk_response;
 pub mod secrets_manager;
 pub mod state;
 pub mod trust;
+pub mod trust_files;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
+use acs_identity::output::environment::Format;
 use acs_identity::output::report::Form;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use cli::failure::Failure;
@@ -69,7 +70,11 @@ enum Action {
         action: TokenAction,
     },
     /// Print the variables for programs that use the running local server. They hold secrets.
-    Env,
+    Env {
+        /// The form of the text.
+        #[arg(long, value_enum, default_value_t = Format::Sh)]
+        format: Format,
+    },
     /// Run a command beside a server of its own. The state of the server is temporary, and its variables are set for
     /// the command only.
     Exec {
@@ -108,7 +113,7 @@ async fn run() -> Result<ExitCode, Failure> {
         Some(Action::Keys(action)) => context().keys(&action).await?,
         Some(Action::User { action }) => context().user(action).await?,
         Some(Action::Token { action }) => context().token(action).await?,
-        Some(Action::Env) => context().env()?,
+        Some(Action::Env { format }) => context().env(format)?,
         Some(Action::Healthcheck) => context().healthcheck().await?,
     }
     Ok(ExitCode::SUCCESS)

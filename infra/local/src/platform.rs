@@ -43,6 +43,7 @@ use crate::resource::{self, Choices, LocalResource, ResourceError};
 use crate::secrets_manager::{self, EmbeddedSecretsManager, Environment};
 use crate::state::{self, DATABASE, PUBLISHED_RESOURCE, SECRETS, StateKind, StateKindError};
 use crate::trust::{self, EntraOptions, TrustError};
+use crate::trust_files;
 
 /// The options of the local server.
 pub struct Options {
@@ -190,6 +191,7 @@ impl Platform {
             _ => certificates::ephemeral_server_config(&data_dir, &names, now)?,
         };
         let authority = certificates::authority_pem(&data_dir)?;
+        trust_files::write(&data_dir, authority.as_deref().unwrap_or_default())?;
         let is_new_authority = former_authority.is_some() && former_authority != authority;
         let origins = AllowedOrigins::with_loopback(options.allowed_origins);
         let settings = Settings {

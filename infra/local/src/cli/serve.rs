@@ -9,7 +9,7 @@ use acs_identity::control_api::access::ControlAccess;
 use acs_identity::control_api::{self, ControlApi};
 use acs_identity::gateway::{Limits, Listeners};
 use acs_identity::output::start_page::PUBLISHED_WARNING;
-use acs_identity::output::{functions_page, print, start_page};
+use acs_identity::output::{environment, functions_page, print, start_page};
 use acs_identity::platform::{ConnectionStrings, Platform};
 use acs_identity::ready::ReadySignal;
 use acs_identity::state::StateKind;
@@ -104,6 +104,6 @@ pub(crate) async fn open(
         tokio::spawn(async move { schedule::rotate_every(&platform, period, |_| {}).await });
     }
     let connection_strings = platform.connection_strings().await?;
-    start_page::write_env(&platform, &connection_strings)?;
+    environment::write(&platform, &connection_strings)?;
     Ok((platform, connection_strings))
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use acs_identity::client::calls::Call;
 use acs_identity::client::{self, Client, local};
 use acs_identity::control::{self, Command};
+use acs_identity::output::environment::{self, Format};
 use acs_identity::output::report::{Form, Report};
 use acs_identity::output::{env_file, print, token_page};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
@@ -187,11 +188,11 @@ impl Context {
     }
 
     /// Prints the variables of the local server.
-    pub(crate) fn env(&self) -> Result<(), Failure> {
+    pub(crate) fn env(&self, format: Format) -> Result<(), Failure> {
         let variables = env_file::read(&self.data_dir).map_err(Failure::other)?;
         let variables = variables.ok_or_else(|| control::ControlError::NotRunning(self.data_dir.clone()))?;
         let lines = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        write(&acs_identity::output::start_page::lines(lines))
+        write(&environment::render(lines, format))
     }
 
     /// Asks the local server whether it can do its work.

@@ -9,7 +9,7 @@ use super::Client;
 use super::connection::{Connection, ConnectionError, Endpoint};
 use crate::control::ControlError;
 use crate::files;
-use crate::output::{env_file, start_page};
+use crate::output::{env_file, environment};
 use crate::ready;
 
 /// The endpoints of a running server.
@@ -61,8 +61,8 @@ pub fn client(given: Option<(String, Zeroizing<String>)>, data_dir: &Path) -> Re
         Some(given) => given,
         None => {
             local.as_ref().map_err(|_| ControlError::NotRunning(data_dir.to_owned()))?;
-            let path = start_page::path_of_env(data_dir);
-            let text = env_file::value(data_dir, start_page::PRIMARY).map_err(ControlError::from)?;
+            let path = environment::path(data_dir);
+            let text = env_file::value(data_dir, environment::PRIMARY).map_err(ControlError::from)?;
             (path.display().to_string(), text.unwrap_or_default())
         }
     };

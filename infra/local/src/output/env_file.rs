@@ -4,7 +4,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::start_page;
+use super::environment;
 use crate::files::{self, FileError};
 
 /// Names and values of variables.
@@ -15,7 +15,7 @@ pub type Variables = Vec<(String, Zeroizing<String>)>;
 /// # Errors
 /// [`FileError`] when the file cannot be read.
 pub fn read(data_dir: &Path) -> Result<Option<Variables>, FileError> {
-    let text = files::read(&start_page::path_of_env(data_dir))?;
+    let text = files::read(&environment::path(data_dir))?;
     let text = text.as_ref().map(|text| String::from_utf8_lossy(text));
     Ok(text.map(|text| text.lines().filter_map(parse).collect()))
 }
@@ -37,6 +37,7 @@ fn parse(line: &str) -> Option<(String, Zeroizing<String>)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::environment::Format;
     use super::*;
 
     #[test]
@@ -44,7 +45,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(read(dir.path()).unwrap().is_none());
         let written = [("PLAIN", "a=b;c"), ("QUOTED", "it's 'quoted'"), ("EMPTY", "")];
-        std::fs::write(dir.path().join("env"), start_page::lines(written.into_iter())).unwrap();
+        std::fs::write(dir.path().join("env"), environment::render(written.into_iter(), Format::Sh)).unwrap();
         let variables = read(dir.path()).unwrap().unwrap();
         let variables: Vec<_> =
             variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use identity::host::Authority;
 use identity::secrets::SecretName;
 
-use super::start_page;
+use super::environment::{self, Format};
 use crate::embedded;
 use crate::files::{self, FileError, Readers};
 use crate::platform::Platform;
+use zeroize::Zeroizing;
 
 /// Writes `platform.env` into the state directory: the variables that a deployment's template sets.
 ///
@@ -20,7 +21,7 @@ pub fn write_env(platform: &Platform, aws_endpoint: &str) -> Result<PathBuf, Fil
     Ok(path)
 }
 
-fn env(platform: &Platform, aws_endpoint: &str) -> String {
+fn env(platform: &Platform, aws_endpoint: &str) -> Zeroizing<String> {
     let resource = &platform.resource.resource;
     let mut hosts: Vec<_> = platform.hosts.iter().map(Authority::as_given).collect();
     // Functions have one port. The server has one for each scheme.
@@ -44,7 +45,7 @@ fn env(platform: &Platform, aws_endpoint: &str) -> String {
         ("GATEWAY_PATH", "wire".to_owned()),
         ("SIGNING_ALGORITHM", platform.resource.algorithm.as_str().to_owned()),
     ];
-    start_page::lines(values.iter().map(|(name, value)| (*name, value.as_str())))
+    environment::render(values.iter().map(|(name, value)| (*name, value.as_str())), Format::Sh)
 }
 
 /// The text of the page.
@@ -73,7 +74,7 @@ Ctrl-C stops the services. Identities, keys and tokens stay in {dir}.
         port = platform.port,
         cert = tls.0.display(),
         key = tls.1.display(),
-        client = start_page::path_of_env(&platform.data_dir).display(),
+        client = environment::path(&platform.data_dir).display(),
         endpoint = platform.endpoint(),
         dir = platform.data_dir.display(),
     )

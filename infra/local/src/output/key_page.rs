@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::report::Report;
-use super::{env_file, start_page};
+use super::{env_file, environment};
 use crate::files::FileError;
 
 /// The signing keys of a state that `rotate-keys` returned, without secrets.
@@ -26,7 +26,7 @@ pub fn regenerated(data_dir: &Path, slot: &str) -> Result<Zeroizing<String>, Fil
         "The {slot} access key is new. The former key is refused, and every token issued through it is revoked.\n\n\
          connection string   {}\nwritten to          {}\n\n",
         value.as_str(),
-        start_page::path_of_env(data_dir).display()
+        environment::path(data_dir).display()
     )))
 }
 
@@ -36,8 +36,8 @@ pub fn regenerated(data_dir: &Path, slot: &str) -> Result<Zeroizing<String>, Fil
 /// When the file cannot be read.
 pub fn new_connection_string(data_dir: &Path, slot: &str) -> Result<Zeroizing<String>, FileError> {
     let name = match slot {
-        "secondary" => start_page::SECONDARY,
-        _ => start_page::PRIMARY,
+        "secondary" => environment::SECONDARY,
+        _ => environment::PRIMARY,
     };
     Ok(env_file::value(data_dir, name)?.unwrap_or_else(|| Zeroizing::new("-".to_owned())))
 }

@@ -2,7 +2,8 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`start_page`] | the page printed at start, and the `env` file |
+//! | [`start_page`] | the page printed at start |
+//! | [`environment`] | the variables for clients, and the files that hold them |
 //! | [`functions_page`] | the page of `platform`, and `platform.env` for the function processes |
 //! | [`env_file`] | the variables of `env`, read back |
 //! | [`report`] | the results of commands as JSON, table, values or variables |
@@ -10,6 +11,7 @@
 //! | [`token_page`] | the answer of `token inspect` |
 
 pub mod env_file;
+pub mod environment;
 pub mod functions_page;
 pub mod key_page;
 pub mod report;

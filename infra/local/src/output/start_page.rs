@@ -1,59 +1,11 @@
-//! The page that is printed at start, and the `env` file for shells.
+//! The page that is printed at start.
 
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-
-use zeroize::Zeroizing;
-
-use crate::files::{self, FileError, Readers};
+use super::environment;
 use crate::platform::{ConnectionStrings, Platform};
 use crate::state::StateKind;
 
-/// The variables of the `env` file that hold the connection strings.
-pub(crate) const PRIMARY: &str = "COMMUNICATION_SERVICES_CONNECTION_STRING";
-pub(crate) const SECONDARY: &str = "COMMUNICATION_SERVICES_SECONDARY_CONNECTION_STRING";
-
 /// The warning about published keys.
 pub const PUBLISHED_WARNING: &str = "DEVELOPMENT KEYS: anyone who reaches this server can mint tokens";
-
-/// Writes `env` into the state directory, at start and after an access key was replaced.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write_env(platform: &Platform, connection_strings: &ConnectionStrings) -> Result<(), FileError> {
-    let text = Zeroizing::new(env(platform, connection_strings));
-    files::replace(&path_of_env(&platform.data_dir), text.as_bytes(), Readers::Owner)
-}
-
-pub(crate) fn path_of_env(data_dir: &Path) -> PathBuf {
-    data_dir.join("env")
-}
-
-/// `KEY='value'` lines, for `set -a; . .local/env`.
-fn env(platform: &Platform, ConnectionStrings { primary, secondary }: &ConnectionStrings) -> String {
-    let authority = platform.data_dir.join("ca.pem").display().to_string();
-    let values = [
-        (PRIMARY, primary.as_str()),
-        (SECONDARY, secondary.as_str()),
-        ("COMMUNICATION_SERVICES_ENDPOINT", platform.endpoint()),
-        ("SSL_CERT_FILE", &authority),
-        ("REQUESTS_CA_BUNDLE", &authority),
-        ("NODE_EXTRA_CA_CERTS", &authority),
-    ];
-    let of_entra = platform.router.entra.as_ref().map(|entra| entra.env()).unwrap_or_default();
-    lines(values.into_iter().chain(of_entra.iter().map(|(name, value)| (*name, value.as_str()))))
-}
-
-/// Lines from which a shell reads these values.
-#[must_use]
-pub fn lines<'a>(values: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let mut text = String::new();
-    for (name, value) in values {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{name}={}", super::quoted(value));
-    }
-    text
-}
 
 /// The text of the page.
 #[must_use]
@@ -93,7 +45,7 @@ Ctrl-C stops the server. {place}
         algorithm = platform.resource.algorithm.as_str(),
         entra = entra(platform),
         new_authority = new_authority(platform),
-        env = path_of_env(&platform.data_dir).display(),
+        env = environment::path(&platform.data_dir).display(),
         published = published(platform),
         place = place(platform),
     )
