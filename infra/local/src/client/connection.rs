@@ -119,16 +119,16 @@ mod tests {
     #[test]
     fn forms_of_the_sdks_are_accepted() {
         for text in [
-            "endpoint=https://localhost:8443/;accesskey=KEY",
-            "endpoint=https://localhost:8443;accesskey=KEY",
-            "Endpoint=https://localhost:8443/;AccessKey=KEY;",
-            "ENDPOINT=HTTPS://LOCALHOST:8443/;ACCESSKEY=KEY",
-            "accesskey=KEY;endpoint=https://localhost:8443/",
-            "endpoint=https://localhost:8443/;accesskey=KEY\r\n",
-            " endpoint = https://localhost:8443// ; accesskey = KEY ;;",
-            "EndpointSuffix=core.windows.net;endpoint=https://localhost:8443/;accesskey=KEY",
+            "endpoint=https://localhost:8443/;accesskey=<key>",
+            "endpoint=https://localhost:8443;accesskey=<key>",
+            "Endpoint=https://localhost:8443/;AccessKey=<key>;",
+            "ENDPOINT=HTTPS://LOCALHOST:8443/;ACCESSKEY=<key>",
+            "accesskey=<key>;endpoint=https://localhost:8443/",
+            "endpoint=https://localhost:8443/;accesskey=<key>\r\n",
+            " endpoint = https://localhost:8443// ; accesskey = <key> ;;",
+            "EndpointSuffix=core.windows.net;endpoint=https://localhost:8443/;accesskey=<key>",
         ] {
-            let connection: Connection = text.replace("KEY", KEY).parse().map_err(|e| (text, e)).unwrap();
+            let connection: Connection = text.replace("<key>", KEY).parse().map_err(|e| (text, e)).unwrap();
             assert_eq!(connection.endpoint.to_string(), "https://localhost:8443/", "{text:?}");
             assert_eq!(*connection.key.encoded(), KEY, "{text:?}");
         }
