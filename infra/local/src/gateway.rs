@@ -26,6 +26,7 @@ use identity::api::reply::{self, Reason};
 use identity::api::service::Service;
 use identity::authn::target::Target;
 use identity::authorization::authorizer::Authorizer;
+use identity::correlation::{Delivery, Transport};
 use identity::host::is_loopback;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -289,7 +290,8 @@ impl Connection {
         let builder = auto::Builder::new(TokioExecutor::new());
         let Some(acceptor) = tls else {
             // The first bytes of a plain connection show whether it is HTTP/2. `idle` limits the wait for them.
-            return self.serve_http(stream, builder).await;
+            let transport = if self.is_local { Transport::Protected } else { Transport::Exposed };
+            return self.serve_http(stream, transport, builder).await;
         };
         let Ok(Ok(stream)) = timeout(self.limits.idle_timeout, acceptor.accept(stream)).await else {
             return;
@@ -298,12 +300,13 @@ impl Connection {
             Some(b"h2") => builder.http2_only(),
             _ => builder.http1_only(),
         };
-        self.serve_http(stream, builder).await;
+        self.serve_http(stream, Transport::Protected, builder).await;
     }
 
     async fn serve_http(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        transport: Transport,
         mut builder: auto::Builder<TokioExecutor>,
     ) {
         let Self { router, limits, mut stopping, is_local } = self;
@@ -316,7 +319,7 @@ impl Connection {
             let (router, under_way) = (Arc::clone(&router), UnderWay::begin(Arc::clone(&activity)));
             async move {
                 let _under_way = under_way;
-                respond(&router, request, limits.idle_timeout, is_local).await
+                respond(&router, request, limits.idle_timeout, is_local, transport).await
             }
         });
         let connection = builder.serve_connection(TokioIo::new(stream), respond).into_owned();
@@ -384,6 +387,7 @@ async fn respond(
     request: Request<Incoming>,
     idle_timeout: Duration,
     is_local: bool,
+    transport: Transport,
 ) -> Result<Response<Full<Bytes>>, BrokenBody> {
     let (mut parts, body) = request.into_parts();
     let body = timeout(idle_timeout, read(body)).await.map_err(|_| BrokenBody)??;
@@ -406,7 +410,8 @@ async fn respond(
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let shows_reason = is_local && host.is_some_and(is_loopback) && !is_forwarded(&parts.headers);
     let request = pipeline::Request { method: parts.method, target, headers: parts.headers, body };
-    let mut response = router.service.handle(request).await;
+    let delivery = Delivery { transport, ..Delivery::default() };
+    let mut response = router.service.handle_delivered(request, &delivery).await;
     if shows_reason {
         show_reason(&mut response);
     }
