@@ -10,4 +10,5 @@ mod local_server;
 mod names;
 mod rotation;
 mod suites;
+mod verbs;
 mod verification;

@@ -98,7 +98,7 @@ fn key_commands_print_the_current_keys() {
     let state = state_directory(SCRATCH, "commands");
     let directory = state.to_str().unwrap();
     let page = |arguments: &[&str]| {
-        let output = run(&[&["--data-dir", directory], arguments].concat());
+        let output = run(&[&["--data-dir", directory, "-o", "table"], arguments].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };

@@ -139,7 +139,7 @@ fn token_inspect_explains_a_token() {
     let server = Server::start(&state, &["--algorithm", "ES256"]);
     let tokens = tokens(&server);
     let inspect = |token: &str| {
-        let output = run(&["--data-dir", state.to_str().unwrap(), "token", "inspect", token]);
+        let output = run(&["--data-dir", state.to_str().unwrap(), "token", "inspect", token, "-o", "table"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
@@ -160,7 +160,9 @@ fn token_inspect_explains_a_token() {
     assert!(inspect("nonsense").ends_with("\nactive        no: not a compact token\n"));
 
     let mut piped = Command::new(program());
-    piped.args(["--data-dir", state.to_str().unwrap(), "token", "inspect", "-"]).stdin(Stdio::piped());
+    piped
+        .args(["--data-dir", state.to_str().unwrap(), "-otable", "token", "inspect", "-"])
+        .stdin(Stdio::piped());
     let mut child = piped.stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(format!("{}\n", string(&tokens, "primary")).as_bytes()).unwrap();
     assert_eq!(

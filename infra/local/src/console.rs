@@ -1,13 +1,32 @@
 //! Audit lines of the local server on standard error: text on a terminal, JSON elsewhere.
 
+use std::collections::VecDeque;
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use identity::audit::{Audit, AuditEvent, AuditedOperation, KeyEvent, Level, Outcome};
 use serde::Serialize;
 
+/// Most lines that are kept in memory.
+const MAX_KEPT: usize = 1_000;
+
+/// The newest lines, if the process keeps its lines instead of writing them.
+static KEPT: OnceLock<Mutex<VecDeque<String>>> = OnceLock::new();
+
 struct Console {
     readable: bool,
+}
+
+/// From now on, the lines of this process are kept in memory: at most the newest 1,000.
+pub fn keep() {
+    KEPT.get_or_init(Mutex::default);
+}
+
+/// The kept lines.
+#[must_use]
+pub fn kept() -> String {
+    let lines = KEPT.get().map(|lines| lines.lock().unwrap_or_else(PoisonError::into_inner));
+    lines.map(|lines| lines.iter().map(String::as_str).collect()).unwrap_or_default()
 }
 
 /// The audit sink for this process.
@@ -43,6 +62,14 @@ impl Console {
         let mut line =
             if self.readable { readable(event) } else { serde_json::to_string(event).unwrap_or_default() };
         line.push('\n');
+        if let Some(kept) = KEPT.get() {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.len() == MAX_KEPT {
+                kept.pop_front();
+            }
+            kept.push_back(line);
+            return;
+        }
         // One write, because standard error has no buffer. A request does not fail because its line cannot be written.
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }

@@ -2,7 +2,7 @@
 //! open the state.
 //!
 //! It is a Unix socket in the state directory, and only its owner can use it. A command is one line of JSON:
-//! `{"invoke":<event of rotate-keys>}`, `{"inspect":"<token>"}` or `"keys"`. The answer is one line: `{"ok":...}` or
+//! `{"invoke":<event of rotate-keys>}`, `{"inspect":"<token>"}`, `"identities"` or `"keys"`. The answer is one line: `{"ok":...}` or
 //! `{"error":"..."}`.
 
 use std::fs;
@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::files::{self, FileError};
+use crate::listing;
 use crate::output::{start_page, token_page};
 use crate::platform::Platform;
 use identity::error_chain::error_chain;
@@ -30,6 +31,8 @@ pub enum Command {
     Invoke(Value),
     /// Verifies a token.
     Inspect(String),
+    /// Lists the identities.
+    Identities,
     /// Lists the keys in force.
     Keys,
 }
@@ -111,6 +114,9 @@ async fn serve_connection(stream: UnixStream, platform: &Platform) -> io::Result
 async fn execute(command: Command, platform: &Platform) -> Answer {
     let outcome = match command {
         Command::Inspect(token) => Ok(token_page::verdict(&platform.verifier.verify(&token).await)),
+        Command::Identities => listing::identities(&platform.database)
+            .map(|identities| json!(identities))
+            .map_err(|error| error_chain(&error)),
         Command::Keys => platform.rotate_keys.keys().await.map_err(|error| error_chain(&error)),
         Command::Invoke(event) => match platform.rotate_keys.handle(event).await {
             Ok(state) => rewrite_env(platform).await.map(|()| state),

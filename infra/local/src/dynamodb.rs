@@ -21,7 +21,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::files::FileError;
 use crate::sdk_response;
@@ -127,6 +127,15 @@ impl EmbeddedDynamoDb {
         let item = json!({"pk": {"S": "health#"}, "expires_at": {"N": "1"}});
         let request = json!({"TableName": table, "Item": item}).to_string();
         run(request.as_bytes(), |request| self.database.put_item(request)).map(drop)
+    }
+
+    /// Reads a table with a `Scan`. The request and the answer have the form of AWS.
+    ///
+    /// # Errors
+    /// [`DynoxideError`] when the table cannot be read.
+    pub fn scan(&self, request: &Value) -> Result<Value, DynoxideError> {
+        let answer = run(request.to_string().as_bytes(), |request| self.database.scan(request))?;
+        serde_json::from_str(&answer).map_err(|error| DynoxideError::InternalServerError(error.to_string()))
     }
 
     /// Executes a request and returns the status and the JSON body of its answer.

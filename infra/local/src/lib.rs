@@ -16,6 +16,8 @@
 //! | [`health`], [`metrics`] | `/health` and `/metrics`, for probes |
 //! | [`ready`] | the signal to other programs that the server answers |
 //! | [`control`] | the socket through which commands reach the running server |
+//! | [`listing`] | the identities in the table |
+//! | [`client`] | the client of the commands, for any endpoint |
 //! | [`schedule`] | scheduled rotations, driven as Secrets Manager drives them |
 //! | [`console`] | audit lines as text or as JSON |
 //! | [`output`] | the texts printed on the terminal, and the `env` files |
@@ -29,6 +31,7 @@
 
 pub mod aws_endpoint;
 pub mod certificates;
+pub mod client;
 pub mod console;
 pub mod control;
 pub mod dynamodb;
@@ -39,6 +42,7 @@ pub mod gateway;
 mod head;
 pub mod health;
 mod invoke;
+pub mod listing;
 pub mod metrics;
 pub mod names;
 pub mod output;

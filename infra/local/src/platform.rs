@@ -81,6 +81,8 @@ pub struct Platform {
     pub rotate_keys: RotateKeys,
     /// The secrets, for scheduled rotations.
     pub secrets: EmbeddedSecretsManager,
+    /// The table, for lists of identities.
+    pub database: EmbeddedDynamoDb,
     /// The embedded services for other processes.
     pub aws_endpoint: AwsEndpoint,
     endpoint: String,
@@ -181,7 +183,8 @@ impl Platform {
             tls: Arc::new(tls),
             data_dir,
             rotate_keys,
-            aws_endpoint: AwsEndpoint::new(database, secrets.clone(), system.as_ref()),
+            aws_endpoint: AwsEndpoint::new(database.clone(), secrets.clone(), system.as_ref()),
+            database,
             secrets,
             endpoint,
             http_endpoint: format!("http://{}:{}/", options.names.public(), options.http_port),

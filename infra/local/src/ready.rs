@@ -61,6 +61,7 @@ pub(crate) fn withdraw(data_dir: &Path) -> Result<(), FileError> {
     files::remove(&path(data_dir))
 }
 
-fn path(data_dir: &Path) -> PathBuf {
+/// The path of the file.
+pub(crate) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("ready.json")
 }

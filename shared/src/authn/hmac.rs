@@ -21,7 +21,7 @@ use super::target::{Target, TargetCandidate};
 use super::{Denial, date};
 use crate::host::HostCandidate;
 use crate::keys::Slot;
-use crate::keys::access::AccessKeys;
+use crate::keys::access::{AccessKey, AccessKeys};
 use crate::settings::Settings;
 
 /// The scheme's name in `Authorization`.
@@ -56,12 +56,36 @@ struct Credentials {
     signature: [u8; 32],
 }
 
+/// A request of a client, before it is signed.
+pub struct UnsignedRequest<'a> {
+    pub method: &'a Method,
+    /// Path and query, as they are sent.
+    pub target: &'a str,
+    /// The value of `Host`: the name, with the port unless the scheme implies it.
+    pub host: &'a str,
+    pub body: &'a [u8],
+}
+
 /// The parts of a request that a signature covers.
 pub struct HmacInput<'a> {
     pub method: &'a Method,
     pub target: &'a Target,
     pub headers: &'a HeaderMap,
     pub body: &'a [u8],
+}
+
+impl UnsignedRequest<'_> {
+    /// The headers of the signature, with the names that current SDKs sign. The request also needs its `Host`.
+    #[must_use]
+    pub fn sign(&self, key: &AccessKey, now: OffsetDateTime) -> [(&'static str, String); 3] {
+        let (date, hash) = (date::format(now), content_hash(self.body));
+        let mut text = text_before_host(self.method, self.target, &format!("{date};"));
+        text.extend([self.host, ";", &hash]);
+        let signature = STANDARD.encode(hmac::sign(key.hmac(), text.as_bytes()));
+        let credentials =
+            format!("{SCHEME} SignedHeaders={MS_DATE};{HOST};{CONTENT_HASH}&Signature={signature}");
+        [(MS_DATE, date), (CONTENT_HASH, hash), ("authorization", credentials)]
+    }
 }
 
 impl SignedRequest {
@@ -78,8 +102,7 @@ impl SignedRequest {
         if !settings.date_window.admits(date, now) {
             return Err(Denial::Skew { window: settings.date_window, server: now, request: date });
         }
-        let body_hash = STANDARD.encode(digest::digest(&digest::SHA256, request.body));
-        if single(request.headers, CONTENT_HASH)? != body_hash {
+        if single(request.headers, CONTENT_HASH)? != content_hash(request.body) {
             return Err(Denial::ContentHash);
         }
         let hosts = settings.hosts.candidates(single(request.headers, HOST)?)?;
@@ -112,7 +135,7 @@ impl SignedRequest {
 
     fn slot_for(&self, target: &TargetCandidate, keys: &AccessKeys) -> Option<Slot> {
         // The whole text is hashed for each host. A copy of the state after the common part would cost more.
-        let mut text = [self.method.as_str(), "\n", &target.text, "\n", &self.before].concat();
+        let mut text = text_before_host(&self.method, &target.text, &self.before);
         let common = text.len();
         for host in self.hosts.iter().filter(|host| target.goes_with(host.form)) {
             text.truncate(common);
@@ -129,6 +152,15 @@ impl SignedRequest {
         }
         None
     }
+}
+
+/// The text that a signature covers, up to the host. `before` has the values of the headers before it.
+fn text_before_host(method: &Method, target: &str, before: &str) -> String {
+    [method.as_str(), "\n", target, "\n", before].concat()
+}
+
+fn content_hash(body: &[u8]) -> String {
+    STANDARD.encode(digest::digest(&digest::SHA256, body))
 }
 
 impl Credentials {
@@ -263,6 +295,27 @@ mod tests {
         }
         let most = Target::from_wire("//identities/8%3aacs:a_b/:issueAccessToken");
         assert_eq!(count(most, "LocalHost:8443", "LOCALHOST:8443"), 97);
+    }
+
+    /// The first worked example of docs/wire-contract.md#signatures.
+    #[test]
+    fn signed_requests_have_the_signature_of_the_wire_contract() {
+        let request = UnsignedRequest {
+            method: &Method::POST,
+            target: "/identities?api-version=2023-10-01",
+            host: "localhost:8443",
+            body: br#"{"createTokenWithScopes":["chat"]}"#,
+        };
+        let key = AccessKey::parse("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=").unwrap();
+        let [(_, date), (_, hash), (_, authorization)] =
+            request.sign(&key, date::parse(date::EXAMPLE).unwrap());
+        assert_eq!(date, "Fri, 01 Mar 2024 12:00:00 GMT");
+        assert_eq!(hash, "WTRvgEjjVd+bvyKw3WgXgDkU81aV8FWq+4/BE+he0+A=");
+        assert_eq!(
+            authorization,
+            "HMAC-SHA256 SignedHeaders=x-ms-date;host;x-ms-content-sha256\
+             &Signature=6tDMT9b1DZfcCElMdXAaVrXcvWceGuIL3xZHClHU8y0="
+        );
     }
 
     fn accepted() -> impl Iterator<Item = SignedVector> {

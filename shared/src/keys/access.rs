@@ -41,7 +41,11 @@ impl AccessKey {
         Self { bytes, hmac }
     }
 
-    fn parse(text: &str) -> Result<Self, KeyMaterialError> {
+    /// Reads a key as a connection string carries it.
+    ///
+    /// # Errors
+    /// [`KeyMaterialError`] when the text is not padded standard base64, or has fewer than 32 bytes.
+    pub fn parse(text: &str) -> Result<Self, KeyMaterialError> {
         let bytes = STANDARD
             .decode(text)
             .map_err(|_| KeyMaterialError("an access key is not padded standard base64"))?;

@@ -41,11 +41,12 @@ fn env(platform: &Platform, ConnectionStrings { primary, secondary }: &Connectio
 }
 
 /// Lines from which a shell reads these values.
-pub(crate) fn lines<'a>(values: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+#[must_use]
+pub fn lines<'a>(values: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::new();
     for (name, value) in values {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{name}='{}'", value.replace('\'', r"'\''"));
+        let _ = writeln!(text, "{name}={}", super::quoted(value));
     }
     text
 }

@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::plain;
+
 /// The server's verdict on a token, with the reason if the token is inactive. Only the owner of the state directory can
 /// use the control socket, so the reason reaches no other user.
 #[must_use]
@@ -38,6 +40,24 @@ pub fn page(token: &str, verdict: &Value) -> String {
     page
 }
 
+/// The parts of [`page`] as JSON, with the members of the verdict.
+#[must_use]
+pub fn json(token: &str, verdict: &Value) -> Value {
+    let mut parts = token.split('.').map(object);
+    let (header, claims) = (parts.next().flatten(), parts.next().flatten());
+    let scopes = claims.as_ref().and_then(scopes);
+    let permits = |permit| scopes.as_ref().map(|scopes| Capability::names(scopes, permit));
+    json!({
+        "header": header,
+        "permits": permits(Permit::Granted),
+        "permitsByRoomRole": permits(Permit::ByRoomRole),
+        "scopes": scopes.as_ref().map(ScopeSet::names),
+        "claims": claims,
+        "active": verdict.get("active"),
+        "reason": verdict.get("reason"),
+    })
+}
+
 fn object(part: &str) -> Option<Map<String, Value>> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
 }
@@ -58,13 +78,6 @@ fn section(page: &mut String, title: &str, members: Option<&Map<String, Value>>)
         }
     }
     page.push('\n');
-}
-
-/// The text with every control character escaped, because a terminal would execute it.
-fn plain(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| if c.is_ascii_graphic() || c == ' ' { vec![c] } else { c.escape_debug().collect() })
-        .collect()
 }
 
 /// A value as JSON. A time also as a date.

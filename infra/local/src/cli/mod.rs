@@ -1,0 +1,19 @@
+//! The command line.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`options`] | the options of the server |
+//! | [`serve`] | the server, until a signal |
+//! | [`exec`] | a server for one command |
+//! | [`verbs`] | the commands about users and tokens, and `env` and `healthcheck` |
+//! | [`keys`] | the commands about keys |
+//! | [`failure`] | exit statuses and messages |
+//! | [`signals`] | signals of this process |
+
+pub(crate) mod exec;
+pub(crate) mod failure;
+pub(crate) mod keys;
+pub(crate) mod options;
+pub(crate) mod serve;
+pub(crate) mod signals;
+pub(crate) mod verbs;

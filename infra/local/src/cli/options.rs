@@ -1,0 +1,108 @@
+//! The options of the server.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use acs_identity::names::{Host, PublicAuthority, ServerNames};
+use acs_identity::platform::Options;
+use acs_identity::schedule;
+use acs_identity::trust::EntraOptions;
+use identity::api::cors::Origin;
+use identity::authn::entra::{EntraAuthority, Principal};
+use identity::keys::Algorithm;
+use identity::settings::Location;
+use uuid::Uuid;
+
+/// The options of the server.
+#[derive(clap::Args)]
+pub(crate) struct Start {
+    /// Port for HTTPS. Port 0 takes a free one [default: 8443, or a free one for exec].
+    #[arg(long)]
+    pub(crate) https_port: Option<u16>,
+    /// Port for HTTP. Port 0 takes a free one [default: 8080, or a free one for exec].
+    #[arg(long)]
+    pub(crate) http_port: Option<u16>,
+    /// An address to listen on in addition to loopback. Every machine that reaches the address can send requests. 0.0.0.0
+    /// and [::] both listen on every address of the machine.
+    #[arg(long, value_parser = parse_address)]
+    pub(crate) listen: Option<IpAddr>,
+    /// A further host name or address of this server; repeatable. With --listen, the endpoint has the first one.
+    #[arg(long = "host")]
+    pub(crate) hosts: Vec<Host>,
+    /// The host and port that clients address, like localhost:32768, if a container or a proxy maps the port. Endpoint,
+    /// connection strings and published addresses have it.
+    #[arg(long)]
+    pub(crate) public_authority: Option<PublicAuthority>,
+    /// An origin whose web pages may call the server, like https://app.example.com; repeatable. Pages of localhost,
+    /// 127.0.0.1 and [::1] always may.
+    #[arg(long = "allow-origin")]
+    pub(crate) allowed_origins: Vec<Origin>,
+    /// The signature algorithm of a new resource: RS256 or ES256 [default: RS256].
+    #[arg(long, value_parser = parse_algorithm)]
+    pub(crate) algorithm: Option<Algorithm>,
+    /// The location of a new resource, as in its tokens [default: unitedstates].
+    #[arg(long, value_parser = parse_location)]
+    pub(crate) location: Option<Location>,
+    /// The region of a new resource, as in its tokens [default: amer].
+    #[arg(long, value_parser = parse_location)]
+    pub(crate) region: Option<Location>,
+    /// A real Entra authority instead of the local stand-in, such as https://login.microsoftonline.com.
+    #[arg(long)]
+    pub(crate) entra_authority: Option<EntraAuthority>,
+    /// An Entra tenant whose tokens are accepted; repeatable.
+    #[arg(long = "entra-tenant")]
+    pub(crate) entra_tenants: Vec<Uuid>,
+    /// An Entra principal that may call service operations, as tenant/objectId; repeatable.
+    #[arg(long = "entra-service-principal")]
+    pub(crate) entra_principals: Vec<Principal>,
+    /// A file with route rules for the authorizer, in addition to the rules for chat.
+    #[arg(long)]
+    pub(crate) route_rules: Option<PathBuf>,
+    /// The period of scheduled rotations of the signing keys, such as 30m, 12h or 1d.
+    #[arg(long, value_parser = schedule::parse_period)]
+    pub(crate) rotate_every: Option<Duration>,
+}
+
+impl Start {
+    pub(crate) fn names(&self) -> ServerNames {
+        ServerNames::new(self.listen, self.hosts.clone()).with_authority(self.public_authority.clone())
+    }
+
+    /// The options of the platform, for a server with these ports of HTTPS and HTTP.
+    pub(crate) fn into_options(self, data_dir: PathBuf, (https_port, http_port): (u16, u16)) -> Options {
+        Options {
+            data_dir,
+            names: self.names(),
+            https_port,
+            http_port,
+            allowed_origins: self.allowed_origins,
+            algorithm: self.algorithm,
+            location: self.location,
+            region: self.region,
+            entra: EntraOptions {
+                authority: self.entra_authority,
+                tenants: self.entra_tenants,
+                principals: self.entra_principals,
+            },
+            route_rules: self.route_rules,
+        }
+    }
+}
+
+fn parse_address(text: &str) -> Result<IpAddr, &'static str> {
+    match text.parse() {
+        Ok(Host::Address(address)) => Ok(address),
+        _ => Err("not an IP address; give one such as 192.0.2.7, [2001:db8::7] or 0.0.0.0"),
+    }
+}
+
+fn parse_algorithm(text: &str) -> Result<Algorithm, &'static str> {
+    text.parse().map_err(|_| "unknown algorithm; give RS256 or ES256")
+}
+
+fn parse_location(text: &str) -> Result<Location, &'static str> {
+    text.parse().map_err(|()| {
+        "not a location; give 1 to 40 lower-case letters, digits or hyphens, such as unitedstates or amer"
+    })
+}
