@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 use cli::failure::Failure;
 use cli::keys::KeyAction;
 use cli::options::Start;
+use cli::resource_server::ResourceServerAction;
 use cli::verbs::{Context, TokenAction, UserAction};
 use cli::{exec, serve};
 
@@ -68,6 +69,11 @@ enum Action {
         #[command(subcommand)]
         action: TokenAction,
     },
+    /// Commands about credentials of resource servers, which only ask about tokens.
+    ResourceServer {
+        #[command(subcommand)]
+        action: ResourceServerAction,
+    },
     /// Print the variables for programs that use the running local server. They hold secrets.
     Env,
     /// Run a command beside a server of its own. The state of the server is temporary, and its variables are set for
@@ -99,6 +105,7 @@ async fn run(context: Context, start: Start, action: Option<Action>) -> Result<E
         Some(Action::Keys(action)) => context.keys(&action).await?,
         Some(Action::User { action }) => context.user(action).await?,
         Some(Action::Token { action }) => context.token(action).await?,
+        Some(Action::ResourceServer { action }) => context.resource_server(action).await?,
         Some(Action::Env) => context.env()?,
         Some(Action::Healthcheck) => context.healthcheck().await?,
     }
