@@ -21,11 +21,11 @@ use identity::keys::pointer::Pointer;
 use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
 use identity::keys::signing::SigningKey;
 use identity::keys::{Algorithm, KeyMaterialError};
+use identity::resource_servers::ResourceServerOperator;
 use identity::runtime::Clock as _;
 use identity::secrets::{SecretName, SecretStoreError, VersionId};
 use identity::store::resource_servers::{
-    ResourceServerChange, ResourceServerError, ResourceServerId, ResourceServerOperator,
-    ResourceServerWriter as _,
+    ResourceServerChange, ResourceServerError, ResourceServerId, ResourceServerWriter as _,
 };
 use identity::store::{PointerWriter as _, StoreError};
 use serde::Deserialize;

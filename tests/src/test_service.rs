@@ -18,12 +18,12 @@ use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
 use identity::keys::signing::SigningKey;
 use identity::keys::{Algorithm, Slot};
 use identity::memory::Memory;
+use identity::resource_servers::ResourceServerOperator;
 use identity::runtime::{Clock as _, Random as _};
 use identity::secrets::{SecretName, SecretStore, SecretStoreWriter};
 use identity::settings::Settings;
 use identity::store::resource_servers::{
-    ResourceServerChange, ResourceServerError, ResourceServerOperator, ResourceServerSecret,
-    ResourceServerWriter,
+    ResourceServerChange, ResourceServerError, ResourceServerSecret, ResourceServerWriter,
 };
 use identity::store::{PointerWriter, Store};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, no_entra, settings, signing_key};
