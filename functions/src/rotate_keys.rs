@@ -105,7 +105,6 @@ enum Event {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::enum_variant_names, reason = "the names of the members of the event")]
 enum ResourceServerEvent {
     AddResourceServer(ResourceServerId),
     FinishResourceServerRotation(ResourceServerId),
