@@ -1,6 +1,6 @@
 //! The facts of one invocation of Lambda, for the audit line.
 
-use identity::correlation::{Delivery, LogId, Source};
+use identity::correlation::{Delivery, LogId, Source, Transport};
 use serde_json::Value;
 
 /// An invocation, and the choice of the deployment. A host that is not Lambda uses the default.
@@ -25,6 +25,8 @@ impl Invocation {
             gateway_request_id: text("/requestContext/requestId").and_then(LogId::new),
             lambda_request_id: self.request_id.as_deref().and_then(LogId::new),
             source: self.audits_source.then(|| Source { ip: ip() }),
+            // The gateways of AWS accept TLS only.
+            transport: Transport::Protected,
         }
     }
 }

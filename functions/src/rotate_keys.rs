@@ -1,4 +1,5 @@
-//! The events that make and replace keys. Their members distinguish three kinds:
+//! The events of the operator's function. It makes and replaces keys, and changes the credentials of resource servers.
+//! The members of an event distinguish four kinds:
 //!
 //! * Secrets Manager's four steps for the secret `signing-keys`:
 //!   `{"Step":"createSecret","SecretId":"<ARN>","ClientRequestToken":"<version id>"}`
@@ -7,6 +8,9 @@
 //! * the call of an operator: `{"rotate":"signing-keys"}` or `{"regenerate":"primary"}` (or `"secondary"`). The answer is
 //!   the state that is now in force. It holds no key: the answer of a regeneration names the secret and the version that
 //!   hold the new key.
+//! * the call of an operator about a resource server: `{"addResourceServer":"<name>"}`, `{"rotateResourceServer":"<name>"}`,
+//!   `{"finishResourceServerRotation":"<name>"}`, `{"removeResourceServer":"<name>"}` or `{"listResourceServers":true}`. The
+//!   answer holds the secret of an addition or a rotation. No other answer can show it again.
 
 use std::sync::Arc;
 
@@ -17,8 +21,12 @@ use identity::keys::pointer::Pointer;
 use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
 use identity::keys::signing::SigningKey;
 use identity::keys::{Algorithm, KeyMaterialError};
+use identity::resource_servers::ResourceServerOperator;
 use identity::runtime::Clock as _;
 use identity::secrets::{SecretName, SecretStoreError, VersionId};
+use identity::store::resource_servers::{
+    ResourceServerChange, ResourceServerError, ResourceServerId, ResourceServerWriter as _,
+};
 use identity::store::{PointerWriter as _, StoreError};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -47,13 +55,18 @@ pub struct RotateKeys {
 pub enum RotateKeysError {
     #[error(
         "not an event of this function: it takes Secrets Manager's rotation steps, {{\"setUp\":true}}, \
-         {{\"rotate\":\"signing-keys\"}} or {{\"regenerate\":\"primary\"|\"secondary\"}}"
+         {{\"rotate\":\"signing-keys\"}}, {{\"regenerate\":\"primary\"|\"secondary\"}}, \
+         {{\"listResourceServers\":true}}, or one of addResourceServer, rotateResourceServer, \
+         finishResourceServerRotation and removeResourceServer with a name, like \
+         {{\"addResourceServer\":\"chat-api\"}}"
     )]
     Event,
     #[error(
         "the event names another secret than signing-keys: attach the rotation schedule to signing-keys only"
     )]
     OtherSecret,
+    #[error(transparent)]
+    ResourceServer(#[from] ResourceServerError),
     #[error(transparent)]
     Rotation(#[from] RotationError),
 }
@@ -65,7 +78,13 @@ impl RotateKeysError {
         match self {
             Self::Event => "InvalidEvent",
             Self::OtherSecret => "OtherSecret",
-            Self::Rotation(RotationError::Conflict) => "Conflict",
+            Self::ResourceServer(ResourceServerError::Exists(_)) => "ResourceServerExists",
+            Self::ResourceServer(ResourceServerError::TooMany) => "TooManyResourceServers",
+            Self::ResourceServer(ResourceServerError::Unknown(_)) => "ResourceServerNotFound",
+            Self::ResourceServer(ResourceServerError::Conflict) | Self::Rotation(RotationError::Conflict) => {
+                "Conflict"
+            }
+            Self::ResourceServer(ResourceServerError::Store(_)) => "Unavailable",
             Self::Rotation(RotationError::NotPending) => "NotPending",
             Self::Rotation(RotationError::Unclear(_) | RotationError::Key(_) | RotationError::Store(_)) => {
                 "Unavailable"
@@ -77,10 +96,21 @@ impl RotateKeysError {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Event {
+    ResourceServer(ResourceServerEvent),
     Regenerate(RegenerateEvent),
     Rotate(RotateEvent),
     SetUp(SetUpEvent),
     Step(StepEvent),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum ResourceServerEvent {
+    AddResourceServer(ResourceServerId),
+    FinishResourceServerRotation(ResourceServerId),
+    ListResourceServers(bool),
+    RemoveResourceServer(ResourceServerId),
+    RotateResourceServer(ResourceServerId),
 }
 
 #[derive(Deserialize)]
@@ -154,6 +184,7 @@ impl RotateKeys {
     /// [`RotateKeysError`]. Its text names the next step.
     pub async fn handle(&self, event: Value) -> Result<Value, RotateKeysError> {
         match serde_json::from_value(event).map_err(|_| RotateKeysError::Event)? {
+            Event::ResourceServer(event) => self.resource_server(event).await,
             Event::Rotate(_) => self.replace(Change::RotateSigningKeys).await,
             Event::Regenerate(RegenerateEvent { regenerate: slot }) => {
                 self.replace(Change::RegenerateAccessKey(slot)).await
@@ -183,6 +214,43 @@ impl RotateKeys {
     /// [`RotationError`]. A repetition is safe.
     pub async fn set_up(&self) -> Result<Pointer, RotationError> {
         self.rotator(&self.generate()).set_up().await
+    }
+
+    async fn resource_server(&self, event: ResourceServerEvent) -> Result<Value, RotateKeysError> {
+        let (id, change) = match event {
+            ResourceServerEvent::AddResourceServer(id) => (id, ResourceServerChange::Add),
+            ResourceServerEvent::FinishResourceServerRotation(id) => {
+                (id, ResourceServerChange::FinishRotation)
+            }
+            ResourceServerEvent::ListResourceServers(true) => return self.resource_servers().await,
+            ResourceServerEvent::ListResourceServers(false) => return Err(RotateKeysError::Event),
+            ResourceServerEvent::RemoveResourceServer(id) => (id, ResourceServerChange::Remove),
+            ResourceServerEvent::RotateResourceServer(id) => (id, ResourceServerChange::Rotate),
+        };
+        let operator = ResourceServerOperator {
+            writer: self.table.as_ref(),
+            clock: self.system.as_ref(),
+            random: self.system.as_ref(),
+            audit: self.audit.as_ref(),
+        };
+        match operator.run(&id, change).await? {
+            Some(secret) => Ok(json!({ "clientId": id, "clientSecret": secret.expose() })),
+            None => self.resource_servers().await,
+        }
+    }
+
+    /// The resource servers, with the start of each of their secrets, oldest first.
+    async fn resource_servers(&self) -> Result<Value, RotateKeysError> {
+        let stored = self.table.resource_servers().await.map_err(ResourceServerError::from)?;
+        let listed: Vec<Value> = stored
+            .credentials
+            .iter()
+            .map(|(id, credential)| {
+                let dates = credential.secrets().iter().map(|secret| rfc3339(secret.created_at));
+                json!({ "clientId": id, "secretsCreatedAt": dates.collect::<Vec<_>>() })
+            })
+            .collect();
+        Ok(json!({ "resourceServers": listed }))
     }
 
     async fn replace(&self, change: Change) -> Result<Value, RotateKeysError> {

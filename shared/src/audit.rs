@@ -16,6 +16,7 @@ use crate::correlation::Correlation;
 use crate::ids::{RawId, request_id};
 use crate::keys::Slot;
 use crate::runtime::{Clock, Random};
+use crate::store::resource_servers::ResourceServerId;
 use crate::token::scope::ScopeSet;
 use crate::token::verify::TokenError;
 
@@ -55,7 +56,8 @@ pub struct AuditEvent {
     pub reason: Option<String>,
     /// The Entra principal of the caller, as `tenant/objectId`. If the caller has an access key: the user of the Entra token
     /// in the body. It is written for accepted and refused requests, and only after the signature of the Entra token was
-    /// verified. So a forged token adds no name to the line.
+    /// verified. So a forged token adds no name to the line. For the caller with a resource server's credential:
+    /// `resource-server/<name>`, only after its secret was verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,7 +133,7 @@ impl Outcome {
     }
 }
 
-/// The audit line of one step of a key replacement. The last step is `done`.
+/// The audit line of one step of a replacement of keys, or of a change of a resource server's credential. The last step is `done`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyEvent {
@@ -143,6 +145,9 @@ pub struct KeyEvent {
     /// `operator`, `schedule` or `deployment`.
     pub trigger: &'static str,
     pub step: &'static str,
+    /// The resource server whose credential is changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource_server: Option<String>,
     pub outcome: Outcome,
     /// The cause of a failed or refused step.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,7 +216,7 @@ pub struct AuditContext {
     correlation: Correlation,
     route: Option<&'static Route>,
     version: Option<ApiVersion>,
-    principal: Option<Principal>,
+    principal: Option<String>,
     identity: Option<String>,
     scopes: Vec<&'static str>,
     slot: Option<Slot>,
@@ -242,7 +247,12 @@ impl AuditContext {
 
     /// The principal of an Entra token with a verified signature. The caller's token comes first and stays.
     pub(crate) fn principal(&mut self, principal: Principal) {
-        self.principal.get_or_insert(principal);
+        self.principal.get_or_insert_with(|| principal.to_string());
+    }
+
+    /// The resource server that is the caller, after its credential was compared with the stored one.
+    pub(crate) fn resource_server(&mut self, id: &ResourceServerId) {
+        self.principal = Some(format!("resource-server/{id}"));
     }
 
     pub(crate) fn identity(&mut self, identity: &RawId) {
@@ -253,8 +263,9 @@ impl AuditContext {
         self.scopes = scopes.names();
     }
 
-    pub(crate) fn slot(&mut self, slot: Slot) {
-        self.slot = Some(slot);
+    /// The slot of the caller's key. `None` for a caller without a slot.
+    pub(crate) fn slot(&mut self, slot: Option<Slot>) {
+        self.slot = slot;
     }
 
     /// The introspected token is inactive.
@@ -284,7 +295,7 @@ impl AuditContext {
             client_request_id: self.client_request_id,
             correlation: self.correlation,
             api_version: self.version.map(ApiVersion::as_str),
-            principal: self.principal.map(|principal| principal.to_string()),
+            principal: self.principal,
             operation: self.route.map(|route| AuditedOperation::Api(route.operation)),
             error: error.map(|error| error.code),
             denial: error.and_then(|error| error.denial),

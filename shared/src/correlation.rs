@@ -18,6 +18,17 @@ pub struct Delivery {
     pub lambda_request_id: Option<LogId>,
     /// The address of the sender, only if the deployment permits personal data in its audit lines.
     pub source: Option<Source>,
+    pub transport: Transport,
+}
+
+/// The way on which a request came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// Over TLS, or without leaving the machine.
+    #[default]
+    Protected,
+    /// Over plain HTTP from another machine, so others may have read it.
+    Exposed,
 }
 
 /// An id that a host gave a request: at most 64 letters, digits and characters of base64.

@@ -15,6 +15,7 @@
 //! | [`authorization`] | capabilities of scopes, route rules, the authorizer of a resource server |
 //! | [`audit`], [`metrics`] | the audit lines, the metrics of requests |
 //! | [`ids`], [`host`], [`lifetime`], `jose` | identifiers, host names, durations, JOSE parsing |
+//! | [`resource_servers`] | changes of the credentials of resource servers |
 //! | [`settings`], [`runtime`], [`error_chain`] | settings, clock and randomness, the text of an error with its causes |
 //! | `memory`, `testing` | the in-memory ports, the test support; only with the feature `testing` |
 
@@ -34,6 +35,7 @@ pub mod lifetime;
 pub mod memory;
 pub mod metrics;
 mod operations;
+pub mod resource_servers;
 pub mod runtime;
 pub mod secrets;
 pub mod settings;

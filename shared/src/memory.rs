@@ -22,6 +22,9 @@ use crate::store::assignments::{
     AssignmentChange, AssignmentKey, AssignmentPage, AssignmentRecord, AssignmentWriteOutcome,
 };
 use crate::store::custom_ids::{CustomId, CustomIdKey, CustomIdState, Profile};
+use crate::store::resource_servers::{
+    ResourceServerId, ResourceServerWriter, ResourceServers, ResourceServersWriteOutcome,
+};
 use crate::store::{
     CreateOutcome, CreationId, IdentityState, NewIdentity, PointerWriteOutcome, PointerWriter, ReadRequest,
     Revision, Revocation, Snapshot, Store, StoreError,
@@ -38,6 +41,7 @@ struct State {
     identities: HashMap<String, Record>,
     custom_ids: HashMap<CustomIdKey, CustomIdState>,
     pointer: Option<Pointer>,
+    resource_servers: ResourceServers,
     assignments: BTreeMap<AssignmentKey, AssignmentRecord>,
     secrets: HashMap<SecretName, Versions>,
     faults: VecDeque<Option<Fault>>,
@@ -247,7 +251,9 @@ impl Store for Memory {
         let record = |key| state.assignments.get(key).cloned().unwrap_or_default();
         let assignments = request.assignments.iter().map(record).collect();
         let pointer = state.pointer.clone().ok_or(StoreError::NotSetUp)?;
-        Ok(Snapshot { pointer, identity, profile, custom_id, assignments })
+        let credential = request.resource_server.and_then(|id| state.resource_servers.credentials.get(id));
+        let credential = credential.cloned().unwrap_or_default();
+        Ok(Snapshot { pointer, identity, profile, custom_id, credential, assignments })
     }
 
     async fn create(&self, new: &NewIdentity, _now: OffsetDateTime) -> Result<CreateOutcome, StoreError> {
@@ -340,6 +346,34 @@ impl PointerWriter for Memory {
             PointerWriteOutcome::Conflict
         };
         if fault.is_some() { Err(lost()) } else { Ok(change) }
+    }
+}
+
+#[async_trait]
+impl ResourceServerWriter for Memory {
+    async fn resource_servers(&self) -> Result<ResourceServers, StoreError> {
+        let mut state = self.state();
+        if state.next_fault().is_some() { Err(lost()) } else { Ok(state.resource_servers.clone()) }
+    }
+
+    async fn write_resource_servers(
+        &self,
+        next: &ResourceServers,
+        _changed: &ResourceServerId,
+        _now: OffsetDateTime,
+    ) -> Result<ResourceServersWriteOutcome, StoreError> {
+        let mut state = self.state();
+        let fault = state.next_fault();
+        if fault == Some(Fault::Before) {
+            return Err(lost());
+        }
+        let outcome = if state.resource_servers.version.saturating_add(1) == next.version {
+            state.resource_servers = next.clone();
+            ResourceServersWriteOutcome::Changed
+        } else {
+            ResourceServersWriteOutcome::Conflict
+        };
+        if fault.is_some() { Err(lost()) } else { Ok(outcome) }
     }
 }
 
@@ -471,7 +505,7 @@ mod tests {
     #[tokio::test]
     async fn the_store_keeps_the_contract() {
         let memory = Arc::new(Memory::default());
-        contract::holds(memory.as_ref(), memory.as_ref()).await;
+        contract::holds(memory.as_ref(), memory.as_ref(), memory.as_ref()).await;
     }
 
     #[tokio::test]

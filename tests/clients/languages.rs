@@ -8,7 +8,7 @@ use std::process::Command;
 use e2e::server::{Server, state_directory};
 use serde_json::Value;
 
-use crate::suites::{clients, no_secret_in_the_log, python};
+use crate::suites::{clients, no_secret_in_the_log, python, resource_server};
 
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
 const ALGORITHMS: [&str; 2] = ["RS256", "ES256"];
@@ -122,6 +122,91 @@ fn java_page_programs_run() {
         }
         page.check(&server, &resource, start, &start.replace("Users", "Verify"));
     }
+}
+
+#[test]
+fn spring_page_program_asks_with_its_credential() {
+    if is_missing("Java", &["java", "keytool", "mvn"]) {
+        return;
+    }
+    let page = Page::new(include_str!("../../docs/clients/spring.md"), "spring-page");
+    let [pom] = page.blocks("xml");
+    let [program] = page.blocks("java");
+    let [packages, trust, start] = page.blocks("sh");
+    let dependencies = page.folder.join("target/dependency");
+    if page.write("pom.xml", pom) && dependencies.exists() {
+        fs::remove_dir_all(&dependencies).unwrap();
+    }
+    page.write("Introspect.java", program);
+    let (server, _) = page.server("RS256");
+    let _ = fs::remove_file(page.folder.join("truststore.p12"));
+    page.sh(&server, trust, &[]).unwrap();
+    if !dependencies.exists() {
+        page.sh(&server, packages, &[]).unwrap();
+    }
+    let credential = resource_server(&server, "spring-api");
+    let (id, secret) = credential.split_once(':').unwrap();
+    let issued = run(server
+        .command(e2e::server::program())
+        .arg("--data-dir")
+        .arg(server.state())
+        .args(["-o", "json", "token", "issue", "--scope", "chat", "voip"]));
+    let issued: Value = serde_json::from_str(&issued.unwrap()).unwrap();
+    let [user, token] = ["user_id", "token"].map(|member| issued[member].as_str().unwrap());
+    let ask = |secret: &str, token: &str| {
+        page.sh(&server, start, &[("CLIENT_ID", id), ("CLIENT_SECRET", secret), ("TOKEN", token)])
+    };
+    assert_eq!(ask(secret, token), Ok(format!("{user} chat voip\n")));
+    assert!(ask(secret, &format!("{}AAAA", &token[..token.len() - 4])).unwrap_err().contains("refused: "));
+    assert!(ask(&"A".repeat(43), token).unwrap_err().contains("unknown: "));
+    no_secret_in_the_log(&server);
+}
+
+/// `curl -u`, over HTTPS and over HTTP on this machine, through every change of the credential.
+#[test]
+fn curl_asks_with_the_credential_of_a_resource_server() {
+    let server = Server::start(&state_directory(SCRATCH, "curl-introspection"), &[]);
+    let verb = |arguments: &[&str]| {
+        let mut command = server.command(e2e::server::program());
+        run(command.arg("--data-dir").arg(server.state()).args(["-o", "json"]).args(arguments))
+    };
+    let json = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+    let issued = json(verb(&["token", "issue", "--scope", "chat"]).unwrap());
+    let form = format!("token={}", issued["token"].as_str().unwrap());
+    let http = server.ready.endpoints["http"].clone();
+    let ask = |credential: &str, endpoint: &str| {
+        let mut curl = server.command("curl");
+        let ca = server.state().join("ca.pem");
+        curl.args(["-s", "-w", "%{http_code}", "-u", credential, "-d", &form, "--cacert"]).arg(ca);
+        run(curl.arg(format!("{endpoint}introspect"))).unwrap()
+    };
+    let https = server.value("COMMUNICATION_SERVICES_ENDPOINT");
+    let first = resource_server(&server, "chat-api");
+    for endpoint in [https, &http] {
+        let answer = ask(&first, endpoint);
+        assert!(answer.starts_with(r#"{"active":true,"token_type":"Bearer""#) && answer.ends_with("200"));
+    }
+    assert!(ask("chat-api:wrong", https).ends_with("401"));
+    let rotated = json(verb(&["resource-server", "rotate", "chat-api"]).unwrap());
+    let second = format!("chat-api:{}", rotated["client_secret"].as_str().unwrap());
+    assert!(ask(&first, https).ends_with("200") && ask(&second, https).ends_with("200"));
+    verb(&["resource-server", "rotate", "--finish", "chat-api"]).unwrap();
+    assert!(ask(&first, https).ends_with("401") && ask(&second, https).ends_with("200"));
+    let listed = json(verb(&["resource-server", "list"]).unwrap());
+    assert_eq!(
+        (&listed[0]["client_id"], &listed[0]["next_secret_since"]),
+        (&"chat-api".into(), &Value::Null)
+    );
+    assert!(listed[0]["secret_since"].is_string());
+    assert!(verb(&["resource-server", "add", "chat-api"]).unwrap_err().contains("has a credential already"));
+    assert!(verb(&["resource-server", "add", "Chat_API"]).unwrap_err().contains("lower-case"));
+    verb(&["resource-server", "remove", "chat-api"]).unwrap();
+    assert!(ask(&second, https).ends_with("401"));
+    assert!(verb(&["resource-server", "remove", "chat-api"]).unwrap_err().contains("no resource server"));
+    assert!(server.log().contains(r#""principal":"resource-server/chat-api""#));
+    let secrets = [&first, &second].map(|credential| credential.split_once(':').unwrap().1);
+    assert!(!secrets.iter().any(|secret| server.log().contains(secret)));
+    no_secret_in_the_log(&server);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use e2e::server::{Server, state_directory};
+use e2e::server::{Server, run, state_directory};
 
 pub(crate) fn clients() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
@@ -17,6 +17,14 @@ pub(crate) fn python() -> PathBuf {
 /// The folder of the JavaScript client with its packages.
 pub(crate) fn javascript() -> PathBuf {
     clients().join("javascript")
+}
+
+/// Adds the credential of a resource server, and returns its id and its secret with a colon between them.
+pub(crate) fn resource_server(server: &Server, name: &str) -> String {
+    let output = run(&["--data-dir", server.state().to_str().unwrap(), "resource-server", "add", name]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let added: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    format!("{}:{}", added["client_id"].as_str().unwrap(), added["client_secret"].as_str().unwrap())
 }
 
 fn passes(test: &str, prepare: impl FnOnce(&Server) -> Command) {
@@ -62,6 +70,7 @@ pub(crate) fn no_secret_in_the_log(server: &Server) {
 fn python_sync_aio_and_raw() {
     passes("python", |server| {
         let mut suite = server.command(python());
+        suite.env("RESOURCE_SERVER_CREDENTIAL", resource_server(server, "openapi"));
         suite.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).arg(clients().join("python"));
         suite
     });

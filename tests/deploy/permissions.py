@@ -16,7 +16,7 @@ SUBJECTS = {
 }
 
 # The first parts of the keys in each table.
-KEYS = {"Table": {"pointer", "identity", "custom-id", "assignments"}, "AssignmentsTable": {"entra", "teams-extension"}}
+KEYS = {"Table": {"pointer", "identity", "custom-id", "assignments", "resource-server", "resource-servers"}, "AssignmentsTable": {"entra", "teams-extension"}}
 
 
 def documented():

@@ -1,5 +1,6 @@
 """Tests the deployed service with the real functions, as clients, operators and other APIs use it."""
 
+import base64
 import json
 import urllib.parse
 import uuid
@@ -9,6 +10,7 @@ from azure.communication.identity import CommunicationIdentityClient
 from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundError
 from environment import Token
 from life import check_life_cycle
+from service import FORM
 
 import deployment
 import openapi
@@ -42,6 +44,25 @@ def test_token_is_active_until_revoked(service):
     assert service.introspect(fresh) == {"active": False}
     with pytest.raises(ResourceNotFoundError):
         client.get_token(user, ["chat"])
+
+
+def test_resource_server_introspects_and_does_nothing_else(service):
+    added = service.rotate({"addResourceServer": "chat-api"})
+    credential = base64.b64encode(f"{added['clientId']}:{added['clientSecret']}".encode()).decode()
+    _, token = service.issue()
+    raw = service.raw()
+
+    def send(target, body):
+        headers = {"Host": raw.authority, "Authorization": f"Basic {credential}", "Content-Type": FORM}
+        return raw.send("POST", target, body, headers)
+
+    answer = send("/introspect", f"token={token}".encode())
+    assert answer.status == 200 and answer.json["active"] is True
+    assert send("/identities?api-version=2023-10-01", b"").status == 401
+    service.rotate({"removeResourceServer": "chat-api"})
+    refused = send("/introspect", f"token={token}".encode())
+    assert (refused.status, refused.json["error"]) == (401, "invalid_client")
+    assert not any(added["clientSecret"] in line for name in ("introspect", "rotate-keys") for line in service.stack.log(name))
 
 
 def test_assignments_are_listed_page_by_page(service):

@@ -10,7 +10,7 @@ use identity::store::{PointerWriteOutcome, contract};
 #[tokio::test]
 async fn the_table_keeps_the_store_contract() {
     let (ports, _) = Ports::embedded(1).await;
-    contract::holds(ports.store.as_ref(), ports.pointers.as_ref()).await;
+    contract::holds(ports.store.as_ref(), ports.pointers.as_ref(), ports.resource_servers.as_ref()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -22,7 +22,7 @@ async fn the_table_keeps_the_store_contract_when_answers_are_lost() {
         lose = !lose;
         lose.then_some(Fault::BreakAfter)
     });
-    contract::holds(ports.store.as_ref(), ports.pointers.as_ref()).await;
+    contract::holds(ports.store.as_ref(), ports.pointers.as_ref(), ports.resource_servers.as_ref()).await;
 }
 
 /// One item needs no transaction. The rules are those of the contract.

@@ -23,6 +23,7 @@ mod published_keys;
 mod quiet;
 mod random_histories;
 mod replacements_at_once;
+mod resource_servers;
 mod retries;
 mod spelling;
 mod state_machine;

@@ -149,6 +149,12 @@ impl Server {
         self.env.get(name).unwrap_or_else(|| panic!("env lacks {name}"))
     }
 
+    /// The state directory.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.log.with_extension("")
+    }
+
     /// The standard error of every server so far that used this state directory.
     ///
     /// # Panics

@@ -18,9 +18,13 @@ use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
 use identity::keys::signing::SigningKey;
 use identity::keys::{Algorithm, Slot};
 use identity::memory::Memory;
+use identity::resource_servers::ResourceServerOperator;
 use identity::runtime::{Clock as _, Random as _};
 use identity::secrets::{SecretName, SecretStore, SecretStoreWriter};
 use identity::settings::Settings;
+use identity::store::resource_servers::{
+    ResourceServerChange, ResourceServerError, ResourceServerSecret, ResourceServerWriter,
+};
 use identity::store::{PointerWriter, Store};
 use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, no_entra, settings, signing_key};
 use identity::token::verify::{Expected, Verified, Verifier, VerifyError};
@@ -35,6 +39,7 @@ pub const HOST: &str = "localhost:8443";
 pub struct Ports {
     pub store: Arc<dyn Store>,
     pub pointers: Arc<dyn PointerWriter>,
+    pub resource_servers: Arc<dyn ResourceServerWriter>,
     pub secret_store: Arc<dyn SecretStore>,
     pub secret_store_writer: Arc<dyn SecretStoreWriter>,
 }
@@ -108,6 +113,7 @@ impl Ports {
         let ports = Self {
             store: memory.clone(),
             pointers: memory.clone(),
+            resource_servers: memory.clone(),
             secret_store: memory.clone(),
             secret_store_writer: memory.clone(),
         };
@@ -134,7 +140,8 @@ impl Ports {
         let adapters = embedded::adapters(services.dynamodb.clone(), services.secrets.clone()).await.unwrap();
         let ports = Self {
             store: adapters.table.clone(),
-            pointers: adapters.table,
+            pointers: adapters.table.clone(),
+            resource_servers: adapters.table,
             secret_store: adapters.secrets.clone(),
             secret_store_writer: adapters.secrets,
         };
@@ -207,6 +214,27 @@ impl TestService {
             audit: self.audit.as_ref(),
         };
         steps(rotator).await
+    }
+
+    /// Changes the credential of a resource server, as an operator does, and returns its new secret.
+    ///
+    /// # Errors
+    /// [`ResourceServerError`].
+    ///
+    /// # Panics
+    /// When the name is malformed.
+    pub async fn change_resource_server(
+        &self,
+        name: &str,
+        change: ResourceServerChange,
+    ) -> Result<Option<ResourceServerSecret>, ResourceServerError> {
+        let operator = ResourceServerOperator {
+            writer: self.ports.resource_servers.as_ref(),
+            clock: self.clock.as_ref(),
+            random: self.random.as_ref(),
+            audit: self.audit.as_ref(),
+        };
+        operator.run(&name.parse().unwrap(), change).await
     }
 
     /// Reads the current access keys, as an operator does after a regeneration.

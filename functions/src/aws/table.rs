@@ -5,6 +5,8 @@
 //! | `identity#<raw id>` | `state` (`live`, `deleted`), `revision` (N), `creation` (32 hexadecimal digits), `created_at` (N, epoch seconds); with a profile also `last_token_issued_at` (N, epoch seconds, 0 before the first token) and, if there is one, `custom_id`; a tombstone also `expires_at` |
 //! | `custom-id#<SHA-256 of resource and custom id>` | `creation` of the last identity with the custom id; while the identity lives `identity` (raw id), then `expires_at` |
 //! | `pointer#<n>`, n in `0..copies` | `generation` (N), `copies` (N), `access_keys`, `signing_keys` (version ids), `access_keys_sequence`, `signing_keys_sequence` (N), `published` (JSON) |
+//! | `resource-servers#all` | `version` (N), `credentials` (JSON) of every resource server |
+//! | `resource-server#<name>` | `credential` (JSON), a copy of its part of the former item, for the read of a request; after a removal also `expires_at` |
 //! | `assignments#<kind>` | the list of a former release, see [`former_list`] |
 //!
 //! The assignments table has the keys `pk` and `sk`, two strings:
@@ -24,6 +26,7 @@ mod assignments;
 mod former_list;
 mod identities;
 mod item;
+mod resource_servers;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,6 +44,7 @@ use identity::runtime::Random;
 use identity::secrets::VersionId;
 use identity::store::assignments::{AssignmentChange, AssignmentPage, AssignmentWriteOutcome};
 use identity::store::custom_ids::{CustomId, CustomIdKey, CustomIdState};
+use identity::store::resource_servers::Credential;
 use identity::store::{
     CreateOutcome, IdentityState, NewIdentity, PointerWriteOutcome, PointerWriter, ReadRequest, Revision,
     Revocation, Snapshot, Store, StoreError,
@@ -51,6 +55,7 @@ use uuid::Uuid;
 use self::former_list::MovedLists;
 use self::identities::{Updated, custom_id_state, identity_state, profile};
 use self::item::{Found, Item, ItemKey, integer, number, text};
+use self::resource_servers::credential_of;
 use super::AwsFault;
 
 /// Most keys in one `BatchGetItem`.
@@ -146,10 +151,12 @@ impl Store for Table {
         let custom_id_key = request.custom_id.map(|key| self.custom_id_key(key));
         let assignment_keys: Vec<_> =
             request.assignments.iter().map(|key| self.assignment_key(*key)).collect();
+        let resource_server_key = request.resource_server.map(|id| self.resource_server_key(id));
         let list_keys = lists.iter().map(|kind| self.former_list_key(*kind));
         let keys: Vec<_> = std::iter::once(pointer_key.clone())
             .chain(identity_key.clone())
             .chain(custom_id_key.clone())
+            .chain(resource_server_key.clone())
             .chain(list_keys)
             .chain(assignment_keys.iter().cloned())
             .collect();
@@ -161,11 +168,13 @@ impl Store for Table {
         let profile = item.map_or(Ok(None), profile)?;
         let custom_id = custom_id_key.and_then(|key| found.item(&key));
         let custom_id = custom_id.map_or(Ok(CustomIdState::Free(None)), custom_id_state)?;
+        let credential = resource_server_key.and_then(|key| found.item(&key));
+        let credential = credential.map_or(Ok(Credential::default()), credential_of)?;
         let assignments = match self.records(&request, &assignment_keys, &lists, &found).await? {
             Some(records) => records,
             None => return self.read(request).await,
         };
-        Ok(Snapshot { pointer, identity, profile, custom_id, assignments })
+        Ok(Snapshot { pointer, identity, profile, custom_id, credential, assignments })
     }
 
     async fn create(&self, new: &NewIdentity, now: OffsetDateTime) -> Result<CreateOutcome, StoreError> {

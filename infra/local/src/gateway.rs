@@ -24,6 +24,7 @@ use identity::api::reply::{self, Reason};
 use identity::api::service::Service;
 use identity::authn::target::Target;
 use identity::authorization::authorizer::Authorizer;
+use identity::correlation::{Delivery, Transport};
 use identity::host::is_loopback;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -410,7 +411,10 @@ async fn respond(
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let shows_reason = peer.is_local && host.is_some_and(is_loopback);
     let request = pipeline::Request { method: parts.method, target, headers: parts.headers, body };
-    let mut response = router.service.handle(request).await;
+    let is_protected = peer.is_secure || peer.is_local;
+    let transport = if is_protected { Transport::Protected } else { Transport::Exposed };
+    let delivery = Delivery { transport, ..Delivery::default() };
+    let mut response = router.service.handle_delivered(request, &delivery).await;
     if shows_reason {
         show_reason(&mut response);
     }

@@ -14,6 +14,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use cli::failure::Failure;
 use cli::keys::KeyAction;
 use cli::options::Start;
+use cli::resource_server::ResourceServerAction;
 use cli::verbs::{Context, TokenAction, UserAction};
 use cli::{environment, exec, place, serve};
 
@@ -69,6 +70,11 @@ enum Action {
         #[command(subcommand)]
         action: TokenAction,
     },
+    /// Commands about credentials of resource servers, which only ask about tokens.
+    ResourceServer {
+        #[command(subcommand)]
+        action: ResourceServerAction,
+    },
     /// Print the variables for programs that use the running local server. They hold secrets.
     Env {
         /// The form of the text.
@@ -113,6 +119,7 @@ async fn run() -> Result<ExitCode, Failure> {
         Some(Action::Keys(action)) => context().keys(&action).await?,
         Some(Action::User { action }) => context().user(action).await?,
         Some(Action::Token { action }) => context().token(action).await?,
+        Some(Action::ResourceServer { action }) => context().resource_server(action).await?,
         Some(Action::Env { format }) => context().env(format)?,
         Some(Action::Healthcheck) => context().healthcheck().await?,
     }

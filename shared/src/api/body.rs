@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -195,6 +197,24 @@ impl TeamsUserExchange {
         let user = required_text(Field::UserId, self.user_id.as_ref())?;
         let parse = |field, text: &str| guid(text).map_err(|_| Error::FieldFormat(field));
         Ok((parse(Field::AppId, app)?, parse(Field::UserId, user)?))
+    }
+}
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Checks that a body is a form. A request without a media type passes, because some clients send none.
+///
+/// # Errors
+/// [`Error::BodyMediaType`].
+pub fn check_form(headers: &HeaderMap) -> Result<(), Error> {
+    let mut media_types = headers.get_all(CONTENT_TYPE).iter().map(|value| {
+        let value = value.to_str().unwrap_or_default();
+        value.split_once(';').map_or(value, |(media_type, _)| media_type).trim()
+    });
+    if media_types.all(|media_type| media_type.eq_ignore_ascii_case(FORM)) {
+        Ok(())
+    } else {
+        Err(Error::BodyMediaType(FORM))
     }
 }
 

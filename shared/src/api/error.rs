@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 
 use http::StatusCode;
-use http::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use crate::api::limits::MAX_BODY;
 use crate::authn::entra::{EntraError, EntraTokenError};
@@ -31,6 +31,8 @@ pub enum Error {
     AssignmentNotFound,
     /// The body is not a JSON object; the text names the fault and its place.
     BodyMalformed(String),
+    /// The body has another media type than the route takes; the text names the right one.
+    BodyMediaType(&'static str),
     /// The body is larger than [`MAX_BODY`].
     BodyTooLarge,
     /// The caller is not authenticated or not authorized (rows 16 and 17).
@@ -109,13 +111,23 @@ pub struct ErrorRow {
     /// Whether the reply carries `api-supported-versions`. A failure of the first validation layer does not
     /// carry it, except if the version is the fault (docs/wire-contract.md#validation-order).
     pub reports_versions: bool,
-    /// Whether the reply has a body.
-    pub has_body: bool,
+    pub form: ErrorForm,
     /// The cause, for the operator's log. It is built from closed texts, instants and valid host names, so it holds no
     /// key, token or signature.
     pub cause: Option<String>,
     /// The failed check of [`Error::Denied`], for the operator's log.
     pub denial: Option<&'static str>,
+}
+
+/// The form of the body of an error reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorForm {
+    /// `{"error":{"code","message","target"?}}`, as ACS has it.
+    Acs,
+    /// `{"error","error_description"}`, as clients of introspection expect it (RFC 6749 section 5.2).
+    OAuth,
+    /// No body.
+    Empty,
 }
 
 impl Field {
@@ -180,12 +192,19 @@ impl Error {
             Self::BodyMalformed(fault) => {
                 ErrorRow::validation(format!("The request body is not valid: {fault}."))
             }
+            Self::BodyMediaType(expected) => {
+                let message = format!("The media type of the request body must be {expected}.");
+                ErrorRow::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+            }
             Self::BodyTooLarge => {
                 let message = format!("The request body is larger than {MAX_BODY} bytes.");
                 ErrorRow::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestBodyTooLarge", message)
             }
             Self::Denied(denial) => {
-                let row = ErrorRow::new(StatusCode::UNAUTHORIZED, "Denied", denied(denial));
+                let row = match denied_credential(denial) {
+                    Some(message) => ErrorRow::invalid_client(message),
+                    None => ErrorRow::new(StatusCode::UNAUTHORIZED, "Denied", denied(denial)),
+                };
                 ErrorRow { denial: Some(denial.name()), ..row.cause(denial.to_string()) }
             }
             Self::ExpiresInMinutesOutOfRange(minutes) => {
@@ -241,7 +260,7 @@ impl Error {
             }
             Self::InvalidAccessTokenWithoutBody(fault) => {
                 let row = ErrorRow::new(StatusCode::UNAUTHORIZED, "InvalidAccessToken", "");
-                ErrorRow { has_body: false, ..row.cause(fault.to_string()) }
+                ErrorRow { form: ErrorForm::Empty, ..row.cause(fault.to_string()) }
             }
             Self::MethodNotAllowed(allowed) => {
                 let message = format!("The path allows only: {allowed}.");
@@ -280,10 +299,16 @@ impl ErrorRow {
             target: None,
             header: None,
             reports_versions: false,
-            has_body: true,
+            form: ErrorForm::Acs,
             cause: None,
             denial: None,
         }
+    }
+
+    /// The refusal of a client's credential (RFC 7662 section 2.3; RFC 6749 section 5.2).
+    fn invalid_client(message: &'static str) -> Self {
+        let row = Self::new(StatusCode::UNAUTHORIZED, "invalid_client", message);
+        Self { form: ErrorForm::OAuth, ..row.header(WWW_AUTHENTICATE, CHALLENGE) }
     }
 
     fn validation(message: impl Into<Cow<'static, str>>) -> Self {
@@ -304,6 +329,19 @@ impl ErrorRow {
 
     fn cause(self, cause: impl Into<String>) -> Self {
         Self { cause: Some(cause.into()), ..self }
+    }
+}
+
+/// The challenge for HTTP Basic (RFC 7617 section 2).
+const CHALLENGE: &str = r#"Basic realm="communication-identity", charset="UTF-8""#;
+
+/// The message of a refusal that concerns the credential of a resource server.
+fn denied_credential(denial: &Denial) -> Option<&'static str> {
+    match denial {
+        Denial::Credential => Some("The client id or the client secret is wrong."),
+        Denial::CredentialRequired => Some("The request has no credential."),
+        Denial::PlainHttp => Some("A client secret is accepted over HTTPS only."),
+        _ => None,
     }
 }
 
@@ -434,6 +472,13 @@ mod tests {
             ("path does not exist", Error::RouteNotFound),
             ("path does not have the method", Error::MethodNotAllowed("<methods>".into())),
             ("body is too large", Error::BodyTooLarge),
+            ("body has another media type", Error::BodyMediaType("<media type>")),
+            ("credential of a resource server is wrong", Error::Denied(Denial::Credential)),
+            (
+                "caller sends no credential to a route of resource servers",
+                Error::Denied(Denial::CredentialRequired),
+            ),
+            ("credential comes over plain HTTP from another machine", Error::Denied(Denial::PlainHttp)),
             ("body has no token to exchange", Error::TokenRequired),
             ("token to exchange is not valid", Error::InvalidAccessToken(EntraTokenError::Expired)),
             (
@@ -460,9 +505,9 @@ mod tests {
             "| When | Status | `code` | `message` | `target` | Versions |\n|---|---|---|---|---|---|\n",
         );
         for (when, error) in samples() {
-            let ErrorRow { status, code, message, target, reports_versions, has_body, .. } = error.row();
+            let ErrorRow { status, code, message, target, reports_versions, form, .. } = error.row();
             let (status, message) = (status.as_u16(), message.replace('\n', "\\n"));
-            if !has_body {
+            if form == ErrorForm::Empty {
                 let _ = writeln!(table, "| {when} | {status} | no body | | | |");
                 continue;
             }
@@ -478,7 +523,9 @@ mod tests {
     fn openapi_document_lists_every_code() {
         let document: serde_json::Value =
             serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap();
-        let codes: BTreeSet<_> = samples().iter().map(|(_, error)| error.row().code).collect();
+        let rows = samples().into_iter().map(|(_, error)| error.row());
+        let codes: BTreeSet<_> =
+            rows.filter(|row| row.form != ErrorForm::OAuth).map(|row| row.code).collect();
         let place = "/components/schemas/Error/properties/error/properties/code/enum";
         assert_eq!(document.pointer(place), Some(&serde_json::json!(codes)));
     }

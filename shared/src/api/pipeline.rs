@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue};
+use http::header::{AUTHORIZATION, HOST, HeaderValue};
 use http::{HeaderMap, Method, Response};
 
 use crate::api::error::Error;
@@ -12,11 +12,12 @@ use crate::api::reply::{self, CLIENT_REQUEST_ID, Reply, ResponseContext};
 use crate::api::routes::{self, Callers, PathMatch};
 use crate::api::service::Service;
 use crate::audit::{Arrival, AuditContext};
+use crate::authn::basic::PresentedCredential;
 use crate::authn::entra::{Audience, EntraError, EntraToken};
 use crate::authn::hmac::{HmacInput, SignedRequest};
 use crate::authn::target::Target;
 use crate::authn::{Caller, Denial, Scheme};
-use crate::correlation::{Correlation, Delivery};
+use crate::correlation::{Correlation, Delivery, Transport};
 use crate::host;
 use crate::keys::access::AccessKeys;
 use crate::keys::cache::KeyLoadError;
@@ -59,7 +60,7 @@ impl Service {
 
         let path = routes::find(&request.target, self.functions);
         let callers = path.as_ref().map_or(self.callers_without_path(), PathMatch::callers);
-        let answer = self.answer(&request, path.as_ref(), callers, &mut audit);
+        let answer = self.answer(&request, delivery.transport, path.as_ref(), callers, &mut audit);
         let outcome = timeout(self.clock.sleep(REQUEST_DEADLINE), answer).await;
         // A request that is cut off at the deadline may or may not have written.
         let outcome = outcome.unwrap_or_else(|| Err(Error::Unavailable("deadline exceeded".into())));
@@ -111,6 +112,7 @@ impl Service {
     async fn answer(
         &self,
         request: &Request,
+        transport: Transport,
         path: Option<&PathMatch>,
         callers: Callers,
         audit: &mut AuditContext,
@@ -135,18 +137,20 @@ impl Service {
             Body::TooLarge => return Err(Error::BodyTooLarge),
             Body::Unreadable => return Err(Error::BodyMalformed("it cannot be decoded".to_owned())),
         };
-        let authenticated = self.authenticate(request, body, callers, audit).await;
+        let authenticated = self.authenticate(request, transport, body, callers, audit).await;
         let caller = authenticated.map_err(|error| self.explain(error, request, path.is_none()))?;
-        if let Some(slot) = caller.slot() {
-            audit.slot(slot);
-        }
-        let (route, version, parameters) = found?;
+        audit.slot(caller.slot());
+        let (route, version, parameters) = match found {
+            Ok(found) => found,
+            Err(error) => return Err(self.after_credential(&caller, error, audit).await),
+        };
         let version = version?;
         let context = OperationContext {
             service: self,
             caller: &caller,
             parameters: &parameters,
             target: &request.target,
+            headers: &request.headers,
             body,
             version,
         };
@@ -174,6 +178,7 @@ impl Service {
     async fn authenticate(
         &self,
         request: &Request,
+        transport: Transport,
         body: &[u8],
         callers: Callers,
         audit: &mut AuditContext,
@@ -181,13 +186,55 @@ impl Service {
         match callers {
             Callers::Anyone => Ok(Caller::Anyone),
             Callers::EntraUser(audience) => match Scheme::of(&request.headers)? {
-                Scheme::AccessKey => Err(Denial::Scheme.into()),
+                Scheme::AccessKey | Scheme::Basic(_) => Err(Denial::Scheme.into()),
                 Scheme::Bearer(token) => self.entra_user(token, audience, audit).await.map(Caller::EntraUser),
             },
-            Callers::Service => match Scheme::of(&request.headers)? {
-                Scheme::AccessKey => self.access_key_holder(request, body).await,
-                Scheme::Bearer(token) => self.entra_principal(token, audit).await,
+            Callers::Service => self.service(Scheme::of(&request.headers)?, request, body, audit).await,
+            Callers::ServiceOrResourceServer => match Scheme::of(&request.headers) {
+                Ok(Scheme::Basic(_)) if transport == Transport::Exposed => Err(Denial::PlainHttp.into()),
+                Ok(Scheme::Basic(value)) => Ok(Caller::ResourceServer(PresentedCredential::parse(value)?)),
+                // Some clients send a credential only after a challenge.
+                Err(_)
+                    if transport == Transport::Protected && !request.headers.contains_key(AUTHORIZATION) =>
+                {
+                    Err(Denial::CredentialRequired.into())
+                }
+                scheme => self.service(scheme?, request, body, audit).await,
             },
+        }
+    }
+
+    async fn service(
+        &self,
+        scheme: Scheme<'_>,
+        request: &Request,
+        body: &[u8],
+        audit: &mut AuditContext,
+    ) -> Result<Caller, Error> {
+        match scheme {
+            Scheme::AccessKey => self.access_key_holder(request, body).await,
+            Scheme::Basic(_) => Err(Denial::Scheme.into()),
+            Scheme::Bearer(token) => self.entra_principal(token, audit).await,
+        }
+    }
+
+    /// The error of a request without an operation. A resource server learns it only after its credential was compared
+    /// with the stored one, which costs a read.
+    pub(crate) async fn after_credential(
+        &self,
+        caller: &Caller,
+        error: Error,
+        audit: &mut AuditContext,
+    ) -> Error {
+        let Caller::ResourceServer(presented) = caller else { return error };
+        let read = ReadRequest { resource_server: Some(&presented.id), ..ReadRequest::POINTER };
+        match self.store.read(read).await {
+            Ok(snapshot) if snapshot.credential.admits(&presented.secret) => {
+                audit.resource_server(&presented.id);
+                error
+            }
+            Ok(_) => Denial::Credential.into(),
+            Err(unavailable) => unavailable.into(),
         }
     }
 

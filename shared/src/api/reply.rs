@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
-use crate::api::error::ErrorRow;
+use crate::api::error::{ErrorForm, ErrorRow};
 use crate::api::version::{self, ApiVersion};
 use crate::authorization::capability::{Capability, Permit};
 use crate::host::Authority;
@@ -65,6 +65,8 @@ pub struct DiscoveryBody {
     issuer: String,
     jwks_uri: String,
     introspection_endpoint: String,
+    /// RFC 8414 section 2.
+    introspection_endpoint_auth_methods_supported: [&'static str; 1],
     id_token_signing_alg_values_supported: Vec<&'static str>,
     response_types_supported: [&'static str; 0],
     subject_types_supported: [&'static str; 1],
@@ -149,6 +151,12 @@ struct ErrorDetail<'a> {
     target: Option<&'a str>,
 }
 
+#[derive(Serialize)]
+struct OAuthErrorBody<'a> {
+    error: &'a str,
+    error_description: &'a str,
+}
+
 /// The facts of a request that its response repeats, for every outcome.
 pub struct ResponseContext<'a> {
     /// The versions to list. `None` if the request has no route.
@@ -217,6 +225,7 @@ impl DiscoveryBody {
             issuer: issuer.to_string(),
             jwks_uri: format!("https://{host}/.well-known/jwks.json"),
             introspection_endpoint: format!("https://{host}/introspect"),
+            introspection_endpoint_auth_methods_supported: ["client_secret_basic"],
             id_token_signing_alg_values_supported: keys.algorithms(),
             response_types_supported: [],
             subject_types_supported: ["public"],
@@ -326,13 +335,20 @@ pub fn with_methods(methods: &str) -> Response<Bytes> {
 
 fn refusal(error: &ErrorRow) -> Response<Bytes> {
     let ErrorRow { code, message, target, .. } = error;
-    let body = ErrorBody { error: ErrorDetail { code, message, target: target.as_deref() } };
-    let mut response = if error.has_body {
-        json(error.status, "application/json", &body)
-    } else {
-        let mut response = bare(error.status);
-        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        response
+    let mut response = match error.form {
+        ErrorForm::Acs => {
+            let detail = ErrorDetail { code, message, target: target.as_deref() };
+            json(error.status, "application/json", &ErrorBody { error: detail })
+        }
+        ErrorForm::OAuth => {
+            let body = OAuthErrorBody { error: code, error_description: message };
+            json(error.status, "application/json", &body)
+        }
+        ErrorForm::Empty => {
+            let mut response = bare(error.status);
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            response
+        }
     };
     response.headers_mut().extend(error.header.clone());
     response

@@ -45,6 +45,8 @@ pub enum Callers {
     EntraUser(Audience),
     /// A service: it has an access key, or is an allowed Entra principal.
     Service,
+    /// A service, or a resource server with its own credential.
+    ServiceOrResourceServer,
 }
 
 /// One row of the table.
@@ -183,7 +185,7 @@ pub const ROUTES: &[Route] = &[
         path: "/introspect",
         operation: Operation::IntrospectToken,
         function: Function::Introspect,
-        callers: Callers::Service,
+        callers: Callers::ServiceOrResourceServer,
         versions: &[],
         supported_versions: &[],
     },
@@ -247,7 +249,7 @@ impl Callers {
         match self {
             Self::Anyone => ReadableBy::Anyone,
             Self::EntraUser(_) => ReadableBy::Only(&origins.users),
-            Self::Service => ReadableBy::Only(&origins.services),
+            Self::Service | Self::ServiceOrResourceServer => ReadableBy::Only(&origins.services),
         }
     }
 }
@@ -573,6 +575,9 @@ mod tests {
                     Callers::Anyone => json!([]),
                     Callers::EntraUser(_) => json!([{ "entraUser": [] }]),
                     Callers::Service => json!([{ "accessKey": [] }, { "entraPrincipal": [] }]),
+                    Callers::ServiceOrResourceServer => {
+                        json!([{ "accessKey": [] }, { "entraPrincipal": [] }, { "resourceServer": [] }])
+                    }
                 },
                 "supported versions":
                     route.supported_versions.iter().map(|version| version.as_str()).collect::<Vec<_>>(),

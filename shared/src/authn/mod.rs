@@ -1,7 +1,8 @@
-//! Authentication of callers: the access key or the Entra principal of a request.
+//! Authentication of callers: the access key, the Entra principal or the resource server of a request.
 //!
 //! It happens before any body is parsed. A failed scheme is final: no other scheme is tried after it.
 
+pub mod basic;
 pub mod date;
 pub mod entra;
 pub mod hmac;
@@ -11,6 +12,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use time::OffsetDateTime;
 
+use self::basic::PresentedCredential;
 use self::entra::{EntraToken, EntraTokenError, Principal};
 use self::hmac::SignedRequest;
 use self::target::PathForm;
@@ -36,6 +38,8 @@ pub enum Caller {
     EntraPrincipal(Principal),
     /// An end user, with the token to exchange.
     EntraUser(EntraToken),
+    /// A resource server. Its credential is compared with the stored one in the read that decides the request.
+    ResourceServer(PresentedCredential),
 }
 
 impl Caller {
@@ -43,7 +47,7 @@ impl Caller {
     #[must_use]
     pub fn slot(&self) -> Option<Slot> {
         match self {
-            Self::Anyone => None,
+            Self::Anyone | Self::ResourceServer(_) => None,
             Self::AccessKey { slot, .. } => Some(*slot),
             Self::EntraPrincipal(_) | Self::EntraUser(_) => Some(Slot::Entra),
         }
@@ -54,6 +58,8 @@ impl Caller {
 pub enum Scheme<'a> {
     /// [`hmac::SCHEME`].
     AccessKey,
+    /// [`basic::SCHEME`], with its credential.
+    Basic(&'a str),
     /// `Bearer`, with its token (RFC 6750 section 2.1).
     Bearer(&'a str),
 }
@@ -72,6 +78,7 @@ impl<'a> Scheme<'a> {
         let rest = rest.trim();
         match name {
             _ if name.eq_ignore_ascii_case(hmac::SCHEME) => Ok(Self::AccessKey),
+            _ if name.eq_ignore_ascii_case(basic::SCHEME) => Ok(Self::Basic(rest)),
             _ if rest.is_empty() => Err(Denial::Authorization),
             // Some gateways join the values of a repeated header by commas.
             _ if name.eq_ignore_ascii_case("Bearer") && rest.contains(',') => Err(Denial::Authorization),
@@ -93,6 +100,16 @@ pub enum Denial {
         "the hash of the body is not the signed hash; sign the bytes that are sent, and check that no proxy changes the body"
     )]
     ContentHash,
+    #[error(
+        "the credential in Authorization is not an id and a secret of a resource server; add one with resource-server \
+         add, and send both by HTTP Basic"
+    )]
+    Credential,
+    #[error(
+        "there is no Authorization header; a resource server sends its id and secret by HTTP Basic, and a service signs \
+         with an access key"
+    )]
+    CredentialRequired,
     #[error("the date is not a date-time of RFC 5322 in UTC; send one like {example}", example = date::EXAMPLE)]
     Date,
     #[error("{0}")]
@@ -114,6 +131,10 @@ pub enum Denial {
         "the Authorization header lacks a part or has an unknown one; the message of the reply shows the form"
     )]
     Parts,
+    #[error(
+        "a credential came over plain HTTP from another machine; replace it, and send it over HTTPS only"
+    )]
+    PlainHttp,
     #[error("the principal is not on the list of allowed principals")]
     Principal,
     #[error("the authentication scheme is not accepted here")]
@@ -150,6 +171,8 @@ impl Denial {
         match self {
             Self::Authorization => "Authorization",
             Self::ContentHash => "ContentHash",
+            Self::Credential => "Credential",
+            Self::CredentialRequired => "CredentialRequired",
             Self::Date => "Date",
             Self::Entra(_) => "EntraToken",
             Self::GatewayPath(_) => "GatewayPath",
@@ -157,6 +180,7 @@ impl Denial {
             Self::Host(_) => "Host",
             Self::OtherService => "OtherService",
             Self::Parts => "Parts",
+            Self::PlainHttp => "PlainHttp",
             Self::Principal => "Principal",
             Self::Scheme => "Scheme",
             Self::Signature => "Signature",

@@ -194,7 +194,7 @@ fn token(request: &AuthorizeRequest) -> Result<&str, CredentialError> {
     match *subprotocols.as_slice() {
         [] => match Scheme::of(&request.headers) {
             Ok(Scheme::Bearer(token)) => Ok(token),
-            Ok(Scheme::AccessKey) => Err(CredentialError::Header(Denial::Scheme)),
+            Ok(Scheme::AccessKey | Scheme::Basic(_)) => Err(CredentialError::Header(Denial::Scheme)),
             Err(denial) => Err(CredentialError::Header(denial)),
         },
         [token] if !request.headers.contains_key(AUTHORIZATION) => Ok(token),

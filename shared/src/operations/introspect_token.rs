@@ -6,6 +6,7 @@ use crate::api::body;
 use crate::api::error::Error;
 use crate::api::reply::Reply;
 use crate::audit::AuditContext;
+use crate::authn::Caller;
 use crate::store::ReadRequest;
 use crate::token::verify::{Expected, UnconfirmedToken};
 
@@ -13,7 +14,11 @@ use crate::token::verify::{Expected, UnconfirmedToken};
 /// (RFC 7662 section 2.2). The audit line does.
 pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext) -> Result<Reply, Error> {
     let service = context.service;
-    let token = body::introspected_token(context.body)?;
+    let form = body::check_form(context.headers).and_then(|()| body::introspected_token(context.body));
+    let token = match form {
+        Ok(token) => token,
+        Err(error) => return Err(service.after_credential(context.caller, error, audit).await),
+    };
     let last_seen = service.key_cache.published().last_seen();
     let expected = Expected::from(&service.settings.resource);
     let unconfirmed =
@@ -21,6 +26,9 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
     let identity = unconfirmed.as_ref().ok().map(UnconfirmedToken::identity);
     let state = context.read_state(ReadRequest { identity, ..ReadRequest::POINTER }, Purpose::Other).await?;
     audit.slot(state.slot);
+    if let Caller::ResourceServer(presented) = context.caller {
+        audit.resource_server(&presented.id);
+    }
     let published = service.key_cache.published().of(&state.pointer)?;
     let verified = unconfirmed
         .and_then(|unconfirmed| unconfirmed.confirm(&published, state.identity, service.token_clock.now()));

@@ -13,6 +13,7 @@ mod published_documents;
 mod revoke_access_tokens;
 mod state;
 
+use http::HeaderMap;
 use time::OffsetDateTime;
 
 use self::state::RequestState;
@@ -41,6 +42,7 @@ pub(crate) struct OperationContext<'a> {
     pub(crate) parameters: &'a Parameters,
     /// The request target, with the query parameters.
     pub(crate) target: &'a Target,
+    pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a [u8],
     /// `None` if the route has no API versions.
     pub(crate) version: Option<ApiVersion>,
@@ -136,7 +138,7 @@ impl OperationContext<'_> {
         revision: Revision,
         spec: &TokenSpec<'_>,
     ) -> Result<TokenBody, Error> {
-        let Some(keys) = &state.signing else {
+        let (Some(keys), Some(slot)) = (&state.signing, state.slot) else {
             return Err(Error::Internal("the signing keys were not loaded for minting"));
         };
         let expires_on = OffsetDateTime::from_unix_timestamp(spec.expires_at)
@@ -153,7 +155,7 @@ impl OperationContext<'_> {
             teams: spec.teams,
         };
         let claims = Claims::of(&self.service.settings.resource, &grant);
-        let token = mint(&claims, keys.of(state.slot))?;
+        let token = mint(&claims, keys.of(slot))?;
         Ok(TokenBody::new(token, expires_on))
     }
 
@@ -209,7 +211,10 @@ impl OperationContext<'_> {
     fn entra_user(&self) -> Result<&EntraToken, Error> {
         match self.caller {
             Caller::EntraUser(token) => Ok(token),
-            Caller::Anyone | Caller::AccessKey { .. } | Caller::EntraPrincipal(_) => {
+            Caller::Anyone
+            | Caller::AccessKey { .. }
+            | Caller::EntraPrincipal(_)
+            | Caller::ResourceServer(_) => {
                 Err(Error::Internal("the caller of the route is not an Entra user"))
             }
         }

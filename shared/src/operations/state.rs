@@ -1,5 +1,5 @@
-//! The state that decides a request, read once: the pointer, the identity, the assignments, the caller's slot and,
-//! for minting, the signing keys.
+//! The state that decides a request, read once: the pointer, the identity, the assignments, the caller's slot or
+//! credential and, for minting, the signing keys.
 
 use std::sync::Arc;
 
@@ -18,7 +18,8 @@ use crate::store::{IdentityState, ReadRequest, Snapshot};
 
 /// State from one strongly consistent read, which also confirmed the caller's keys.
 pub(super) struct RequestState {
-    pub(super) slot: Slot,
+    /// `None` for a resource server.
+    pub(super) slot: Option<Slot>,
     pub(super) pointer: Pointer,
     pub(super) identity: IdentityState,
     pub(super) profile: Option<Profile>,
@@ -39,7 +40,8 @@ pub(super) enum Purpose {
 
 impl OperationContext<'_> {
     /// Reads pointer, identity and assignments in one strongly consistent read. If the pointer names other access keys than
-    /// those the caller was authenticated with, loads them and authenticates the caller again.
+    /// those the caller was authenticated with, loads them and authenticates the caller again. The credential of a resource
+    /// server comes in the same read, and no secret is loaded for it.
     ///
     /// Keys may be replaced between the read and the load. Their version is then gone, and the read is repeated, so
     /// that a rotation never fails a request with a valid signature.
@@ -48,6 +50,11 @@ impl OperationContext<'_> {
         read: ReadRequest<'_>,
         purpose: Purpose,
     ) -> Result<RequestState, Error> {
+        let resource_server = match self.caller {
+            Caller::ResourceServer(presented) => Some(&presented.id),
+            _ => None,
+        };
+        let read = ReadRequest { resource_server, ..read };
         let mut attempt = 1;
         loop {
             let snapshot = self.service.store.read(read).await?;
@@ -59,7 +66,7 @@ impl OperationContext<'_> {
                 Err(ConfirmError::Denied(denial)) => return Err(denial.into()),
                 Err(ConfirmError::Failed(error)) => return Err(error.into()),
                 Ok((slot, signing)) => {
-                    let Snapshot { pointer, identity, profile, custom_id, assignments } = snapshot;
+                    let Snapshot { pointer, identity, profile, custom_id, assignments, .. } = snapshot;
                     let state =
                         RequestState { slot, pointer, identity, profile, custom_id, assignments, signing };
                     return Ok(state);
@@ -72,13 +79,15 @@ impl OperationContext<'_> {
         &self,
         snapshot: &Snapshot,
         purpose: Purpose,
-    ) -> Result<(Slot, Option<Arc<SigningKeys>>), ConfirmError> {
+    ) -> Result<(Option<Slot>, Option<Arc<SigningKeys>>), ConfirmError> {
         let keys = &self.service.key_cache;
         let slot = match self.caller {
             Caller::AccessKey { access_keys, signed, .. } if *access_keys != snapshot.pointer.access_keys => {
-                signed.verify(&*keys.access(&snapshot.pointer).await?)?
+                Some(signed.verify(&*keys.access(&snapshot.pointer).await?)?)
             }
-            caller => caller.slot().ok_or(Denial::Authorization)?,
+            Caller::ResourceServer(presented) if snapshot.credential.admits(&presented.secret) => None,
+            Caller::ResourceServer(_) => return Err(Denial::Credential.into()),
+            caller => Some(caller.slot().ok_or(Denial::Authorization)?),
         };
         let signing = match purpose {
             Purpose::Mint => Some(keys.signing(&snapshot.pointer).await?),

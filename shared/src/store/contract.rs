@@ -24,13 +24,21 @@ use crate::store::assignments::{
     AssignmentWriteOutcome, MAX_CHANGES, PrincipalType,
 };
 use crate::store::custom_ids::{CustomId, CustomIdState, Profile};
+use crate::store::resource_servers::{
+    Credential, ResourceServerId, ResourceServerWriter, ResourceServers, ResourceServersWriteOutcome,
+    SecretHash, StoredSecret,
+};
 use crate::testing::{NOON, SeededRandom, settings, signing_keys};
 
 /// Runs the whole contract against an empty store.
 ///
 /// # Panics
 /// When the store breaks the contract.
-pub async fn holds(store: &dyn Store, pointers: &dyn PointerWriter) {
+pub async fn holds(
+    store: &dyn Store,
+    pointers: &dyn PointerWriter,
+    resource_servers: &dyn ResourceServerWriter,
+) {
     pointer_changes_one_generation_at_a_time(store, pointers).await;
     creation_meets_no_record(store).await;
     revision_only_moves_on(store).await;
@@ -45,6 +53,7 @@ pub async fn holds(store: &dyn Store, pointers: &dyn PointerWriter) {
     assignment_after_removal_stays(store).await;
     several_assignments_change_together(store).await;
     list_has_every_assignment_once(store).await;
+    credentials_change_one_version_at_a_time(store, resource_servers).await;
 }
 
 async fn pointer_changes_one_generation_at_a_time(store: &dyn Store, pointers: &dyn PointerWriter) {
@@ -339,6 +348,46 @@ async fn list_has_every_assignment_once(store: &dyn Store) {
     }
     let last = store.list_entra_assignments(Some(Uuid::max()), 1).await.unwrap();
     assert_eq!((last.assignments.len(), last.next), (0, None));
+}
+
+async fn credentials_change_one_version_at_a_time(store: &dyn Store, writer: &dyn ResourceServerWriter) {
+    use ResourceServersWriteOutcome::{Changed, Conflict};
+    let ids: [ResourceServerId; 2] = ["chat-api", "calls"].map(|id| id.parse().unwrap());
+    let secret = |text: &str| -> Credential {
+        let secret = StoredSecret { sha256: SecretHash::of(text), created_at: NOON.unix_timestamp() };
+        serde_json::from_value(serde_json::json!([secret])).unwrap()
+    };
+    let state = |version: u64, credentials: &[(usize, &str)]| ResourceServers {
+        version,
+        credentials: credentials.iter().map(|(n, text)| (ids[*n].clone(), secret(text))).collect(),
+    };
+    assert_eq!(writer.resource_servers().await.unwrap(), ResourceServers::default());
+    let (one, two) = (state(1, &[(0, "a")]), state(2, &[(0, "a"), (1, "b")]));
+    let (three, four) = (state(3, &[(1, "b")]), state(4, &[(0, "c"), (1, "b")]));
+    for (next, changed, outcome) in [
+        (&two, 1, Conflict),
+        (&one, 0, Changed),
+        (&one, 0, Conflict),
+        (&three, 0, Conflict),
+        (&two, 1, Changed),
+        // An addition that arrives after the removal does not undo it.
+        (&three, 0, Changed),
+        (&one, 0, Conflict),
+        (&two, 0, Conflict),
+        (&four, 0, Changed),
+        (&three, 0, Conflict),
+    ] {
+        let before = writer.resource_servers().await.unwrap();
+        assert_eq!(writer.write_resource_servers(next, &ids[changed], NOON).await.unwrap(), outcome);
+        let stored = writer.resource_servers().await.unwrap();
+        assert_eq!(stored, if outcome == Changed { next.clone() } else { before });
+        for id in &ids {
+            let read = ReadRequest { resource_server: Some(id), ..ReadRequest::POINTER };
+            let expected = stored.credentials.get(id).cloned().unwrap_or_default();
+            assert_eq!(store.read(read).await.unwrap().credential, expected, "{id}");
+        }
+    }
+    assert_eq!(store.read(ReadRequest::POINTER).await.unwrap().credential, Credential::default());
 }
 
 const TENANT: Uuid = Uuid::from_u128(99);

@@ -7,6 +7,7 @@ pub mod assignments;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 pub mod custom_ids;
+pub mod resource_servers;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -25,6 +26,7 @@ use crate::store::assignments::{
     AssignmentChange, AssignmentKey, AssignmentPage, AssignmentRecord, AssignmentWriteOutcome,
 };
 use crate::store::custom_ids::{CustomId, CustomIdKey, CustomIdState, Profile};
+use crate::store::resource_servers::{Credential, ResourceServerId};
 
 /// Counts an identity's revocations, from 1. A token carries the revision at which it was minted. It is active only
 /// while the store holds exactly that number.
@@ -53,6 +55,8 @@ pub struct Snapshot {
     pub profile: Option<Profile>,
     /// [`CustomIdState::Free`] if the request has no custom id.
     pub custom_id: CustomIdState,
+    /// The credential of the requested resource server. Empty if there is none.
+    pub credential: Credential,
     /// One record for each requested key, in the order of the request.
     pub assignments: Vec<AssignmentRecord>,
 }
@@ -62,6 +66,7 @@ pub struct Snapshot {
 pub struct ReadRequest<'a> {
     pub identity: Option<&'a RawId>,
     pub custom_id: Option<CustomIdKey>,
+    pub resource_server: Option<&'a ResourceServerId>,
     /// Each key at most once.
     pub assignments: &'a [AssignmentKey],
 }
@@ -221,7 +226,8 @@ pub trait PointerWriter: Send + Sync {
 
 impl<'a> ReadRequest<'a> {
     /// The pointer only.
-    pub const POINTER: Self = Self { identity: None, custom_id: None, assignments: &[] };
+    pub const POINTER: Self =
+        Self { identity: None, custom_id: None, resource_server: None, assignments: &[] };
 
     /// An identity.
     #[must_use]

@@ -235,7 +235,12 @@ async fn table_with_former_list_keeps_the_store_contract() {
         item["entries"] = json!({ "S": "[]" });
         embedded.dynamodb.dynamodb("PutItem", &json!({ "TableName": STATE, "Item": item })).await;
     }
-    identity::store::contract::holds(ports.store.as_ref(), ports.pointers.as_ref()).await;
+    identity::store::contract::holds(
+        ports.store.as_ref(),
+        ports.pointers.as_ref(),
+        ports.resource_servers.as_ref(),
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

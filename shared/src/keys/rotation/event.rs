@@ -69,6 +69,7 @@ fn event(
         operation: cause.operation,
         trigger: cause.trigger.as_str(),
         step,
+        resource_server: None,
         outcome,
         reason: error.map(|error| error_chain(error)),
     }
