@@ -35,26 +35,12 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::connections::{Activity, OpenConnections, UnderWay};
-use crate::control_api::{self, ControlApi, Gate, Peer};
+use crate::control_api::{self, Peer};
 use crate::entra::EntraStandIn;
 use crate::head;
 use crate::health::Health;
 use crate::invoke;
-
-/// The services behind the listeners.
-pub struct Router {
-    pub service: Arc<Service>,
-    /// Answers resource servers on this machine.
-    pub authorizer: Arc<Authorizer>,
-    /// The stand-in for Entra, unless a real authority is configured.
-    pub entra: Option<Arc<EntraStandIn>>,
-    /// Answers probes.
-    pub health: Health,
-    /// Keeps requests apart from calls that replace the state.
-    pub gate: Gate,
-    /// The control API. The server sets it before it serves, unless it is off.
-    pub control: OnceLock<ControlApi>,
-}
+use crate::router::Router;
 
 /// Sockets that are bound but not yet served.
 pub struct Listeners {

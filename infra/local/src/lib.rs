@@ -11,6 +11,7 @@
 //! | [`resource`] | the resource, kept across restarts |
 //! | [`names`] | the names and addresses of the server |
 //! | [`certificates`] | the local certificate authority and the server certificate |
+//! | [`router`] | the services behind the listeners |
 //! | [`gateway`] | the listeners: HTTPS and HTTP, HTTP/1.1 and 2 |
 //! | `head` | the warning about heads that API Gateway refuses |
 //! | `invoke` | the authorizer, invoked as on Lambda |
@@ -55,6 +56,7 @@ pub mod output;
 pub mod platform;
 pub mod ready;
 pub mod resource;
+pub mod router;
 pub mod schedule;
 mod sdk_response;
 pub mod secrets_manager;

@@ -9,10 +9,14 @@ use identity::api::pipeline::Body;
 use identity::api::routes::{self, Callers};
 use identity::authn::target::Target;
 
-use super::{BASE, error, rules, status};
-use crate::gateway::Router;
+use super::replies::{error, status};
+use super::rules;
 use crate::health;
 use crate::invoke;
+use crate::router::Router;
+
+/// The start of every path of the calls.
+pub(super) const BASE: &str = "/_local/v1/";
 
 /// The paths that are no part of the service.
 const OWN: &str = "/_local";

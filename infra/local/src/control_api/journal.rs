@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::CallError;
+use super::call_error::CallError;
 
 /// The number of lines that are kept.
 pub(super) const KEPT: usize = 1000;

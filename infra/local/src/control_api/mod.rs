@@ -8,6 +8,8 @@
 //! | [`entry`] | the first step of every request |
 //! | [`rules`] | the rules for requests that a web page could cause |
 //! | [`access`] | the control token |
+//! | [`calls`] | the seam to the listeners |
+//! | [`call_error`], [`replies`] | errors and replies |
 //! | [`records`] | identities and assignments as a whole |
 //! | [`token_clock`] | the clock of tokens |
 //! | [`journal`] | the last audit lines |
@@ -16,9 +18,12 @@
 //! | [`views`] | identities, keys and verdicts on tokens |
 
 pub mod access;
+mod call_error;
+pub mod calls;
 mod entry;
 pub mod journal;
 mod records;
+mod replies;
 pub(crate) mod rules;
 pub mod seed;
 mod snapshot;
@@ -27,6 +32,7 @@ mod views;
 
 use std::sync::{Arc, Weak};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use dynoxide::DynoxideError;
 use functions::rotate_keys::RotateKeysError;
@@ -44,13 +50,17 @@ use serde_json::{Value, json};
 use time::Duration;
 use tokio::sync::RwLock;
 
+pub use self::call_error::CallError;
 pub use self::entry::Peer;
 pub(crate) use self::entry::{answer, body_limit};
 
 use self::access::{ControlAccess, ControlToken};
-use self::entry::MAX_SNAPSHOT;
+use self::call_error::parse;
+use self::calls::{ControlCalls, Controlled};
+use self::entry::{BASE, MAX_SNAPSHOT};
 use self::journal::{Journal, JournalQuery};
 use self::records::Leave;
+use self::replies::{error, json_reply, status};
 use self::seed::SeedDocument;
 use self::snapshot::LoadRequest;
 use self::token_clock::{ClockRequest, TokenClock};
@@ -58,13 +68,6 @@ use crate::control;
 use crate::files::FileError;
 use crate::listing::ListingError;
 use crate::platform::Platform;
-
-/// The start of every path of this module.
-const BASE: &str = "/_local/v1/";
-
-/// The gate of requests. Each request of the service holds it shared. A call that replaces the state holds it alone, so
-/// it runs between requests.
-pub type Gate = Arc<RwLock<()>>;
 
 /// A call of the control API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,61 +121,6 @@ pub struct ControlApi {
     token: ControlToken,
 }
 
-/// The parts of the state that only the control API changes.
-pub struct Controlled {
-    pub gate: Gate,
-    pub journal: Arc<Journal>,
-    pub token_clock: Arc<TokenClock>,
-}
-
-/// A call that had no effect, unless the variant says something else.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CallError {
-    /// The body or the query. The text names the member and the allowed values.
-    #[error("{0}")]
-    Malformed(String),
-    #[error("{0}")]
-    NotFound(String),
-    /// The state is not that of the document.
-    #[error("{0}")]
-    Conflict(String),
-    #[error("give \"confirm\": \"{0}\", because a page sent the request")]
-    Unconfirmed(String),
-    /// The effect is unclear.
-    #[error("the table: {0}")]
-    Table(#[from] DynoxideError),
-    /// The keys may have been replaced. A repetition is safe.
-    #[error("the keys: {0}")]
-    Keys(#[from] RotateKeysError),
-    /// The effect is unclear. A repetition is safe.
-    #[error("cannot keep the change: {0}")]
-    File(#[from] FileError),
-    #[error(transparent)]
-    Listing(#[from] ListingError),
-    /// The service has refused a part of a seed. The parts before it are done.
-    #[error("{part}: {message}")]
-    Refused { part: String, message: String },
-    #[error("{0}")]
-    Published(String),
-    #[error("the server is stopping")]
-    Stopping,
-}
-
-impl CallError {
-    fn malformed(message: &str) -> Self {
-        Self::Malformed(message.to_owned())
-    }
-
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::Malformed(_) | Self::Unconfirmed(_) | Self::Refused { .. } => StatusCode::BAD_REQUEST,
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::Conflict(_) => StatusCode::CONFLICT,
-            _ => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-}
-
 /// The body of `POST tokens/inspect`. No `Debug`: it holds tokens.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -213,17 +161,20 @@ impl ControlApi {
     /// [`FileError`] when the token cannot be written.
     pub fn start(platform: &Arc<Platform>, access: ControlAccess) -> Result<(), FileError> {
         let token = ControlToken::create(&platform.data_dir, platform.adapters.system.as_ref())?;
-        let _ = platform.router.control.set(Self { platform: Arc::downgrade(platform), access, token });
+        let api = Self { platform: Arc::downgrade(platform), access, token };
+        let _ = platform.router.control.set(Box::new(api));
         Ok(())
     }
+}
 
-    /// Whether the caller has the token, or needs none. A caller on another machine always needs it.
+#[async_trait]
+impl ControlCalls for ControlApi {
+    /// A caller on another machine always needs the token.
     fn admits(&self, request: &Parts, is_local: bool) -> bool {
         (self.access == ControlAccess::Open && is_local) || self.token.is_in(&request.headers)
     }
 
-    /// Answers a request that the rules have admitted. `is_local` is whether the client is a program of this machine.
-    pub(crate) async fn answer(&self, request: &Parts, body: &Body, is_local: bool) -> Response<Bytes> {
+    async fn answer(&self, request: &Parts, body: &Body, is_local: bool) -> Response<Bytes> {
         if !self.admits(request, is_local) {
             let mut refusal = error(StatusCode::UNAUTHORIZED, "the control token is missing or wrong");
             refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -375,16 +326,6 @@ fn check_confirmation(
     Ok(())
 }
 
-/// Parses a body. An empty one stands for `{}`. The message of an error names the member.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
-    let body = if body.is_empty() { b"{}" } else { body };
-    let mut decoder = serde_json::Deserializer::from_slice(body);
-    let parsed = serde_path_to_error::deserialize(&mut decoder)
-        .map_err(|error| CallError::Malformed(format!("{}: {}", error.path(), error.inner())))?;
-    decoder.end().map_err(|_| CallError::malformed("the body goes on after its JSON value"))?;
-    Ok(parsed)
-}
-
 fn is_json(headers: &HeaderMap) -> bool {
     let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     media_type
@@ -406,21 +347,4 @@ fn not_allowed(methods: &str) -> Response<Bytes> {
         refusal.headers_mut().insert(ALLOW, methods);
     }
     refusal
-}
-
-fn error(status: StatusCode, message: &str) -> Response<Bytes> {
-    json_reply(status, &json!({"error": {"message": message}}))
-}
-
-fn json_reply(status: StatusCode, body: &Value) -> Response<Bytes> {
-    let mut reply = Response::new(Bytes::from(body.to_string()));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    reply
-}
-
-fn status(status: StatusCode) -> Response<Bytes> {
-    let mut reply = Response::new(Bytes::new());
-    *reply.status_mut() = status;
-    reply
 }

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::CallError;
+use super::call_error::{CallError, parse};
 use crate::entra::{NewPerson, PersonKind};
 use crate::files::{self, FileError, Readers};
 use crate::platform::Platform;
@@ -126,7 +126,7 @@ pub async fn apply_file(platform: &Platform, path: &Path) -> Result<(), SeedFile
         |error: CallError| SeedFileError::Content { path: path.to_owned(), cause: error.to_string() };
     let text = files::read(path)?;
     let text = text.ok_or_else(|| content(CallError::malformed("there is no such file")))?;
-    let document = super::parse(&text).map_err(content)?;
+    let document = parse(&text).map_err(content)?;
     let answer = apply(platform, document).await.map_err(content)?;
     Ok(files::replace_json(&platform.data_dir.join(ANSWER), &answer, Readers::Owner)?)
 }

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::CallError;
+use super::call_error::CallError;
 use super::records::{self, Leave, Records};
 use crate::platform::Platform;
 

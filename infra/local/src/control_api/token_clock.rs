@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-use super::CallError;
+use super::call_error::CallError;
 
 /// The largest shift, in both directions.
 const MAX_SHIFT: Duration = Duration::days(3660);

@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::CallError;
+use super::call_error::CallError;
 use crate::listing::{self, ListedIdentity};
 use crate::output::token_page;
 use crate::platform::Platform;

@@ -1,0 +1,67 @@
+//! The errors of calls, and their status.
+
+use dynoxide::DynoxideError;
+use functions::rotate_keys::RotateKeysError;
+use http::StatusCode;
+use serde::de::DeserializeOwned;
+
+use crate::files::FileError;
+use crate::listing::ListingError;
+
+/// A call that had no effect, unless the variant says something else.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The body or the query. The text names the member and the allowed values.
+    #[error("{0}")]
+    Malformed(String),
+    #[error("{0}")]
+    NotFound(String),
+    /// The state is not that of the document.
+    #[error("{0}")]
+    Conflict(String),
+    #[error("give \"confirm\": \"{0}\", because a page sent the request")]
+    Unconfirmed(String),
+    /// The effect is unclear.
+    #[error("the table: {0}")]
+    Table(#[from] DynoxideError),
+    /// The keys may have been replaced. A repetition is safe.
+    #[error("the keys: {0}")]
+    Keys(#[from] RotateKeysError),
+    /// The effect is unclear. A repetition is safe.
+    #[error("cannot keep the change: {0}")]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Listing(#[from] ListingError),
+    /// The service has refused a part of a seed. The parts before it are done.
+    #[error("{part}: {message}")]
+    Refused { part: String, message: String },
+    #[error("{0}")]
+    Published(String),
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+impl CallError {
+    pub(super) fn malformed(message: &str) -> Self {
+        Self::Malformed(message.to_owned())
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) | Self::Unconfirmed(_) | Self::Refused { .. } => StatusCode::BAD_REQUEST,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// Parses a body. An empty one stands for `{}`. The message of an error names the member.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    let mut decoder = serde_json::Deserializer::from_slice(body);
+    let parsed = serde_path_to_error::deserialize(&mut decoder)
+        .map_err(|error| CallError::Malformed(format!("{}: {}", error.path(), error.inner())))?;
+    decoder.end().map_err(|_| CallError::malformed("the body goes on after its JSON value"))?;
+    Ok(parsed)
+}
