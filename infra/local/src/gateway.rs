@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,9 +21,7 @@ use hyper_util::server::conn::auto;
 use identity::api::cors::ReadableBy;
 use identity::api::pipeline::{self, Body};
 use identity::api::reply::{self, Reason};
-use identity::api::service::Service;
 use identity::authn::target::Target;
-use identity::authorization::authorizer::Authorizer;
 use identity::correlation::{Delivery, Transport};
 use identity::host::is_loopback;
 use rustls::ServerConfig;
@@ -38,7 +36,6 @@ use crate::connections::{Activity, OpenConnections, UnderWay};
 use crate::control_api::{self, Peer};
 use crate::entra::EntraStandIn;
 use crate::head;
-use crate::health::Health;
 use crate::invoke;
 use crate::router::Router;
 

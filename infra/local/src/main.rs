@@ -99,7 +99,6 @@ async fn main() -> ExitCode {
     run().await.unwrap_or_else(|failure| failure.report())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the environment enters here")]
 fn arguments() -> Result<Arguments, Failure> {
     let set: Vec<_> = std::env::vars_os().collect();
     let command = environment::with_variables(Arguments::command(), &set);

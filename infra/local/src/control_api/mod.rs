@@ -34,7 +34,6 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use dynoxide::DynoxideError;
 use functions::rotate_keys::RotateKeysError;
 use http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::request::Parts;
@@ -45,10 +44,8 @@ use identity::error_chain::error_chain;
 use identity::keys::AccessSlot;
 use identity::lifetime::{ISSUED_AT_LEEWAY, Lifetime, TOMBSTONE};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use time::Duration;
-use tokio::sync::RwLock;
 
 pub use self::call_error::CallError;
 pub use self::entry::Peer;
@@ -58,15 +55,14 @@ use self::access::{ControlAccess, ControlToken};
 use self::call_error::parse;
 use self::calls::{ControlCalls, Controlled};
 use self::entry::{BASE, MAX_SNAPSHOT};
-use self::journal::{Journal, JournalQuery};
+use self::journal::JournalQuery;
 use self::records::Leave;
 use self::replies::{error, json_reply, status};
 use self::seed::SeedDocument;
 use self::snapshot::LoadRequest;
-use self::token_clock::{ClockRequest, TokenClock};
+use self::token_clock::ClockRequest;
 use crate::control;
 use crate::files::FileError;
-use crate::listing::ListingError;
 use crate::platform::Platform;
 
 /// A call of the control API.

@@ -58,10 +58,10 @@ pub(super) fn remove(database: &EmbeddedDynamoDb, leave: Leave) -> Result<(), Dy
     let Records { state, assignments } = Records::read(database)?;
     let state = state.into_iter().map(|item| match revoked(&item).filter(|_| leave != Leave::Nothing) {
         Some(revoked) => json!({"Put": {"TableName": TABLE, "Item": revoked}}),
-        None => json!({"Delete": {"TableName": TABLE, "Key": {"pk": item["pk"]}}}),
+        None => json!({"Delete": {"TableName": TABLE, "Key": {"pk": item.get("pk")}}}),
     });
     let assignments = assignments.iter().map(|item| {
-        let key = json!({"pk": item["pk"], "sk": item["sk"]});
+        let key = json!({"pk": item.get("pk"), "sk": item.get("sk")});
         json!({"Delete": {"TableName": ASSIGNMENTS_TABLE, "Key": key}})
     });
     transact(database, &state.chain(assignments).collect::<Vec<_>>())
@@ -76,7 +76,7 @@ fn revoked(item: &Value) -> Option<Value> {
     }
     let revision: u64 = item.get("revision")?.get("N")?.as_str()?.parse().ok()?;
     let mut revoked = item.clone();
-    revoked["revision"] = json!({"N": (revision + 1).to_string()});
+    *revoked.get_mut("revision")? = json!({"N": (revision + 1).to_string()});
     Some(revoked)
 }
 
@@ -89,16 +89,16 @@ fn is_kept_in_state(item: &Value) -> bool {
 }
 
 fn scan(database: &EmbeddedDynamoDb, table: &str) -> Result<Vec<Value>, DynoxideError> {
-    let mut request = json!({"TableName": table, "ConsistentRead": true});
-    let mut items = Vec::new();
+    let (mut start, mut items) = (None, Vec::new());
     loop {
+        let request = json!({"TableName": table, "ConsistentRead": true, "ExclusiveStartKey": start});
         let mut page = database.scan(&request)?;
         if let Some(Value::Array(found)) = page.get_mut("Items") {
             items.append(found);
         }
         match page.get("LastEvaluatedKey") {
             Some(Value::Null) | None => return Ok(items),
-            Some(key) => request["ExclusiveStartKey"] = key.clone(),
+            Some(key) => start = Some(key.clone()),
         }
     }
 }

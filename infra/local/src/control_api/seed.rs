@@ -170,10 +170,10 @@ impl<'a> Caller<'a> {
         let id = created.pointer("/identity/id").and_then(Value::as_str).unwrap_or_default().to_owned();
         let mut issued = Vec::new();
         for (index, SeedToken { scopes, minutes }) in tokens.into_iter().enumerate() {
-            let mut body = json!({"scopes": scopes});
-            if let Some(minutes) = minutes {
-                body["expiresInMinutes"] = minutes.into();
-            }
+            let body = match minutes {
+                Some(minutes) => json!({"scopes": scopes, "expiresInMinutes": minutes}),
+                None => json!({"scopes": scopes}),
+            };
             let part = format!("{part}.tokens[{index}]");
             let target = format!("/identities/{id}/:issueAccessToken?{VERSION}");
             issued.push(self.call(&part, Method::POST, &target, &body).await?);
@@ -186,15 +186,15 @@ impl<'a> Caller<'a> {
         let part = format!("assignments {object_id}");
         let tenant = tenant_id.or_else(|| platform.router.entra.as_ref().map(|entra| entra.tenant()));
         let tenant = tenant.ok_or_else(|| CallError::Malformed(format!("{part}: give tenantId")))?;
-        let mut body = json!({"principalType": principal_type, "clientIds": client_ids});
-        let path = match kind {
-            AssignmentKind::Entra => {
-                body["tenantId"] = tenant.to_string().into();
-                format!("/access/entra/assignments/{object_id}")
-            }
-            AssignmentKind::TeamsExtension => {
-                format!("/access/teamsExtension/tenants/{tenant}/assignments/{object_id}")
-            }
+        let (path, body) = match kind {
+            AssignmentKind::Entra => (
+                format!("/access/entra/assignments/{object_id}"),
+                json!({"tenantId": tenant, "principalType": principal_type, "clientIds": client_ids}),
+            ),
+            AssignmentKind::TeamsExtension => (
+                format!("/access/teamsExtension/tenants/{tenant}/assignments/{object_id}"),
+                json!({"principalType": principal_type, "clientIds": client_ids}),
+            ),
         };
         self.call(&part, Method::PUT, &format!("{path}?{PREVIEW}"), &body).await.map(drop)
     }
