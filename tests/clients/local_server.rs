@@ -263,7 +263,9 @@ fn state_files_are_private_in_an_open_directory() {
     assert_eq!(mode(&state), 0o755, "the mode of an existing directory stays");
     for entry in std::fs::read_dir(&state).unwrap() {
         let path = entry.unwrap().path();
-        let is_public = ["ca.pem", "ready.json"].iter().any(|file| path.ends_with(file));
+        let is_public = ["ca.pem", "ca-bundle.pem", "truststore.p12", "ready.json"]
+            .iter()
+            .any(|file| path.ends_with(file));
         let expected = if is_public { 0o644 } else { 0o600 };
         assert_eq!(mode(&path), expected, "{} {:o}", path.display(), mode(&path));
     }

@@ -5,6 +5,7 @@
 mod browsers;
 mod chat;
 mod control;
+mod environment;
 mod gateway;
 mod languages;
 mod local_server;
