@@ -169,6 +169,7 @@ async fn the_documents_are_public_and_cacheable_for_a_minute() {
             "issuer": "https://localhost:8443",
             "jwks_uri": "https://localhost:8443/.well-known/jwks.json",
             "introspection_endpoint": "https://localhost:8443/introspect",
+            "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
             "id_token_signing_alg_values_supported": ["RS256"],
             "response_types_supported": [],
             "subject_types_supported": ["public"],
