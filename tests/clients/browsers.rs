@@ -1,12 +1,11 @@
 //! Web pages, probes and unusual methods at the local server, over real sockets. The rules of the core are in
 //! `tests/promises/browsers.rs`.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use e2e::server::{Server, state_directory};
+use e2e::server::{Server, exchange, state_directory};
 
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
 const EXCHANGE: &str = "/access/entra/:exchangeAccessToken?api-version=2025-03-02-preview";
@@ -37,14 +36,11 @@ fn send(server: &Server, method: &str, target: &str, lines: &[&str]) -> Answer {
 }
 
 fn send_as(server: &Server, method: &str, target: &str, host: &str, lines: &[&str]) -> Answer {
-    let mut stream = TcpStream::connect(server.ready.http_address()).unwrap();
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     for line in lines {
         head += &format!("{line}\r\n");
     }
-    stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
+    let text = exchange(server.ready.http_address(), &format!("{head}\r\n"));
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Answer { status, head: head.to_owned(), body: body.to_owned() }

@@ -1,11 +1,9 @@
 //! The control API of the running program, over raw sockets.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::PathBuf;
 
 use acs_identity::control_api::ROUTES;
-use e2e::server::{Server, state_directory};
+use e2e::server::{Server, exchange as send, state_directory};
 use e2e::signer::{Call, sign};
 use functions::system::System;
 use identity::runtime::Clock as _;
@@ -29,15 +27,6 @@ fn start(test: &str, arguments: &[&str]) -> Controlled {
     let server = Server::start(&state, &[&["--algorithm", "ES256"], arguments].concat());
     let token = std::fs::read_to_string(state.join("control-token")).unwrap();
     Controlled { server, state, token }
-}
-
-/// Sends a request in its bytes and returns the reply.
-fn send(address: &str, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    reply
 }
 
 fn read(reply: &str) -> Reply {

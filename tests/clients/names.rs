@@ -1,10 +1,9 @@
 //! The names, ports and addresses of the local server, over real sockets, and the place where a refusal is explained.
 
-use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 
-use e2e::server::{Server, state_directory};
+use e2e::server::{Server, exchange as send, state_directory};
 use e2e::signer::{Call, sign};
 use functions::system::System;
 use identity::runtime::Clock as _;
@@ -18,15 +17,6 @@ const REASON: &str = "x-acs-identity-reason: ";
 fn start(test: &str, arguments: &[&str]) -> Server {
     let state = state_directory(SCRATCH, test);
     Server::start(Path::new(&state), &[&["--algorithm", "ES256"], arguments].concat())
-}
-
-/// Sends a request to an address of plain HTTP, and returns the reply.
-fn send(address: &str, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    reply
 }
 
 fn unsigned(address: &str, host: &str) -> String {

@@ -1,7 +1,9 @@
 """The Python wheel, installed from its file into an empty virtual environment."""
 
+import json
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import textwrap
@@ -62,18 +64,11 @@ def test_servers_end_with_a_killed_process(wheel_environment, clean_environment,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path,
     )
     directory = pathlib.Path(process.stdout.readline().strip())
-    # The reader of the log sees its end when the server has closed it.
-    server = int(_pid(directory))
+    server = json.loads((directory / "ready.json").read_text())["pid"]
     process.send_signal(signal.SIGKILL)
     process.wait()
     waiting = os.pidfd_open(server)
     try:
-        import select
         assert select.select([waiting], [], [], 30)[0], "the server still runs"
     finally:
         os.close(waiting)
-
-
-def _pid(directory):
-    import json
-    return json.loads((directory / "ready.json").read_text())["pid"]

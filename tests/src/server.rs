@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::OnceLock;
@@ -94,6 +96,18 @@ pub fn state_directory(scratch: &str, test: &str) -> PathBuf {
     }
     fs::create_dir_all(&path).unwrap();
     path.join("state")
+}
+
+/// Sends a request in its bytes over a connection of its own, and returns the reply.
+///
+/// # Panics
+/// When the server cannot be reached, or the reply is not text.
+pub fn exchange(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    reply
 }
 
 /// Runs the program until it ends.

@@ -129,13 +129,25 @@ impl EmbeddedDynamoDb {
         run(request.as_bytes(), |request| self.database.put_item(request)).map(drop)
     }
 
-    /// Reads a table with a `Scan`. The request and the answer have the form of AWS.
+    /// Reads every item of a table with a `Scan`, page by page. The items have the form of AWS.
     ///
     /// # Errors
     /// [`DynoxideError`] when the table cannot be read.
-    pub fn scan(&self, request: &Value) -> Result<Value, DynoxideError> {
-        let answer = run(request.to_string().as_bytes(), |request| self.database.scan(request))?;
-        serde_json::from_str(&answer).map_err(|error| DynoxideError::InternalServerError(error.to_string()))
+    pub fn items(&self, table: &str) -> Result<Vec<Value>, DynoxideError> {
+        let (mut start, mut items) = (None, Vec::new());
+        loop {
+            let request = json!({"TableName": table, "ConsistentRead": true, "ExclusiveStartKey": start});
+            let answer = run(request.to_string().as_bytes(), |request| self.database.scan(request))?;
+            let mut page: Value = serde_json::from_str(&answer)
+                .map_err(|error| DynoxideError::InternalServerError(error.to_string()))?;
+            if let Some(Value::Array(found)) = page.get_mut("Items") {
+                items.append(found);
+            }
+            match page.get("LastEvaluatedKey") {
+                Some(Value::Null) | None => return Ok(items),
+                Some(key) => start = Some(key.clone()),
+            }
+        }
     }
 
     /// Writes items in one transaction. The request and the answer have the form of AWS.

@@ -108,8 +108,11 @@ impl Health {
         target: &Target,
         request: &Parts,
     ) -> Option<Response<Bytes>> {
+        let document = Document::of(target, request.uri.path())?;
         let is_known = rules::check_host(&request.headers, &settings.hosts).is_ok();
-        let document = Document::of(target, request.uri.path()).filter(|it| is_known || it.is_probe())?;
+        if !is_known && !document.is_probe() {
+            return None;
+        }
         if request.method == Method::OPTIONS {
             return Some(reply::with_methods(METHODS));
         }

@@ -4,7 +4,7 @@
 use dynoxide::DynoxideError;
 use identity::ids::RawId;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -66,26 +66,19 @@ pub enum ListingError {
 /// [`ListingError`].
 pub fn identities(database: &EmbeddedDynamoDb) -> Result<Vec<ListedIdentity>, ListingError> {
     let mut listed = Vec::new();
-    let mut start = None;
-    loop {
-        let page = database.scan(&json!({
-            "TableName": embedded::TABLE,
-            "ConsistentRead": true,
-            "FilterExpression": "begins_with(pk, :prefix)",
-            "ExpressionAttributeValues": {":prefix": {"S": PREFIX}},
-            "ExclusiveStartKey": start,
-        }))?;
-        for item in page.get("Items").and_then(Value::as_array).into_iter().flatten() {
-            listed.push(parse(item).ok_or(ListingError::Record)?);
-        }
-        match page.get("LastEvaluatedKey") {
-            Some(Value::Null) | None => break,
-            Some(key) => start = Some(key.clone()),
+    for item in database.items(embedded::TABLE)? {
+        if is_identity(&item) {
+            listed.push(parse(&item).ok_or(ListingError::Record)?);
         }
     }
     // The ids of users sort by creation, which decides within a second.
     listed.sort_by(|(a, one), (b, other)| (b, &other.id).cmp(&(a, &one.id)));
     Ok(listed.into_iter().map(|(_, identity)| identity).collect())
+}
+
+fn is_identity(item: &Value) -> bool {
+    let key = item.get("pk").and_then(|key| key.get("S")).and_then(Value::as_str);
+    key.is_some_and(|key| key.starts_with(PREFIX))
 }
 
 /// The identity and the second of its creation.

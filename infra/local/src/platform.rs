@@ -171,7 +171,7 @@ impl Platform {
         let token_clock = Arc::new(TokenClock::new(adapters.system.clone()));
         let adapters = Adapters { token_clock: token_clock.clone(), ..adapters };
         // DynamoDB does this by itself. A database in which this fails would fail requests too.
-        if options.state.deletes_expired_records(&data_dir) {
+        if state::deletes_expired_records(&data_dir) {
             database.sweep_expired().map_err(StartError::Sweep)?;
         }
         let rotate_keys = RotateKeys::new(&adapters, resource.algorithm, audit.clone(), None);
@@ -249,13 +249,21 @@ impl Platform {
     /// # Errors
     /// [`RotationError`] when they cannot be read.
     pub async fn connection_strings(&self) -> Result<ConnectionStrings, RotationError> {
-        let pointer = self.adapters.table.pointer().await?.ok_or(StoreError::NotSetUp)?;
-        let document = self.adapters.secrets.read(SecretName::AccessKeys, &pointer.access_keys).await?;
         let endpoint = self.endpoint();
-        let [primary, secondary] = AccessKeys::parse(&document)?.each().map(|(_, key)| {
+        let [primary, secondary] = self.access_keys().await?.each().map(|(_, key)| {
             Zeroizing::new(format!("endpoint={endpoint};accesskey={}", key.encoded().as_str()))
         });
         Ok(ConnectionStrings { primary, secondary })
+    }
+
+    /// The access keys in force.
+    ///
+    /// # Errors
+    /// [`RotationError`] when they cannot be read.
+    pub(crate) async fn access_keys(&self) -> Result<AccessKeys, RotationError> {
+        let pointer = self.adapters.table.pointer().await?.ok_or(StoreError::NotSetUp)?;
+        let document = self.adapters.secrets.read(SecretName::AccessKeys, &pointer.access_keys).await?;
+        Ok(AccessKeys::parse(&document)?)
     }
 }
 

@@ -72,18 +72,6 @@ impl StateKind {
         }
     }
 
-    /// Marks the directory, so that no later start deletes expired records.
-    pub(crate) fn keep_expired_records(self, dir: &Path) -> Result<(), FileError> {
-        const TEXT: &[u8] =
-            b"The clock of tokens was far ahead, so expired records of this state are not deleted.\n";
-        files::replace(&dir.join(KEEPS_EXPIRED), TEXT, Readers::Everyone)
-    }
-
-    /// Whether a start may delete expired records.
-    pub(crate) fn deletes_expired_records(self, dir: &Path) -> bool {
-        !dir.join(KEEPS_EXPIRED).exists()
-    }
-
     /// Refuses a directory of the other kind, and marks the directory of a state in memory. The caller must hold the lock
     /// of the directory.
     pub(crate) fn claim(self, dir: &Path) -> Result<(), StateKindError> {
@@ -99,6 +87,18 @@ impl StateKind {
         }
         if has(MARKER) { Err(StateKindError::InMemory(dir.to_owned())) } else { Ok(()) }
     }
+}
+
+/// Marks the directory, so that no later start deletes expired records.
+pub(crate) fn keep_expired_records(dir: &Path) -> Result<(), FileError> {
+    const TEXT: &[u8] =
+        b"The clock of tokens was far ahead, so expired records of this state are not deleted.\n";
+    files::replace(&dir.join(KEEPS_EXPIRED), TEXT, Readers::Everyone)
+}
+
+/// Whether a start may delete expired records.
+pub(crate) fn deletes_expired_records(dir: &Path) -> bool {
+    !dir.join(KEEPS_EXPIRED).exists()
 }
 
 /// Creates the directory, private to its owner, and returns its absolute path. An existing directory keeps its mode,

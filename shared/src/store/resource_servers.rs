@@ -38,7 +38,8 @@ pub struct MalformedResourceServerIdError;
 /// operator.
 pub struct ResourceServerSecret(Zeroizing<String>);
 
-/// The SHA-256 of a secret. Nobody can find a secret of 256 random bits from its hash, so the hash needs no salt.
+/// The SHA-256 of a secret. A secret has 256 random bits, so no search finds it from its hash. The hash needs no
+/// salt.
 #[derive(Clone)]
 pub struct SecretHash([u8; 32]);
 
@@ -50,7 +51,8 @@ pub struct StoredSecret {
     pub created_at: i64,
 }
 
-/// The secrets of one resource server, oldest first: one, or two during a roll-over. None after a removal.
+/// The secrets of one resource server, oldest first. A server has one secret, two during a roll-over, and no secret after
+/// its removal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Credential(Vec<StoredSecret>);

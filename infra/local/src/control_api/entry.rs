@@ -56,11 +56,9 @@ pub(crate) async fn answer(
 ) -> Option<Response<Bytes>> {
     let path = request.uri.path();
     if !is_own(path) {
-        if !is_open(router, request, target) {
-            return None;
-        }
-        let checked = rules::check_host(&request.headers, &router.service.settings.hosts);
-        return checked.err().filter(|refusal| !is_admitted_probe(*refusal, target, path)).map(status);
+        let refusal = rules::check_host(&request.headers, &router.service.settings.hosts).err()?;
+        let is_answered = !is_open(router, request, target) || is_admitted_probe(refusal, target, path);
+        return (!is_answered).then(|| status(refusal));
     }
     let mut reply = match check(router, request, peer) {
         Err(refusal) if !is_admitted_probe(refusal, target, path) => status(refusal),

@@ -27,7 +27,8 @@ pub struct Journal {
 
 struct Line {
     number: u64,
-    event: Value,
+    /// The event as JSON. A reader parses it, so that a request does not wait for it.
+    event: String,
 }
 
 /// The query of `GET requests`.
@@ -71,16 +72,11 @@ impl JournalQuery {
         Ok(parsed)
     }
 
-    fn admits(&self, line: &Line) -> bool {
+    fn admits(&self, event: &Value) -> bool {
         let has = |name: &str, wanted: &Option<String>| {
-            wanted
-                .as_deref()
-                .is_none_or(|wanted| line.event.get(name).and_then(Value::as_str) == Some(wanted))
+            wanted.as_deref().is_none_or(|wanted| event.get(name).and_then(Value::as_str) == Some(wanted))
         };
-        line.number > self.since
-            && has("operation", &self.operation)
-            && has("outcome", &self.outcome)
-            && has("identity", &self.identity)
+        has("operation", &self.operation) && has("outcome", &self.outcome) && has("identity", &self.identity)
     }
 }
 
@@ -96,7 +92,7 @@ impl Journal {
     }
 
     fn keep(&self, event: &impl Serialize) {
-        let event = serde_json::to_value(event).unwrap_or_default();
+        let event = serde_json::to_string(event).unwrap_or_default();
         let mut lines = self.lines();
         let number = *self.newest.borrow() + 1;
         if lines.len() == KEPT {
@@ -135,7 +131,8 @@ impl Journal {
         let lines = self.lines();
         let newest = *self.newest.borrow();
         let oldest = lines.front().map_or(newest + 1, |line| line.number);
-        let found: Vec<Value> = lines.iter().filter(|line| query.admits(line)).map(Line::numbered).collect();
+        let newer = lines.iter().filter(|line| line.number > query.since);
+        let found: Vec<Value> = newer.map(Line::numbered).filter(|event| query.admits(event)).collect();
         let is_empty = found.is_empty();
         let dropped = (oldest - 1).saturating_sub(query.since);
         (json!({"requests": found, "next": newest, "dropped": dropped}), is_empty)
@@ -144,7 +141,7 @@ impl Journal {
 
 impl Line {
     fn numbered(&self) -> Value {
-        let mut event = self.event.clone();
+        let mut event: Value = serde_json::from_str(&self.event).unwrap_or_default();
         if let Value::Object(members) = &mut event {
             members.insert("number".to_owned(), self.number.into());
         }

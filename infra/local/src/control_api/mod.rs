@@ -64,6 +64,7 @@ use self::token_clock::ClockRequest;
 use crate::control;
 use crate::files::FileError;
 use crate::platform::Platform;
+use crate::state;
 
 /// A call of the control API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,7 +304,7 @@ async fn reset(platform: &Platform, keys: bool) -> Result<(), CallError> {
 fn keep_expired_records(platform: &Platform) -> Result<(), FileError> {
     let margin = TOMBSTONE - Duration::seconds(Lifetime::MAX_SECONDS) - ISSUED_AT_LEEWAY;
     if !platform.state.is_in_memory() && platform.controlled.token_clock.offset() > margin {
-        platform.state.keep_expired_records(&platform.data_dir)?;
+        state::keep_expired_records(&platform.data_dir)?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! The records of identities, custom ids and assignments as a whole: removed by a reset, saved and loaded as a snapshot.
-//! The pointer is none of them, so a snapshot has no keys.
+//! The pointer is not one of these records, so a snapshot has no keys.
 //!
 //! Callers must keep other requests out.
 
@@ -21,7 +21,7 @@ const TRANSACTION: usize = 100;
 /// The records that a removal leaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leave {
-    /// None. The caller has replaced the signing keys, so no earlier token is active.
+    /// No record is left. The caller has replaced the signing keys, so no earlier token is active.
     Nothing,
     /// The identities that come from Entra, each at its next revision. Their ids are made from Entra's ids, so the next
     /// exchange would find no record, begin at the first revision, and make revoked tokens active again.
@@ -36,8 +36,8 @@ pub(super) struct Records {
 
 impl Records {
     pub(super) fn read(database: &EmbeddedDynamoDb) -> Result<Self, DynoxideError> {
-        let state = scan(database, TABLE)?.into_iter().filter(is_kept_in_state).collect();
-        Ok(Self { state, assignments: scan(database, ASSIGNMENTS_TABLE)? })
+        let state = database.items(TABLE)?.into_iter().filter(is_kept_in_state).collect();
+        Ok(Self { state, assignments: database.items(ASSIGNMENTS_TABLE)? })
     }
 
     /// Whether every record has a partition key of these records.
@@ -86,21 +86,6 @@ fn key(item: &Value) -> Option<&str> {
 
 fn is_kept_in_state(item: &Value) -> bool {
     key(item).is_some_and(|key| KINDS.iter().any(|kind| key.starts_with(kind)))
-}
-
-fn scan(database: &EmbeddedDynamoDb, table: &str) -> Result<Vec<Value>, DynoxideError> {
-    let (mut start, mut items) = (None, Vec::new());
-    loop {
-        let request = json!({"TableName": table, "ConsistentRead": true, "ExclusiveStartKey": start});
-        let mut page = database.scan(&request)?;
-        if let Some(Value::Array(found)) = page.get_mut("Items") {
-            items.append(found);
-        }
-        match page.get("LastEvaluatedKey") {
-            Some(Value::Null) | None => return Ok(items),
-            Some(key) => start = Some(key.clone()),
-        }
-    }
 }
 
 fn transact(database: &EmbeddedDynamoDb, writes: &[Value]) -> Result<(), DynoxideError> {

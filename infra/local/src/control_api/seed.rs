@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use functions::rotate_keys::RotateKeysError;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use identity::api::pipeline::{Body, Request};
@@ -12,8 +13,6 @@ use identity::authn::hmac::UnsignedRequest;
 use identity::authn::target::Target;
 use identity::keys::access::AccessKeys;
 use identity::runtime::Clock as _;
-use identity::secrets::{SecretName, SecretStore as _};
-use identity::store::{PointerWriter as _, StoreError};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -151,13 +150,7 @@ struct Caller<'a> {
 
 impl<'a> Caller<'a> {
     async fn new(platform: &'a Platform) -> Result<Self, CallError> {
-        let unavailable = |error: String| CallError::Published(format!("the access keys: {error}"));
-        let pointer = platform.adapters.table.pointer().await;
-        let pointer = pointer.and_then(|pointer| pointer.ok_or(StoreError::NotSetUp));
-        let pointer = pointer.map_err(|error| unavailable(error.to_string()))?;
-        let read = platform.adapters.secrets.read(SecretName::AccessKeys, &pointer.access_keys).await;
-        let document = read.map_err(|error| unavailable(error.to_string()))?;
-        let keys = AccessKeys::parse(&document).map_err(|error| unavailable(error.to_string()))?;
+        let keys = platform.access_keys().await.map_err(RotateKeysError::from)?;
         Ok(Self { platform, keys, host: platform.hosts.public().to_string() })
     }
 

@@ -1,4 +1,4 @@
-//! The clock of tokens. The control API can shift it or stop it. Nothing else of the server follows it.
+//! The clock of tokens. The control API can shift it or stop it. The other parts of the server follow the real time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

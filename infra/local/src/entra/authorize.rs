@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use form_urlencoded::Serializer;
-use http::header::{CACHE_CONTROL, HOST, HeaderValue, LOCATION, REFERRER_POLICY};
+use http::header::{CACHE_CONTROL, HeaderValue, LOCATION, REFERRER_POLICY};
 use http::{HeaderMap, Method, Response, StatusCode};
 use uuid::Uuid;
 
@@ -13,6 +13,7 @@ use super::oauth_error::OAuthError;
 use super::people::{Application, Person};
 use super::redirect_uri::may_redirect;
 use super::sign_in_page;
+use crate::control_api::rules;
 
 /// Longest request that is kept for a page or a code, in bytes.
 const MAX_REQUEST: usize = 8 * 1024;
@@ -57,12 +58,8 @@ impl EntraStandIn {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Response<Bytes> {
-        let mut hosts = headers.get_all(HOST).iter();
-        let (Some(host), None) = (hosts.next(), hosts.next()) else {
-            return super::status(StatusCode::BAD_REQUEST);
-        };
-        if host.to_str().map_or(true, |host| self.hosts.candidates(host).is_err()) {
-            return super::status(StatusCode::MISDIRECTED_REQUEST);
+        if let Err(refusal) = rules::check_host(headers, &self.hosts) {
+            return super::status(refusal);
         }
         let outcome = match *method {
             Method::GET => self.open_page(query),
@@ -219,6 +216,7 @@ fn reply<'a>(
 
 #[cfg(test)]
 pub(super) mod tests {
+    use http::header::HOST;
     use serde_json::{Value, from_slice};
 
     use super::super::tests::stand_in;

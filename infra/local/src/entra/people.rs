@@ -17,7 +17,7 @@ pub enum PersonKind {
     Member,
     /// A user of another tenant that was invited. The tokens have `idp` and no `upn`.
     Guest,
-    /// A user for whom nobody has consented to the permissions of Teams.
+    /// A user without a consent to the permissions of Teams.
     WithoutTeams,
     /// A user that cannot sign in.
     Disabled,
