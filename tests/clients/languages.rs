@@ -100,47 +100,46 @@ impl Page {
 
 #[test]
 fn java_page_programs_run() {
-    if is_missing("Java", &["java", "keytool", "mvn"]) {
+    if is_missing("Java", &["java", "mvn"]) {
         return;
     }
     let page = Page::new(include_str!("../../docs/clients/java.md"), "java-page");
     let [pom] = page.blocks("xml");
-    let [users, verify] = page.blocks("java");
-    let [trust, packages, start] = page.blocks("sh");
+    let [users, entra, verify] = page.blocks("java");
+    let [packages, start] = page.blocks("sh");
     let dependencies = page.folder.join("target/dependency");
     if page.write("pom.xml", pom) && dependencies.exists() {
         fs::remove_dir_all(&dependencies).unwrap();
     }
     page.write("Users.java", users);
+    page.write("Entra.java", entra);
     page.write("Verify.java", verify);
     for algorithm in ALGORITHMS {
         let (server, resource) = page.server(algorithm);
-        let _ = fs::remove_file(page.folder.join("truststore.p12"));
-        page.sh(&server, trust, &[]).unwrap();
         if !dependencies.exists() {
             page.sh(&server, packages, &[]).unwrap();
         }
-        page.check(&server, &resource, start, &start.replace("Users", "Verify"));
+        for users in [start, &start.replace("Users", "Entra")] {
+            page.check(&server, &resource, users, &start.replace("Users", "Verify"));
+        }
     }
 }
 
 #[test]
 fn spring_page_program_asks_with_its_credential() {
-    if is_missing("Java", &["java", "keytool", "mvn"]) {
+    if is_missing("Java", &["java", "mvn"]) {
         return;
     }
     let page = Page::new(include_str!("../../docs/clients/spring.md"), "spring-page");
     let [pom] = page.blocks("xml");
     let [program] = page.blocks("java");
-    let [packages, trust, start] = page.blocks("sh");
+    let [packages, start] = page.blocks("sh");
     let dependencies = page.folder.join("target/dependency");
     if page.write("pom.xml", pom) && dependencies.exists() {
         fs::remove_dir_all(&dependencies).unwrap();
     }
     page.write("Introspect.java", program);
     let (server, _) = page.server("RS256");
-    let _ = fs::remove_file(page.folder.join("truststore.p12"));
-    page.sh(&server, trust, &[]).unwrap();
     if !dependencies.exists() {
         page.sh(&server, packages, &[]).unwrap();
     }
