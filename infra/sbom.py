@@ -1,10 +1,18 @@
-"""Writes an SBOM in the format CycloneDX 1.6: every crate that Cargo builds for a package of the workspace."""
+"""Lists of the crates in a binary: an SBOM in the format CycloneDX 1.6, and the tool that writes the list into the binary."""
 
 import json
 import os
 import subprocess
 import tomllib
 import uuid
+
+AUDITABLE = "0.7.7"
+
+
+def install_auditable(folder):
+    """Installs `cargo auditable` into `folder`/bin. A build with it has the list of its crates, which scanners read."""
+    command = ("cargo", "install", "--quiet", "--locked", "--root", str(folder), "--version", AUDITABLE)
+    subprocess.run((*command, "cargo-auditable"), check=True)
 
 
 def document(root, triple, name, version, digests, package="functions"):
