@@ -8,6 +8,7 @@ mod generator;
 mod hot;
 mod load;
 mod measure;
+mod peers;
 mod programs;
 mod quota;
 mod raw;
@@ -49,6 +50,8 @@ enum Command {
         #[arg(long, default_value_t = MILLION)]
         requests: usize,
     },
+    /// Other token servers beside the local server. Each one is installed into `target/peers` if its toolchain is there.
+    Peers,
     /// The time that faults of the store add to a request.
     Faults,
     /// All measurements.
@@ -57,7 +60,10 @@ enum Command {
 
 fn main() {
     let Arguments { command, write } = Arguments::parse();
-    if matches!(command, Command::Load | Command::Scale | Command::Soak { .. } | Command::All) {
+    if matches!(
+        command,
+        Command::Load | Command::Peers | Command::Scale | Command::Soak { .. } | Command::All
+    ) {
         load::build_programs();
     }
     if matches!(command, Command::Cold | Command::Quota | Command::All) {
@@ -75,6 +81,7 @@ fn sections(command: &Command) -> Vec<Measurement> {
     match *command {
         Command::Core => vec![Box::new(hot::run)],
         Command::Load => vec![Box::new(load::run)],
+        Command::Peers => vec![Box::new(peers::run)],
         Command::Cold => vec![Box::new(cold::run)],
         Command::Quota => vec![Box::new(quota::run)],
         Command::Scale => vec![Box::new(scale::run)],

@@ -86,6 +86,25 @@ impl Server {
         Self::new(child, port.parse().unwrap(), String::new())
     }
 
+    /// A program that prints one line of JSON, and then becomes a server. Returns the JSON.
+    ///
+    /// # Errors
+    /// The last line of standard error, when the program ends instead.
+    pub fn peer(command: &mut Command) -> Result<(Self, serde_json::Value), String> {
+        let mut child = spawn_on_other_core(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        if let Ok(printed) = serde_json::from_str(&line) {
+            let mut messages = child.stderr.take().unwrap();
+            // A full pipe would stop the server.
+            std::thread::spawn(move || std::io::copy(&mut messages, &mut std::io::sink()));
+            return Ok((Self::new(child, 0, String::new()), printed));
+        }
+        let output = child.wait_with_output().unwrap();
+        let messages = String::from_utf8_lossy(&output.stderr).into_owned();
+        Err(messages.lines().last().unwrap_or("it ended without a message").to_owned())
+    }
+
     fn new(child: Child, port: u16, access_key: String) -> Self {
         let address = (Ipv4Addr::LOCALHOST, port).into();
         Self { cpu: CpuClock::of(&child), child, address, access_key }
