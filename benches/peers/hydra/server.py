@@ -58,9 +58,9 @@ def main():
         "LOG_LEVEL": "error",
         "SQA_OPT_OUT": "true",
     })
-    subprocess.run((PROGRAM, "migrate", "sql", "--read-from-env", "--yes"), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run((PROGRAM, "migrate", "sql", "up", "--read-from-env", "--yes"), check=True, stdout=subprocess.DEVNULL)
     command = (PROGRAM, "serve", "all", "--dev")
-    with subprocess.Popen(command) as first:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as first:
         until_it_is_ready(admin)
         add_client(admin)
         first.terminate()
