@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use identity::keys::KeyMaterialError;
-use identity::keys::signing::{SigningKey, SigningKeys};
+use identity::keys::signing::SigningKeys;
 use identity::runtime::Random;
 use identity::secrets::Secret;
 use serde::{Deserialize, Serialize};
@@ -44,8 +43,6 @@ pub enum OpenDirectoryError {
         .0.display()
     )]
     Content(PathBuf),
-    #[error(transparent)]
-    Key(#[from] KeyMaterialError),
 }
 
 /// The content of the file.
@@ -67,16 +64,15 @@ pub(super) struct Directory {
     #[serde(default)]
     applications: Vec<Application>,
     /// Three keys, in the format of the secret `signing-keys`. All are published, as Entra publishes keys before it
-    /// uses them.
-    signing_keys: Zeroizing<String>,
+    /// uses them. Their first use makes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signing_keys: Option<Zeroizing<String>>,
 }
 
 impl Directory {
-    fn new(identifiers: Identifiers, keys: &SigningKeys) -> Result<Self, KeyMaterialError> {
+    fn new(identifiers: Identifiers) -> Self {
         let Identifiers { tenant, user_app, service, client_secret, member, guest, without_teams, disabled } =
             identifiers;
-        let document = keys.to_document();
-        let signing_keys = str::from_utf8(document.expose()).map_err(|_| KeyMaterialError::GENERATION)?;
         let person = |kind, name: String, (object_id, subject, password)| Person {
             object_id,
             name,
@@ -91,7 +87,7 @@ impl Directory {
             redirect_uris: Vec::new(),
             idtyp: false,
         };
-        Ok(Self {
+        Self {
             tenant,
             initial_people: People {
                 first: person(PersonKind::Member, format!("user@{DOMAIN}"), member),
@@ -105,8 +101,13 @@ impl Directory {
             user_app: application(user_app, None),
             service: application(service, Some(client_secret)),
             applications: Vec::new(),
-            signing_keys: Zeroizing::new(signing_keys.to_owned()),
-        })
+            signing_keys: None,
+        }
+    }
+
+    pub(super) fn keep_keys(&mut self, keys: &SigningKeys) {
+        let document = keys.to_document();
+        self.signing_keys = Some(Zeroizing::new(String::from_utf8_lossy(document.expose()).into_owned()));
     }
 
     pub(super) fn people(&self) -> &People {
@@ -170,51 +171,46 @@ struct FormerPrincipal {
 
 impl FormerDirectory {
     /// The same tenant with the same ids, secrets and keys, and with the further people of a new tenant.
-    fn migrate(self, random: &dyn Random) -> Option<Directory> {
-        let keys = parse_keys(&self.signing_keys)?;
+    fn migrate(self, random: &dyn Random) -> Directory {
         let FormerPrincipal { client_id, object_id, client_secret } = self.service_principal;
         let mut identifiers = random_identifiers(random);
         identifiers.tenant = self.tenant;
         identifiers.user_app.0 = self.user_app;
         identifiers.service = (client_id, object_id);
         identifiers.client_secret = client_secret;
-        let mut directory = Directory::new(identifiers, &keys).ok()?;
+        let mut directory = Directory::new(identifiers);
         let FormerUser { object_id, name, subject, password, .. } = self.user;
         directory.initial_people.first =
             Person { object_id, name, subject, password, kind: PersonKind::Member };
-        directory.signing_keys = self.signing_keys;
-        Some(directory)
+        directory.signing_keys = Some(self.signing_keys);
+        directory
     }
 }
 
-/// The directory of this source, and the file in which changes are kept.
+/// The directory of this source, its keys if it has them, and the file in which changes are kept.
 pub(super) fn open(
     source: DirectorySource<'_>,
     random: &dyn Random,
-    generate: impl Fn() -> Result<SigningKey, KeyMaterialError>,
-) -> Result<(Directory, SigningKeys, Option<PathBuf>), OpenDirectoryError> {
-    let make = |identifiers| -> Result<Directory, OpenDirectoryError> {
-        Ok(Directory::new(identifiers, &SigningKeys::generate(1, &generate)?)?)
+) -> Result<(Directory, Option<SigningKeys>, Option<PathBuf>), OpenDirectoryError> {
+    let folder = match source {
+        DirectorySource::File(folder) => folder,
+        DirectorySource::Memory => return Ok((Directory::new(random_identifiers(random)), None, None)),
+        DirectorySource::Published => return Ok((Directory::new(published::identifiers()), None, None)),
     };
-    let (directory, path) = match source {
-        DirectorySource::File(folder) => {
-            let path = folder.join("entra.json");
-            let directory = match files::read(&path)? {
-                Some(text) => read(&path, &text, random)?,
-                None => {
-                    let made = make(random_identifiers(random))?;
-                    write(&path, &made)?;
-                    made
-                }
-            };
-            (directory, Some(path))
+    let path = folder.join("entra.json");
+    let directory = match files::read(&path)? {
+        Some(text) => read(&path, &text, random)?,
+        None => {
+            let made = Directory::new(random_identifiers(random));
+            write(&path, &made)?;
+            made
         }
-        DirectorySource::Memory => (make(random_identifiers(random))?, None),
-        DirectorySource::Published => (make(published::identifiers())?, None),
     };
-    let keys = parse_keys(&directory.signing_keys);
-    let keys = keys.ok_or_else(|| OpenDirectoryError::Content(path.clone().unwrap_or_default()))?;
-    Ok((directory, keys, path))
+    let keys = directory.signing_keys.as_deref().map(|text| parse_keys(text));
+    match keys {
+        Some(None) => Err(OpenDirectoryError::Content(path)),
+        keys => Ok((directory, keys.flatten(), Some(path))),
+    }
 }
 
 /// Reads the content of the file. The content of an earlier version is replaced.
@@ -224,8 +220,8 @@ fn read(path: &Path, text: &[u8], random: &dyn Random) -> Result<Directory, Open
     }
     // The decoder's message is dropped, because it may quote the text.
     let former = serde_json::from_slice::<FormerDirectory>(text).ok();
-    let migrated = former.and_then(|former| former.migrate(random));
-    let migrated = migrated.ok_or_else(|| OpenDirectoryError::Content(path.to_owned()))?;
+    let former = former.ok_or_else(|| OpenDirectoryError::Content(path.to_owned()))?;
+    let migrated = former.migrate(random);
     write(path, &migrated)?;
     Ok(migrated)
 }

@@ -93,7 +93,9 @@ pub struct EntraStandIn {
     /// The file with the directory, if it is kept.
     path: Option<PathBuf>,
     grants: Mutex<Grants>,
-    keys: SigningKeys,
+    /// The keys, after their first use.
+    keys: Mutex<Option<Arc<SigningKeys>>>,
+    generate: Box<dyn Fn() -> Result<SigningKey, KeyMaterialError> + Send + Sync>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -109,7 +111,7 @@ enum RequestedTenant<'a> {
 }
 
 impl EntraStandIn {
-    /// Opens the directory of this source. RSA keys for a new one come from `generate`. `base_url` is the authority host
+    /// Opens the directory of this source. Its RSA keys come from `generate` at their first use. `base_url` is the authority host
     /// with a path, such as `https://localhost:8443/entra`. `hosts` are the accepted values of `Host`.
     ///
     /// # Errors
@@ -120,7 +122,7 @@ impl EntraStandIn {
         hosts: Hosts,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
-        generate: impl Fn() -> Result<SigningKey, KeyMaterialError>,
+        generate: impl Fn() -> Result<SigningKey, KeyMaterialError> + Send + Sync + 'static,
     ) -> Result<Self, OpenDirectoryError> {
         let base = base_url.trim_end_matches('/').to_owned();
         let uri: Uri = base.parse().map_err(|_| OpenDirectoryError::BaseUrl(base_url.to_owned()))?;
@@ -128,10 +130,10 @@ impl EntraStandIn {
             return Err(OpenDirectoryError::BaseUrl(base_url.to_owned()));
         }
         let prefix = uri.path().trim_end_matches('/').to_ascii_lowercase();
-        let (directory, keys, path) = directory::open(source, random.as_ref(), generate)?;
-        let (tenant, grants) = (directory.tenant, Mutex::default());
-        let directory = Mutex::new(directory);
-        Ok(Self { base, prefix, hosts, tenant, directory, path, grants, keys, clock, random })
+        let (directory, keys, path) = directory::open(source, random.as_ref())?;
+        let (tenant, grants, generate) = (directory.tenant, Mutex::default(), Box::new(generate));
+        let (directory, keys) = (Mutex::new(directory), Mutex::new(keys.map(Arc::new)));
+        Ok(Self { base, prefix, hosts, tenant, directory, path, grants, keys, generate, clock, random })
     }
 
     /// Whether [`Self::handle`] answers requests for this path: a path under the base URL, or a path at the root that
@@ -250,7 +252,7 @@ impl EntraStandIn {
     /// The published keys of the tenant, as in the answer of `discovery/v2.0/keys`.
     #[must_use]
     pub fn jwks_json(&self) -> String {
-        self.key_set(Version::Two, RequestedTenant::Tenant).to_string()
+        self.key_set(Version::Two, RequestedTenant::Tenant).unwrap_or_default().to_string()
     }
 
     /// The base URL without a trailing slash, for the configuration of verifiers.
@@ -341,6 +343,23 @@ impl EntraStandIn {
         Ok(outcome)
     }
 
+    /// The keys. The first use makes them, because three RSA keys take longer than the rest of a start.
+    fn keys(&self) -> Result<Arc<SigningKeys>, KeyMaterialError> {
+        let mut kept = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keys) = &*kept {
+            return Ok(keys.clone());
+        }
+        let keys = Arc::new(SigningKeys::generate(1, &self.generate)?);
+        let saved: Result<(), FileError> = self.change(|directory| {
+            directory.keep_keys(&keys);
+            Ok(())
+        });
+        // A token of keys that are lost at the end would be refused after the next start.
+        saved.map_err(|_| KeyMaterialError::GENERATION)?;
+        *kept = Some(keys.clone());
+        Ok(keys)
+    }
+
     fn directory(&self) -> MutexGuard<'_, Directory> {
         self.directory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -352,7 +371,6 @@ impl EntraStandIn {
     /// The environment variables that clients and the tests of the Azure SDKs read. They hold secrets.
     #[must_use]
     pub fn env(&self) -> Vec<(&'static str, Zeroizing<String>)> {
-        let expired = self.expired_teams_token();
         let directory = self.directory();
         let Directory { tenant, service, user_app, .. } = &*directory;
         let user = &directory.people().first;
@@ -371,9 +389,8 @@ impl EntraStandIn {
             ("COMMUNICATION_MSAL_USERNAME", value(&user.name)),
             ("COMMUNICATION_MSAL_PASSWORD", user.password.clone()),
         ];
-        if let Ok(token) = expired {
-            env.push(("COMMUNICATION_EXPIRED_TEAMS_TOKEN", token));
-        }
+        let expired = self.expired_teams_token(user, user_app);
+        env.extend(expired.map(|token| ("COMMUNICATION_EXPIRED_TEAMS_TOKEN", token)));
         env
     }
 

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::EntraStandIn;
-use super::apis::Access;
-use super::people::{Person, PersonKind};
+use super::apis::{self, Access};
+use super::people::{Application, Person, PersonKind};
 
 /// The versions of endpoints and tokens.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,17 @@ impl EntraStandIn {
         subject: Subject<'_>,
         validity: Validity,
     ) -> Result<Zeroizing<String>, KeyMaterialError> {
+        self.sign(&self.access_claims(version, access, client, subject, validity))
+    }
+
+    fn access_claims(
+        &self,
+        version: Version,
+        access: &Access,
+        client: Client,
+        subject: Subject<'_>,
+        validity: Validity,
+    ) -> Map<String, Value> {
         let audience = match version {
             Version::One => &access.resource,
             Version::Two => access.api.app_id,
@@ -110,7 +121,7 @@ impl EntraStandIn {
                 }
             }
         }
-        self.sign(&claims)
+        claims
     }
 
     /// The id token, which names the signed-in user to the client.
@@ -130,16 +141,16 @@ impl EntraStandIn {
         self.sign(&claims)
     }
 
-    /// A token of the user for the Teams exchange that expired an hour ago.
-    pub(super) fn expired_teams_token(&self) -> Result<Zeroizing<String>, KeyMaterialError> {
-        let Ok(access) = Access::of_resource("https://auth.msft.communication.azure.com") else {
-            return Err(KeyMaterialError::GENERATION);
-        };
+    /// A token of this user for the Teams exchange that expired an hour ago. Its signature is random, so the start needs no
+    /// key. Verifiers refuse an expired token before they look at its signature.
+    pub(super) fn expired_teams_token(&self, user: &Person, app: &Application) -> Option<Zeroizing<String>> {
+        let access = Access::of_resource(apis::TEAMS).ok()?;
         let expires = (self.clock.now() - Duration::HOUR).unix_timestamp();
         let validity = Validity { not_before: expires - 3_600 - BACKDATED, expires };
-        let client = Client { id: self.user_app_id(), confidential: false };
-        let user = self.directory().people().first.clone();
-        self.access_token(Version::One, &access, client, Subject::User(&user), validity)
+        let client = Client { id: app.client_id, confidential: false };
+        let claims = self.access_claims(Version::One, &access, client, Subject::User(user), validity);
+        let key_id = URL_SAFE_NO_PAD.encode(self.random_bytes::<32>());
+        compact(&key_id, &claims, |_| Ok(self.random_bytes::<256>().to_vec())).ok()
     }
 
     /// The claims of every token.
@@ -173,19 +184,28 @@ impl EntraStandIn {
         claims
     }
 
-    /// A compact JWS (RFC 7515 section 3.1).
     fn sign(&self, claims: &Map<String, Value>) -> Result<Zeroizing<String>, KeyMaterialError> {
-        let key = self.keys.of(Slot::Primary);
-        let header = json!({"typ": "JWT", "alg": key.algorithm().as_str(), "kid": key.id().as_str()});
-        let mut token = Zeroizing::new(String::with_capacity(2048));
-        URL_SAFE_NO_PAD.encode_string(header.to_string(), &mut token);
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(Value::Object(claims.clone()).to_string(), &mut token);
-        let signature = key.sign(token.as_bytes())?;
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        Ok(token)
+        let keys = self.keys()?;
+        let key = keys.of(Slot::Primary);
+        compact(key.id().as_str(), claims, |input| key.sign(input))
     }
+}
+
+/// A compact JWS (RFC 7515 section 3.1).
+fn compact(
+    key_id: &str,
+    claims: &Map<String, Value>,
+    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, KeyMaterialError>,
+) -> Result<Zeroizing<String>, KeyMaterialError> {
+    let header = json!({"typ": "JWT", "alg": "RS256", "kid": key_id});
+    let mut token = Zeroizing::new(String::with_capacity(2048));
+    URL_SAFE_NO_PAD.encode_string(header.to_string(), &mut token);
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(Value::Object(claims.clone()).to_string(), &mut token);
+    let signature = sign(token.as_bytes())?;
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+    Ok(token)
 }
 
 #[cfg(test)]
@@ -205,7 +225,7 @@ mod tests {
         let read = |part: &str| from_slice::<Value>(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
         let header = read(header);
         assert_eq!((&header["alg"], &header["typ"]), (&"RS256".into(), &"JWT".into()));
-        let keys = stand_in.key_set(Version::Two, RequestedTenant::Tenant);
+        let keys = stand_in.key_set(Version::Two, RequestedTenant::Tenant).unwrap();
         let mut key =
             keys["keys"].as_array().unwrap().iter().find(|key| key["kid"] == header["kid"]).cloned().unwrap();
         key["alg"] = "RS256".into();
@@ -290,7 +310,16 @@ mod tests {
             .collect();
         assert!(lives.iter().all(|seconds| (3_600..=5_400).contains(seconds)));
         assert!(lives.iter().any(|seconds| *seconds != lives[0]));
-        let expired = verified(&stand_in, &stand_in.expired_teams_token().unwrap());
+    }
+
+    #[test]
+    fn expired_token_of_the_start_needs_no_key() {
+        let (stand_in, now) = (stand_in(), NOON.unix_timestamp());
+        let env = stand_in.env();
+        let (_, token) = env.iter().find(|(name, _)| *name == "COMMUNICATION_EXPIRED_TEAMS_TOKEN").unwrap();
+        assert!(stand_in.keys.lock().unwrap().is_none());
+        let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+        let expired: Value = from_slice(&payload).unwrap();
         assert_eq!(expired["exp"], now - 3_600);
         assert_eq!(expired["aud"], "https://auth.msft.communication.azure.com");
         assert!(expired["nbf"].as_i64() < expired["exp"].as_i64());
