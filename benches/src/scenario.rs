@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::Full;
 use identity::keys::Algorithm;
 use serde_json::{Value, json};
@@ -16,6 +17,7 @@ use crate::programs::{Server, request, scratch};
 const CREATE: &str = "/identities?api-version=2023-10-01";
 const CREATE_BODY: &str = r#"{"createTokenWithScopes":["chat","voip"]}"#;
 const ISSUE_BODY: &str = r#"{"scopes":["chat","voip"]}"#;
+const FORM: &str = "application/x-www-form-urlencoded";
 const AUTHORIZER: &str = "/2015-03-31/functions/authorizer/invocations";
 
 const WARM_UP: Duration = Duration::from_millis(100);
@@ -73,7 +75,11 @@ impl Scenario {
             }
             Self::CreateWithToken => (vec![server.signed(CREATE, CREATE_BODY)], StatusCode::CREATED),
             Self::Introspect => {
-                let form = |token: &String| server.signed("/introspect", &format!("token={token}"));
+                let form = |token: &String| {
+                    let mut request = server.signed("/introspect", &format!("token={token}"));
+                    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(FORM));
+                    request
+                };
                 (site.tokens.iter().map(form).collect(), StatusCode::OK)
             }
             Self::Authorize => (site.tokens.iter().map(|token| authorize(token)).collect(), StatusCode::OK),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, HOST, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -33,6 +33,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::connections::{Activity, OpenConnections, UnderWay};
+use crate::control_api::calls::{ReplyBody, whole};
 use crate::control_api::{self, Peer};
 use crate::entra::EntraStandIn;
 use crate::head;
@@ -366,7 +367,7 @@ async fn respond(
     request: Request<Incoming>,
     idle_timeout: Duration,
     peer: Peer,
-) -> Result<Response<Full<Bytes>>, BrokenBody> {
+) -> Result<Response<ReplyBody>, BrokenBody> {
     let (mut parts, body) = request.into_parts();
     name_host(&mut parts);
     let peer = Peer { is_local: peer.is_local && !is_forwarded(&parts.headers), ..peer };
@@ -375,21 +376,21 @@ async fn respond(
     head::check(&parts);
     let target = Target::from_wire(parts.uri.path_and_query().map_or("/", |target| target.as_str()));
     if let Some(response) = control_api::answer(router, &parts, &target, &body, peer).await {
-        return Ok(response.map(Full::new));
+        return Ok(response);
     }
     if let Some(response) = router.health.answer(&router.service.settings, &target, &parts).await {
-        return Ok(response.map(Full::new));
+        return Ok(whole(response));
     }
     let _shared = router.gate.read().await;
     if let Body::Complete(event) = &body
         && invoke::is_invocation(&parts.method, parts.uri.path())
     {
-        return Ok(invoke::handle(&router.authorizer, event).await.map(Full::new));
+        return Ok(whole(invoke::handle(&router.authorizer, event).await));
     }
     if let (Some(entra), Body::Complete(body)) = (&router.entra, &body)
         && entra.answers(parts.uri.path())
     {
-        return Ok(respond_as_entra(router, entra, &parts, body).map(Full::new));
+        return Ok(whole(respond_as_entra(router, entra, &parts, body)));
     }
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let shows_reason = peer.is_local && host.is_some_and(is_loopback);
@@ -401,7 +402,7 @@ async fn respond(
     if shows_reason {
         show_reason(&mut response);
     }
-    Ok(response.map(Full::new))
+    Ok(whole(response))
 }
 
 /// Whether a proxy or a tunnel on this machine passes the request on for another machine.

@@ -225,7 +225,7 @@ impl Platform {
             rotate_keys,
             aws_endpoint: AwsEndpoint::new(database.clone(), secrets.clone(), system.as_ref()),
             database,
-            controlled: Controlled { gate, journal, token_clock },
+            controlled: Controlled { gate, journal, token_clock, notices: Arc::default() },
             secrets,
             endpoint,
             http_endpoint: format!("http://{}:{}/", options.names.public(), options.http_port),

@@ -81,6 +81,9 @@ pub(crate) struct Start {
     /// Switches the control API below /_local/v1 off.
     #[arg(long)]
     pub(crate) no_control: bool,
+    /// Shows the console also to browsers of other machines, which --listen lets in.
+    #[arg(long)]
+    pub(crate) console: bool,
     /// A file with identities, people and assignments to create at the start (docs/control.md). The ids and tokens are then in
     /// seed.json in the state directory.
     #[arg(long)]

@@ -31,14 +31,14 @@ pub(crate) async fn serve(data_dir: Option<PathBuf>, start: Start) -> Result<(),
     let listeners = Listeners::bind(start.listen, https, http)?;
     let ports = (listeners.https_port(), listeners.http_port());
     let place = Place::new(data_dir, start.state())?;
-    let (has_control, seed) = (!start.no_control, start.seed.clone());
+    let (has_control, has_remote_console, seed) = (!start.no_control, start.console, start.seed.clone());
     let (platform, connection_strings) = open(place.directory.clone(), start, ports).await?;
     let access = match platform.state {
         StateKind::Published => ControlAccess::Open,
         StateKind::Kept | StateKind::Ephemeral => ControlAccess::Token,
     };
     if has_control {
-        ControlApi::start(&platform, access)?;
+        ControlApi::start(&platform, access, has_remote_console)?;
     }
     if let Some(file) = &seed {
         control_api::seed::apply_file(&platform, file).await?;
@@ -51,6 +51,7 @@ pub(crate) async fn serve(data_dir: Option<PathBuf>, start: Start) -> Result<(),
     let ready = ReadySignal::send(&platform.data_dir, platform.resource.resource.id, &endpoints)?;
     let stop = async {
         stop.next().await;
+        platform.controlled.notices.stop();
         drop(ready);
     };
     listeners.serve(platform.router.clone(), platform.tls.clone(), Limits::default(), stop).await;

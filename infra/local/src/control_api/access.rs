@@ -40,6 +40,11 @@ impl ControlToken {
         Ok(Self(token))
     }
 
+    /// The text, for the link to the console.
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+
     /// Whether the request has exactly one `Authorization` header, and it is `Bearer` with this token.
     pub(super) fn is_in(&self, headers: &HeaderMap) -> bool {
         let mut values = headers.get_all(AUTHORIZATION).iter();

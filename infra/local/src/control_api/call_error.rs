@@ -37,6 +37,8 @@ pub enum CallError {
     Refused { part: String, message: String },
     #[error("{0}")]
     Published(String),
+    #[error("four streams of events are open already; close a page")]
+    TooManyStreams,
     #[error("the server is stopping")]
     Stopping,
 }
@@ -51,6 +53,7 @@ impl CallError {
             Self::Malformed(_) | Self::Unconfirmed(_) | Self::Refused { .. } => StatusCode::BAD_REQUEST,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooManyStreams => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

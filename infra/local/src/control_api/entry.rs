@@ -1,6 +1,5 @@
 //! The first step of every request: the rules for web pages, the probes and the control API.
 
-use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use identity::api::functions::Function;
@@ -9,6 +8,8 @@ use identity::api::pipeline::Body;
 use identity::api::routes::{self, Callers};
 use identity::authn::target::Target;
 
+use super::calls::{ReplyBody, whole};
+use super::page;
 use super::replies::{error, status};
 use super::rules;
 use crate::health;
@@ -53,15 +54,17 @@ pub(crate) async fn answer(
     target: &Target,
     body: &Body,
     peer: Peer,
-) -> Option<Response<Bytes>> {
+) -> Option<Response<ReplyBody>> {
     let path = request.uri.path();
     if !is_own(path) {
-        let refusal = rules::check_host(&request.headers, &router.service.settings.hosts).err()?;
+        let Err(refusal) = rules::check_host(&request.headers, &router.service.settings.hosts) else {
+            return page::from_root(request).filter(|_| has_console(router, peer)).map(whole);
+        };
         let is_answered = !is_open(router, request, target) || is_admitted_probe(refusal, target, path);
-        return (!is_answered).then(|| status(refusal));
+        return (!is_answered).then(|| whole(status(refusal)));
     }
     let mut reply = match check(router, request, peer) {
-        Err(refusal) if !is_admitted_probe(refusal, target, path) => status(refusal),
+        Err(refusal) if !is_admitted_probe(refusal, target, path) => whole(status(refusal)),
         _ => answer_own(router, request, target, body, peer).await,
     };
     rules::add_headers(reply.headers_mut());
@@ -74,19 +77,27 @@ async fn answer_own(
     target: &Target,
     body: &Body,
     peer: Peer,
-) -> Response<Bytes> {
+) -> Response<ReplyBody> {
     if let Some(reply) = router.health.answer(&router.service.settings, target, request).await {
-        return reply;
+        return whole(reply);
     }
+    let is_call = request.uri.path().starts_with(BASE);
     match router.control.get() {
-        Some(_) if request.uri.path().starts_with(BASE) && peer.is_secure => {
-            error(StatusCode::NOT_FOUND, "the control API is on the HTTP port only")
+        Some(_) if is_call && peer.is_secure => {
+            whole(error(StatusCode::NOT_FOUND, "the control API is on the HTTP port only"))
         }
-        Some(control) if request.uri.path().starts_with(BASE) => {
-            control.answer(request, body, peer.is_local).await
+        Some(control) if is_call => control.answer(request, body, peer.is_local).await,
+        _ => {
+            let file = page::file(request).filter(|_| has_console(router, peer));
+            whole(file.unwrap_or_else(|| status(StatusCode::NOT_FOUND)))
         }
-        _ => status(StatusCode::NOT_FOUND),
     }
+}
+
+/// The console is where the control API is, and by default only for browsers of this machine.
+fn has_console(router: &Router, peer: Peer) -> bool {
+    let control = router.control.get().filter(|_| !peer.is_secure);
+    control.is_some_and(|control| peer.is_local || control.has_remote_console())
 }
 
 /// Both rules, in their order.

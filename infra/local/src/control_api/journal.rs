@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::call_error::CallError;
+use super::notices::Notices;
 
 /// The number of lines that are kept.
 pub(super) const KEPT: usize = 1000;
@@ -41,7 +42,21 @@ pub(super) struct JournalQuery {
     identity: Option<String>,
 }
 
+/// The lines of a query.
+pub(super) struct Page {
+    pub(super) lines: Vec<Value>,
+    /// The number of the newest line, whether the query admits it or not.
+    pub(super) newest: u64,
+    /// The number of lines after `since` that are gone.
+    pub(super) dropped: u64,
+}
+
 impl JournalQuery {
+    /// Every line after this one.
+    pub(super) fn since(since: u64) -> Self {
+        Self { since, ..Self::default() }
+    }
+
     pub(super) fn parse(query: &str) -> Result<Self, CallError> {
         let mut parsed = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -108,34 +123,49 @@ impl Journal {
         self.lines().clear();
     }
 
-    /// The lines of a query. Without one, waits for a line as long as the query allows.
-    pub(super) async fn read(&self, query: &JournalQuery) -> Value {
+    /// The number of the newest line, 0 before the first.
+    pub(super) fn newest(&self) -> u64 {
+        *self.newest.borrow()
+    }
+
+    /// Tells of each new line.
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    /// The lines of a query. Without one, waits for a line as long as the query allows and the server runs.
+    pub(super) async fn read(&self, query: &JournalQuery, notices: &Notices) -> Value {
         let mut newest = self.newest.subscribe();
         let deadline = tokio::time::sleep(Duration::from_secs(query.wait));
         let mut deadline = std::pin::pin!(deadline);
         loop {
             newest.borrow_and_update();
-            let (answer, is_empty) = self.page(query);
-            if !is_empty || query.wait == 0 {
-                return answer;
+            let page = self.page(query);
+            if !page.lines.is_empty() || query.wait == 0 {
+                return page.into_json();
             }
             tokio::select! {
                 _ = newest.changed() => {}
-                () = &mut deadline => return answer,
+                () = &mut deadline => return page.into_json(),
+                () = notices.stopping() => return page.into_json(),
             }
         }
     }
 
-    /// The answer to a query now, and whether it has no line.
-    fn page(&self, query: &JournalQuery) -> (Value, bool) {
+    /// The lines of a query now.
+    pub(super) fn page(&self, query: &JournalQuery) -> Page {
         let lines = self.lines();
         let newest = *self.newest.borrow();
         let oldest = lines.front().map_or(newest + 1, |line| line.number);
         let newer = lines.iter().filter(|line| line.number > query.since);
-        let found: Vec<Value> = newer.map(Line::numbered).filter(|event| query.admits(event)).collect();
-        let is_empty = found.is_empty();
-        let dropped = (oldest - 1).saturating_sub(query.since);
-        (json!({"requests": found, "next": newest, "dropped": dropped}), is_empty)
+        let found = newer.map(Line::numbered).filter(|event| query.admits(event)).collect();
+        Page { lines: found, newest, dropped: (oldest - 1).saturating_sub(query.since) }
+    }
+}
+
+impl Page {
+    fn into_json(self) -> Value {
+        json!({"requests": self.lines, "next": self.newest, "dropped": self.dropped})
     }
 }
 

@@ -13,6 +13,8 @@
 //! | [`records`] | identities and assignments as a whole |
 //! | [`token_clock`] | the clock of tokens |
 //! | [`journal`] | the last audit lines |
+//! | [`events`], [`notices`] | the stream of events for pages |
+//! | [`page`] | the console's files |
 //! | [`seed`] | identities, people and assignments of a document |
 //! | [`snapshot`] | the records as one document |
 //! | [`views`] | identities, keys and verdicts on tokens |
@@ -21,7 +23,10 @@ pub mod access;
 mod call_error;
 pub mod calls;
 mod entry;
+mod events;
 pub mod journal;
+pub mod notices;
+mod page;
 mod records;
 mod replies;
 pub(crate) mod rules;
@@ -38,6 +43,7 @@ use functions::rotate_keys::RotateKeysError;
 use http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body_util::Either;
 use identity::api::limits::MAX_BODY;
 use identity::api::pipeline::Body;
 use identity::error_chain::error_chain;
@@ -46,6 +52,7 @@ use identity::lifetime::{ISSUED_AT_LEEWAY, Lifetime, TOMBSTONE};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::Duration;
+use zeroize::Zeroizing;
 
 pub use self::call_error::CallError;
 pub use self::entry::Peer;
@@ -53,8 +60,9 @@ pub(crate) use self::entry::{answer, body_limit};
 
 use self::access::{ControlAccess, ControlToken};
 use self::call_error::parse;
-use self::calls::{ControlCalls, Controlled};
+use self::calls::{ControlCalls, Controlled, ReplyBody, whole};
 use self::entry::{BASE, MAX_SNAPSHOT};
+use self::events::Sources;
 use self::journal::JournalQuery;
 use self::records::Leave;
 use self::replies::{error, json_reply, status};
@@ -77,6 +85,10 @@ pub enum Operation {
     SetClock,
     EndShift,
     ReadJournal,
+    StreamEvents,
+    ReadConnection,
+    ListPeople,
+    PutPerson,
     ListIdentities,
     ShowIdentity,
     InspectTokens,
@@ -103,6 +115,10 @@ pub const ROUTES: &[Route] = &[
     Route { method: Method::PUT, path: "clock", operation: Operation::SetClock },
     Route { method: Method::DELETE, path: "clock", operation: Operation::EndShift },
     Route { method: Method::GET, path: "requests", operation: Operation::ReadJournal },
+    Route { method: Method::GET, path: "events", operation: Operation::StreamEvents },
+    Route { method: Method::GET, path: "connection", operation: Operation::ReadConnection },
+    Route { method: Method::GET, path: "entra/people", operation: Operation::ListPeople },
+    Route { method: Method::POST, path: "entra/people", operation: Operation::PutPerson },
     Route { method: Method::GET, path: "identities", operation: Operation::ListIdentities },
     Route { method: Method::GET, path: "identities/{id}", operation: Operation::ShowIdentity },
     Route { method: Method::POST, path: "tokens/inspect", operation: Operation::InspectTokens },
@@ -116,6 +132,7 @@ pub struct ControlApi {
     platform: Weak<Platform>,
     access: ControlAccess,
     token: ControlToken,
+    has_remote_console: bool,
 }
 
 /// The body of `POST tokens/inspect`. No `Debug`: it holds tokens.
@@ -153,12 +170,17 @@ struct ResetRequest {
 
 impl ControlApi {
     /// Serves the control API of a platform, with a new token in the state directory. A second call has no effect.
+    /// `has_remote_console` is whether browsers of other machines get the console.
     ///
     /// # Errors
     /// [`FileError`] when the token cannot be written.
-    pub fn start(platform: &Arc<Platform>, access: ControlAccess) -> Result<(), FileError> {
+    pub fn start(
+        platform: &Arc<Platform>,
+        access: ControlAccess,
+        has_remote_console: bool,
+    ) -> Result<(), FileError> {
         let token = ControlToken::create(&platform.data_dir, platform.adapters.system.as_ref())?;
-        let api = Self { platform: Arc::downgrade(platform), access, token };
+        let api = Self { platform: Arc::downgrade(platform), access, token, has_remote_console };
         let _ = platform.router.control.set(Box::new(api));
         Ok(())
     }
@@ -171,35 +193,71 @@ impl ControlCalls for ControlApi {
         (self.access == ControlAccess::Open && is_local) || self.token.is_in(&request.headers)
     }
 
-    async fn answer(&self, request: &Parts, body: &Body, is_local: bool) -> Response<Bytes> {
+    fn has_remote_console(&self) -> bool {
+        self.has_remote_console
+    }
+
+    fn console_key(&self) -> Zeroizing<String> {
+        match self.access {
+            ControlAccess::Open => Zeroizing::default(),
+            ControlAccess::Token => Zeroizing::new(format!("#k={}", self.token.expose())),
+        }
+    }
+
+    async fn answer(&self, request: &Parts, body: &Body, is_local: bool) -> Response<ReplyBody> {
+        match self.route(request, body, is_local) {
+            Err(refusal) => whole(refusal),
+            Ok((platform, Operation::StreamEvents, _)) => {
+                let Controlled { journal, token_clock, notices, .. } = platform.controlled.clone();
+                let opened = events::open(Sources { journal, token_clock, notices }, &request.headers);
+                opened.map_or_else(|failed| whole(refusal(&failed)), |stream| stream.map(Either::Right))
+            }
+            Ok((platform, operation, body)) => {
+                whole(match execute(platform, operation, request, body).await {
+                    Ok(None) => status(StatusCode::NO_CONTENT),
+                    Ok(Some(answer)) => json_reply(StatusCode::OK, &answer),
+                    Err(failed) => refusal(&failed),
+                })
+            }
+        }
+    }
+}
+
+impl ControlApi {
+    /// The call of a request, and its body.
+    ///
+    /// # Errors
+    /// The reply to a request that is no call.
+    fn route<'a>(
+        &self,
+        request: &Parts,
+        body: &'a Body,
+        is_local: bool,
+    ) -> Result<(Arc<Platform>, Operation, &'a Bytes), Response<Bytes>> {
         if !self.admits(request, is_local) {
             let mut refusal = error(StatusCode::UNAUTHORIZED, "the control token is missing or wrong");
             refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return refusal;
+            return Err(refusal);
         }
         let path = request.uri.path().strip_prefix(BASE).unwrap_or_default();
         let of_path = || ROUTES.iter().filter(|route| route.matches(path));
         let Some(route) = of_path().find(|route| route.method == request.method) else {
             let methods: Vec<_> = of_path().map(|route| route.method.as_str()).collect();
-            return not_allowed(&methods.join(", "));
+            return Err(not_allowed(&methods.join(", ")));
         };
         if request.method != Method::GET && !is_json(&request.headers) {
-            return error(
+            return Err(error(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "a change needs the header Content-Type: application/json",
-            );
+            ));
         }
         let Body::Complete(body) = body else {
             let message =
                 format!("the body is larger than {MAX_BODY} bytes, or a snapshot than {MAX_SNAPSHOT}");
-            return error(StatusCode::PAYLOAD_TOO_LARGE, &message);
+            return Err(error(StatusCode::PAYLOAD_TOO_LARGE, &message));
         };
-        let Some(platform) = self.platform.upgrade() else { return refusal(&CallError::Stopping) };
-        match execute(platform, route.operation, request, body).await {
-            Ok(None) => status(StatusCode::NO_CONTENT),
-            Ok(Some(answer)) => json_reply(StatusCode::OK, &answer),
-            Err(failed) => refusal(&failed),
-        }
+        let platform = self.platform.upgrade().ok_or_else(|| refusal(&CallError::Stopping))?;
+        Ok((platform, route.operation, body))
     }
 }
 
@@ -209,7 +267,7 @@ async fn execute(
     request: &Parts,
     body: &Bytes,
 ) -> Result<Option<Value>, CallError> {
-    let Controlled { journal, token_clock, .. } = &platform.controlled;
+    let Controlled { journal, token_clock, notices, .. } = &platform.controlled.clone();
     match operation {
         Operation::Reset => {
             let ResetRequest { keys, confirm } = parse(body)?;
@@ -221,25 +279,36 @@ async fn execute(
             let clock: ClockRequest = parse(body)?;
             token_clock.apply(&clock)?;
             keep_expired_records(&platform)?;
+            notices.clock_changed();
             Ok(Some(token_clock.state()))
         }
         Operation::EndShift => {
             token_clock.reset();
+            notices.clock_changed();
             Ok(Some(token_clock.state()))
         }
         Operation::ReadJournal => {
             let query = JournalQuery::parse(request.uri.query().unwrap_or_default())?;
-            Ok(Some(journal.read(&query).await))
+            Ok(Some(journal.read(&query, notices).await))
         }
+        // `ControlApi::answer` answers it.
+        Operation::StreamEvents => Ok(None),
+        Operation::ReadConnection => views::connection(&platform).await.map(Some),
+        Operation::ListPeople => views::people(&platform).map(Some),
+        Operation::PutPerson => seed::put_person(&platform, parse(body)?).map(|()| None),
         Operation::Seed => {
             let document: SeedDocument = parse(body)?;
-            to_the_end(async move { seed::apply(&platform, document).await }).await.map(Some)
+            let seeded = to_the_end(async move { seed::apply(&platform, document).await }).await;
+            notices.records_replaced();
+            seeded.map(Some)
         }
         Operation::ReadState => snapshot::read(&platform).await.map(Some),
         Operation::LoadState => {
             let LoadRequest { confirm, snapshot } = parse(body)?;
             check_confirmation(&platform, &request.headers, confirm.as_deref())?;
-            to_the_end(async move { snapshot::load(&platform, snapshot).await }).await.map(|()| None)
+            let loaded = to_the_end(async move { snapshot::load(&platform, snapshot).await }).await;
+            notices.records_replaced();
+            loaded.map(|()| None)
         }
         Operation::ListIdentities => views::identities(&platform, request.uri.query()).map(Some),
         Operation::ShowIdentity => views::identity(&platform, request.uri.path()).map(Some),
@@ -296,6 +365,8 @@ async fn reset(platform: &Platform, keys: bool) -> Result<(), CallError> {
     }
     platform.controlled.token_clock.reset();
     platform.controlled.journal.clear();
+    platform.controlled.notices.records_replaced();
+    platform.controlled.notices.clock_changed();
     Ok(())
 }
 

@@ -60,7 +60,7 @@ struct SeedToken {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct SeedPerson {
+pub(super) struct SeedPerson {
     name: String,
     kind: PersonKind,
     object_id: Option<Uuid>,
@@ -130,7 +130,8 @@ pub async fn apply_file(platform: &Platform, path: &Path) -> Result<(), SeedFile
     Ok(files::replace_json(&platform.data_dir.join(ANSWER), &answer, Readers::Owner)?)
 }
 
-fn put_person(platform: &Platform, person: SeedPerson) -> Result<(), CallError> {
+/// Adds or replaces a person of the Entra stand-in.
+pub(super) fn put_person(platform: &Platform, person: SeedPerson) -> Result<(), CallError> {
     let SeedPerson { name, kind, object_id, password } = person;
     let part = format!("people {name}");
     let refused = |message: String| CallError::Refused { part, message };

@@ -1,12 +1,15 @@
 //! Parts of the state, for pages and tests.
 
+use functions::rotate_keys::RotateKeysError;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::call_error::CallError;
+use crate::entra::{EntraStandIn, Person};
 use crate::listing::{self, ListedIdentity};
-use crate::output::token_page;
+use crate::output::{environment, token_page};
 use crate::platform::Platform;
+use crate::state::StateKind;
 
 /// The identities of a page, by default and at most.
 const PAGE: usize = 50;
@@ -41,11 +44,64 @@ pub(super) fn identity(platform: &Platform, path: &str) -> Result<Value, CallErr
     found.map(|identity| json!(identity)).ok_or_else(|| CallError::NotFound("no such identity".to_owned()))
 }
 
-/// The verdict on each token, in order.
+/// The values with which clients connect. They hold secrets.
+pub(super) async fn connection(platform: &Platform) -> Result<Value, CallError> {
+    let strings = platform.connection_strings().await.map_err(RotateKeysError::from)?;
+    Ok(json!({
+        "resourceId": platform.resource.resource.id.to_string(),
+        "algorithm": platform.resource.algorithm.as_str(),
+        "endpoint": platform.endpoint(),
+        "httpEndpoint": platform.http_endpoint(),
+        "connectionStrings": {
+            "primary": strings.primary.as_str(),
+            "secondary": strings.secondary.as_str(),
+        },
+        "environmentFile": environment::path(&platform.data_dir),
+        "isPublished": platform.state == StateKind::Published,
+        "entra": platform.router.entra.as_deref().map(entra),
+    }))
+}
+
+fn entra(entra: &EntraStandIn) -> Value {
+    let applications: Vec<Value> = entra
+        .applications()
+        .iter()
+        .map(|app| {
+            json!({
+                "clientId": app.client_id.to_string(),
+                "objectId": app.object_id.to_string(),
+                "secret": app.secret.as_deref(),
+            })
+        })
+        .collect();
+    json!({
+        "authority": entra.authority_url(),
+        "tenantId": entra.tenant().to_string(),
+        "applications": applications,
+    })
+}
+
+/// The people of the Entra stand-in, with their passwords.
+pub(super) fn people(platform: &Platform) -> Result<Value, CallError> {
+    let none = || CallError::NotFound("the server has a real Entra authority".to_owned());
+    let people = platform.router.entra.as_deref().ok_or_else(none)?.people();
+    let person = |person: &Person| {
+        json!({
+            "name": person.name,
+            "kind": person.kind,
+            "objectId": person.object_id.to_string(),
+            "password": person.password.as_str(),
+        })
+    };
+    Ok(json!({"people": people.iter().map(person).collect::<Vec<_>>()}))
+}
+
+/// The parts of each token and the verdict on it, in order.
 pub(super) async fn verdicts(platform: &Platform, tokens: &[String]) -> Value {
     let mut verdicts = Vec::with_capacity(tokens.len());
     for token in tokens {
-        verdicts.push(token_page::verdict(&platform.verifier.verify(token).await));
+        let verdict = token_page::verdict(&platform.verifier.verify(token).await);
+        verdicts.push(token_page::json(token, &verdict));
     }
     json!({"verdicts": verdicts})
 }

@@ -1,5 +1,9 @@
 //! The page that is printed at start.
 
+use std::io::IsTerminal as _;
+
+use zeroize::Zeroizing;
+
 use super::environment;
 use crate::platform::{ConnectionStrings, Platform};
 use crate::state::StateKind;
@@ -18,7 +22,7 @@ Communication identity service, running on this machine
   connection string   {primary}
   certificate         {ca}
   resource            {resource}, tokens signed with {algorithm}
-
+{console}
 In the shell your program runs in:   set -a; . {env}; set +a
 
 Python (pip install azure-communication-identity):
@@ -43,12 +47,20 @@ Ctrl-C stops the server. {place}
         ca = platform.data_dir.join("ca.pem").display(),
         resource = platform.resource.resource.id,
         algorithm = platform.resource.algorithm.as_str(),
+        console = console(platform),
         entra = entra(platform),
         new_authority = new_authority(platform),
         env = environment::path(&platform.data_dir).display(),
         published = published(platform),
         place = place(platform),
     )
+}
+
+/// The link to the console. Only a terminal shows the control token, because other output often ends in logs of CI systems.
+fn console(platform: &Platform) -> String {
+    let Some(control) = platform.router.control.get() else { return String::new() };
+    let key = if std::io::stdout().is_terminal() { control.console_key() } else { Zeroizing::default() };
+    format!("  console             {}_local/{}\n", platform.http_endpoint(), key.as_str())
 }
 
 fn published(platform: &Platform) -> String {
