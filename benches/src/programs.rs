@@ -11,7 +11,7 @@ use bytes::Bytes;
 use e2e::server::Ready;
 use e2e::signer::{Call, sign};
 use functions::system::System;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HOST, HeaderValue};
 use http::{HeaderMap, Request};
 use http_body_util::Full;
 use identity::keys::Algorithm;
@@ -129,10 +129,11 @@ impl Server {
     }
 }
 
-/// A request with a body of JSON.
+/// A request with a body of JSON, to `localhost` unless a header says otherwise.
 pub fn request(target: &str, headers: HeaderMap, body: &str) -> Request<Full<Bytes>> {
     let mut request = Request::post(target).body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
     *request.headers_mut() = headers;
+    request.headers_mut().entry(HOST).or_insert(HeaderValue::from_static("localhost"));
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     request
 }

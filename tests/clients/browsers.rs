@@ -168,7 +168,7 @@ fn chromium() -> Option<String> {
 }
 
 #[test]
-fn pages_of_a_real_browser_use_the_sdk() {
+fn pages_of_a_real_browser_use_sdk_and_console() {
     let Some(chromium) = chromium() else {
         // The test harness captures what `println!` prints.
         let notice = "SKIPPED: no Chromium; install the package `chromium`, or run .ci/run as root";
@@ -178,7 +178,8 @@ fn pages_of_a_real_browser_use_the_sdk() {
     let server = start("browsers-chromium", &[]);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/browser");
     let mut suite = server.command("node");
-    let output = suite.arg("--test").current_dir(folder).env("CHROMIUM", chromium).output().unwrap();
+    suite.arg("--test").current_dir(folder).env("CHROMIUM", chromium);
+    let output = suite.env("SERVER_PROGRAM", e2e::server::program()).output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
 }

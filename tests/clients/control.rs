@@ -1,6 +1,9 @@
 //! The control API of the running program, over raw sockets.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use acs_identity::control_api::ROUTES;
 use e2e::server::{Server, exchange as send, state_directory};
@@ -186,6 +189,126 @@ fn long_poll_ends_with_the_next_line() {
     });
     let empty = server.done("GET", "requests?since=1000000&wait=1", &Value::Null);
     assert_eq!(empty["requests"], json!([]));
+}
+
+/// A stream of events over a connection of its own.
+struct Events(BufReader<TcpStream>);
+
+impl Events {
+    fn open(server: &Controlled, last: &str) -> Self {
+        let (address, token) = (server.address(), &server.token);
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let head = format!(
+            "GET /_local/v1/events HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n{last}\r\n"
+        );
+        (&stream).write_all(head.as_bytes()).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    fn status(&mut self) -> u16 {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// The next line that begins with one of these fields.
+    fn next(&mut self, fields: &[&str]) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "the stream ended");
+            if fields.iter().any(|field| line.starts_with(field)) {
+                return line.trim_end().to_owned();
+            }
+        }
+    }
+}
+
+#[test]
+fn events_show_requests_and_changes_and_resume() {
+    let server = start("control-events", &[]);
+    let mut events = Events::open(&server, "");
+    assert_eq!(events.status(), 200);
+    assert_eq!(events.next(&["content-type"]), "content-type: text/event-stream");
+    events.next(&[": heartbeat"]);
+    let (user, _) = server.user_and_token();
+    let id = events.next(&["id: "]);
+    assert_eq!(events.next(&["event: "]), "event: request");
+    assert!(events.next(&["data: "]).contains(&user));
+    server.done("PUT", "clock", &json!({"offset": "10m"}));
+    assert_eq!(events.next(&["event: "]), "event: clock");
+    server.done("POST", "keys/rotate", &Value::Null);
+    assert_eq!(events.next(&["event: "]), "event: keys");
+    drop(events);
+    let last = format!("Last-Event-ID: {}\r\n", id.trim_start_matches("id: "));
+    let mut resumed = Events::open(&server, &last);
+    assert_eq!(resumed.next(&["event: "]), "event: keys", "the line after the last one");
+    server.done("POST", "reset", &Value::Null);
+    while resumed.next(&["event: "]) != "event: reset" {}
+}
+
+#[test]
+fn fifth_stream_is_refused_and_unread_streams_slow_nobody() {
+    let server = start("control-streams", &[]);
+    let mut streams: Vec<Events> = (0..4).map(|_| Events::open(&server, "")).collect();
+    assert!(streams.iter_mut().all(|stream| stream.status() == 200));
+    assert_eq!(Events::open(&server, "").status(), 429);
+    // Nobody reads these lines. They are more than the buffers of four sockets hold.
+    let text = "x".repeat(60_000);
+    for _ in 0..300 {
+        let headers = format!("x-ms-client-request-id: {text}\r\n");
+        server.request("GET /identities", &headers, "");
+    }
+    server.user_and_token();
+    assert!(server.server.stop().0.success(), "the open streams end with the server");
+}
+
+#[test]
+fn console_files_need_no_token_and_have_the_policy() {
+    let server = start("control-console", &[]);
+    for (path, media_type) in [
+        ("/_local/", "text/html"),
+        ("/_local/style.css", "text/css"),
+        ("/_local/console.js", "text/javascript"),
+        ("/_local/icon.svg", "image/svg+xml"),
+    ] {
+        let reply = server.request(&format!("GET {path}"), "", "").to_ascii_lowercase();
+        assert!(reply.starts_with("http/1.1 200") && reply.contains(media_type), "{path}");
+        assert!(reply.contains("require-trusted-types-for 'script'"), "{path}");
+        assert!(!reply.contains(&server.token.to_ascii_lowercase()), "{path}");
+    }
+    assert!(server.request("GET /", "Accept: text/html\r\n", "").contains("location: /_local/"));
+    assert!(server.request("GET /", "Accept: application/json\r\n", "").starts_with("HTTP/1.1 401"));
+    let forwarded = server.request("GET /_local/", "X-Forwarded-For: 192.0.2.1\r\n", "");
+    assert!(forwarded.starts_with("HTTP/1.1 404"), "{forwarded}");
+    let open = start("control-console-open", &["--console"]);
+    let forwarded = open.request("GET /_local/", "X-Forwarded-For: 192.0.2.1\r\n", "");
+    assert!(forwarded.starts_with("HTTP/1.1 200"), "{forwarded}");
+    let off = Server::start(&state_directory(SCRATCH, "control-console-off"), &["--no-control"]);
+    let address = off.ready.http_address();
+    let head = format!("GET /_local/ HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    assert!(send(address, &head).starts_with("HTTP/1.1 404"));
+}
+
+#[test]
+fn connection_people_and_assignments_are_shown() {
+    let server = start("control-connection", &[]);
+    let connection = server.done("GET", "connection", &Value::Null);
+    let string = server.server.value("COMMUNICATION_SERVICES_CONNECTION_STRING");
+    assert_eq!(connection["connectionStrings"]["primary"], string);
+    assert_eq!(connection["entra"]["applications"].as_array().unwrap().len(), 2);
+    let ann = json!({"name": "ann@local.test", "kind": "guest"});
+    server.done("POST", "entra/people", &ann);
+    let people = server.done("GET", "entra/people", &Value::Null);
+    assert_eq!(people["people"][4]["name"], "ann@local.test");
+    let (status, refused) = server.call("POST", "entra/people", &json!({"name": "a b", "kind": "member"}));
+    assert!(status == 400 && refused.to_string().contains("white space"), "{refused}");
+    let assignment = json!({"kind": "entra", "objectId": "11111111-1111-4111-8111-111111111111",
+        "principalType": "user", "clientIds": ["22222222-2222-4222-8222-222222222222"]});
+    server.done("PUT", "seed", &json!({"assignments": [assignment]}));
+    let listed = server.done("GET", "assignments", &Value::Null);
+    assert_eq!(listed["assignments"][0]["list"], "entra");
+    assert_eq!(listed["assignments"][0]["objectId"], assignment["objectId"]);
 }
 
 fn seed() -> Value {

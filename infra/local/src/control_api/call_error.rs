@@ -3,14 +3,27 @@
 use dynoxide::DynoxideError;
 use functions::rotate_keys::RotateKeysError;
 use http::StatusCode;
+use identity::api::limits::MAX_BODY;
 use serde::de::DeserializeOwned;
 
 use crate::files::FileError;
 use crate::listing::ListingError;
 
+/// Largest snapshot, in bytes.
+pub(super) const MAX_SNAPSHOT: usize = 16 * 1024 * 1024;
+
 /// A call that had no effect, unless the variant says something else.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
+    #[error("the control token is missing or wrong")]
+    Unauthorized,
+    /// The path has other methods, as in `Allow`.
+    #[error("this path has the methods {0}")]
+    Method(String),
+    #[error("a change needs the header Content-Type: application/json")]
+    MediaType,
+    #[error("the body is larger than {MAX_BODY} bytes, or a snapshot than {MAX_SNAPSHOT}")]
+    TooLarge,
     /// The body or the query. The text names the member and the allowed values.
     #[error("{0}")]
     Malformed(String),
@@ -51,6 +64,10 @@ impl CallError {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) | Self::Unconfirmed(_) | Self::Refused { .. } => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooManyStreams => StatusCode::TOO_MANY_REQUESTS,

@@ -8,6 +8,7 @@ use identity::api::pipeline::Body;
 use identity::api::routes::{self, Callers};
 use identity::authn::target::Target;
 
+use super::call_error::MAX_SNAPSHOT;
 use super::calls::{ReplyBody, whole};
 use super::page;
 use super::replies::{error, status};
@@ -21,9 +22,6 @@ pub(super) const BASE: &str = "/_local/v1/";
 
 /// The paths that are no part of the service.
 const OWN: &str = "/_local";
-
-/// Largest snapshot, in bytes.
-pub(super) const MAX_SNAPSHOT: usize = 16 * 1024 * 1024;
 
 /// The client of a request.
 #[derive(Clone, Copy)]

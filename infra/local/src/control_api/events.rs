@@ -3,6 +3,7 @@
 //! A stream reads the journal by number, so nothing waits in memory for a slow reader, and a request never waits for a
 //! stream.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,11 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 use http_body_util::channel::{Channel, Sender};
-use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, interval, sleep_until, timeout};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 
 use super::call_error::CallError;
-use super::journal::{Journal, JournalQuery};
+use super::journal::{Journal, Kind, Line};
 use super::notices::Notices;
 use super::token_clock::TokenClock;
 
@@ -28,8 +28,14 @@ const LIFE: Duration = Duration::from_secs(60);
 /// Longest wait for a reader. A reader that takes longer is dropped.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// Parts of an event that may wait for a reader.
-const BUFFER: usize = 16;
+/// Most lines in one part of a stream. The reader learns how many others there were.
+const MAX_LINES: usize = 200;
+
+/// The pause between two parts of a stream.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Parts of a stream that may wait for a reader.
+const BUFFER: usize = 4;
 
 /// The number of the last line that the client has seen.
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -89,6 +95,8 @@ impl Stream {
         loop {
             newest.borrow_and_update();
             self.send_lines().await?;
+            // Lines of this time go together, so that many requests do not wake the stream as often.
+            sleep(PAUSE).await;
             tokio::select! {
                 _ = newest.changed() => {}
                 _ = changes.changed() => {
@@ -113,18 +121,20 @@ impl Stream {
 
     /// Sends the lines after the last one.
     async fn send_lines(&mut self) -> Result<(), LostReader> {
-        let page = self.sources.journal.page(&JournalQuery::since(self.sent));
-        if page.dropped > 0 {
-            self.send(format!("event: dropped\ndata: {}\n\n", json!({"lines": page.dropped}))).await?;
+        let (lines, dropped) = self.sources.journal.after(self.sent, MAX_LINES);
+        if dropped > 0 {
+            self.send(format!("event: dropped\ndata: {dropped}\n\n")).await?;
         }
-        for line in &page.lines {
-            let number = line.get("number").and_then(Value::as_u64).unwrap_or_default();
-            // A key step has a trigger, and a request has none.
-            let name = if line.get("trigger").is_some() { "keys" } else { "request" };
-            self.send(format!("id: {number}\nevent: {name}\ndata: {line}\n\n")).await?;
+        let mut text = String::new();
+        for Line { number, kind, event } in &lines {
+            let name = match kind {
+                Kind::Request => "request",
+                Kind::Keys => "keys",
+            };
+            let _ = write!(text, "id: {number}\nevent: {name}\ndata: {event}\n\n");
+            self.sent = *number;
         }
-        self.sent = page.newest;
-        Ok(())
+        if text.is_empty() { Ok(()) } else { self.send(text).await }
     }
 
     async fn send(&mut self, text: String) -> Result<(), LostReader> {

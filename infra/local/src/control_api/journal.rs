@@ -26,10 +26,21 @@ pub struct Journal {
     newest: watch::Sender<u64>,
 }
 
-struct Line {
-    number: u64,
+/// A line with its number.
+#[derive(Clone)]
+pub(super) struct Line {
+    pub(super) number: u64,
+    pub(super) kind: Kind,
     /// The event as JSON. A reader parses it, so that a request does not wait for it.
-    event: String,
+    pub(super) event: String,
+}
+
+/// The kinds of audit lines.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Request,
+    /// A step of a key replacement, or a change of a resource server's credential.
+    Keys,
 }
 
 /// The query of `GET requests`.
@@ -42,21 +53,7 @@ pub(super) struct JournalQuery {
     identity: Option<String>,
 }
 
-/// The lines of a query.
-pub(super) struct Page {
-    pub(super) lines: Vec<Value>,
-    /// The number of the newest line, whether the query admits it or not.
-    pub(super) newest: u64,
-    /// The number of lines after `since` that are gone.
-    pub(super) dropped: u64,
-}
-
 impl JournalQuery {
-    /// Every line after this one.
-    pub(super) fn since(since: u64) -> Self {
-        Self { since, ..Self::default() }
-    }
-
     pub(super) fn parse(query: &str) -> Result<Self, CallError> {
         let mut parsed = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -106,14 +103,14 @@ impl Journal {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, event: &impl Serialize) {
+    fn keep(&self, kind: Kind, event: &impl Serialize) {
         let event = serde_json::to_string(event).unwrap_or_default();
         let mut lines = self.lines();
         let number = *self.newest.borrow() + 1;
         if lines.len() == KEPT {
             lines.pop_front();
         }
-        lines.push_back(Line { number, event });
+        lines.push_back(Line { number, kind, event });
         // Under the lock, so that a reader of this number finds the line.
         self.newest.send_replace(number);
     }
@@ -133,6 +130,15 @@ impl Journal {
         self.newest.subscribe()
     }
 
+    /// At most this many of the newest lines after a line, and the number of other lines after it.
+    pub(super) fn after(&self, since: u64, most: usize) -> (Vec<Line>, u64) {
+        let lines = self.lines();
+        let new = usize::try_from(self.newest().saturating_sub(since)).unwrap_or(usize::MAX);
+        let taken = new.min(most).min(lines.len());
+        let found = lines.range(lines.len() - taken..).cloned().collect();
+        (found, (new - taken) as u64)
+    }
+
     /// The lines of a query. Without one, waits for a line as long as the query allows and the server runs.
     pub(super) async fn read(&self, query: &JournalQuery, notices: &Notices) -> Value {
         let mut newest = self.newest.subscribe();
@@ -140,32 +146,28 @@ impl Journal {
         let mut deadline = std::pin::pin!(deadline);
         loop {
             newest.borrow_and_update();
-            let page = self.page(query);
-            if !page.lines.is_empty() || query.wait == 0 {
-                return page.into_json();
+            let (answer, is_empty) = self.page(query);
+            if !is_empty || query.wait == 0 {
+                return answer;
             }
             tokio::select! {
                 _ = newest.changed() => {}
-                () = &mut deadline => return page.into_json(),
-                () = notices.stopping() => return page.into_json(),
+                () = &mut deadline => return answer,
+                () = notices.stopping() => return answer,
             }
         }
     }
 
-    /// The lines of a query now.
-    pub(super) fn page(&self, query: &JournalQuery) -> Page {
+    /// The answer to a query now, and whether it has no line.
+    fn page(&self, query: &JournalQuery) -> (Value, bool) {
         let lines = self.lines();
         let newest = *self.newest.borrow();
         let oldest = lines.front().map_or(newest + 1, |line| line.number);
         let newer = lines.iter().filter(|line| line.number > query.since);
-        let found = newer.map(Line::numbered).filter(|event| query.admits(event)).collect();
-        Page { lines: found, newest, dropped: (oldest - 1).saturating_sub(query.since) }
-    }
-}
-
-impl Page {
-    fn into_json(self) -> Value {
-        json!({"requests": self.lines, "next": self.newest, "dropped": self.dropped})
+        let found: Vec<Value> = newer.map(Line::numbered).filter(|event| query.admits(event)).collect();
+        let is_empty = found.is_empty();
+        let dropped = (oldest - 1).saturating_sub(query.since);
+        (json!({"requests": found, "next": newest, "dropped": dropped}), is_empty)
     }
 }
 
@@ -181,12 +183,12 @@ impl Line {
 
 impl Audit for Journal {
     fn request(&self, event: &AuditEvent) {
-        self.keep(event);
+        self.keep(Kind::Request, event);
         self.audit.request(event);
     }
 
     fn keys(&self, event: &KeyEvent) {
-        self.keep(event);
+        self.keep(Kind::Keys, event);
         self.audit.keys(event);
     }
 }

@@ -44,7 +44,6 @@ use http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Either;
-use identity::api::limits::MAX_BODY;
 use identity::api::pipeline::Body;
 use identity::error_chain::error_chain;
 use identity::keys::AccessSlot;
@@ -61,7 +60,7 @@ pub(crate) use self::entry::{answer, body_limit};
 use self::access::{ControlAccess, ControlToken};
 use self::call_error::parse;
 use self::calls::{ControlCalls, Controlled, ReplyBody, whole};
-use self::entry::{BASE, MAX_SNAPSHOT};
+use self::entry::BASE;
 use self::events::Sources;
 use self::journal::JournalQuery;
 use self::records::Leave;
@@ -89,6 +88,7 @@ pub enum Operation {
     ReadConnection,
     ListPeople,
     PutPerson,
+    ListAssignments,
     ListIdentities,
     ShowIdentity,
     InspectTokens,
@@ -119,6 +119,7 @@ pub const ROUTES: &[Route] = &[
     Route { method: Method::GET, path: "connection", operation: Operation::ReadConnection },
     Route { method: Method::GET, path: "entra/people", operation: Operation::ListPeople },
     Route { method: Method::POST, path: "entra/people", operation: Operation::PutPerson },
+    Route { method: Method::GET, path: "assignments", operation: Operation::ListAssignments },
     Route { method: Method::GET, path: "identities", operation: Operation::ListIdentities },
     Route { method: Method::GET, path: "identities/{id}", operation: Operation::ShowIdentity },
     Route { method: Method::POST, path: "tokens/inspect", operation: Operation::InspectTokens },
@@ -206,7 +207,7 @@ impl ControlCalls for ControlApi {
 
     async fn answer(&self, request: &Parts, body: &Body, is_local: bool) -> Response<ReplyBody> {
         match self.route(request, body, is_local) {
-            Err(refusal) => whole(refusal),
+            Err(failed) => whole(refusal(&failed)),
             Ok((platform, Operation::StreamEvents, _)) => {
                 let Controlled { journal, token_clock, notices, .. } = platform.controlled.clone();
                 let opened = events::open(Sources { journal, token_clock, notices }, &request.headers);
@@ -227,36 +228,31 @@ impl ControlApi {
     /// The call of a request, and its body.
     ///
     /// # Errors
-    /// The reply to a request that is no call.
+    /// [`CallError`] if the request is no call.
     fn route<'a>(
         &self,
         request: &Parts,
         body: &'a Body,
         is_local: bool,
-    ) -> Result<(Arc<Platform>, Operation, &'a Bytes), Response<Bytes>> {
+    ) -> Result<(Arc<Platform>, Operation, &'a Bytes), CallError> {
         if !self.admits(request, is_local) {
-            let mut refusal = error(StatusCode::UNAUTHORIZED, "the control token is missing or wrong");
-            refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return Err(refusal);
+            return Err(CallError::Unauthorized);
         }
         let path = request.uri.path().strip_prefix(BASE).unwrap_or_default();
         let of_path = || ROUTES.iter().filter(|route| route.matches(path));
         let Some(route) = of_path().find(|route| route.method == request.method) else {
             let methods: Vec<_> = of_path().map(|route| route.method.as_str()).collect();
-            return Err(not_allowed(&methods.join(", ")));
+            return Err(if methods.is_empty() {
+                CallError::NotFound("no such call; docs/control.md has a table of the calls".to_owned())
+            } else {
+                CallError::Method(methods.join(", "))
+            });
         };
         if request.method != Method::GET && !is_json(&request.headers) {
-            return Err(error(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "a change needs the header Content-Type: application/json",
-            ));
+            return Err(CallError::MediaType);
         }
-        let Body::Complete(body) = body else {
-            let message =
-                format!("the body is larger than {MAX_BODY} bytes, or a snapshot than {MAX_SNAPSHOT}");
-            return Err(error(StatusCode::PAYLOAD_TOO_LARGE, &message));
-        };
-        let platform = self.platform.upgrade().ok_or_else(|| refusal(&CallError::Stopping))?;
+        let Body::Complete(body) = body else { return Err(CallError::TooLarge) };
+        let platform = self.platform.upgrade().ok_or(CallError::Stopping)?;
         Ok((platform, route.operation, body))
     }
 }
@@ -295,6 +291,7 @@ async fn execute(
         Operation::StreamEvents => Ok(None),
         Operation::ReadConnection => views::connection(&platform).await.map(Some),
         Operation::ListPeople => views::people(&platform).map(Some),
+        Operation::ListAssignments => views::assignments(&platform).map(Some),
         Operation::PutPerson => seed::put_person(&platform, parse(body)?).map(|()| None),
         Operation::Seed => {
             let document: SeedDocument = parse(body)?;
@@ -403,16 +400,12 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn refusal(failed: &CallError) -> Response<Bytes> {
-    error(failed.status(), &error_chain(failed))
-}
-
-fn not_allowed(methods: &str) -> Response<Bytes> {
-    if methods.is_empty() {
-        return error(StatusCode::NOT_FOUND, "no such call; docs/control.md has a table of the calls");
-    }
-    let mut refusal = error(StatusCode::METHOD_NOT_ALLOWED, &format!("this path has the methods {methods}"));
-    if let Ok(methods) = HeaderValue::from_str(methods) {
-        refusal.headers_mut().insert(ALLOW, methods);
-    }
-    refusal
+    let mut reply = error(failed.status(), &error_chain(failed));
+    let header = match failed {
+        CallError::Unauthorized => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+        CallError::Method(methods) => HeaderValue::from_str(methods).ok().map(|methods| (ALLOW, methods)),
+        _ => None,
+    };
+    reply.headers_mut().extend(header);
+    reply
 }

@@ -11,9 +11,10 @@ use super::replies::status;
 pub(crate) const PATH: &str = "/_local/";
 
 /// Each file with its path and its media type.
-const FILES: [(&str, &str, &str); 3] = [
+const FILES: [(&str, &str, &str); 4] = [
     (PATH, "text/html; charset=utf-8", include_str!("console/index.html")),
     ("/_local/style.css", "text/css; charset=utf-8", include_str!("console/style.css")),
+    ("/_local/icon.svg", "image/svg+xml", include_str!("console/icon.svg")),
     ("/_local/console.js", "text/javascript; charset=utf-8", include_str!("console/console.js")),
 ];
 

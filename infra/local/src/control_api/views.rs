@@ -2,9 +2,10 @@
 
 use functions::rotate_keys::RotateKeysError;
 use percent_encoding::percent_decode_str;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::call_error::CallError;
+use crate::embedded::ASSIGNMENTS_TABLE;
 use crate::entra::{EntraStandIn, Person};
 use crate::listing::{self, ListedIdentity};
 use crate::output::{environment, token_page};
@@ -79,6 +80,22 @@ fn entra(entra: &EntraStandIn) -> Value {
         "tenantId": entra.tenant().to_string(),
         "applications": applications,
     })
+}
+
+/// The assignments of both lists.
+pub(super) fn assignments(platform: &Platform) -> Result<Value, CallError> {
+    let mut rows = Vec::new();
+    for item in platform.database.items(ASSIGNMENTS_TABLE)? {
+        let text = |path| item.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let list = if text("/pk/S").starts_with("entra") { "entra" } else { "teamsExtension" };
+        let stored: Vec<Map<String, Value>> =
+            serde_json::from_str(text("/assignments/S")).unwrap_or_default();
+        rows.extend(stored.into_iter().map(|mut assignment| {
+            assignment.insert("list".to_owned(), list.into());
+            assignment
+        }));
+    }
+    Ok(json!({"assignments": rows}))
 }
 
 /// The people of the Entra stand-in, with their passwords.
