@@ -69,7 +69,7 @@ function clean(text, most = 400) {
   return visible.length > most ? `${visible.slice(0, most)}…` : visible;
 }
 
-/** Makes an element with properties, and with children that are elements or texts. */
+/** Makes an element. Its children are elements or texts. */
 function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children.map((child) => (child instanceof Node ? child : clean(child))));
@@ -322,7 +322,7 @@ function identityRow({ id, origin, created, revision, state: life }) {
   const last = state.lines.findLast((line) => line.identity === id);
   const link = make('a', { href: `#identities/${encodeURIComponent(id)}`, className: 'break' }, id);
   return row(link, origin, dateTime(created), revision, make('span', { className: `badge ${life}` }, life),
-    last ? `${time(last.time)} ${last.operation}` : '–', life === 'live' ? identityActions(id) : []);
+    last ? `${time(last.timestamp)} ${last.operation}` : '–', life === 'live' ? identityActions(id) : []);
 }
 
 function identityActions(id) {
@@ -399,7 +399,7 @@ async function showIdentity(id) {
 function drawIdentityRequests(id) {
   const lines = state.lines.filter((line) => line.identity === id).slice(-50).reverse();
   byId('identity-requests').replaceChildren(...lines.map((line) => make('li', {},
-    `${time(line.time)} ${line.operation} `, outcomeBadge(line), ` ${line.reason ?? ''}`)));
+    `${time(line.timestamp)} ${line.operation} `, outcomeBadge(line), ` ${line.reason ?? ''}`)));
   byId('identity-requests-empty').hidden = lines.length > 0;
 }
 
@@ -496,7 +496,8 @@ function drawInspected() {
   byId('token-matrix').replaceChildren(...CAPABILITIES.map((name) => make('tr', {},
     make('th', { scope: 'row' }, name.replace('.', ': ').replaceAll('_', ' ')),
     make('td', {}, make('span', { className: `badge ${permit(name).split(' ')[0]}` }, permit(name))))));
-  byId('token-curl').textContent = `curl -u "$CLIENT_ID:$CLIENT_SECRET" -d ${quoted(`token=${clean(text, 4000)}`)} ${state.connection.httpEndpoint}introspect`;
+  const form = quoted(`token=${clean(text, 4000)}`);
+  byId('token-curl').textContent = `curl -u "$CLIENT_ID:$CLIENT_SECRET" -d ${form} ${location.origin}/introspect`;
 }
 
 // == Requests ==
@@ -526,9 +527,9 @@ function drawRequests() {
 }
 
 function requestRow(line) {
-  const open = button(time(line.time), () => showRequest(line), { className: 'link' });
-  return row(open, line.operation ?? '–', line.status, outcomeBadge({ outcome: line.outcome }), line.identity ?? '–',
-    line.principal ?? line.slot ?? '–', clean(line.sdk ?? '–', 60), (line.latencyUs / 1000).toFixed(1));
+  const open = button(time(line.timestamp), () => showRequest(line), { className: 'link' });
+  return row(open, line.operation ?? '–', line.status, outcomeBadge({ outcome: line.outcome }), code(line.identity ?? '–'),
+    code(line.principal ?? line.slot ?? '–'), clean(line.sdk ?? '–', 60), (line.latencyUs / 1000).toFixed(1));
 }
 
 function showRequest(line) {
@@ -553,7 +554,7 @@ async function showKeys() {
 
 function drawSteps() {
   byId('key-steps').replaceChildren(...state.steps.map((step) => make('li', {},
-    `${time(step.time)} ${step.operation} (${step.trigger}) ${step.step} `, outcomeBadge(step))));
+    `${time(step.timestamp)} ${step.operation} (${step.trigger}) ${step.step} `, outcomeBadge(step))));
   byId('key-steps-empty').hidden = state.steps.length > 0;
 }
 
@@ -807,7 +808,6 @@ function takeEvent(name, id, data) {
   }
   if (name === 'request') {
     const line = { number: Number(id), ...JSON.parse(data) };
-    line.time = line.timestamp;
     keepLine(line);
     if (line.outcome === 'success' && CHANGING.test(line.operation)) {
       soon(refreshRecords, 500);
@@ -815,8 +815,7 @@ function takeEvent(name, id, data) {
     }
   }
   if (name === 'keys') {
-    const step = JSON.parse(data);
-    state.steps.unshift({ ...step, time: step.timestamp ?? step.time });
+    state.steps.unshift(JSON.parse(data));
     state.steps.length = Math.min(state.steps.length, 100);
     state.keySet = null;
     soon(askVerdicts, 0);
@@ -919,7 +918,7 @@ async function start() {
   state.dropped = 0;
   state.lastEvent = String(next);
   for (const line of requests) {
-    if (line.trigger === undefined) keepLine({ ...line, time: line.timestamp });
+    if (line.trigger === undefined) keepLine(line);
   }
   if (dropped > 0) say(`${dropped} earlier requests are no longer kept.`);
   openScreen();
@@ -935,6 +934,13 @@ function onSubmit(id, action) {
 
 const onClick = (id, action) => byId(id).addEventListener('click', () => attempt(action));
 
+/** Each button with this data attribute runs the action with its value. */
+function onData(name, action) {
+  for (const item of document.querySelectorAll(`[data-${name}]`)) {
+    item.addEventListener('click', () => attempt(() => action(item.dataset[name])));
+  }
+}
+
 function wire() {
   byId('generate-scopes').append(...SCOPES.map((scope) => make('label', { className: 'inline' },
     make('input', { type: 'checkbox', id: `scope-${scope}`, checked: scope === 'chat' || scope === 'voip' }), scope)));
@@ -946,14 +952,12 @@ function wire() {
   byId('identity-search').addEventListener('input', () => soon(searchIdentity, 200));
   byId('token-text').addEventListener('input', readInspected);
   for (const id of ['request-text', 'request-operation', 'request-outcome']) byId(id).addEventListener('input', drawRequests);
-  for (const copy of document.querySelectorAll('[data-copy]')) {
-    copy.addEventListener('click', () => attempt(async () => {
-      await navigator.clipboard.writeText(byId(copy.dataset.copy).textContent);
-      say('Copied.');
-    }));
-  }
-  for (const item of document.querySelectorAll('[data-regenerate]')) item.addEventListener('click', () => attempt(() => regenerate(item.dataset.regenerate)));
-  for (const item of document.querySelectorAll('[data-offset]')) item.addEventListener('click', () => attempt(() => setClock('PUT', { offset: item.dataset.offset })));
+  onData('copy', async (id) => {
+    await navigator.clipboard.writeText(byId(id).textContent);
+    say('Copied.');
+  });
+  onData('regenerate', regenerate);
+  onData('offset', (offset) => setClock('PUT', { offset }));
   onSubmit('generate', generate);
   onSubmit('add-person', addPerson);
   onSubmit('sign-in', signIn);
