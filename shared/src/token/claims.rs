@@ -62,6 +62,10 @@ pub struct Claims {
     pub jti: String,
     /// The identity's revision when the token was minted.
     pub rev: Revision,
+    /// The scopes in request order, separated by spaces (RFC 8693 section 4.2), for gateways and frameworks. Absent in
+    /// the tokens of a resource with [`Resource::scope_claim`] off.
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
 }
 
 /// The data that a token is minted from.
@@ -112,6 +116,7 @@ impl Claims {
             sub: grant.identity.to_string(),
             jti: format!("{:032x}", u128::from_be_bytes(grant.token_id)),
             rev: grant.revision,
+            scope: resource.scope_claim.then(|| grant.scopes.spaced()),
         }
     }
 
@@ -134,10 +139,63 @@ impl Claims {
             && identity.to_string() == self.sub
             && identity.skype_id() == self.skypeid
             && self.scp == scp_of(identity)
+            && self.scope.as_ref().is_none_or(|scope| *scope == self.scopes.spaced())
             && self.tid.is_some() == is_teams
             && self.aad_appid.is_some() == is_teams
             && self.aad_iat.is_some() == is_teams
             && (is_teams || self.aad_uti.is_none())
             && self.resource_location.is_none() == is_teams
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::UserId;
+    use crate::testing::{self, SeededRandom};
+    use crate::token::scope::Scope;
+
+    fn claims(scope_claim: bool, scopes: &ScopeSet) -> (RawId, Claims) {
+        let resource = Resource { scope_claim, ..testing::settings().resource };
+        let identity = UserId::mint(resource.id, testing::NOON, &SeededRandom::new(1)).into();
+        let grant = Grant {
+            identity: &identity,
+            scopes,
+            revision: Revision::new(1),
+            issued_at: 1_709_294_400,
+            expires_at: 1_709_298_000,
+            token_id: [7; 16],
+            teams: None,
+        };
+        let claims = Claims::of(&resource, &grant);
+        (identity, claims)
+    }
+
+    /// The previous release refuses tokens with the claim.
+    #[test]
+    fn scope_claim_is_absent_unless_it_is_on() {
+        let scopes = ScopeSet::of(&[Scope::Voip, Scope::ChatJoin]).unwrap();
+        let (identity, without) = claims(false, &scopes);
+        assert!(without.agree_on(&identity));
+        assert!(!serde_json::to_string(&without).unwrap().contains(r#""scope""#));
+        let (_, with) = claims(true, &scopes);
+        assert_eq!(with.scope.as_deref(), Some("voip chat.join"));
+    }
+
+    fn any_scopes() -> impl Strategy<Value = ScopeSet> {
+        prop::collection::vec(0_usize..5, 1..6)
+            .prop_map(|picks| ScopeSet::parse(picks.iter().map(|pick| Scope::ALL[*pick].as_str())).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn claims_agree_only_with_their_own_scope(scopes in any_scopes(), other in any_scopes()) {
+            let (identity, mut claims) = claims(true, &scopes);
+            prop_assert!(claims.agree_on(&identity));
+            claims.scope = Some(other.spaced());
+            prop_assert_eq!(claims.agree_on(&identity), scopes == other);
+        }
     }
 }

@@ -91,6 +91,12 @@ impl ScopeSet {
         self.0.iter().map(|scope| scope.as_str()).collect()
     }
 
+    /// The form of RFC 8693 section 4.2: names joined by spaces.
+    #[must_use]
+    pub fn spaced(&self) -> String {
+        self.names().join(" ")
+    }
+
     /// The scopes in request order.
     pub fn iter(&self) -> impl Iterator<Item = Scope> {
         self.0.iter().copied()
@@ -183,6 +189,7 @@ mod tests {
             }
             let set = ScopeSet::parse(picks.iter().map(|pick| NAMES[*pick])).unwrap();
             prop_assert_eq!(set.to_string(), expected.join(","));
+            prop_assert_eq!(set.spaced(), expected.join(" "));
             prop_assert_eq!(expected.join(",").parse(), Ok(set));
         }
     }
