@@ -58,6 +58,17 @@ impl KeySet {
 /// The longest age of a key set before the next fetch.
 const MAX_AGE: Duration = Duration::from_secs(KEY_SET_MAX_AGE as u64);
 
+/// A refusal, with the header that belongs to it. The answers are those of the other kits (infra/kits).
+type Refusal = (StatusCode, [(&'static str, &'static str); 1]);
+
+const NO_TOKEN: Refusal = (StatusCode::UNAUTHORIZED, [("WWW-Authenticate", "Bearer")]);
+const INVALID: Refusal =
+    (StatusCode::UNAUTHORIZED, [("WWW-Authenticate", r#"Bearer error="invalid_token""#)]);
+const FORBIDDEN: Refusal =
+    (StatusCode::FORBIDDEN, [("WWW-Authenticate", r#"Bearer error="insufficient_scope""#)]);
+/// The state or the keys cannot be read, so there is no decision.
+const UNREADABLE: Refusal = (StatusCode::SERVICE_UNAVAILABLE, [("Retry-After", "1")]);
+
 /// The caller.
 struct User {
     identity: RawId,
@@ -65,24 +76,23 @@ struct User {
 }
 
 impl TokenCheck {
-    async fn admit(&self, headers: &HeaderMap) -> Result<User, StatusCode> {
-        let Ok(Scheme::Bearer(token)) = Scheme::of(headers) else { return Err(StatusCode::UNAUTHORIZED) };
+    async fn admit(&self, headers: &HeaderMap) -> Result<User, Refusal> {
+        let Ok(Scheme::Bearer(token)) = Scheme::of(headers) else { return Err(NO_TOKEN) };
         match self {
             Self::Online(verifier) => match verifier.verify(token).await {
                 Ok(active) => {
                     Ok(User { identity: active.identity.clone(), scopes: active.claims.scopes.clone() })
                 }
-                Err(VerifyError::Refused(_)) => Err(StatusCode::UNAUTHORIZED),
-                // The state cannot be read, so there is no decision.
-                Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),
+                Err(VerifyError::Refused(_)) => Err(INVALID),
+                Err(_) => Err(UNREADABLE),
             },
             Self::Offline(keys) => match keys.read().await {
-                keys if !keys.is_fresh() => Err(StatusCode::SERVICE_UNAVAILABLE),
+                keys if !keys.is_fresh() => Err(UNREADABLE),
                 keys => match keys.verifier.verify(token) {
                     Ok(offline) => {
                         Ok(User { identity: offline.identity.clone(), scopes: offline.claims.scopes.clone() })
                     }
-                    Err(_) => Err(StatusCode::UNAUTHORIZED),
+                    Err(_) => Err(INVALID),
                 },
             },
         }
@@ -94,29 +104,29 @@ impl<S: Send + Sync> FromRequestParts<S> for User
 where
     TokenCheck: FromRef<S>,
 {
-    type Rejection = StatusCode;
+    type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, StatusCode> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         TokenCheck::from_ref(state).admit(&parts.headers).await
     }
 }
 
 impl User {
-    fn may(&self, capability: Capability) -> Result<(), StatusCode> {
+    /// The permit. For [`Permit::ByRoomRole`], the handler checks the user's role in the room.
+    fn may(&self, capability: Capability) -> Result<Permit, Refusal> {
         match capability.permit(&self.scopes) {
-            Permit::Granted => Ok(()),
-            // A server with rooms checks the user's role here.
-            Permit::ByRoomRole | Permit::Refused => Err(StatusCode::FORBIDDEN),
+            Permit::Refused => Err(FORBIDDEN),
+            permit => Ok(permit),
         }
     }
 }
 
-async fn list_threads(user: User) -> Result<Json<Value>, StatusCode> {
+async fn list_threads(user: User) -> Result<Json<Value>, Refusal> {
     user.may(Capability::ChatListThreads)?;
     Ok(Json(json!({"value": [], "of": user.identity.to_string()})))
 }
 
-async fn create_thread(user: User) -> Result<StatusCode, StatusCode> {
+async fn create_thread(user: User) -> Result<StatusCode, Refusal> {
     user.may(Capability::ChatCreateThread)?;
     Ok(StatusCode::CREATED)
 }

@@ -126,20 +126,21 @@ fn java_page_programs_run() {
 }
 
 #[test]
-fn spring_page_program_asks_with_its_credential() {
+fn spring_page_programs_introspect_and_decode() {
     if is_missing("Java", &["java", "mvn"]) {
         return;
     }
     let page = Page::new(include_str!("../../docs/clients/spring.md"), "spring-page");
     let [pom] = page.blocks("xml");
-    let [program] = page.blocks("java");
+    let [introspect, decode] = page.blocks("java");
     let [packages, start] = page.blocks("sh");
     let dependencies = page.folder.join("target/dependency");
     if page.write("pom.xml", pom) && dependencies.exists() {
         fs::remove_dir_all(&dependencies).unwrap();
     }
-    page.write("Introspect.java", program);
-    let (server, _) = page.server("RS256");
+    page.write("Introspect.java", introspect);
+    page.write("Decode.java", decode);
+    let (server, resource) = page.server("RS256");
     if !dependencies.exists() {
         page.sh(&server, packages, &[]).unwrap();
     }
@@ -156,8 +157,23 @@ fn spring_page_program_asks_with_its_credential() {
         page.sh(&server, start, &[("CLIENT_ID", id), ("CLIENT_SECRET", secret), ("TOKEN", token)])
     };
     assert_eq!(ask(secret, token), Ok(format!("{user} chat voip\n")));
-    assert!(ask(secret, &format!("{}AAAA", &token[..token.len() - 4])).unwrap_err().contains("refused: "));
+    let altered = format!("{}AAAA", &token[..token.len() - 4]);
+    assert!(ask(secret, &altered).unwrap_err().contains("refused: "));
     assert!(ask(&"A".repeat(43), token).unwrap_err().contains("unknown: "));
+    let decode = start.replace("Introspect", "Decode");
+    let verdict = |token: &str, issuer: &str, resource_id: &str| {
+        let settings = [("TOKEN", token), ("ISSUER", issuer), ("RESOURCE_ID", resource_id)];
+        page.sh(&server, &decode, &settings)
+    };
+    let [issuer, id] = ["issuer", "id"].map(|member| resource[member].as_str().unwrap());
+    assert_eq!(verdict(token, issuer, id), Ok(format!("{user} SCOPE_chat SCOPE_voip\n")));
+    for refusal in [
+        verdict(&altered, issuer, id),
+        verdict(token, "https://localhost", id),
+        verdict(token, issuer, "00000000-0000-0000-0000-000000000000"),
+    ] {
+        assert!(refusal.unwrap_err().contains("refused: "));
+    }
     no_secret_in_the_log(&server);
 }
 

@@ -209,7 +209,10 @@ impl Example {
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
-        answer.split(' ').nth(1).unwrap().parse().unwrap()
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let challenged = answer.to_lowercase().contains("\r\nwww-authenticate: bearer");
+        assert_eq!(challenged, [401, 403].contains(&status), "{answer}");
+        status
     }
 }
 

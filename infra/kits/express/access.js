@@ -10,7 +10,7 @@ const TABLE = JSON.parse(readFileSync(new URL("../capabilities.json", import.met
 export class UnreadableStateError extends Error {}
 
 /**
- * Asks the service for each token, so a revocation counts at once.
+ * Introspects each token, so a revocation counts at once.
  *
  * @param {{endpoint: string, clientId: string, clientSecret: string}} options the endpoint with its slash at the end, and
  *   the credential of this resource server
@@ -102,9 +102,9 @@ async function verified(token, keys, expected) {
     const { payload } = await jwtVerify(token, keys, expected);
     return typeof payload.acsScope === "string" ? payload : null;
   } catch (failure) {
-    // jose has these two for a failed fetch. Any error that is not of jose comes from the network too.
-    const { JOSEError, JWKSTimeout } = errors;
-    if (!(failure instanceof JOSEError) || failure instanceof JWKSTimeout || failure.code === "ERR_JOSE_GENERIC") throw failure;
+    // jose has these codes for a fetch that failed. An error of another library comes from the network.
+    const isUnread = ["ERR_JWKS_TIMEOUT", "ERR_JWKS_INVALID", "ERR_JOSE_GENERIC"].includes(failure.code);
+    if (isUnread || !(failure instanceof errors.JOSEError)) throw failure;
     return null;
   }
 }

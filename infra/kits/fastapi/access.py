@@ -29,7 +29,7 @@ class Access:
 
 
 def active(endpoint, client_id, client_secret):
-    """Returns a check that asks the service for each token, so a revocation counts at once.
+    """Returns a check that introspects each token, so a revocation counts at once.
 
     The endpoint has its slash at the end. The credential is that of this resource server. A check returns the Access of
     an active token, and None for any other token.

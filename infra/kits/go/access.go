@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -59,7 +60,7 @@ func read(request *http.Request, err error) ([]byte, error) {
 	return body, nil
 }
 
-// Active returns a check that asks the service for each token, so a revocation counts at once. The endpoint has its slash
+// Active returns a check that introspects each token, so a revocation counts at once. The endpoint has its slash
 // at the end. The credential is that of this resource server.
 func Active(endpoint, clientID, clientSecret string) Check {
 	return func(ctx context.Context, token string) (*Access, error) {
@@ -74,10 +75,10 @@ func Active(endpoint, clientID, clientSecret string) Check {
 			return nil, err
 		}
 		var answer struct {
-			Active                    bool
-			Sub, Scope                string
-			Capabilities              []string
-			Capabilities_by_room_role []string
+			Active       bool
+			Sub, Scope   string
+			Capabilities []string
+			ByRoomRole   []string `json:"capabilities_by_room_role"`
 		}
 		var claims map[string]any
 		if err := errors.Join(json.Unmarshal(body, &answer), json.Unmarshal(body, &claims)); err != nil {
@@ -87,7 +88,7 @@ func Active(endpoint, clientID, clientSecret string) Check {
 			return nil, nil
 		}
 		scopes := strings.Split(answer.Scope, " ")
-		return &Access{answer.Sub, scopes, answer.Capabilities, answer.Capabilities_by_room_role, claims}, nil
+		return &Access{answer.Sub, scopes, answer.Capabilities, answer.ByRoomRole, claims}, nil
 	}
 }
 
@@ -132,7 +133,8 @@ func (o Offline) Check() (Check, error) {
 		}
 		access := &Access{Identity: identity, Scopes: strings.Split(list, ","), Claims: claims}
 		has := func(scope string) bool { return slices.Contains(access.Scopes, scope) }
-		for name, row := range o.Table {
+		for _, name := range slices.Sorted(maps.Keys(o.Table)) {
+			row := o.Table[name]
 			if slices.ContainsFunc(row.Granted, has) {
 				access.Capabilities = append(access.Capabilities, name)
 			} else if slices.ContainsFunc(row.ByRoomRole, has) {
@@ -143,23 +145,38 @@ func (o Offline) Check() (Check, error) {
 	}, nil
 }
 
-// keySet is the fetched key set. A replaced key leaves it within a minute. An unknown key causes at most one fetch a second.
+// keySet is the fetched key set. A replaced key leaves it within a minute. Unknown keys and failures cause at most one fetch
+// a second.
 type keySet struct {
-	url       string
-	mutex     sync.Mutex
-	keys      keyfunc.Keyfunc
-	fetchedAt time.Time
+	url                string
+	mutex              sync.Mutex
+	keys               keyfunc.Keyfunc
+	failure            error
+	fetchedAt, triedAt time.Time
 }
 
 func (k *keySet) find(ctx context.Context, token *jwt.Token) (any, error) {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
 	if k.keys != nil && time.Since(k.fetchedAt) < time.Minute {
-		key, err := k.keys.Keyfunc(token)
-		if err == nil || time.Since(k.fetchedAt) < time.Second {
-			return key, err
+		if key, err := k.keys.Keyfunc(token); err == nil {
+			return key, nil
 		}
 	}
+	if time.Since(k.triedAt) >= time.Second {
+		keys, err := k.fetch(ctx)
+		k.triedAt, k.failure = time.Now(), err
+		if err == nil {
+			k.keys, k.fetchedAt = keys, k.triedAt
+		}
+	}
+	if k.failure != nil {
+		return nil, k.failure
+	}
+	return k.keys.Keyfunc(token)
+}
+
+func (k *keySet) fetch(ctx context.Context) (keyfunc.Keyfunc, error) {
 	// The fetch serves all requests, so the end of this one does not cancel it.
 	body, err := read(http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, k.url, nil))
 	if err != nil {
@@ -169,8 +186,7 @@ func (k *keySet) find(ctx context.Context, token *jwt.Token) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreadableState, err)
 	}
-	k.keys, k.fetchedAt = keys, time.Now()
-	return keys.Keyfunc(token)
+	return keys, nil
 }
 
 var bearer = regexp.MustCompile(`^(?i:bearer) +([A-Za-z0-9._~+/-]+=*)$`)
