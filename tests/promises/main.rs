@@ -19,6 +19,7 @@ mod first_keys;
 mod history;
 mod introspection;
 mod old_versions;
+mod pairs_of_faults;
 mod published_keys;
 mod quiet;
 mod random_histories;
