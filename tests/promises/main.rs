@@ -28,3 +28,4 @@ mod resource_servers;
 mod retries;
 mod spelling;
 mod state_machine;
+mod two_clocks;
