@@ -19,7 +19,8 @@ pub fn mint(claims: &Claims, key: &SigningKey) -> Result<AccessToken, KeyMateria
     let header = TokenHeader { alg: key.algorithm(), kid: key.id().clone(), typ: TokenType::Jwt };
     let header = serde_json::to_vec(&header).map_err(|_| UNWRITABLE)?;
     let payload = serde_json::to_vec(claims).map_err(|_| UNWRITABLE)?;
-    let mut token = Zeroizing::new(String::with_capacity(1024));
+    // Longer than every token, because a reallocation would leave a copy of its beginning behind.
+    let mut token = Zeroizing::new(String::with_capacity(2048));
     URL_SAFE_NO_PAD.encode_string(header, &mut token);
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(payload, &mut token);

@@ -28,7 +28,7 @@ use crate::runtime::Clock;
 use crate::settings::{Issuer, Reader, Resource};
 use crate::store::{IdentityState, ReadRequest, Store, StoreError};
 
-/// Longest token that is decoded, in bytes. A token of this service has fewer than 1,200.
+/// Longest token that is decoded, in bytes. A token of this service has fewer than 1,500.
 const MAX_LENGTH: usize = 4096;
 
 /// The required values of `iss` and `aud`.
