@@ -3,6 +3,7 @@
 A subclass names the client under test. Every method of a `Client` is awaitable for both clients.
 """
 
+import json
 import base64
 import contextlib
 import functools
@@ -249,7 +250,7 @@ class IdentityCases:
             payload = Token((await client.get_token(user, ["chat", "voip"])).token).segments[1]
             assert "-" not in payload and "_" not in payload
             text = base64.b64decode(payload + "==", validate=False).decode("ascii")
-            assert " " not in text
+            assert text == json.dumps(json.loads(text), separators=(",", ":")), "the JSON is compact"
 
     async def test_tokens_are_distinct(self, client, user):
         first, second = [Token((await client.get_token(user, ["chat"])).token) for _ in range(2)]
