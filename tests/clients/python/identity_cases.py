@@ -3,11 +3,11 @@
 A subclass names the client under test. Every method of a `Client` is awaitable for both clients.
 """
 
-import json
 import base64
 import contextlib
 import functools
 import inspect
+import json
 import re
 import uuid
 from datetime import datetime, timedelta, timezone
