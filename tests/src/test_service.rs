@@ -40,6 +40,7 @@ pub struct Ports {
     pub store: Arc<dyn Store>,
     pub pointers: Arc<dyn PointerWriter>,
     pub resource_servers: Arc<dyn ResourceServerWriter>,
+    pub feed: Arc<dyn Feed>,
     pub secret_store: Arc<dyn SecretStore>,
     pub secret_store_writer: Arc<dyn SecretStoreWriter>,
 }
@@ -141,7 +142,8 @@ impl Ports {
         let ports = Self {
             store: adapters.table.clone(),
             pointers: adapters.table.clone(),
-            resource_servers: adapters.table,
+            resource_servers: adapters.table.clone(),
+            feed: adapters.table,
             secret_store: adapters.secrets.clone(),
             secret_store_writer: adapters.secrets,
         };
