@@ -22,6 +22,7 @@ use identity::resource_servers::ResourceServerOperator;
 use identity::runtime::{Clock as _, Random as _};
 use identity::secrets::{SecretName, SecretStore, SecretStoreWriter};
 use identity::settings::Settings;
+use identity::store::feed::Feed;
 use identity::store::resource_servers::{
     ResourceServerChange, ResourceServerError, ResourceServerSecret, ResourceServerWriter,
 };
@@ -115,6 +116,7 @@ impl Ports {
             store: memory.clone(),
             pointers: memory.clone(),
             resource_servers: memory.clone(),
+            feed: memory.clone(),
             secret_store: memory.clone(),
             secret_store_writer: memory.clone(),
         };
