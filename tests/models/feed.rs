@@ -1,4 +1,4 @@
-//! The revocation feed: every interleaving of three appends, one of them a repetition, and a reader whose query passes
+//! The revocation feed: every interleaving of two appends, which their sources may repeat, and a reader whose query passes
 //! the places one after the other. Any answer may be lost, any write may arrive late or twice, and any batch may expire.
 //! Decision record 0020 has the protocol.
 
@@ -13,12 +13,12 @@ const COMPLETE: &str = "complete";
 /// A cursor becomes unknown only if a batch has expired.
 const NO_FALSE_ALARM: &str = "no false alarm";
 
-const APPENDS: usize = 3;
-/// The end that each append stores. The second append repeats the first one.
-const ENDS: [u8; APPENDS] = [0b01, 0b01, 0b10];
+const APPENDS: usize = 2;
+/// The end that each append stores.
+const ENDS: [u8; APPENDS] = [0b01, 0b10];
 const ALL_ENDS: u8 = 0b11;
-/// The places of batches, and place 0 before them.
-const PLACES: usize = APPENDS + 1;
+/// The places of batches, and place 0 before them. Two ends and a repetition fill them.
+const PLACES: usize = 4;
 
 /// The protocol, or one way to get it wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,8 +189,10 @@ impl Protocol {
                 change(&mut next);
                 found.push((action, next));
             };
-            let may_begin = at != 1 || state.appends[0].phase == Phase::Unclear;
-            if phase == Phase::Idle && may_begin {
+            // An append that met another one, or its own write, begins again, and so does one that gave up. Its earlier write
+            // is forgotten: it has the condition of the new write, or no effect any more.
+            let has_place = usize::from(state.head) + 1 < PLACES;
+            if has_place && matches!(phase, Phase::Idle | Phase::Unclear) {
                 add(Action::Begin(at), &|next| next.begin(at, variant));
             }
             if phase == Phase::Running {
