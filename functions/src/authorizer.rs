@@ -167,7 +167,7 @@ impl Context {
         let by_room_role = Capability::names(&token.claims.scopes, Permit::ByRoomRole);
         Self {
             identity: token.identity.to_string(),
-            scopes: token.claims.scopes.names().join(" "),
+            scopes: token.claims.scopes.spaced(),
             resource_id: token.claims.resource_id.clone(),
             expires_at: token.claims.exp.to_string(),
             capabilities_by_room_role: by_room_role.join(" "),

@@ -39,7 +39,7 @@ impl Default for System {
 impl Clock for System {
     #[expect(clippy::disallowed_methods, reason = "time enters here")]
     fn now(&self) -> OffsetDateTime {
-        SystemTime::now().into()
+        date_of(SystemTime::now())
     }
 
     fn uptime(&self) -> Duration {
@@ -48,6 +48,18 @@ impl Clock for System {
 
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
+    }
+}
+
+/// The date of an instant. An instant outside the years -9999 to 9999 gives the nearest date of these years. A token with
+/// a later expiry cannot be written, and every token has expired at the last second, so the service refuses all tokens.
+fn date_of(instant: SystemTime) -> OffsetDateTime {
+    let longest = time::Duration::MAX;
+    match instant.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => OffsetDateTime::UNIX_EPOCH.saturating_add(after.try_into().unwrap_or(longest)),
+        Err(error) => {
+            OffsetDateTime::UNIX_EPOCH.saturating_sub(error.duration().try_into().unwrap_or(longest))
+        }
     }
 }
 
@@ -76,4 +88,25 @@ pub fn generate(algorithm: Algorithm) -> Result<SigningKey, KeyMaterialError> {
     };
     let pkcs8 = pkcs8.map_err(|_| KeyMaterialError::GENERATION)?;
     SigningKey::from_pkcs8(algorithm, Secret::new(pkcs8))
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn dates_outside_the_calendar_are_its_ends() {
+        let year = Duration::from_secs(31_556_952);
+        let after = |years| SystemTime::UNIX_EPOCH.checked_add(year * years).unwrap();
+        let before = |years| SystemTime::UNIX_EPOCH.checked_sub(year * years).unwrap();
+        assert_eq!(date_of(SystemTime::UNIX_EPOCH), OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(date_of(after(54)), OffsetDateTime::from(after(54)));
+        assert_eq!(date_of(before(54)), OffsetDateTime::from(before(54)));
+        for years in [8_035, 1_000_000, 200_000_000] {
+            assert_eq!(date_of(after(years)), datetime!(9999-12-31 23:59:59.999_999_999 UTC));
+        }
+        assert_eq!(date_of(before(1_000_000)), datetime!(-9999-01-01 0:00 UTC));
+    }
 }

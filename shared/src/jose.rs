@@ -65,24 +65,24 @@ pub struct Jwk {
     #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub alg: Option<String>,
     /// The key id.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub kid: Option<String>,
     /// The key type: `RSA` or `EC`.
     pub kty: String,
     /// RSA modulus and exponent (RFC 7518 section 6.3.1), base64url.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub n: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub e: Option<String>,
     /// Curve and coordinates of an elliptic curve key (RFC 7518 section 6.2.1), base64url.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub crv: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub x: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub y: Option<String>,
     /// Entra only: the issuer whose tokens the key signs.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
 }
 
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn purposes_of_another_type_are_not_a_key_set() {
+    fn members_of_another_type_are_not_a_key_set() {
         for (algorithm, _) in BOTH {
             let texts = [json!(null), json!(7), json!(true), json!({}), json!(["sig"]), json!([])];
             let lists = [
@@ -500,7 +500,8 @@ mod tests {
                 json!([["verify"]]),
                 json!(["verify", null]),
             ];
-            let rows = texts.iter().flat_map(|value| [("use", value), ("alg", value)]);
+            let names = ["use", "alg", "kid", "kty", "n", "e", "crv", "x", "y", "issuer"];
+            let rows = texts.iter().flat_map(|value| names.map(|name| (name, value)));
             for (name, value) in rows.chain(lists.iter().map(|value| ("key_ops", value))) {
                 let mut jwk = key(algorithm);
                 jwk[name] = value.clone();
@@ -553,10 +554,8 @@ mod tests {
         let ec = key(Algorithm::Es256);
         let (x, y) = (ec["x"].clone(), ec["y"].clone());
         for (name, value) in [
-            ("crv", json!(null)),
             ("crv", json!("P-384")),
             ("crv", json!("secp256k1")),
-            ("x", json!(null)),
             ("x", json!("")),
             ("x", y.clone()),
             ("y", x),

@@ -37,6 +37,8 @@ pub struct Resource {
     pub location: Location,
     /// `rgn`, like `amer`.
     pub region: Location,
+    /// Whether its new tokens have the claim `scope`. Tokens with and without it are verified alike.
+    pub scope_claim: bool,
 }
 
 /// A location or region claim: lower-case letters, digits and hyphens.
@@ -61,13 +63,14 @@ pub struct Reader<'a> {
 
 impl Settings {
     /// Reads `RESOURCE_ID`, `RESOURCE_LOCATION`, `RESOURCE_REGION`, `ISSUER`, `ACCEPTED_HOSTS` (a comma list, with the
-    /// public host first), and the optional `REQUEST_DATE_WINDOW_MINUTES`, `GATEWAY_PATH`, `ALLOWED_ORIGINS` and
-    /// `ALLOWED_ORIGINS_WITH_ACCESS_KEY`. `None` if a value is missing or malformed.
+    /// public host first), and the optional `SCOPE_CLAIM`, `REQUEST_DATE_WINDOW_MINUTES`, `GATEWAY_PATH`,
+    /// `ALLOWED_ORIGINS` and `ALLOWED_ORIGINS_WITH_ACCESS_KEY`. `None` if a value is missing or malformed.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let id = reader.required("RESOURCE_ID", ResourceId::FORM);
         let location = reader.required("RESOURCE_LOCATION", "a name like unitedstates");
         let region = reader.required("RESOURCE_REGION", "a name like amer");
         let issuer = reader.required("ISSUER", Issuer::FORM);
+        let scope_claim = reader.optional("SCOPE_CLAIM", "true or false").unwrap_or(false);
         let hosts = reader.required("ACCEPTED_HOSTS", "host names or host:port, separated by commas");
         let date_window = reader.optional("REQUEST_DATE_WINDOW_MINUTES", "a number from 1 to 15");
         let gateway_path = Some(reader.optional("GATEWAY_PATH", "decoded or wire").unwrap_or_default());
@@ -77,7 +80,8 @@ impl Settings {
             users: origins("ALLOWED_ORIGINS"),
             services: origins("ALLOWED_ORIGINS_WITH_ACCESS_KEY"),
         };
-        let resource = Resource { id: id?, issuer: issuer?, location: location?, region: region? };
+        let resource =
+            Resource { id: id?, issuer: issuer?, location: location?, region: region?, scope_claim };
         let date_window = date_window.unwrap_or_default();
         Some(Self { resource, hosts: hosts?, date_window, cors, gateway_path })
     }
@@ -200,6 +204,7 @@ mod tests {
         assert_eq!(settings.hosts.public().to_string(), "identity.example.com");
         assert_eq!(settings.hosts.iter().count(), 2);
         assert_eq!(settings.resource.location.as_str(), "unitedstates");
+        assert!(!settings.resource.scope_claim);
     }
 
     #[test]
@@ -210,6 +215,7 @@ mod tests {
             ("ISSUER", "https://identity.example.com/?a=b"),
             ("ACCEPTED_HOSTS", "identity.example.com,,"),
             ("REQUEST_DATE_WINDOW_MINUTES", "16"),
+            ("SCOPE_CLAIM", "yes"),
             ("ALLOWED_ORIGINS", "https://app.example.com/"),
             ("ALLOWED_ORIGINS_WITH_ACCESS_KEY", "*"),
         ])
@@ -219,10 +225,15 @@ mod tests {
             assert!(faults.contains(name), "{name} is missing in {faults}");
         }
         assert!(faults.contains("RESOURCE_LOCATION is missing"));
-        for name in ["REQUEST_DATE_WINDOW_MINUTES", "ALLOWED_ORIGINS", "ALLOWED_ORIGINS_WITH_ACCESS_KEY"] {
+        for name in [
+            "SCOPE_CLAIM",
+            "REQUEST_DATE_WINDOW_MINUTES",
+            "ALLOWED_ORIGINS",
+            "ALLOWED_ORIGINS_WITH_ACCESS_KEY",
+        ] {
             assert!(faults.contains(&format!("{name} must be")), "{name} is missing in {faults}");
         }
-        assert_eq!(faults.lines().count(), 8, "each fault has one line: {faults}");
+        assert_eq!(faults.lines().count(), 9, "each fault has one line: {faults}");
     }
 
     #[test]

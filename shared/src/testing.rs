@@ -130,6 +130,7 @@ pub fn settings() -> Settings {
         "RESOURCE_LOCATION" => Some("unitedstates".to_owned()),
         "RESOURCE_REGION" => Some("amer".to_owned()),
         "ISSUER" => Some("https://localhost:8443".to_owned()),
+        "SCOPE_CLAIM" => Some("true".to_owned()),
         "ACCEPTED_HOSTS" => Some("localhost:8443".to_owned()),
         _ => None,
     };

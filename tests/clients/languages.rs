@@ -21,7 +21,7 @@ fn run(command: &mut Command) -> Result<String, String> {
 }
 
 /// Whether a program of a toolchain is missing. Reports it past the test harness, which hides the output of a pass.
-fn is_missing(toolchain: &str, programs: &[&str]) -> bool {
+pub(crate) fn is_missing(toolchain: &str, programs: &[&str]) -> bool {
     let is_installed =
         |program: &&str| run(Command::new("sh").args(["-c", "command -v \"$0\"", program])).is_ok();
     let missing = !programs.iter().all(is_installed);

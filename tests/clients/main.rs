@@ -7,6 +7,7 @@ mod chat;
 mod control;
 mod environment;
 mod gateway;
+mod kits;
 mod languages;
 mod local_server;
 mod names;

@@ -15,7 +15,7 @@ CERTIFICATE = "arn:aws:acm:us-east-1:000000000000:certificate/5e0d8f7c-0b0a-4c8e
 @pytest.fixture(scope="session")
 def service(tmp_path_factory):
     """The service with the real functions, after it has made its first keys."""
-    with deployed(binary, tmp_path_factory.mktemp("front"), RequestMetrics="true") as stack:
+    with deployed(binary, tmp_path_factory.mktemp("front"), RequestMetrics="true", ScopeClaim="true") as stack:
         service = Service(stack)
         service.wait_for_keys()
         yield service

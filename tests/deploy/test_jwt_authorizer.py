@@ -27,7 +27,8 @@ def template():
     [block] = re.findall(r"^```yaml\n(Authorizer:\n.*?)^```$", guide, re.MULTILINE | re.DOTALL)
     template = sam.chat_api()
     template["Resources"] |= sam.parsed(block)
-    template["Resources"]["Route"]["Properties"]["AuthorizationType"] = "JWT"
+    route = template["Resources"]["Route"]["Properties"]
+    route |= {"AuthorizationType": "JWT", "AuthorizationScopes": ["chat", "chat.join"]}
     template["Parameters"] |= {"Issuer": {"Type": "String"}, "ResourceId": {"Type": "String"}}
     return template
 
@@ -58,9 +59,29 @@ def test_valid_token_passes_with_its_claims(service, call):
     status, told = call(text)
     assert status == 200
     claims = Token(text).claims
-    assert claims["acsScope"] == "chat,voip"
+    assert (claims["acsScope"], claims["scope"]) == ("chat,voip", "chat voip")
     handed_on = told["event"]["requestContext"]["authorizer"]["jwt"]["claims"]
     assert handed_on == {name: str(value) for name, value in claims.items()}
+
+
+@pytest.mark.parametrize("scopes, status", [
+    (("chat",), 200),
+    (("voip", "chat.join"), 200),
+    (("voip",), 403),
+    (("chat.join.limited",), 403),
+])
+def test_route_admits_only_its_scopes(service, call, scopes, status):
+    assert call(service.issue(scopes=scopes)[1])[0] == status
+
+
+def test_token_without_scope_claim_is_refused(service, call):
+    _, text = service.issue()
+    token = Token(text)
+    key = load_der_private_key(base64.b64decode(service.signing_keys()["primary"]["pkcs8"]), None)
+    claims = {name: value for name, value in token.claims.items() if name != "scope"}
+    bare = signed(token.header, claims, key)
+    assert service.introspect(bare)["active"] is True, "the token is one of a release without the claim"
+    assert call(bare)[0] == 403
 
 
 @pytest.mark.parametrize("changes, status", [

@@ -1,14 +1,18 @@
 //! The SDK calls and the DynamoDB units of each operation when warm. They decide speed and cost.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use e2e::entra_issuer::{APP, TENANT, exchange, trusting};
 use e2e::faults::Units;
 use e2e::test_service::{Embedded, Ports, Reply, TestService};
 use identity::keys::Algorithm;
+use identity::keys::rotation::Change;
 use identity::store::assignments::{
     Assignment, AssignmentChange, AssignmentKey, AssignmentVersion, AssignmentWriteOutcome, MAX_CLIENT_IDS,
     PrincipalType,
 };
 use identity::testing::{NOON, SeededRandom};
+use identity::token::verify::{TokenError, VerifyError};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -85,6 +89,46 @@ async fn a_verification_makes_one_call_and_a_self_refuting_token_none() {
         assert!(service.verify(bad).await.is_err());
     }
     assert_eq!(embedded.dynamodb.calls() - before, 0);
+}
+
+/// The time and the cost of a reply must not show whether the identity of a forged token exists.
+#[tokio::test]
+async fn a_token_of_an_unknown_key_reads_no_identity() {
+    let (mut service, embedded, id) = warm().await;
+    let token = service.issue(&service.primary, &id).await.token().unwrap();
+    let (_, rest) = token.split_once('.').unwrap();
+    let kid = "A".repeat(43);
+    let header = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"ES256","kid":"{kid}","typ":"JWT"}}"#));
+    let forged = format!("{header}.{rest}");
+    let introspect = async |service: &TestService, token: &str| {
+        service.send("POST", "/introspect", &format!("token={token}")).await.json["active"] == true
+    };
+    for is_warm in [true, false] {
+        if !is_warm {
+            service.restart();
+            service.service.warm().await;
+        }
+        let before = embedded.dynamodb.calls();
+        embedded.dynamodb.measure();
+        let refused = service.verify(&forged).await;
+        assert!(matches!(refused, Err(VerifyError::Refused(TokenError::KeyNotInForce))));
+        assert!(!introspect(&service, &forged).await);
+        let units = embedded.dynamodb.units();
+        assert_eq!((embedded.dynamodb.calls() - before, units.read), (2, 2.0), "the pointer each time");
+    }
+    // A good token of a new key costs a call more, once.
+    service.replace_keys(Change::RotateSigningKeys).await.unwrap();
+    let target = format!("/identities/{id}/:issueAccessToken?api-version=2023-10-01");
+    let other = service.another(8);
+    let token = other.send("POST", &target, r#"{"scopes":["chat"]}"#).await.token().unwrap();
+    for calls in [2, 1] {
+        let before = embedded.dynamodb.calls();
+        assert!(service.verify(&token).await.is_ok());
+        assert_eq!(embedded.dynamodb.calls() - before, calls);
+        let before = embedded.dynamodb.calls();
+        assert!(introspect(&service, &token).await);
+        assert_eq!(embedded.dynamodb.calls() - before, calls);
+    }
 }
 
 #[tokio::test]

@@ -43,8 +43,8 @@ pub enum Fault {
     /// A batch answer that lists the keys of the state table as unprocessed. Other calls are unchanged. It is not in
     /// [`Self::ALL`], because it needs a batch of two tables.
     StateUnprocessed,
-    /// The transaction meets another one and has no effect. Other calls are unchanged. It is not in [`Self::ALL`],
-    /// because few operations write in a transaction.
+    /// The write meets a transaction over one of its items and has no effect. Other calls are unchanged. It is not in
+    /// [`Self::ALL`], because a read meets no conflict.
     Conflict,
 }
 
@@ -241,6 +241,9 @@ impl HttpConnector for FaultyClient {
                     this.forward_without_state(request).await
                 }
                 Some(Fault::Conflict) if operation == "TransactWriteItems" => Ok(conflict()),
+                Some(Fault::Conflict) if ["PutItem", "UpdateItem"].contains(&operation.as_str()) => {
+                    Ok(error_answer(400, "TransactionConflictException"))
+                }
                 Some(Fault::Unprocessed | Fault::StateUnprocessed | Fault::Conflict) => {
                     this.forward(request).await
                 }

@@ -37,6 +37,7 @@ use crate::signer::{Call, sign};
 pub const HOST: &str = "localhost:8443";
 
 /// The ports that a resource uses.
+#[derive(Clone)]
 pub struct Ports {
     pub store: Arc<dyn Store>,
     pub pointers: Arc<dyn PointerWriter>,
@@ -57,7 +58,7 @@ pub struct TestService {
     pub primary: String,
     pub secondary: String,
     pub ports: Ports,
-    keys: KeySource,
+    keys: Arc<KeySource>,
     random: Arc<SeededRandom>,
 }
 
@@ -162,7 +163,7 @@ impl TestService {
         let clock = FrozenClock::at_noon();
         let random = Arc::new(SeededRandom::new(seed));
         let audit = Arc::new(CapturedAudit::default());
-        let keys = KeySource { algorithm, next: AtomicUsize::new(0) };
+        let keys = Arc::new(KeySource { algorithm, next: AtomicUsize::new(0) });
         let rotator = Rotator {
             ports: ports.keys(),
             clock: clock.as_ref(),
@@ -173,6 +174,18 @@ impl TestService {
         rotator.set_up().await.unwrap();
         let (primary, secondary) = ports.access_keys().await;
         let Hosts { service, verifier, authorizer } = host(&ports, &clock, &random, &audit);
+        Self { service, verifier, authorizer, clock, audit, primary, secondary, ports, keys, random }
+    }
+
+    /// Another instance over the same state: its clock, its caches and its randomness are its own.
+    #[must_use]
+    pub fn another(&self, seed: u64) -> Self {
+        let (clock, random) = (FrozenClock::at_noon(), Arc::new(SeededRandom::new(seed)));
+        let audit = Arc::new(CapturedAudit::default());
+        let ports = self.ports.clone();
+        let Hosts { service, verifier, authorizer } = host(&ports, &clock, &random, &audit);
+        let (primary, secondary) = (self.primary.clone(), self.secondary.clone());
+        let keys = self.keys.clone();
         Self { service, verifier, authorizer, clock, audit, primary, secondary, ports, keys, random }
     }
 

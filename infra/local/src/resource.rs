@@ -136,6 +136,7 @@ fn parse(document: &Document) -> Option<LocalResource> {
         issuer,
         location: document.location.parse().ok()?,
         region: document.region.parse().ok()?,
+        scope_claim: true,
     };
     Some(LocalResource { resource, algorithm: document.algorithm })
 }

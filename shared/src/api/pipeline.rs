@@ -96,6 +96,8 @@ impl Service {
         }
         let _refresh = self.key_cache.begin_refresh().await;
         let Ok(Snapshot { pointer, .. }) = self.store.read(ReadRequest::POINTER).await else { return };
+        // The first token then needs no read of the keys alone. Its own read decides.
+        let _ = self.key_cache.published().of(&pointer);
         for secret in self.secrets() {
             match secret {
                 SecretName::AccessKeys => drop(self.key_cache.access(&pointer).await),

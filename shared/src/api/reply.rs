@@ -74,13 +74,12 @@ pub struct DiscoveryBody {
 
 /// The introspection of an active token, with its claims (RFC 7662 section 2.2).
 #[derive(Serialize)]
-struct IntrospectionBody<'a> {
+struct IntrospectionBody {
     active: bool,
     token_type: &'static str,
-    /// The scopes, separated by spaces.
-    scope: String,
+    /// With `scope`, also for a token without it.
     #[serde(flatten)]
-    claims: &'a Claims,
+    claims: Claims,
     capabilities: Vec<&'static str>,
     capabilities_by_room_role: Vec<&'static str>,
 }
@@ -233,13 +232,12 @@ impl DiscoveryBody {
     }
 }
 
-impl<'a> IntrospectionBody<'a> {
-    fn of(token: &'a Verified) -> Self {
+impl IntrospectionBody {
+    fn of(token: &Verified) -> Self {
         Self {
             active: true,
             token_type: "Bearer",
-            scope: token.claims.scopes.names().join(" "),
-            claims: &token.claims,
+            claims: Claims { scope: Some(token.claims.scopes.spaced()), ..token.claims.clone() },
             capabilities: Capability::names(&token.claims.scopes, Permit::Granted),
             capabilities_by_room_role: Capability::names(&token.claims.scopes, Permit::ByRoomRole),
         }

@@ -168,6 +168,22 @@ mod tests {
         assert!(permitted(&[Scope::VoipJoin], Permit::Refused).contains(&"voip.start_call"));
     }
 
+    /// The kits for resource servers read this file.
+    #[test]
+    fn table_of_the_kits_equals_the_matrix() {
+        let scopes = |row: &[Permit; 5], permit| -> Vec<&str> {
+            let columns = COLUMNS.iter().zip(row);
+            columns.filter(|(_, found)| **found == permit).map(|(scope, _)| scope.as_str()).collect()
+        };
+        let rows = MATRIX.iter().map(|(_, name, row)| {
+            let (granted, by_room_role) = (scopes(row, Permit::Granted), scopes(row, Permit::ByRoomRole));
+            ((*name).to_owned(), serde_json::json!({"granted": granted, "byRoomRole": by_room_role}))
+        });
+        let file = include_str!("../../../infra/kits/capabilities.json");
+        let table: serde_json::Map<String, serde_json::Value> = serde_json::from_str(file).unwrap();
+        assert_eq!(table, rows.collect());
+    }
+
     /// Written by hand from the tables of the identity model.
     #[test]
     fn several_scopes_permit_the_union() {

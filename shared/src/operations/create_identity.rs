@@ -56,7 +56,7 @@ async fn create_with_custom_id(
             CustomIdState::Names(identity) => {
                 let reply = existing(context, audit, identity, requested).await?;
                 if reply.is_none() {
-                    let until = context.service.clock.now() + TOMBSTONE;
+                    let until = context.service.clock.now().saturating_add(TOMBSTONE);
                     context.service.store.free_custom_id(key, identity, until).await?;
                 }
                 reply

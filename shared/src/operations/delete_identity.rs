@@ -20,7 +20,7 @@ pub(super) async fn run(context: &OperationContext<'_>, audit: &mut AuditContext
         // The id of a user is never reused.
         RawId::User(_) => {
             let custom_id = state.profile.as_ref().and_then(|profile| profile.custom_id.as_ref());
-            service.store.delete(&identity, custom_id, service.clock.now() + TOMBSTONE).await?;
+            service.store.delete(&identity, custom_id, service.clock.now().saturating_add(TOMBSTONE)).await?;
         }
         // An identity from Entra can be exchanged again. So its tokens are revoked, and its record keeps the revision.
         _ => {

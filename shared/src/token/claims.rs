@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::authn::entra::EntraToken;
-use crate::ids::RawId;
+use crate::authn::entra::{EntraToken, is_entra_token_id};
+use crate::ids::{RawId, guid};
 use crate::json::not_null;
 use crate::settings::{Location, Resource};
 use crate::store::Revision;
@@ -62,6 +62,10 @@ pub struct Claims {
     pub jti: String,
     /// The identity's revision when the token was minted.
     pub rev: Revision,
+    /// The scopes in request order, separated by spaces (RFC 8693 section 4.2), for gateways and frameworks. Absent in
+    /// the tokens of a resource with [`Resource::scope_claim`] off.
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
 }
 
 /// The data that a token is minted from.
@@ -112,6 +116,7 @@ impl Claims {
             sub: grant.identity.to_string(),
             jti: format!("{:032x}", u128::from_be_bytes(grant.token_id)),
             rev: grant.revision,
+            scope: resource.scope_claim.then(|| grant.scopes.spaced()),
         }
     }
 
@@ -120,7 +125,7 @@ impl Claims {
     pub fn agree_on(&self, identity: &RawId) -> bool {
         let is_teams = matches!(identity, RawId::TeamsUser { .. });
         let csi = if is_teams {
-            self.aad_iat.as_ref() == Some(&self.csi)
+            self.aad_iat.as_ref() == Some(&self.csi) && is_time(&self.csi)
         } else {
             self.csi == self.iat.to_string()
         };
@@ -130,14 +135,134 @@ impl Claims {
         csi && belongs
             && is_location(&self.rgn)
             && self.resource_location.as_deref().is_none_or(is_location)
-            && !self.jti.is_empty()
+            && is_token_id(&self.jti)
             && identity.to_string() == self.sub
             && identity.skype_id() == self.skypeid
             && self.scp == scp_of(identity)
+            && self.scope.as_ref().is_none_or(|scope| *scope == self.scopes.spaced())
             && self.tid.is_some() == is_teams
+            && self.tid.as_deref().is_none_or(is_guid)
             && self.aad_appid.is_some() == is_teams
+            && self.aad_appid.as_deref().is_none_or(is_guid)
             && self.aad_iat.is_some() == is_teams
             && (is_teams || self.aad_uti.is_none())
+            && self.aad_uti.as_deref().is_none_or(is_entra_token_id)
             && self.resource_location.is_none() == is_teams
+    }
+}
+
+/// The form of `jti`: 32 hexadecimal digits in lower case.
+fn is_token_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A whole number of seconds, written as the service writes it.
+fn is_time(text: &str) -> bool {
+    text.parse::<i64>().is_ok_and(|seconds| seconds.to_string() == text)
+}
+
+/// A GUID, written as the service writes it.
+fn is_guid(text: &str) -> bool {
+    guid(text).is_ok_and(|guid| guid.hyphenated().to_string() == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::authn::entra::TokenKind;
+    use crate::ids::{Cloud, UserId};
+    use crate::testing::{self, NOON, SeededRandom};
+    use crate::token::scope::Scope;
+
+    fn of_teams_user() -> (RawId, Claims) {
+        let entra = EntraToken {
+            tenant: Uuid::from_u128(1),
+            object: Uuid::from_u128(2),
+            app: Uuid::from_u128(3),
+            permissions: vec![],
+            groups: vec![],
+            kind: TokenKind::Delegated,
+            issued_at: NOON.unix_timestamp() - 60,
+            expires_at: NOON.unix_timestamp() + 60,
+            token_id: Some("uti-1".to_owned()),
+        };
+        let identity = RawId::TeamsUser { cloud: Cloud::Public, object: entra.object };
+        let grant = Grant {
+            identity: &identity,
+            scopes: &ScopeSet::parse(["chat"]).unwrap(),
+            revision: Revision::FIRST,
+            issued_at: NOON.unix_timestamp(),
+            expires_at: entra.expires_at,
+            token_id: [7; 16],
+            teams: Some(&entra),
+        };
+        let claims = Claims::of(&testing::settings().resource, &grant);
+        (identity, claims)
+    }
+
+    #[test]
+    fn claims_from_entra_have_their_form() {
+        let (identity, claims) = of_teams_user();
+        assert!(claims.agree_on(&identity));
+        let text = |change: &str| Some(change.to_owned());
+        for time in ["", "now", "1709294400.0", "+1709294400", "01", " 1", "9223372036854775808"] {
+            let changed = Claims { csi: time.to_owned(), aad_iat: text(time), ..claims.clone() };
+            assert!(!changed.agree_on(&identity), "{time:?}");
+        }
+        let braced = format!("{{{}}}", Uuid::from_u128(1));
+        let upper = "AAAAAAAA-0000-4000-8000-000000000001";
+        for guid in ["", "contoso.com", &braced, upper, &Uuid::from_u128(1).simple().to_string()] {
+            assert!(!Claims { tid: text(guid), ..claims.clone() }.agree_on(&identity), "{guid:?}");
+            assert!(!Claims { aad_appid: text(guid), ..claims.clone() }.agree_on(&identity), "{guid:?}");
+        }
+        for id in ["", "a b", "a\nb", "\u{e4}", &"a".repeat(65)] {
+            assert!(!Claims { aad_uti: text(id), ..claims.clone() }.agree_on(&identity), "{id:?}");
+        }
+        assert!(Claims { aad_uti: None, ..claims }.agree_on(&identity));
+    }
+
+    fn claims(scope_claim: bool, scopes: &ScopeSet) -> (RawId, Claims) {
+        let resource = Resource { scope_claim, ..testing::settings().resource };
+        let identity = UserId::mint(resource.id, NOON, &SeededRandom::new(1)).into();
+        let grant = Grant {
+            identity: &identity,
+            scopes,
+            revision: Revision::new(1),
+            issued_at: 1_709_294_400,
+            expires_at: 1_709_298_000,
+            token_id: [7; 16],
+            teams: None,
+        };
+        let claims = Claims::of(&resource, &grant);
+        (identity, claims)
+    }
+
+    /// The previous release refuses tokens with the claim.
+    #[test]
+    fn scope_claim_is_absent_unless_it_is_on() {
+        let scopes = ScopeSet::of(&[Scope::Voip, Scope::ChatJoin]).unwrap();
+        let (identity, without) = claims(false, &scopes);
+        assert!(without.agree_on(&identity));
+        assert!(!serde_json::to_string(&without).unwrap().contains(r#""scope""#));
+        let (_, with) = claims(true, &scopes);
+        assert_eq!(with.scope.as_deref(), Some("voip chat.join"));
+    }
+
+    fn any_scopes() -> impl Strategy<Value = ScopeSet> {
+        prop::collection::vec(0_usize..5, 1..6)
+            .prop_map(|picks| ScopeSet::parse(picks.iter().map(|pick| Scope::ALL[*pick].as_str())).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn claims_agree_only_with_their_own_scope(scopes in any_scopes(), other in any_scopes()) {
+            let (identity, mut claims) = claims(true, &scopes);
+            prop_assert!(claims.agree_on(&identity));
+            claims.scope = Some(other.spaced());
+            prop_assert_eq!(claims.agree_on(&identity), scopes == other);
+        }
     }
 }

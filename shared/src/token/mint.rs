@@ -76,7 +76,7 @@ mod tests {
                     r#""acsScope":"voip,chat","resourceId":"1b5cc06b-f352-4571-b1e6-d9b259b7c776","#,
                     r#""resourceLocation":"unitedstates","iat":1709294400,"iss":"https://localhost:8443","#,
                     r#""aud":"1b5cc06b-f352-4571-b1e6-d9b259b7c776","sub":"8:acs:{user}","#,
-                    r#""jti":"07070707070707070707070707070707","rev":1}}"#
+                    r#""jti":"07070707070707070707070707070707","rev":1,"scope":"voip chat"}}"#
                 ),
                 user = user
             )

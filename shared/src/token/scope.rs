@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One permission of a token (docs/wire-contract.md#schemas and docs/wire-contract.md#scopes).
@@ -91,6 +92,12 @@ impl ScopeSet {
         self.0.iter().map(|scope| scope.as_str()).collect()
     }
 
+    /// The form of RFC 8693 section 4.2: names joined by spaces.
+    #[must_use]
+    pub fn spaced(&self) -> String {
+        self.names().join(" ")
+    }
+
     /// The scopes in request order.
     pub fn iter(&self) -> impl Iterator<Item = Scope> {
         self.0.iter().copied()
@@ -124,10 +131,12 @@ impl Serialize for ScopeSet {
     }
 }
 
+/// Reads the claim as this service writes it. So no scope is named twice.
 impl<'de> Deserialize<'de> for ScopeSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        let set: Self = text.parse().map_err(D::Error::custom)?;
+        if set.to_string() == text { Ok(set) } else { Err(D::Error::custom("a scope is named twice")) }
     }
 }
 
@@ -169,6 +178,9 @@ mod tests {
             assert_eq!(text.parse(), Ok(set.clone()));
             assert_eq!(serde_json::from_str::<ScopeSet>(&format!("{text:?}")).unwrap(), set);
         }
+        for text in ["chat,chat", "chat,voip,chat", "chat,", ",chat", "chat, voip", "chat,,voip", ""] {
+            assert!(serde_json::from_str::<ScopeSet>(&format!("{text:?}")).is_err(), "{text}");
+        }
     }
 
     proptest! {
@@ -183,6 +195,7 @@ mod tests {
             }
             let set = ScopeSet::parse(picks.iter().map(|pick| NAMES[*pick])).unwrap();
             prop_assert_eq!(set.to_string(), expected.join(","));
+            prop_assert_eq!(set.spaced(), expected.join(" "));
             prop_assert_eq!(expected.join(",").parse(), Ok(set));
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! There are two verifiers:
 //!
-//! * [`Verifier`] makes one strongly consistent read of the store for each token. A [`Verified`] token is active at this
-//!   moment. The verifier sees every revocation, deletion and replacement of keys that has returned.
+//! * [`Verifier`] makes one strongly consistent read of the store for each token. A token of a key that it has not seen
+//!   costs a read of the keys before. A [`Verified`] token is active at this moment. The verifier sees every revocation, deletion and replacement of keys that has returned.
 //! * [`OfflineVerifier`] needs only the published key set. An [`OfflineVerified`] token has a valid signature by a key of
 //!   that set and has not expired, but it may have been revoked. The verifier sees a rotation when the set is fetched
 //!   again.
@@ -184,15 +184,21 @@ impl Verifier {
     }
 
     /// Verifies that the token is active now: its signature, its claims, its key, and its revision. This needs one read of
-    /// the store, and none for a token that is invalid by itself.
+    /// the store, and none for a token that is invalid by itself. The first token of a new key costs a read more.
     ///
     /// # Errors
     /// [`VerifyError::Refused`] for an invalid token. The other variants mean that the result is unknown.
     pub async fn verify(&self, token: &str) -> Result<Verified, VerifyError> {
         let last_seen = self.published.last_seen();
-        let unconfirmed =
+        let mut unconfirmed =
             UnconfirmedToken::of(token, &self.expected, last_seen.as_deref(), self.clock.now())?;
-        let snapshot = self.store.read(ReadRequest::identity(unconfirmed.identity())).await?;
+        if unconfirmed.signed_identity().is_none() {
+            let pointer = self.store.read(ReadRequest::POINTER).await?.pointer;
+            let published = self.published.of(&pointer)?;
+            unconfirmed.check_signature(&published)?;
+        }
+        let identity = unconfirmed.signed_identity();
+        let snapshot = self.store.read(ReadRequest { identity, ..ReadRequest::POINTER }).await?;
         let published = self.published.of(&snapshot.pointer)?;
         Ok(unconfirmed.confirm(&published, snapshot.identity, self.clock.now())?)
     }
@@ -238,10 +244,22 @@ impl<'a> UnconfirmedToken<'a> {
         Ok(Self { unverified, identity, signature_verified: key.is_some() })
     }
 
-    /// The token's identity. [`Self::confirm`] needs its state.
+    /// The token's identity, once the signature is verified. [`Self::confirm`] needs its state. A token of a key that was
+    /// not read yet may be forged, so no identity is read for it: the time of a reply would show whether it exists.
     #[must_use]
-    pub fn identity(&self) -> &RawId {
-        &self.identity
+    pub fn signed_identity(&self) -> Option<&RawId> {
+        self.signature_verified.then_some(&self.identity)
+    }
+
+    /// Verifies the signature with keys that were read for this token.
+    ///
+    /// # Errors
+    /// [`TokenError::KeyNotInForce`] or [`TokenError::Signature`].
+    pub fn check_signature(&mut self, published: &PublishedKeys) -> Result<(), TokenError> {
+        let key = published.find(&self.unverified.header.kid).ok_or(TokenError::KeyNotInForce)?;
+        self.unverified.check_signature(key)?;
+        self.signature_verified = true;
+        Ok(())
     }
 
     /// Confirms that the token's key is in force and that its revision is the stored one. Keys and state come from one
@@ -250,15 +268,16 @@ impl<'a> UnconfirmedToken<'a> {
     /// # Errors
     /// [`TokenError`].
     pub fn confirm(
-        self,
+        mut self,
         published: &PublishedKeys,
         state: IdentityState,
         now: OffsetDateTime,
     ) -> Result<Verified, TokenError> {
-        let key = published.find(&self.unverified.header.kid).ok_or(TokenError::KeyNotInForce)?;
         // A key's id is its thumbprint, so a key with the same id is the same key.
         if !self.signature_verified {
-            self.unverified.check_signature(key)?;
+            self.check_signature(published)?;
+        } else if published.find(&self.unverified.header.kid).is_none() {
+            return Err(TokenError::KeyNotInForce);
         }
         let claims = self.unverified.claims;
         match state {

@@ -194,12 +194,13 @@ describe("token", async () => {
     const { segments, claims } = decode((await client.getToken(user, ["chat", "voip"])).token);
     assert.deepEqual(Object.keys(claims), [
       "skypeid", "scp", "csi", "exp", "rgn", "acsScope", "resourceId", "resourceLocation", "iat",
-      "iss", "aud", "sub", "jti", "rev",
+      "iss", "aud", "sub", "jti", "rev", "scope",
     ]);
     const numbers = Object.keys(claims).filter((name) => Number.isInteger(claims[name]));
     assert.deepEqual(numbers.sort(), ["exp", "iat", "rev", "scp"]);
     assert.ok(Object.keys(claims).every((name) => numbers.includes(name) || typeof claims[name] === "string"));
     assert.equal(claims.scp, 1792);
+    assert.equal(claims.scope, "chat voip");
     assert.equal(claims.csi, String(claims.iat));
     assert.equal(claims.resourceId, resourceOf(user));
     assert.doesNotMatch(segments[1], /[-_]/);

@@ -233,12 +233,13 @@ class IdentityCases:
         claims = Token((await client.get_token(user, ["chat", "voip"])).token).claims
         assert list(claims) == [
             "skypeid", "scp", "csi", "exp", "rgn", "acsScope", "resourceId", "resourceLocation", "iat",
-            "iss", "aud", "sub", "jti", "rev",
+            "iss", "aud", "sub", "jti", "rev", "scope",
         ]
         numbers = {name for name, value in claims.items() if type(value) is int}
         assert numbers == {"scp", "exp", "iat", "rev"}
         assert all(type(claims[name]) is str and claims[name] for name in claims.keys() - numbers)
         assert claims["scp"] == 1792
+        assert claims["scope"] == "chat voip"
         assert claims["csi"] == str(claims["iat"])
         assert user.raw_id.startswith(f"8:acs:{claims['resourceId']}_")
         assert re.fullmatch(r"[a-z]+", claims["resourceLocation"])

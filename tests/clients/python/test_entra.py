@@ -156,11 +156,11 @@ def test_teams_user_gets_a_token(client, version):
     claims = claims_of(issued.token)
     assert list(claims) == [
         "skypeid", "scp", "csi", "exp", "rgn", "tid", "acsScope", "resourceId",
-        "aad_iat", "aad_uti", "aad_appid", "iat", "iss", "aud", "sub", "jti", "rev",
+        "aad_iat", "aad_uti", "aad_appid", "iat", "iss", "aud", "sub", "jti", "rev", "scope",
     ]
     assert claims["skypeid"] == f"orgid:{oid}"
     assert claims["scp"] == 1024
-    assert claims["acsScope"] == "voip,chat"
+    assert (claims["acsScope"], claims["scope"]) == ("voip,chat", "voip chat")
     assert claims["tid"] == TENANT
     assert claims["exp"] == entra["exp"], "the token must expire with the Entra token"
     assert claims["csi"] == str(entra["iat"])

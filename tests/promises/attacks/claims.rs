@@ -18,12 +18,14 @@ async fn each_claim_occurs_once_with_its_type() {
     for forge in Forge::both().await {
         let mut rows = Vec::new();
         let mut row = |name: String, claims: Object| rows.push((name, forge.claims(claims)));
-        assert_eq!(forge.claims.names().count(), 14);
+        assert_eq!(forge.claims.names().count(), 15);
         for claim in forge.claims.names() {
             let own = forge.claims.get(claim);
             let other_type =
                 if NUMBERS.contains(&claim) { format!("\"{own}\"") } else { "1709294400".to_owned() };
-            row(format!("no {claim}"), forge.claims.without(claim));
+            if claim != "scope" {
+                row(format!("no {claim}"), forge.claims.without(claim));
+            }
             let wrapped = [format!("[{own}]"), format!(r#"{{"{claim}":{own}}}"#), other_type];
             for value in ["null", "true", "[]", "{}"].map(str::to_owned).into_iter().chain(wrapped) {
                 row(format!("{claim}: {value}"), forge.claims.with(claim, value));
@@ -42,7 +44,7 @@ async fn each_claim_occurs_once_with_its_type() {
             ("nbf", "1709294460"),
             ("nbf", "4102444800"),
             ("roles", "[]"),
-            ("scope", r#""chat""#),
+            ("scopes", r#""chat""#),
             ("gen", "1"),
             ("tid", r#""72f988bf-86f1-41af-91ab-2d7cd011db47""#),
             ("cnf", "{}"),
@@ -61,7 +63,7 @@ async fn each_claim_occurs_once_with_its_type() {
 
 #[tokio::test]
 async fn the_claims_are_one_json_object() {
-    const IN_ORDER: [&str; 14] = [
+    const IN_ORDER: [&str; 15] = [
         "skypeid",
         "scp",
         "csi",
@@ -76,6 +78,7 @@ async fn the_claims_are_one_json_object() {
         "sub",
         "jti",
         "rev",
+        "scope",
     ];
     for forge in Forge::both().await {
         let valid = forge.claims.to_string();
@@ -346,7 +349,11 @@ async fn region_location_and_token_id_have_their_form() {
         };
         let mut rows = forge.claim_rows("rgn", names());
         rows.extend(forge.claim_rows("resourceLocation", names()));
-        rows.extend(forge.claim_rows("jti", quoted([""])));
+        let digits = "07".repeat(16);
+        let ids = ["", "7", &digits[1..], &format!("{digits}0"), &"A7".repeat(16), &"g7".repeat(16)];
+        rows.extend(forge.claim_rows("jti", quoted(ids)));
+        let doubled = ["chat,chat", "chat,voip,chat", "chat,", ",chat", "chat, voip"];
+        rows.extend(forge.claim_rows("acsScope", quoted(doubled)));
         forge.refuse(TokenError::Claims, rows).await;
     }
 }
@@ -409,25 +416,58 @@ async fn scopes_are_a_comma_list_of_known_names() {
         values.extend(
             ["[]", r#"["chat"]"#, r#"["chat","voip"]"#, r#"{"chat":true}"#, "1792"].map(str::to_owned),
         );
-        forge.refuse(TokenError::Claims, forge.claim_rows("acsScope", values)).await;
+        // Without `scope`, so that only `acsScope` can be the reason.
+        let claims = forge.claims.without("scope");
+        let rows = values
+            .into_iter()
+            .map(|value| (format!("acsScope: {value:.60}"), forge.claims(claims.with("acsScope", value))));
+        forge.refuse(TokenError::Claims, rows.collect::<Vec<_>>()).await;
 
-        let sets: [(&str, &[Scope]); 6] = [
+        let sets: [(&str, &[Scope]); 5] = [
             ("chat", &[Scope::Chat]),
             ("chat.join", &[Scope::ChatJoin]),
             ("chat.join.limited", &[Scope::ChatJoinLimited]),
             ("voip.join,voip", &[Scope::VoipJoin, Scope::Voip]),
             ("voip,chat.join", &[Scope::Voip, Scope::ChatJoin]),
-            ("chat,chat", &[Scope::Chat]),
         ];
         for (text, scopes) in sets {
-            let verified =
-                forge.accept(text, &forge.claims(forge.claims.with("acsScope", json!(text)))).await;
+            let verified = forge.accept(text, &forge.claims(claims.with("acsScope", json!(text)))).await;
             assert_eq!(
                 verified.claims.scopes.iter().collect::<Vec<_>>(),
                 scopes,
                 "exactly the scopes of {text}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn scope_agrees_with_acs_scope() {
+    for forge in Forge::both().await {
+        let pair = |scopes: &str, scope: &str| {
+            forge.claims(forge.claims.with("acsScope", json!(scopes)).with("scope", json!(scope)))
+        };
+        for (scopes, scope) in [("chat", "chat"), ("voip.join,chat", "voip.join chat")] {
+            forge.accept(scope, &pair(scopes, scope)).await;
+        }
+        let differing = [
+            ("chat", ""),
+            ("chat", "voip"),
+            ("chat", "chat voip"),
+            ("chat.join", "chat"),
+            ("chat,voip", "chat"),
+            ("chat,voip", "chat,voip"),
+            ("chat,voip", "voip chat"),
+            ("chat,voip", "chat  voip"),
+            ("chat,voip", "chat voip "),
+            ("chat,voip", " chat voip"),
+            ("chat,voip", "chat\tvoip"),
+            ("chat", "chat chat"),
+            ("chat", "Chat"),
+            ("chat", "chat\0"),
+        ];
+        let rows = differing.map(|(scopes, scope)| (format!("{scopes}: {scope:?}"), pair(scopes, scope)));
+        forge.refuse(TokenError::Claims, rows).await;
     }
 }
 

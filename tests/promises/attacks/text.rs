@@ -219,11 +219,11 @@ async fn the_standard_base64_alphabet_is_refused() {
         let odd = odd.replace("\\u007f", "\u{7f}??>~");
         let header = forge.header.to_string();
         let valid = forge.compact(&header, &odd);
-        forge.accept("a payload of both signs", &valid).await;
+        forge.refuse(TokenError::Claims, [("a payload of both signs", valid)]).await;
         let standard = format!("{}.{}", encode(&header), STANDARD_NO_PAD.encode(&odd));
         assert!(standard.contains(['+', '/']));
         let mut rows = vec![("payload", signed_by(forge.key(), &standard))];
-        let mut tokens = (0..).map(|n| forge.claims(forge.claims.with("jti", format!("\"{n}\""))));
+        let mut tokens = (0..).map(|n| forge.claims(forge.claims.with("jti", format!("\"{n:032x}\""))));
         let token = tokens.find(|token| token.rsplit_once('.').unwrap().1.contains(['-', '_'])).unwrap();
         forge.accept("a signature of either sign", &token).await;
         rows.push(("signature", token.replace('-', "+").replace('_', "/")));
@@ -305,9 +305,7 @@ async fn json_is_utf_8_without_a_byte_order_mark() {
         let headers = encodings(&header, b"T", b"JWT");
         let rows = headers.into_iter().map(|(name, bytes)| (name, forge.compact(bytes, &claims)));
         forge.refuse(TokenError::Header, rows.collect::<Vec<_>>()).await;
-        // The change is in `jti`, which may be any text. So only the JSON reader can refuse it.
         let claims = forge.claims.with("jti", r#""T-word""#).to_string();
-        forge.accept("any text", &forge.claims(&claims)).await;
         let payloads = encodings(&claims, b"T", b"word");
         let rows = payloads.into_iter().map(|(name, bytes)| (name, forge.compact(&header, bytes)));
         forge.refuse(TokenError::Claims, rows.collect::<Vec<_>>()).await;

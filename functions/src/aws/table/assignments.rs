@@ -121,7 +121,7 @@ impl Table {
             if change.assignment.is_none()
                 && let Some(put) = &mut put.put
             {
-                let expires_at = (now + REMOVED_RECORD).unix_timestamp();
+                let expires_at = now.saturating_add(REMOVED_RECORD).unix_timestamp();
                 put.item.insert("expires_at".to_owned(), number(expires_at));
             }
             puts.push(put);

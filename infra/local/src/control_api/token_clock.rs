@@ -68,7 +68,11 @@ impl TokenClock {
             let days = MAX_SHIFT.whole_days();
             return Err(CallError::malformed(&format!("the shift is limited to {days} days")));
         }
-        self.set(if request.frozen { Setting::Stopped(real + offset) } else { Setting::Shifted(offset) });
+        self.set(if request.frozen {
+            Setting::Stopped(real.saturating_add(offset))
+        } else {
+            Setting::Shifted(offset)
+        });
         Ok(())
     }
 
@@ -92,7 +96,7 @@ impl TokenClock {
 impl Clock for TokenClock {
     fn now(&self) -> OffsetDateTime {
         match self.setting() {
-            Setting::Shifted(offset) => self.real.now() + offset,
+            Setting::Shifted(offset) => self.real.now().saturating_add(offset),
             Setting::Stopped(at) => at,
         }
     }

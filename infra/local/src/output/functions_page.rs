@@ -40,6 +40,7 @@ fn env(platform: &Platform, aws_endpoint: &str) -> Zeroizing<String> {
         ("RESOURCE_LOCATION", resource.location.as_str().to_owned()),
         ("RESOURCE_REGION", resource.region.as_str().to_owned()),
         ("ISSUER", resource.issuer.to_string()),
+        ("SCOPE_CLAIM", resource.scope_claim.to_string()),
         ("ACCEPTED_HOSTS", hosts.join(",")),
         // A development server passes on the path as the client sent it.
         ("GATEWAY_PATH", "wire".to_owned()),

@@ -26,6 +26,8 @@ pub(super) enum IssuerError {
     KeysElsewhere,
     #[error("not a key set")]
     Keys,
+    #[error("the key may be newer than the keys that were fetched last, and the next fetch is not due yet")]
+    KeyMayBeNew,
     #[error("the key set has the same kid twice")]
     KidTwice,
     #[error("not a metadata document")]

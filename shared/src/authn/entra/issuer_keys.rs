@@ -3,6 +3,9 @@
 //! Cached keys are used without waiting. They are refreshed when they are an hour old, and when a token names a key that
 //! is not among them. One refresh runs at a time, within the request that needs it. A failed refresh changes nothing: the
 //! cached keys stay in use until they are a day old.
+//!
+//! An issuer may publish a key within the pause after a refresh. So a key is unknown only by a refresh during the request.
+//! Otherwise the client is to retry.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -96,7 +99,7 @@ impl IssuerKeys {
             self.refresh().await;
         }
         drop(turn);
-        self.state().result(key, self.clock.uptime())
+        self.state().result(key, self.clock.uptime(), finished)
     }
 
     /// Whether this request is to refresh the keys. It is not if a refresh ended while the request waited for its turn, or
@@ -173,13 +176,22 @@ impl State {
         since.is_none_or(|since| uptime.saturating_sub(since) >= pause)
     }
 
-    /// The result by the cached keys. A key is reported as unknown only if the last refresh succeeded.
-    fn result(&self, key: KeyReference<'_>, uptime: Duration) -> Result<Arc<ParsedPublicKey>, EntraError> {
+    /// The result by the cached keys. A key is reported as unknown only if the last refresh succeeded and ended during the
+    /// request, which found `finished` refreshes.
+    fn result(
+        &self,
+        key: KeyReference<'_>,
+        uptime: Duration,
+        finished: u64,
+    ) -> Result<Arc<ParsedPublicKey>, EntraError> {
         let error = self.last.as_ref().map_or(Some(IssuerError::Unfinished), |attempt| attempt.error);
         let unavailable = |error: IssuerError| Err(EntraError::Unavailable(Box::new(error)));
         match (self.usable(uptime).map(|(keys, _)| keys.find(key)), error) {
             (None, error) => unavailable(error.unwrap_or(IssuerError::Unfinished)),
             (Some(Err(EntraTokenError::KeyUnknown)), Some(error)) => unavailable(error),
+            (Some(Err(EntraTokenError::KeyUnknown)), None) if self.finished == finished => {
+                unavailable(IssuerError::KeyMayBeNew)
+            }
             (Some(found), _) => Ok(found?),
         }
     }
@@ -275,8 +287,9 @@ mod tests {
             let header = with(&template, &[("kid", json!(format!("invented-{n}")))]);
             format!("{}.{payload}.{signature}", URL_SAFE_NO_PAD.encode(header.to_string()))
         };
-        for n in 0..9_900 {
-            assert_eq!(service.error(&invented(n)).await, Some(EntraTokenError::KeyUnknown));
+        assert_eq!(service.error(&invented(0)).await, Some(EntraTokenError::KeyUnknown));
+        for n in 1..9_900 {
+            assert!(is_unavailable(&service, &invented(n)).await);
         }
         assert_eq!(at_once(&service, 100, |n| invented(9_900 + n)).await, 0);
         service.verify(&valid).await.unwrap();
@@ -284,10 +297,23 @@ mod tests {
         // One more refresh after five minutes.
         for (seconds, fetches) in [(299, 0), (1, 2), (299, 0), (1, 2)] {
             service.advance(seconds);
-            assert_eq!(service.error(&invented(0)).await, Some(EntraTokenError::KeyUnknown));
-            assert_eq!(service.error(&invented(1)).await, Some(EntraTokenError::KeyUnknown));
+            assert_eq!(is_unavailable(&service, &invented(0)).await, fetches == 0);
+            assert!(is_unavailable(&service, &invented(1)).await);
             assert_eq!(service.issuer.take_fetched().len(), fetches, "{seconds}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_key_published_within_the_pause_is_not_refused() {
+        let service = TestService::new();
+        service.verify(&token(0)).await.unwrap();
+        assert_eq!(service.error(&with_kid("invented")).await, Some(EntraTokenError::KeyUnknown));
+        publish(&service, &[key(0), key(1)]);
+        service.advance(299);
+        assert!(is_unavailable(&service, &token(1)).await);
+        service.advance(1);
+        service.verify(&token(1)).await.unwrap();
+        assert_eq!(service.error(&with_kid("")).await, Some(EntraTokenError::Header), "no retry repairs it");
     }
 
     #[tokio::test]

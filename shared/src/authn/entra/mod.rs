@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 use self::issuer_keys::IssuerKeys;
 pub use self::settings::{EntraAuthority, EntraSettings, Principal};
+pub(crate) use self::token::is_token_id as is_entra_token_id;
 use self::token::{EntraVersion, UnverifiedEntraToken};
 use crate::jose::TokenTextError;
 use crate::lifetime;

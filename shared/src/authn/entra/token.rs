@@ -264,11 +264,14 @@ impl EntraClaims {
     }
 
     fn token_id(&self) -> Option<String> {
-        let closed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-        let id = self.uti.as_ref()?.as_str()?;
-        let valid = (1..=MAX_TOKEN_ID).contains(&id.len()) && id.bytes().all(closed);
-        valid.then(|| id.to_owned())
+        self.uti.as_ref()?.as_str().filter(|id| is_token_id(id)).map(str::to_owned)
     }
+}
+
+/// Whether a text can be the id of a token, and its characters are safe to log.
+pub(crate) fn is_token_id(text: &str) -> bool {
+    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=MAX_TOKEN_ID).contains(&text.len()) && text.bytes().all(is_safe)
 }
 
 /// Whether a member is present, with any value, also `null`.
