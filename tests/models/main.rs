@@ -2,7 +2,6 @@
 
 mod assignments;
 mod custom_ids;
-mod feed;
 mod regeneration;
 mod rotation;
 mod search;
