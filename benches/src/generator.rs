@@ -61,7 +61,7 @@ pub async fn drive(address: SocketAddr, work: Work, connections: usize, until: U
         let awake = spawn_local(stay_awake());
         let mut clients = JoinSet::new();
         for _ in 0..connections {
-            clients.spawn_local(client(connect(address).await, Rc::clone(&work)));
+            clients.spawn_local(client(address, Rc::clone(&work)));
         }
         let latencies = clients.join_all().await.into_iter().flatten().collect();
         awake.abort();
@@ -90,6 +90,9 @@ pub async fn ask_all(
         let mut connection = connect(address).await;
         let mut answers = Vec::new();
         for request in requests {
+            if connection.ready().await.is_err() {
+                connection = connect(address).await;
+            }
             answers.push(answer(&mut connection, request, status).await);
         }
         answers
@@ -117,9 +120,14 @@ impl Run {
     }
 }
 
-async fn client(mut connection: SendRequest<Full<Bytes>>, run: Rc<Run>) -> Vec<f64> {
+async fn client(address: SocketAddr, run: Rc<Run>) -> Vec<f64> {
+    let mut connection = connect(address).await;
     let mut latencies = Vec::new();
     while let Some(request) = run.next() {
+        // Some servers close a connection after a number of requests.
+        if connection.ready().await.is_err() {
+            connection = connect(address).await;
+        }
         let sent = Instant::now();
         answer(&mut connection, request, run.work.status).await;
         latencies.push(micros(sent.elapsed()));

@@ -93,11 +93,13 @@ impl Server {
     pub fn peer(command: &mut Command) -> Result<(Self, serde_json::Value), String> {
         let mut child = spawn_on_other_core(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut printed_lines = BufReader::new(child.stdout.take().unwrap());
+        printed_lines.read_line(&mut line).unwrap();
         if let Ok(printed) = serde_json::from_str(&line) {
             let mut messages = child.stderr.take().unwrap();
-            // A full pipe would stop the server.
+            // A full or a closed pipe would stop the server.
             std::thread::spawn(move || std::io::copy(&mut messages, &mut std::io::sink()));
+            std::thread::spawn(move || std::io::copy(&mut printed_lines, &mut std::io::sink()));
             return Ok((Self::new(child, 0, String::new()), printed));
         }
         let output = child.wait_with_output().unwrap();
