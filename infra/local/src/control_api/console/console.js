@@ -41,7 +41,7 @@ const state = {
   identities: [],
   total: 0,
   next: null,
-  /** The tokens that this page issued: {token, identity, scopes, expires, verdict}. */
+  /** The tokens that this page issued: {token, identity, expires, verdict}. */
   tokens: [],
   lines: [],
   dropped: 0,
@@ -113,6 +113,14 @@ async function attempt(action) {
   }
 }
 
+let turn = Promise.resolve();
+
+/** Runs updates one after another, so that an older answer never replaces a newer one. */
+function inTurn(update) {
+  turn = turn.catch(() => {}).then(update);
+  return turn;
+}
+
 /** A masked secret. */
 function secret(text) {
   const shown = code('••••••••');
@@ -124,12 +132,12 @@ function secret(text) {
   return [shown, toggle, copyButton(text)];
 }
 
-function copyButton(text, label = 'Copy') {
-  return button(label, async () => {
-    await navigator.clipboard.writeText(text);
-    say('Copied.');
-  });
+async function copy(text) {
+  await navigator.clipboard.writeText(text);
+  say('Copied.');
 }
+
+const copyButton = (text) => button('Copy', () => copy(text));
 
 /** Asks for a confirmation. With a word, the person must type it. */
 function confirmed(title, text, word = null) {
@@ -182,13 +190,7 @@ function showCurl(method, path, headers, body) {
 
 async function send(method, path, headers, body) {
   const response = await fetch(path, { method, headers, body: body || undefined, cache: 'no-store' });
-  const text = await response.text();
-  let answer = null;
-  try {
-    answer = JSON.parse(text);
-  } catch {
-    // The status is the message.
-  }
+  const answer = await response.json().catch(() => null);
   if (response.ok) return answer;
   const reason = response.headers.get('x-acs-identity-reason');
   const message = answer?.error?.message ?? answer?.error_description ?? response.statusText;
@@ -441,25 +443,27 @@ async function askVerdicts() {
   }
 }
 
+const invalid = (reason) => ({ valid: false, reason });
+
 /** What a verifier with the key set alone finds: signature, issuer's key and expiry. */
 async function offlineVerdict(text, { header, claims }) {
-  if (!header || !claims) return { valid: false, reason: 'the token cannot be read' };
+  if (!header || !claims) return invalid('the token cannot be read');
   state.keySet ??= await send('GET', '/.well-known/jwks.json', {});
   const jwk = state.keySet.keys.find(({ kid }) => kid === header.kid);
-  if (!jwk) return { valid: false, reason: 'the key set has no key with this id' };
-  const [input, signature] = [text.slice(0, text.lastIndexOf('.')), text.slice(text.lastIndexOf('.') + 1)];
+  if (!jwk) return invalid('the key set has no key with this id');
+  const [input, signature] = text.split(/\.(?=[^.]*$)/);
   const algorithm = jwk.kty === 'EC'
     ? { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
     : { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' };
   try {
     const key = await crypto.subtle.importKey('jwk', { ...jwk, use: undefined, key_ops: undefined }, algorithm, false, ['verify']);
     const bytes = fromBase64(signature.replaceAll('-', '+').replaceAll('_', '/'));
-    if (!await crypto.subtle.verify(algorithm, key, bytes, encode(input))) return { valid: false, reason: 'the signature is wrong' };
+    if (!await crypto.subtle.verify(algorithm, key, bytes, encode(input))) return invalid('the signature is wrong');
   } catch {
-    return { valid: false, reason: 'the signature cannot be read' };
+    return invalid('the signature cannot be read');
   }
-  if (claims.aud !== state.connection.resourceId) return { valid: false, reason: 'the audience is another resource' };
-  return claims.exp * 1000 > now() ? { valid: true } : { valid: false, reason: 'the token has expired' };
+  if (claims.aud !== state.connection.resourceId) return invalid('the audience is another resource');
+  return claims.exp * 1000 > now() ? { valid: true } : invalid('the token has expired');
 }
 
 function inspect(token) {
@@ -479,7 +483,7 @@ function drawInspected() {
   byId('token-result').hidden = false;
   showFacts('token-verdict', [
     ['At the server', verdictDot(verdict)],
-    ['With the key set alone', make('span', {}, offline.valid ? 'valid' : `invalid: ${offline.reason}`)],
+    ['With the key set alone', offline.valid ? 'valid' : `invalid: ${offline.reason}`],
   ]);
   const isDate = (name, value) => ['exp', 'iat', 'nbf'].includes(name) && Number.isFinite(value);
   const facts = (members) => Object.entries(members ?? {}).map(([name, value]) => [
@@ -590,11 +594,18 @@ async function showEntra() {
         code(clientId), ...(password ? secret(password) : []),
       ]),
     ]);
-    state.people = (await control('GET', 'entra/people')).people;
-    byId('person-rows').replaceChildren(...state.people.map(personRow));
-    byId('sign-in-person').replaceChildren(...state.people.map(({ name }) => make('option', { value: name }, name)));
+    await inTurn(showPeople);
   }
-  await showAssignments();
+  await inTurn(showAssignments);
+}
+
+async function showPeople() {
+  state.people = (await control('GET', 'entra/people')).people;
+  byId('person-rows').replaceChildren(...state.people.map(personRow));
+  const select = byId('sign-in-person');
+  const chosen = select.value;
+  select.replaceChildren(...state.people.map(({ name }) => make('option', { value: name, selected: name === chosen }, name)));
+  byId('get-token').disabled = false;
 }
 
 function personRow({ name, kind, objectId, password }) {
@@ -660,7 +671,7 @@ async function showAssignments() {
     const { list, tenantId, objectId, principalType, clientIds } = assignment;
     const remove = async () => {
       await service('DELETE', assignmentPath(assignment));
-      await showAssignments();
+      await inTurn(showAssignments);
     };
     return row(list, code(tenantId), code(objectId), principalType, clientIds?.join(' ') ?? 'all', button('Remove', remove));
   }));
@@ -681,7 +692,7 @@ async function assign() {
   if (list.value === 'entra') body.tenantId = tenantId;
   await service('PUT', assignmentPath({ list: list.value, tenantId, objectId: object.value.trim() }), body);
   say('Assigned.');
-  await showAssignments();
+  await inTurn(showAssignments);
 }
 
 // == Test ==
@@ -744,7 +755,7 @@ function currentScreen() {
 
 const SCREENS = {
   connect: showConnect,
-  identities: loadIdentities,
+  identities: () => inTurn(loadIdentities),
   identity: () => showIdentity(openIdentity()),
   token: () => {},
   requests: drawRequests,
@@ -915,7 +926,6 @@ async function start() {
   byId('published-badge').hidden = !state.connection.isPublished;
   showClock(await control('GET', 'clock'));
   const { requests, next, dropped } = await control('GET', 'requests');
-  state.dropped = 0;
   state.lastEvent = String(next);
   for (const line of requests) {
     if (line.trigger === undefined) keepLine(line);
@@ -952,10 +962,7 @@ function wire() {
   byId('identity-search').addEventListener('input', () => soon(searchIdentity, 200));
   byId('token-text').addEventListener('input', readInspected);
   for (const id of ['request-text', 'request-operation', 'request-outcome']) byId(id).addEventListener('input', drawRequests);
-  onData('copy', async (id) => {
-    await navigator.clipboard.writeText(byId(id).textContent);
-    say('Copied.');
-  });
+  onData('copy', (id) => copy(byId(id).textContent));
   onData('regenerate', regenerate);
   onData('offset', (offset) => setClock('PUT', { offset }));
   onSubmit('generate', generate);
