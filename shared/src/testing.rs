@@ -212,7 +212,7 @@ pub fn access_keys(vector: &serde_json::Value) -> AccessKeys {
 }
 
 /// The number of shared keys of each algorithm.
-const KEYS: usize = 9;
+const KEYS: usize = 24;
 
 /// A signing key. An index below [`KEYS`] always gives the same key in one test run. Any other index gives a new key.
 #[must_use]

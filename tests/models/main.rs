@@ -5,3 +5,4 @@ mod custom_ids;
 mod regeneration;
 mod rotation;
 mod search;
+mod standby;

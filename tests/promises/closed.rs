@@ -123,7 +123,7 @@ async fn unpublished_keys_never_sign() {
     let mut service = TestService::new(ports, Algorithm::Es256, 26).await;
     let id = service.create().await;
     let pointer = service.ports.pointers.pointer().await.unwrap().unwrap();
-    let other_keys = signing_keys(Algorithm::Es256, 5).to_document();
+    let other_keys = signing_keys(Algorithm::Es256, 15).to_document();
     memory.replace_secret(SecretName::SigningKeys, &pointer.signing_keys, other_keys);
     service.restart();
     assert_unavailable(&service.issue(&service.primary, &id).await, "other keys in the same version");

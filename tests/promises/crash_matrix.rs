@@ -9,7 +9,7 @@ use e2e::faults::Fault;
 use e2e::test_service::{Embedded, Ports, TestService};
 use identity::keys::AccessSlot;
 use identity::keys::rotation::{Change, RotationError};
-use identity::keys::{Algorithm, Slot};
+use identity::keys::{Algorithm, KeyId, Slot};
 use identity::secrets::{SecretName, StagingLabel, VersionId};
 use identity::token::verify::VerifyError;
 use tokio::sync::Notify;
@@ -73,6 +73,8 @@ impl Run {
         }
     }
 }
+
+type SlotKeyIds = (Slot, KeyId, KeyId);
 
 /// A resource with a token for each access key.
 struct Matrix {
@@ -165,9 +167,24 @@ impl Matrix {
     }
 }
 
+/// What a replacement does with a slot's key and standby key.
+fn assert_key_ids(case: &str, run: Run, before: &[SlotKeyIds], after: &[SlotKeyIds]) {
+    for ((slot, key, standby), (_, new_key, new_standby)) in before.iter().zip(after) {
+        let known = [key, standby];
+        let is_new_standby = !known.contains(&new_standby);
+        let as_promised = match run {
+            Run::Scheduled => new_key == standby && is_new_standby,
+            _ if run.revokes(*slot) => !known.contains(&new_key) && is_new_standby,
+            Run::Operator(_) => (new_key, new_standby) == (key, standby),
+        };
+        assert!(as_promised, "{case}: {slot:?} of {run:?}: {before:?} became {after:?}");
+    }
+}
+
 /// Runs with a fault at one call. Returns whether the call was reached.
 async fn cell(run: Run, at: usize, broken: Break) -> bool {
     let mut matrix = Matrix::new(run).await;
+    let first_keys = matrix.service.key_ids().await;
     let reached = Arc::new(Notify::new());
     matrix.plan(at, broken, &reached);
     let version = matrix.version.clone();
@@ -189,6 +206,10 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
     matrix.service.learn_access_keys().await;
 
     let before = matrix.active().await;
+    let broken_off = matrix.service.key_ids().await;
+    if broken_off != first_keys {
+        assert_key_ids("with the fault", run, &first_keys, &broken_off);
+    }
     for ((slot, _), active) in matrix.tokens.iter().zip(&before) {
         if matches!(outcome, Some(Ok(()))) {
             assert_eq!(
@@ -201,6 +222,7 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
         }
     }
     if matches!(outcome, Some(Ok(()))) {
+        assert_key_ids("success", run, &first_keys, &broken_off);
         matrix.assert_one_set_at_rest().await;
     }
 
@@ -209,12 +231,21 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
         let repeated = run.go(&matrix.service, &version).await;
         assert!(repeated.is_ok(), "the same version again: {repeated:?}");
         assert!(!matrix.active().await.contains(&true), "S1 of the scheduled rotation");
+        assert_key_ids("repeated", run, &first_keys, &matrix.service.key_ids().await);
         matrix.assert_one_set_at_rest().await;
     }
 
     matrix.mint().await;
-    let replaced = run_again(run, &matrix.service).await;
+    let known = matrix.service.key_ids().await;
+    let (next, replaced) = run_again(run, &matrix.service).await;
     assert!(replaced.is_ok(), "the next replacement: {replaced:?}");
+    // The next replacement may first publish the keys that the fault left, so their ids are unknown here.
+    for (slot, key, standby) in matrix.service.key_ids().await {
+        if next.revokes(slot) {
+            let former = known.iter().flat_map(|(_, key, standby)| [key, standby]);
+            assert!(former.into_iter().all(|id| ![&key, &standby].contains(&id)), "{slot:?} of {next:?}");
+        }
+    }
     let active = matrix.active().await;
     for (index, ((slot, _), active)) in matrix.tokens.iter().zip(active).enumerate() {
         let was_active = before.get(index).copied().unwrap_or(true);
@@ -231,11 +262,12 @@ async fn cell(run: Run, at: usize, broken: Break) -> bool {
 }
 
 /// The next replacement is an operator's, so it always makes new keys.
-async fn run_again(run: Run, service: &TestService) -> Result<(), RotationError> {
-    match run {
-        Run::Operator(change) => service.replace_keys(change).await,
-        Run::Scheduled => service.replace_keys(Change::RotateSigningKeys).await,
-    }
+async fn run_again(run: Run, service: &TestService) -> (Run, Result<(), RotationError>) {
+    let change = match run {
+        Run::Operator(change) => change,
+        Run::Scheduled => Change::RotateSigningKeys,
+    };
+    (Run::Operator(change), service.replace_keys(change).await)
 }
 
 #[tokio::test(start_paused = true)]

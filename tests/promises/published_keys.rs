@@ -53,7 +53,7 @@ async fn key_set(service: &TestService) -> Value {
 fn assert_public(key_set: &Value) {
     let public: BTreeSet<_> = ["kty", "use", "alg", "kid", "n", "e", "crv", "x", "y"].into();
     let keys = key_set["keys"].as_array().unwrap();
-    assert_eq!(keys.len(), 3, "one for each slot");
+    assert_eq!(keys.len(), 6, "a key and a standby key for each slot");
     for key in keys {
         let members: BTreeSet<_> = key.as_object().unwrap().keys().map(String::as_str).collect();
         assert!(members.is_subset(&public), "{members:?}");
@@ -107,6 +107,58 @@ async fn the_key_set_verifies_new_tokens_throughout_a_rotation() {
         service.replace_keys(Change::RegenerateAccessKey(AccessSlot::Primary)).await.unwrap();
         service.learn_access_keys().await;
         assert_set_verifies_new_tokens(&service, &id, "regenerated").await;
+    }
+}
+
+/// A verifier that fetched the key set before a scheduled rotation accepts the tokens of after it. It refuses them after an
+/// operator's rotation and a regeneration, because these replace the standby keys too.
+#[tokio::test]
+async fn a_kept_key_set_verifies_new_tokens_after_a_scheduled_rotation_only() {
+    for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
+        let (mut service, embedded) = service(algorithm).await;
+        let id = service.create().await;
+        for round in 1..=3 {
+            let kept = offline(&service, &key_set(&service).await);
+            let former = service.issue(&service.primary, &id).await.token().unwrap();
+            rotate_on_schedule(&service, &embedded, round).await;
+            let fresh = service.issue(&service.primary, &id).await.token().unwrap();
+            assert!(kept.verify(&fresh).is_ok(), "{algorithm:?}, rotation {round}");
+            assert!(service.verify(&fresh).await.is_ok());
+            assert!(service.verify(&former).await.is_err(), "S1");
+        }
+        for change in [Change::RotateSigningKeys, Change::RegenerateAccessKey(AccessSlot::Primary)] {
+            let kept = offline(&service, &key_set(&service).await);
+            service.replace_keys(change).await.unwrap();
+            service.learn_access_keys().await;
+            let fresh = service.issue(&service.primary, &id).await.token().unwrap();
+            assert_eq!(kept.verify(&fresh).unwrap_err(), TokenError::KeyNotInForce, "{change:?}");
+            assert!(service.verify(&fresh).await.is_ok());
+        }
+    }
+}
+
+async fn rotate_on_schedule(service: &TestService, embedded: &Embedded, round: u32) {
+    let version = VersionId::new(format!("11111111-2222-4333-8444-{round:012}"));
+    embedded.begin_rotation("signing-keys", version.as_str());
+    let steps = service.rotate(async |rotator| {
+        rotator.create(&version).await?;
+        rotator.set(&version).await?;
+        rotator.try_out(&version).await?;
+        rotator.finish(&version).await
+    });
+    steps.await.unwrap();
+}
+
+/// The record fits into one read unit, 4 kB, beside RSA keys.
+#[tokio::test]
+async fn the_pointer_costs_one_read_unit() {
+    for (algorithm, most) in [(Algorithm::Rs256, 3_400), (Algorithm::Es256, 2_000)] {
+        let (service, _) = service(algorithm).await;
+        let published = service.ports.pointers.pointer().await.unwrap().unwrap().published;
+        // The names and the other values of the item, at their longest.
+        let others = 300;
+        let bytes = published.in_force().len() + published.standby().unwrap().len() + others;
+        assert!(bytes <= most, "{algorithm:?}: {bytes} bytes");
     }
 }
 

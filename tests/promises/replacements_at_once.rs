@@ -15,7 +15,7 @@ use e2e::faults::FaultyClient;
 use e2e::test_service::{Embedded, Ports, TestService};
 use functions::adapters::Adapters;
 use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
-use identity::keys::{AccessSlot, Algorithm, Slot};
+use identity::keys::{AccessSlot, Algorithm, KeyId, Slot};
 use identity::runtime::Random as _;
 use identity::secrets::{SecretName, StagingLabel, VersionId};
 use identity::testing::SeededRandom;
@@ -236,6 +236,8 @@ struct Pair {
     tokens: [(Slot, String); 2],
     replacements: [Replacement; 2],
     version: VersionId,
+    /// The slots with their keys and standby keys at the start.
+    key_ids: Vec<(Slot, KeyId, KeyId)>,
 }
 
 /// The outcome of both, and the number of calls of each.
@@ -261,7 +263,8 @@ impl Pair {
         }
         let replacements =
             [Replacement::new(runs[0], &embedded).await, Replacement::new(runs[1], &embedded).await];
-        Self { service, id, tokens, replacements, version }
+        let key_ids = service.key_ids().await;
+        Self { service, id, tokens, replacements, version, key_ids }
     }
 
     /// Runs both. After the schedule, `first` runs to its end, then the other.
@@ -321,6 +324,17 @@ impl Pair {
                 is_accepted || may_have_changed(Run::replaces_access_key, *slot),
                 "{case}: the access key {slot:?} was not replaced"
             );
+        }
+
+        let key_ids = self.service.key_ids().await;
+        for ((slot, key, standby), (_, new_key, new_standby)) in self.key_ids.iter().zip(&key_ids) {
+            let is_gone = |id| ![new_key, new_standby].contains(&id);
+            let discards = |run: Run, slot| run != Run::Scheduled && run.revokes(slot);
+            if succeeded(discards, *slot) {
+                assert!(is_gone(key) && is_gone(standby), "{case}: {slot:?} keeps a key that may be known");
+            } else if succeeded(Run::revokes, *slot) {
+                assert_eq!(new_key, standby, "{case}: the schedule promotes the standby key of {slot:?}");
+            }
         }
 
         for token in requested {

@@ -14,9 +14,10 @@ use identity::authorization::authorizer::Authorizer;
 use identity::authorization::route_rules::RouteRules;
 use identity::keys::access::AccessKeys;
 use identity::keys::cache::KeyCache;
+use identity::keys::pointer::PublishedKeys;
 use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
 use identity::keys::signing::SigningKey;
-use identity::keys::{Algorithm, Slot};
+use identity::keys::{Algorithm, KeyId, Slot};
 use identity::memory::Memory;
 use identity::resource_servers::ResourceServerOperator;
 use identity::runtime::{Clock as _, Random as _};
@@ -208,6 +209,22 @@ impl TestService {
     /// The errors of [`Rotator::run`].
     pub async fn replace_keys(&self, change: Change) -> Result<(), RotationError> {
         self.rotate(async |rotator| rotator.run(change).await.map(|_| ())).await
+    }
+
+    /// The ids of each slot's key in force and standby key.
+    ///
+    /// # Panics
+    /// When the pointer cannot be read, or has no standby keys.
+    pub async fn key_ids(&self) -> Vec<(Slot, KeyId, KeyId)> {
+        let published = self.ports.pointers.pointer().await.unwrap().unwrap().published;
+        let parsed = PublishedKeys::parse(&published).unwrap();
+        let in_force = published.entries().unwrap().into_iter();
+        in_force
+            .map(|entry| {
+                let id = KeyId::try_from(entry.jwk.kid.unwrap()).unwrap();
+                (entry.slot, id, parsed.standby(entry.slot).unwrap().clone())
+            })
+            .collect()
     }
 
     /// Runs single steps of a rotator.

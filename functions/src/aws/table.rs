@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `identity#<raw id>` | `state` (`live`, `deleted`), `revision` (N), `creation` (32 hexadecimal digits), `created_at` (N, epoch seconds); with a profile also `last_token_issued_at` (N, epoch seconds, 0 before the first token) and, if there is one, `custom_id`; a tombstone also `expires_at` |
 //! | `custom-id#<SHA-256 of resource and custom id>` | `creation` of the last identity with the custom id; while the identity lives `identity` (raw id), then `expires_at` |
-//! | `pointer#<n>`, n in `0..copies` | `generation` (N), `copies` (N), `access_keys`, `signing_keys` (version ids), `access_keys_sequence`, `signing_keys_sequence` (N), `published` (JSON) |
+//! | `pointer#<n>`, n in `0..copies` | `generation` (N), `copies` (N), `access_keys`, `signing_keys` (version ids), `access_keys_sequence`, `signing_keys_sequence` (N), `published` (JSON), `standby` (JSON, may be missing) |
 //! | `resource-servers#all` | `version` (N), `credentials` (JSON) of every resource server |
 //! | `resource-server#<name>` | `credential` (JSON), a copy of its part of the former item, for the read of a request; after a removal also `expires_at` |
 //! | `assignments#<kind>` | the list of a former release, see [`former_list`] |
@@ -307,7 +307,11 @@ fn pointer_put(table: &str, copy: u32, pointer: &Pointer) -> Result<Put, StoreEr
         .item("access_keys_sequence", number(pointer.access_keys_sequence))
         .item("signing_keys", AttributeValue::S(pointer.signing_keys.to_string()))
         .item("signing_keys_sequence", number(pointer.signing_keys_sequence))
-        .item("published", AttributeValue::S(pointer.published.as_str().to_owned()));
+        .item("published", AttributeValue::S(pointer.published.in_force().to_owned()));
+    let put = match pointer.published.standby() {
+        Some(standby) => put.item("standby", AttributeValue::S(standby.to_owned())),
+        None => put,
+    };
     let put = match pointer.generation.saturating_sub(1) {
         0 => put.condition_expression("attribute_not_exists(pk)"),
         previous => put
@@ -320,6 +324,8 @@ fn pointer_put(table: &str, copy: u32, pointer: &Pointer) -> Result<Put, StoreEr
 }
 
 fn pointer(item: &Item) -> Result<Pointer, StoreError> {
+    // A former release writes none.
+    let standby = item.get("standby").map(|_| text(item, "standby").map(str::to_owned)).transpose()?;
     Ok(Pointer {
         generation: integer(item, "generation")?,
         copies: integer(item, "copies")?,
@@ -327,6 +333,6 @@ fn pointer(item: &Item) -> Result<Pointer, StoreError> {
         access_keys_sequence: integer(item, "access_keys_sequence")?,
         signing_keys: VersionId::new(text(item, "signing_keys")?),
         signing_keys_sequence: integer(item, "signing_keys_sequence")?,
-        published: Published::from_stored(text(item, "published")?.to_owned()),
+        published: Published::from_stored(text(item, "published")?.to_owned(), standby),
     })
 }

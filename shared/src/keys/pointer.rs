@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::signing::{SigningKeys, VerifyingKey};
@@ -26,13 +27,17 @@ pub struct Pointer {
     /// The version of the secret `signing-keys` in force, and its document's sequence number.
     pub signing_keys: VersionId,
     pub signing_keys_sequence: u64,
-    /// The public keys that are accepted now.
+    /// The public keys: those that are accepted now, and the standby keys.
     pub published: Published,
 }
 
-/// The public keys as the record stores them: JSON text, parsed only when it changes.
+/// The public keys as the record stores them: JSON texts, parsed only when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published(String);
+pub struct Published {
+    in_force: String,
+    /// `None` in a record that a former release wrote. It ignores this text, so it can read the records of this one.
+    standby: Option<String>,
+}
 
 /// One public key in the record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,15 +45,25 @@ pub struct Published(String);
 pub struct PublishedKey {
     /// The slot whose tokens the key verifies.
     pub slot: Slot,
-    /// Time of the publication, in seconds since the epoch.
+    /// The time at which the key came into force, in seconds since the epoch.
     pub published_at: i64,
     /// The key, with public members only.
     pub jwk: Jwk,
 }
 
+/// One standby key in the record: the next scheduled rotation puts it in force. Verifiers that keep the key set for some
+/// hours know it by then. Until then it verifies no token (decision record 0018).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StandbyKey {
+    slot: Slot,
+    jwk: Jwk,
+}
+
 /// The parsed public keys.
 pub struct PublishedKeys {
     keys: Vec<(Slot, VerifyingKey)>,
+    standby: Vec<(Slot, KeyId)>,
     set: JwkSet,
 }
 
@@ -66,47 +81,64 @@ struct Kept {
 
 impl Published {
     /// The public halves of `keys`.
-    #[must_use]
-    pub fn of(keys: &SigningKeys, published_at: i64) -> Self {
-        let entries =
-            Slot::ALL.map(|slot| PublishedKey { slot, published_at, jwk: keys.of(slot).jwk().clone() });
-        Self::from_entries(&entries)
-    }
-
-    /// The public halves of `keys`. A key that `previous` has too keeps its date.
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when `previous` cannot be read.
+    /// [`KeyMaterialError`] when a standby key is unusable.
+    pub fn of(keys: &SigningKeys, published_at: i64) -> Result<Self, KeyMaterialError> {
+        Self::with_dates(&[], keys, published_at)
+    }
+
+    /// The public halves of `keys`. A key that `previous` has in force too keeps its date.
+    ///
+    /// # Errors
+    /// [`KeyMaterialError`] when `previous` cannot be read, or when a standby key is unusable.
     pub fn after(previous: &Self, keys: &SigningKeys, published_at: i64) -> Result<Self, KeyMaterialError> {
-        let known = previous.entries()?;
+        Self::with_dates(&previous.entries()?, keys, published_at)
+    }
+
+    fn with_dates(
+        known: &[PublishedKey],
+        keys: &SigningKeys,
+        published_at: i64,
+    ) -> Result<Self, KeyMaterialError> {
         let entries = Slot::ALL.map(|slot| {
             let jwk = keys.of(slot).jwk();
             let same = known.iter().find(|entry| entry.jwk.kid == jwk.kid);
             let published_at = same.map_or(published_at, |entry| entry.published_at);
             PublishedKey { slot, published_at, jwk: jwk.clone() }
         });
-        Ok(Self::from_entries(&entries))
+        let standby = keys.standby()?.map(|standby| {
+            let keys = Slot::ALL.map(|slot| StandbyKey { slot, jwk: standby.of(slot).jwk().clone() });
+            serde_json::to_string(&keys).unwrap_or_default()
+        });
+        Ok(Self { standby, ..Self::from_entries(&entries) })
     }
 
-    /// The record's text for these entries.
+    /// The record's text for these entries, without standby keys.
     #[must_use]
     pub fn from_entries(entries: &[PublishedKey]) -> Self {
-        Self(serde_json::to_string(entries).unwrap_or_default())
+        Self { in_force: serde_json::to_string(entries).unwrap_or_default(), standby: None }
     }
 
-    /// The text as the table stored it. [`Self::entries`] checks it.
+    /// The texts as the table stored them. [`PublishedKeys::parse`] checks them.
     #[must_use]
-    pub fn from_stored(text: String) -> Self {
-        Self(text)
+    pub fn from_stored(in_force: String, standby: Option<String>) -> Self {
+        Self { in_force, standby }
     }
 
-    /// The text to store.
+    /// The text of the keys in force, to store.
     #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub fn in_force(&self) -> &str {
+        &self.in_force
     }
 
-    /// The time of the oldest publication, in seconds since the epoch.
+    /// The text of the standby keys, to store.
+    #[must_use]
+    pub fn standby(&self) -> Option<&str> {
+        self.standby.as_deref()
+    }
+
+    /// The time at which the oldest key came into force, in seconds since the epoch.
     ///
     /// # Errors
     /// As [`Self::entries`].
@@ -114,19 +146,27 @@ impl Published {
         Ok(self.entries()?.iter().map(|entry| entry.published_at).min().unwrap_or_default())
     }
 
-    /// The entries.
+    /// The entries of the keys in force.
     ///
     /// # Errors
     /// [`KeyMaterialError`] when the text is not a list of published keys, one for each slot.
     pub fn entries(&self) -> Result<Vec<PublishedKey>, KeyMaterialError> {
-        let entries: Vec<PublishedKey> = serde_json::from_str(&self.0)
-            .map_err(|_| KeyMaterialError("the pointer's public keys are not the expected document"))?;
-        let complete = Slot::ALL.iter().all(|slot| entries.iter().filter(|e| e.slot == *slot).count() == 1);
-        if complete {
-            Ok(entries)
-        } else {
-            Err(KeyMaterialError("the pointer does not name one key for each slot"))
-        }
+        list(&self.in_force, |entry: &PublishedKey| entry.slot)
+    }
+
+    fn standby_entries(&self) -> Result<Vec<StandbyKey>, KeyMaterialError> {
+        self.standby.as_ref().map_or(Ok(Vec::new()), |text| list(text, |entry: &StandbyKey| entry.slot))
+    }
+}
+
+/// Parses a list of keys, one for each slot.
+fn list<T: DeserializeOwned>(text: &str, slot_of: impl Fn(&T) -> Slot) -> Result<Vec<T>, KeyMaterialError> {
+    let keys: Vec<T> = serde_json::from_str(text)
+        .map_err(|_| KeyMaterialError("the pointer's public keys are not the expected document"))?;
+    if Slot::ALL.iter().all(|slot| keys.iter().filter(|key| slot_of(key) == *slot).count() == 1) {
+        Ok(keys)
+    } else {
+        Err(KeyMaterialError("the pointer does not name one key for each slot"))
     }
 }
 
@@ -136,32 +176,53 @@ impl PublishedKeys {
     /// # Errors
     /// [`KeyMaterialError`] when a key cannot be used, or two have one id.
     pub fn parse(published: &Published) -> Result<Self, KeyMaterialError> {
-        let mut keys: Vec<(Slot, VerifyingKey)> = Vec::new();
-        let mut set = JwkSet { keys: Vec::new() };
-        for entry in published.entries()? {
-            let key = VerifyingKey::from_jwk(&entry.jwk)?;
-            if keys.iter().any(|(_, known)| known.id() == key.id()) {
-                return Err(KeyMaterialError("two published keys have one id"));
-            }
-            keys.push((entry.slot, key));
-            set.keys.push(entry.jwk);
+        let mut parsed = Self { keys: Vec::new(), standby: Vec::new(), set: JwkSet { keys: Vec::new() } };
+        for PublishedKey { slot, jwk, .. } in published.entries()? {
+            let key = parsed.add(jwk)?;
+            parsed.keys.push((slot, key));
         }
-        Ok(Self { keys, set })
+        for StandbyKey { slot, jwk } in published.standby_entries()? {
+            let key = parsed.add(jwk)?;
+            parsed.standby.push((slot, key.id().clone()));
+        }
+        Ok(parsed)
     }
 
-    /// The key with this id.
+    /// Adds a key to the key set.
+    fn add(&mut self, jwk: Jwk) -> Result<VerifyingKey, KeyMaterialError> {
+        let key = VerifyingKey::from_jwk(&jwk)?;
+        if self.has(key.id()) {
+            return Err(KeyMaterialError("two published keys have one id"));
+        }
+        self.set.keys.push(jwk);
+        Ok(key)
+    }
+
+    /// Whether a key in force or a standby key has this id.
+    #[must_use]
+    pub fn has(&self, id: &KeyId) -> bool {
+        self.find(id).is_some() || self.standby.iter().any(|(_, known)| known == id)
+    }
+
+    /// The key in force with this id. A standby key is not in force, so no token is accepted by it.
     #[must_use]
     pub fn find(&self, id: &KeyId) -> Option<&VerifyingKey> {
         self.keys.iter().map(|(_, key)| key).find(|key| key.id() == id)
     }
 
-    /// Whether the published keys are the public halves of `keys`, slot by slot.
+    /// The id of the standby key of a slot.
+    #[must_use]
+    pub fn standby(&self, slot: Slot) -> Option<&KeyId> {
+        self.standby.iter().find(|(known, _)| *known == slot).map(|(_, id)| id)
+    }
+
+    /// Whether the keys in force are the public halves of `keys`, slot by slot.
     #[must_use]
     pub fn belong_to(&self, keys: &SigningKeys) -> bool {
         self.keys.iter().all(|(slot, key)| keys.of(*slot).id() == key.id())
     }
 
-    /// The algorithms of the keys, each once.
+    /// The algorithms of the keys in force, each once.
     #[must_use]
     pub fn algorithms(&self) -> Vec<&'static str> {
         let mut names: Vec<_> = self.keys.iter().map(|(_, key)| key.algorithm().as_str()).collect();
@@ -170,7 +231,7 @@ impl PublishedKeys {
         names
     }
 
-    /// The key set as RFC 7517 section 5 writes it.
+    /// The key set as RFC 7517 section 5 writes it: the keys in force, then the standby keys.
     #[must_use]
     pub fn jwks(&self) -> &JwkSet {
         &self.set
@@ -241,7 +302,7 @@ mod tests {
     #[test]
     fn published_keys_have_ids_and_match_private_keys() {
         let keys = testing::signing_keys(Algorithm::Es256, 0);
-        let published = PublishedKeys::parse(&Published::of(&keys, 1)).unwrap();
+        let published = PublishedKeys::parse(&Published::of(&keys, 1).unwrap()).unwrap();
         for slot in Slot::ALL {
             assert!(published.find(keys.of(slot).id()).is_some());
         }
@@ -249,6 +310,42 @@ mod tests {
         let others = testing::signing_keys(Algorithm::Es256, 3);
         assert!(!published.belong_to(&others));
         assert!(published.find(others.of(Slot::Entra).id()).is_none());
+    }
+
+    #[test]
+    fn standby_keys_are_in_the_key_set_and_verify_nothing() {
+        let mut next = 3;
+        let generate = || {
+            next += 1;
+            Ok(testing::signing_key(Algorithm::Es256, next - 1))
+        };
+        let keys = testing::signing_keys(Algorithm::Es256, 0).with_standby(generate).unwrap();
+        let published = Published::of(&keys, 1).unwrap();
+        let parsed = PublishedKeys::parse(&published).unwrap();
+        let standby = keys.standby().unwrap().unwrap();
+        let set: Vec<_> = parsed.jwks().keys.iter().map(|key| key.kid.clone().unwrap()).collect();
+        for (place, slot) in Slot::ALL.into_iter().enumerate() {
+            let id = standby.of(slot).id();
+            assert!(parsed.find(id).is_none() && parsed.has(id));
+            assert_eq!(parsed.standby(slot), Some(id));
+            assert_eq!(
+                (set[place].as_str(), set[place + 3].as_str()),
+                (keys.of(slot).id().as_str(), id.as_str())
+            );
+        }
+        assert!(parsed.belong_to(&keys));
+
+        let promoted = keys.rotated(|| Ok(testing::signing_key(Algorithm::Es256, 99))).unwrap();
+        let later = Published::after(&published, &promoted, 2).unwrap();
+        assert!(later.entries().unwrap().iter().all(|entry| entry.published_at == 2), "in force since then");
+
+        let twice = testing::signing_keys(Algorithm::Es256, 0)
+            .with_standby(|| Ok(testing::signing_key(Algorithm::Es256, 0)));
+        assert!(PublishedKeys::parse(&Published::of(&twice.unwrap(), 1).unwrap()).is_err(), "one id twice");
+        for text in ["[]", "{}", ""] {
+            let damaged = Published::from_stored(published.in_force().to_owned(), Some(text.to_owned()));
+            assert!(PublishedKeys::parse(&damaged).is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -260,7 +357,7 @@ mod tests {
             access_keys_sequence: 1,
             signing_keys: VersionId::new("s"),
             signing_keys_sequence: generation,
-            published: Published::of(&testing::signing_keys(Algorithm::Es256, first_key), 1),
+            published: Published::of(&testing::signing_keys(Algorithm::Es256, first_key), 1).unwrap(),
         };
         let (old, new) = (pointer(1, 0), pointer(2, 3));
         let (second, cache) = (Duration::from_secs(1), PublishedCache::default());
@@ -281,18 +378,18 @@ mod tests {
     #[test]
     fn a_record_without_one_key_for_each_slot_is_refused() {
         let keys = testing::signing_keys(Algorithm::Es256, 0);
-        let mut entries = Published::of(&keys, 1).entries().unwrap();
+        let mut entries = Published::of(&keys, 1).unwrap().entries().unwrap();
         entries[2].slot = Slot::Primary;
         assert!(PublishedKeys::parse(&Published::from_entries(&entries)).is_err());
         entries.pop();
         assert!(PublishedKeys::parse(&Published::from_entries(&entries)).is_err());
-        assert!(PublishedKeys::parse(&Published::from_stored("{}".to_owned())).is_err());
+        assert!(PublishedKeys::parse(&Published::from_stored("{}".to_owned(), None)).is_err());
     }
 
     #[test]
     fn two_keys_with_one_id_are_refused() {
         let keys = testing::signing_keys(Algorithm::Es256, 0);
-        let mut entries = Published::of(&keys, 1).entries().unwrap();
+        let mut entries = Published::of(&keys, 1).unwrap().entries().unwrap();
         entries[1].jwk = entries[0].jwk.clone();
         assert!(PublishedKeys::parse(&Published::from_entries(&entries)).is_err());
     }

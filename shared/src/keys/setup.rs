@@ -32,7 +32,9 @@ impl Rotator<'_> {
             .ensure(SecretName::AccessKeys, || Ok(AccessKeys::generate(self.random).to_document()))
             .await?;
         let signing_keys = self
-            .ensure(SecretName::SigningKeys, || Ok(SigningKeys::generate(1, self.generate)?.to_document()))
+            .ensure(SecretName::SigningKeys, || {
+                Ok(SigningKeys::generate(1, self.generate)?.with_standby(self.generate)?.to_document())
+            })
             .await?;
         let document = self.ports.secret_store.read(SecretName::AccessKeys, &access_keys).await;
         let access = AccessKeys::parse(&document.map_err(overtaken)?)?;
@@ -45,7 +47,7 @@ impl Rotator<'_> {
             access_keys_sequence: access.sequence(),
             signing_keys,
             signing_keys_sequence: keys.sequence(),
-            published: Published::of(&keys, self.clock.now().unix_timestamp()),
+            published: Published::of(&keys, self.clock.now().unix_timestamp())?,
         };
         // Another set-up may have been first. The pointer in the table counts.
         self.ports.pointers.write_pointer(&pointer).await?;

@@ -36,16 +36,25 @@ pub struct VerifyingKey {
 /// The public keys of a key set.
 pub struct VerifyingKeys(Vec<VerifyingKey>);
 
-/// The signing key of each slot.
+/// The signing key of each slot, and the standby keys.
 pub struct SigningKeys {
     sequence: u64,
-    primary: SigningKey,
-    secondary: SigningKey,
-    entra: SigningKey,
+    keys: BySlot<SigningKey>,
+    /// Parsed only while keys are replaced: no token is signed with them. Documents of former releases have none.
+    standby: Option<BySlot<KeyDocument>>,
 }
 
-/// The document of the secret: its sequence number, and one key for each slot: `{"alg":"RS256","pkcs8":"<base64>"}`. The
-/// public key and the key id are derived, so they cannot contradict the private key.
+/// One value for each slot.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BySlot<T> {
+    primary: T,
+    secondary: T,
+    entra: T,
+}
+
+/// The document of the secret: its sequence number, one key for each slot, `{"alg":"RS256","pkcs8":"<base64>"}`, and the
+/// standby key of each slot. The public key and the key id are derived, so they cannot contradict the private key.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -53,9 +62,11 @@ struct Document {
     primary: KeyDocument,
     secondary: KeyDocument,
     entra: KeyDocument,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    standby: Option<BySlot<KeyDocument>>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyDocument {
     alg: Algorithm,
@@ -141,55 +152,134 @@ impl SigningKey {
     }
 }
 
+impl<T> BySlot<T> {
+    /// Makes the value of each slot, in the order of [`Slot::ALL`].
+    fn try_make<E>(mut make: impl FnMut(Slot) -> Result<T, E>) -> Result<Self, E> {
+        Ok(Self {
+            primary: make(Slot::Primary)?,
+            secondary: make(Slot::Secondary)?,
+            entra: make(Slot::Entra)?,
+        })
+    }
+
+    /// The value of a slot.
+    #[must_use]
+    pub fn of(&self, slot: Slot) -> &T {
+        match slot {
+            Slot::Primary => &self.primary,
+            Slot::Secondary => &self.secondary,
+            Slot::Entra => &self.entra,
+        }
+    }
+
+    fn set(&mut self, slot: Slot, value: T) {
+        match slot {
+            Slot::Primary => self.primary = value,
+            Slot::Secondary => self.secondary = value,
+            Slot::Entra => self.entra = value,
+        }
+    }
+}
+
+impl BySlot<SigningKey> {
+    fn generate(
+        mut generate: impl FnMut() -> Result<SigningKey, KeyMaterialError>,
+    ) -> Result<Self, KeyMaterialError> {
+        Self::try_make(|_| generate())
+    }
+
+    fn to_document(&self) -> BySlot<KeyDocument> {
+        let Self { primary, secondary, entra } = self;
+        BySlot {
+            primary: primary.to_document(),
+            secondary: secondary.to_document(),
+            entra: entra.to_document(),
+        }
+    }
+
+    fn from_document(document: &BySlot<KeyDocument>) -> Result<Self, KeyMaterialError> {
+        Self::try_make(|slot| SigningKey::from_document(document.of(slot)))
+    }
+}
+
 impl SigningKeys {
-    /// One key for each slot, made by `generate`. `sequence` is 1 for the first document, and then one more than in the
-    /// replaced document.
+    /// One key for each slot, made by `generate`, and no standby key. `sequence` is 1 for the first document, and then one
+    /// more than in the replaced document.
     ///
     /// # Errors
     /// The error of `generate`.
     pub fn generate(
         sequence: u64,
+        generate: impl FnMut() -> Result<SigningKey, KeyMaterialError>,
+    ) -> Result<Self, KeyMaterialError> {
+        Ok(Self { sequence, keys: BySlot::generate(generate)?, standby: None })
+    }
+
+    /// These keys, with new standby keys.
+    ///
+    /// # Errors
+    /// The error of `generate`.
+    pub fn with_standby(
+        self,
+        generate: impl FnMut() -> Result<SigningKey, KeyMaterialError>,
+    ) -> Result<Self, KeyMaterialError> {
+        Ok(Self { standby: Some(BySlot::generate(generate)?.to_document()), ..self })
+    }
+
+    /// The keys after a scheduled rotation: the standby keys, or new keys if there are none, and new standby keys.
+    ///
+    /// # Errors
+    /// The error of `generate`, or [`KeyMaterialError`] when a standby key is unusable.
+    pub fn rotated(
+        self,
         mut generate: impl FnMut() -> Result<SigningKey, KeyMaterialError>,
     ) -> Result<Self, KeyMaterialError> {
-        Ok(Self { sequence, primary: generate()?, secondary: generate()?, entra: generate()? })
+        let keys = match self.standby()? {
+            Some(standby) => standby,
+            None => BySlot::generate(&mut generate)?,
+        };
+        Self { sequence: self.sequence + 1, keys, standby: None }.with_standby(generate)
+    }
+
+    /// The keys after a regeneration: a new key and a new standby key in one slot. If there were no standby keys, each slot
+    /// gets one.
+    ///
+    /// # Errors
+    /// The error of `generate`.
+    pub fn regenerated(
+        mut self,
+        slot: Slot,
+        mut generate: impl FnMut() -> Result<SigningKey, KeyMaterialError>,
+    ) -> Result<Self, KeyMaterialError> {
+        self.sequence += 1;
+        self.keys.set(slot, generate()?);
+        match &mut self.standby {
+            Some(standby) => standby.set(slot, generate()?.to_document()),
+            None => return self.with_standby(generate),
+        }
+        Ok(self)
     }
 
     /// Parses the document of the secret.
     ///
     /// # Errors
-    /// [`KeyMaterialError`] when the text is not the document, or when one of its keys is unusable.
+    /// [`KeyMaterialError`] when the text is not the document, or when one of its keys is unusable. The standby keys are not
+    /// parsed.
     pub fn parse(document: &Secret) -> Result<Self, KeyMaterialError> {
         let document: Document = serde_json::from_slice(document.expose())
             .map_err(|_| KeyMaterialError("the signing-keys secret is not the expected document"))?;
-        Ok(Self {
-            sequence: document.sequence,
-            primary: SigningKey::from_document(&document.primary)?,
-            secondary: SigningKey::from_document(&document.secondary)?,
-            entra: SigningKey::from_document(&document.entra)?,
-        })
+        let Document { sequence, primary, secondary, entra, standby } = document;
+        let keys = BySlot::from_document(&BySlot { primary, secondary, entra })?;
+        Ok(Self { sequence, keys, standby })
     }
 
     /// The document of the secret.
     #[must_use]
     pub fn to_document(&self) -> Secret {
-        let document = Document {
-            sequence: self.sequence,
-            primary: self.primary.to_document(),
-            secondary: self.secondary.to_document(),
-            entra: self.entra.to_document(),
-        };
+        let BySlot { primary, secondary, entra } = self.keys.to_document();
+        let document =
+            Document { sequence: self.sequence, primary, secondary, entra, standby: self.standby.clone() };
         Secret::new(serde_json::to_vec(&document).unwrap_or_default())
-    }
-
-    /// These keys, with a new key in one slot.
-    #[must_use]
-    pub fn with(self, slot: Slot, key: SigningKey) -> Self {
-        let sequence = self.sequence + 1;
-        match slot {
-            Slot::Primary => Self { sequence, primary: key, ..self },
-            Slot::Secondary => Self { sequence, secondary: key, ..self },
-            Slot::Entra => Self { sequence, entra: key, ..self },
-        }
     }
 
     /// The sequence number of the document, which starts at 1 and counts the replacements.
@@ -201,11 +291,15 @@ impl SigningKeys {
     /// The key of a slot.
     #[must_use]
     pub fn of(&self, slot: Slot) -> &SigningKey {
-        match slot {
-            Slot::Primary => &self.primary,
-            Slot::Secondary => &self.secondary,
-            Slot::Entra => &self.entra,
-        }
+        self.keys.of(slot)
+    }
+
+    /// The keys that the next scheduled rotation puts in force. A document of a former release has none.
+    ///
+    /// # Errors
+    /// [`KeyMaterialError`] when one of them is unusable.
+    pub fn standby(&self) -> Result<Option<BySlot<SigningKey>>, KeyMaterialError> {
+        self.standby.as_ref().map(BySlot::from_document).transpose()
     }
 }
 
@@ -422,14 +516,54 @@ mod tests {
             assert_eq!(serde_json::to_string(keys.of(slot).jwk()).unwrap(), JWK);
         }
         assert_eq!(keys.to_document().expose(), text.as_bytes());
-        let replaced = keys.with(Slot::Secondary, testing::signing_key(Algorithm::Es256, 1));
-        assert_eq!(replaced.sequence(), 8);
-        let document: serde_json::Value = serde_json::from_slice(replaced.to_document().expose()).unwrap();
-        assert_eq!(
-            (&document["primary"]["pkcs8"], &document["entra"]["pkcs8"]),
-            (&json!(PKCS8), &json!(PKCS8))
-        );
-        assert_ne!(document["secondary"]["pkcs8"], json!(PKCS8));
+        let ready = keys.with_standby(|| Ok(testing::signing_key(Algorithm::Es256, 1))).unwrap();
+        let document: serde_json::Value = serde_json::from_slice(ready.to_document().expose()).unwrap();
+        let members = |value: &serde_json::Value| {
+            value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(members(&document), "entra primary secondary sequence standby");
+        assert_eq!(members(&document["standby"]), "entra primary secondary");
+        assert_eq!(members(&document["standby"]["entra"]), "alg pkcs8");
+        let read = SigningKeys::parse(&ready.to_document()).unwrap();
+        assert_eq!(read.to_document().expose(), ready.to_document().expose());
+    }
+
+    /// The key ids of a document: in force, then standby, in the order of the slots.
+    fn ids(keys: &SigningKeys) -> Vec<Option<String>> {
+        let standby = keys.standby().unwrap();
+        let in_force = Slot::ALL.map(|slot| Some(keys.of(slot).id().to_string()));
+        let waiting = Slot::ALL.map(|slot| Some(standby.as_ref()?.of(slot).id().to_string()));
+        in_force.into_iter().chain(waiting).collect()
+    }
+
+    #[test]
+    fn schedule_promotes_standby_keys_and_regeneration_replaces_both_keys_of_its_slot() {
+        let mut next = 0;
+        let mut generate = || {
+            next += 1;
+            Ok(testing::signing_key(Algorithm::Es256, next - 1))
+        };
+        let former = testing::signing_keys(Algorithm::Es256, 20);
+        let [a, b, c] = Slot::ALL.map(|slot| Some(former.of(slot).id().to_string()));
+        assert_eq!(ids(&former), [a.clone(), b, c.clone(), None, None, None]);
+
+        let regenerated = former.regenerated(Slot::Secondary, &mut generate).unwrap();
+        let made = ids(&regenerated);
+        assert_eq!((&made[0], &made[2], regenerated.sequence()), (&a, &c, 2));
+        assert!(made.iter().all(Option::is_some), "each slot has a standby key");
+
+        let rotated = regenerated.rotated(&mut generate).unwrap();
+        let promoted = ids(&rotated);
+        assert_eq!((&promoted[..3], rotated.sequence()), (&made[3..], 3));
+        assert!(promoted[3..].iter().all(|id| !made.contains(id)), "the standby keys are new");
+
+        let replaced = ids(&rotated.regenerated(Slot::Primary, &mut generate).unwrap());
+        let changed: Vec<usize> = (0..6).filter(|at| replaced[*at] != promoted[*at]).collect();
+        assert_eq!(changed, [0, 3]);
+        assert!(!promoted.contains(&replaced[0]) && !promoted.contains(&replaced[3]));
+
+        let fresh = testing::signing_keys(Algorithm::Es256, 20).rotated(&mut generate).unwrap();
+        assert!(!ids(&fresh).contains(&a), "without standby keys, a rotation makes new keys");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::store::resource_servers::{
     Credential, ResourceServerId, ResourceServerWriter, ResourceServers, ResourceServersWriteOutcome,
     SecretHash, StoredSecret,
 };
-use crate::testing::{NOON, SeededRandom, settings, signing_keys};
+use crate::testing::{NOON, SeededRandom, settings, signing_key, signing_keys};
 
 /// Runs the whole contract against an empty store.
 ///
@@ -465,7 +465,14 @@ fn creation(seed: u64) -> CreationId {
     CreationId::random(&SeededRandom::new(seed))
 }
 
+/// A pointer. One of an odd generation has standby keys, and one of an even generation has none, as a former release writes
+/// it.
 fn pointer(generation: u64, key: usize) -> Pointer {
+    let mut keys = signing_keys(Algorithm::Es256, key);
+    if generation % 2 == 1 {
+        let mut next = (key + 3)..;
+        keys = keys.with_standby(|| Ok(signing_key(Algorithm::Es256, next.next().unwrap()))).unwrap();
+    }
     Pointer {
         generation,
         copies: 8,
@@ -473,6 +480,6 @@ fn pointer(generation: u64, key: usize) -> Pointer {
         access_keys_sequence: generation,
         signing_keys: VersionId::new(format!("signing-{generation}")),
         signing_keys_sequence: generation,
-        published: Published::of(&signing_keys(Algorithm::Es256, key), NOON.unix_timestamp()),
+        published: Published::of(&keys, NOON.unix_timestamp()).unwrap(),
     }
 }

@@ -141,7 +141,7 @@ impl Forge {
 
     /// A key of the same algorithm that was never published.
     pub fn unpublished_key(&self) -> SigningKey {
-        signing_key(self.algorithm, 8)
+        signing_key(self.algorithm, 23)
     }
 
     /// The three parts of the valid token.

@@ -151,6 +151,20 @@ async fn a_key_id_names_the_key_that_signed() {
     }
 }
 
+/// Somebody who has read the secret can sign with a standby key. The key set has that key, but it is not in force.
+#[tokio::test]
+async fn tokens_of_a_standby_key_are_refused() {
+    for forge in Forge::both().await {
+        let standby = forge.keys.standby().unwrap().unwrap();
+        let rows = Slot::ALL.map(|slot| {
+            let kid = Value::from(standby.of(slot).id().as_str());
+            let signed = signing_input(forge.header.with("kid", kid).to_string(), forge.claims.to_string());
+            (slot.as_str(), signed_by(standby.of(slot), &signed))
+        });
+        forge.refuse(TokenError::KeyNotInForce, rows).await;
+    }
+}
+
 #[tokio::test]
 async fn tokens_of_a_replaced_key_are_refused() {
     for forge in Forge::both().await {
@@ -227,7 +241,7 @@ async fn signatures_of_other_texts_are_refused() {
 #[tokio::test]
 async fn an_unusable_published_key_refuses_the_set() {
     let forge = Forge::new(Algorithm::Es256).await;
-    let entries = Published::of(&forge.keys, 0).entries().unwrap();
+    let entries = Published::of(&forge.keys, 0).unwrap().entries().unwrap();
     let parse = |entries: &[PublishedKey]| PublishedKeys::parse(&Published::from_entries(entries));
     assert!(parse(&entries).is_ok());
     let ed25519 = |x: &str| json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "x": x});

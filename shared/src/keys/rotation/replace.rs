@@ -1,7 +1,7 @@
 //! An operator's replacement of keys.
 
 use super::publish::Promoted;
-use super::steps::Candidate;
+use super::steps::{Candidate, KeySource};
 use super::{Cause, Change, OrphanedPending, RotationError, Rotator, Trigger};
 use crate::keys::AccessSlot;
 use crate::keys::pointer::Pointer;
@@ -27,7 +27,7 @@ impl Rotator<'_> {
 
     async fn rotate(&self, cause: Cause) -> Result<Pointer, RotationError> {
         let base = self.synchronize(cause, OrphanedPending::Keep).await?;
-        let candidate = self.prepare_signing_keys(cause, Change::RotateSigningKeys, &base).await?;
+        let candidate = self.prepare_signing_keys(cause, KeySource::Fresh, &base).await?;
         self.abandon_on_error(&candidate, self.promote(cause, &candidate).await).await?;
         let promoted = Promoted { access_keys: base.access_keys_sequence, signing_keys: candidate.sequence };
         self.publish_promoted(cause, OrphanedPending::Keep, promoted).await
@@ -37,10 +37,10 @@ impl Rotator<'_> {
     /// conflict. After it, the signing keys follow: if another replacement has overtaken them, they are made again from
     /// the keys of that replacement.
     async fn regenerate(&self, cause: Cause, slot: AccessSlot) -> Result<Pointer, RotationError> {
-        let change = Change::RegenerateAccessKey(slot);
+        let source = KeySource::FreshSlot(slot);
         let base = self.synchronize(cause, OrphanedPending::Keep).await?;
         let access_keys = self.prepare_access_keys(cause, slot, &base).await?;
-        let signing_keys = unless_overtaken(self.prepare_signing_keys(cause, change, &base).await);
+        let signing_keys = unless_overtaken(self.prepare_signing_keys(cause, source, &base).await);
         let signing_keys = self.abandon_on_error(&access_keys, signing_keys).await?;
         if let Err(error) = self.promote(cause, &access_keys).await {
             self.abandon(&access_keys).await;
@@ -51,7 +51,7 @@ impl Rotator<'_> {
         }
         let promoted = Promoted {
             access_keys: access_keys.sequence,
-            signing_keys: self.finish_signing_keys(cause, change, signing_keys).await?,
+            signing_keys: self.finish_signing_keys(cause, source, signing_keys).await?,
         };
         self.publish_promoted(cause, OrphanedPending::Keep, promoted).await
     }
@@ -61,7 +61,7 @@ impl Rotator<'_> {
     async fn finish_signing_keys(
         &self,
         cause: Cause,
-        change: Change,
+        source: KeySource,
         mut candidate: Option<Candidate>,
     ) -> Result<u64, RotationError> {
         for _ in 0..FINISH_ATTEMPTS {
@@ -73,7 +73,7 @@ impl Rotator<'_> {
                 }
             }
             let base = self.synchronize(cause, OrphanedPending::Keep).await?;
-            candidate = unless_overtaken(self.prepare_signing_keys(cause, change, &base).await)?;
+            candidate = unless_overtaken(self.prepare_signing_keys(cause, source, &base).await)?;
         }
         Err(RotationError::Unclear("other replacements kept overtaking the signing keys"))
     }

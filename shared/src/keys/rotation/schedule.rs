@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::publish::Promoted;
-use super::steps::{Candidate, overtaken};
+use super::steps::{Candidate, KeySource, overtaken};
 use super::{Cause, Change, OrphanedPending, RotationError, Rotator, Trigger};
 use crate::keys::pointer::Pointer;
 use crate::keys::signing::SigningKeys;
@@ -26,8 +26,8 @@ enum Stage {
 }
 
 impl Rotator<'_> {
-    /// `createSecret`: repairs the pointer, then stores new keys under the version, unless the version has a value. The
-    /// first rotation of a new resource makes its first keys instead.
+    /// `createSecret`: repairs the pointer, then stores the standby keys and new standby keys under the version, unless the
+    /// version has a value. The first rotation of a new resource makes its first keys instead.
     ///
     /// # Errors
     /// [`RotationError`].
@@ -45,7 +45,7 @@ impl Rotator<'_> {
                 // The secret store announces the version before it has a value.
                 Err(SecretStoreError::NoSuchVersion) => {
                     let candidate = Candidate::signing_keys(&base, version.clone());
-                    self.store_signing_keys(Change::RotateSigningKeys, &candidate).await
+                    self.store_signing_keys(KeySource::Standby, &candidate).await
                 }
                 Err(error) => Err(error.into()),
             }
@@ -73,7 +73,7 @@ impl Rotator<'_> {
             }
             let base = self.ports.pointers.pointer().await?.ok_or(StoreError::NotSetUp)?;
             let candidate = Candidate::signing_keys(&base, version.clone());
-            self.test_signing_keys(Change::RotateSigningKeys, &base, &candidate).await
+            self.test_signing_keys(KeySource::Standby, &base, &candidate).await
         };
         self.noted(SCHEDULED, "test", outcome.await)
     }

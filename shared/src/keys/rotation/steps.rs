@@ -1,11 +1,11 @@
 //! The steps that operators' and scheduled replacements share: store, test, promote, abandon.
 
-use super::{Cause, Change, RotationError, Rotator};
+use super::{Cause, RotationError, Rotator};
 use crate::keys::access::AccessKeys;
 use crate::keys::cache::KeyLoadError;
-use crate::keys::pointer::{Pointer, PublishedKeys};
+use crate::keys::pointer::{Pointer, Published, PublishedKeys};
 use crate::keys::signing::SigningKeys;
-use crate::keys::{AccessSlot, KeyMaterialError, Slot};
+use crate::keys::{AccessSlot, KeyId, KeyMaterialError, Slot};
 use crate::secrets::{MoveOutcome, SecretName, SecretStoreError, StagingLabel, VersionId};
 use crate::store::StoreError;
 
@@ -17,6 +17,17 @@ pub(super) struct Candidate {
     version: VersionId,
     /// The sequence number of its document: one more than the number of the base.
     pub(super) sequence: u64,
+}
+
+/// The origin of the signing keys of a new version.
+#[derive(Clone, Copy)]
+pub(super) enum KeySource {
+    /// New keys and new standby keys in every slot: somebody may know the former ones.
+    Fresh,
+    /// A new key and a new standby key in one slot.
+    FreshSlot(AccessSlot),
+    /// The standby keys, which verifiers know already.
+    Standby,
 }
 
 impl Rotator<'_> {
@@ -44,12 +55,12 @@ impl Rotator<'_> {
     pub(super) async fn prepare_signing_keys(
         &self,
         cause: Cause,
-        change: Change,
+        source: KeySource,
         base: &Pointer,
     ) -> Result<Candidate, RotationError> {
         let candidate = Candidate::signing_keys(base, VersionId::random(self.random));
-        self.noted(cause, "store", self.store_signing_keys(change, &candidate).await)?;
-        let tested = self.noted(cause, "test", self.test_signing_keys(change, base, &candidate).await);
+        self.noted(cause, "store", self.store_signing_keys(source, &candidate).await)?;
+        let tested = self.noted(cause, "test", self.test_signing_keys(source, base, &candidate).await);
         self.abandon_on_error(&candidate, tested).await?;
         Ok(candidate)
     }
@@ -65,17 +76,21 @@ impl Rotator<'_> {
 
     pub(super) async fn store_signing_keys(
         &self,
-        change: Change,
+        source: KeySource,
         candidate: &Candidate,
     ) -> Result<(), RotationError> {
-        let keys = match change {
-            Change::RotateSigningKeys => SigningKeys::generate(candidate.sequence, self.generate)?,
-            Change::RegenerateAccessKey(slot) => {
-                let base = self.ports.secret_store.read(candidate.secret, &candidate.base).await;
-                SigningKeys::parse(&base.map_err(overtaken)?)?.with(slot.into(), (self.generate)()?)
-            }
+        let Candidate { secret, base, version, sequence } = candidate;
+        let former = async || {
+            let document = self.ports.secret_store.read(*secret, base).await;
+            Ok::<_, RotationError>(SigningKeys::parse(&document.map_err(overtaken)?)?)
         };
-        let Candidate { secret, version, .. } = candidate;
+        let keys = match source {
+            KeySource::Fresh => {
+                SigningKeys::generate(*sequence, self.generate)?.with_standby(self.generate)?
+            }
+            KeySource::FreshSlot(slot) => former().await?.regenerated(slot.into(), self.generate)?,
+            KeySource::Standby => former().await?.rotated(self.generate)?,
+        };
         self.ports.secret_store.store(*secret, version, &keys.to_document(), StagingLabel::Pending).await?;
         Ok(())
     }
@@ -86,11 +101,11 @@ impl Rotator<'_> {
         Ok(())
     }
 
-    /// Reads the stored keys back. They parse, and each key signs a text that its public half verifies. The slots that
-    /// change have new keys, and the other slots have the published ones.
+    /// Reads the stored keys back. They parse, each key signs a text that its public half verifies, and each is the key
+    /// that its source promises.
     pub(super) async fn test_signing_keys(
         &self,
-        change: Change,
+        source: KeySource,
         base: &Pointer,
         candidate: &Candidate,
     ) -> Result<(), RotationError> {
@@ -99,13 +114,10 @@ impl Rotator<'_> {
         if keys.sequence() != candidate.sequence {
             return Err(RotationError::Conflict);
         }
-        let published = PublishedKeys::parse(&base.published)?;
+        let former = PublishedKeys::parse(&base.published)?;
+        let new = PublishedKeys::parse(&Published::of(&keys, 0)?)?;
         for slot in Slot::ALL {
-            let changes = match change {
-                Change::RotateSigningKeys => true,
-                Change::RegenerateAccessKey(regenerated) => slot == regenerated.into(),
-            };
-            if published.find(keys.of(slot).id()).is_none() != changes {
+            if !source.agrees(slot, keys.of(slot).id(), &new, &former) {
                 return Err(
                     KeyMaterialError("a stored signing key is not the one that was to be stored").into()
                 );
@@ -163,6 +175,23 @@ impl Rotator<'_> {
             self.abandon(candidate).await;
         }
         outcome
+    }
+}
+
+impl KeySource {
+    /// Whether a slot's new keys are the former ones, the former standby keys, or unknown to the former pointer, as this
+    /// source has them.
+    fn agrees(self, slot: Slot, key: &KeyId, new: &PublishedKeys, former: &PublishedKeys) -> bool {
+        let (standby, waited) = (new.standby(slot), former.standby(slot));
+        let is_new_standby = standby.is_some_and(|id| !former.has(id));
+        match self {
+            Self::FreshSlot(changed) if slot != changed.into() => {
+                former.find(key).is_some()
+                    && if waited.is_some() { standby == waited } else { is_new_standby }
+            }
+            Self::Standby if waited.is_some() => waited == Some(key) && is_new_standby,
+            Self::Fresh | Self::FreshSlot(_) | Self::Standby => !former.has(key) && is_new_standby,
+        }
     }
 }
 
