@@ -5,12 +5,13 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
-use e2e::server::{Server, program, run, state_directory};
+use acs_identity::schedule;
+use e2e::server::{Server, exchange, program, run, state_directory};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::local_server::in_python;
+use crate::local_server::{in_python, open};
 use crate::suites::{clients, javascript, python};
 
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
@@ -114,6 +115,59 @@ fn the_guides_verify_rs256() {
 #[test]
 fn the_guides_verify_es256() {
     each_guide_verifies("guides-es256", "ES256");
+}
+
+/// Verifiers that keep one key set, as API Gateway keeps it for two hours.
+const KEPT_IN_PYTHON: &str = r#"
+import json, os, jwt
+keys, token = jwt.PyJWKSet.from_json(os.environ["KEY_SET"]), os.environ["TOKEN"]
+key = keys[jwt.get_unverified_header(token)["kid"]]
+jwt.decode(token, key, algorithms=["RS256", "ES256"], audience=os.environ["RESOURCE_ID"], issuer=os.environ["ISSUER"])
+"#;
+const KEPT_IN_NODE: &str = r#"
+import { createLocalJWKSet, jwtVerify } from "jose";
+const { KEY_SET, TOKEN, ISSUER: issuer, RESOURCE_ID: audience } = process.env;
+await jwtVerify(TOKEN, createLocalJWKSet(JSON.parse(KEY_SET)), { issuer, audience });
+"#;
+
+#[tokio::test]
+async fn pyjwt_and_jose_accept_fresh_tokens_by_the_key_set_from_before_a_scheduled_rotation() {
+    for algorithm in ["RS256", "ES256"] {
+        let state = state_directory(SCRATCH, &format!("kept-keys-{algorithm}"));
+        let options = ["--algorithm", algorithm];
+        let server = Server::start(&state, &options);
+        let former = string(&tokens(&server), "primary").to_owned();
+        let kept = exchange(
+            server.ready.http_address(),
+            "GET /.well-known/jwks.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        );
+        let (_, kept) = kept.split_once("\r\n\r\n").unwrap();
+        assert!(server.stop().0.success());
+        schedule::rotate(&open(&state).await).await.unwrap();
+
+        let server = Server::start(&state, &options);
+        let accepts = |token: &str| {
+            let claims = claims(token);
+            let settings = [
+                ("KEY_SET", kept),
+                ("TOKEN", token),
+                ("ISSUER", string(&claims, "iss")),
+                ("RESOURCE_ID", string(&claims, "aud")),
+            ];
+            let mut programs = [server.command(python()), server.command("node")];
+            programs[0].args(["-c", KEPT_IN_PYTHON]);
+            programs[1].args(["--input-type=module", "-e", KEPT_IN_NODE]).current_dir(javascript());
+            programs.map(|mut program| program.envs(settings).output().unwrap().status.success())
+        };
+        let fresh = string(&tokens(&server), "primary").to_owned();
+        assert_eq!(accepts(&fresh), [true, true], "{algorithm}");
+        assert_eq!(accepts(&format!("{}AAAA", &fresh[..fresh.len() - 4])), [false, false], "a forged token");
+        assert_eq!(accepts(&former), [true, true], "a kept key set does not show that a key was replaced");
+        let directory = state.to_str().unwrap();
+        assert!(run(&["--data-dir", directory, "rotate"]).status.success());
+        let after_a_leak = string(&tokens(&server), "primary").to_owned();
+        assert_eq!(accepts(&after_a_leak), [false, false], "an operator's rotation makes every key new");
+    }
 }
 
 /// Runs the guide's Python program, which sends a signed introspection request.

@@ -8,6 +8,7 @@ import os
 import pathlib
 import time
 import urllib.parse
+import uuid
 
 import pytest
 from azure.communication.identity import CommunicationIdentityClient
@@ -81,3 +82,22 @@ class Service:
 
     def rotate(self, event):
         return self.stack.invoke("rotate-keys", event)
+
+    def scheduled_rotation(self, steps=("createSecret", "setSecret", "testSecret", "finishSecret")):
+        """Runs the steps as Secrets Manager does. It first makes the version, which has no value yet."""
+        version = str(uuid.uuid4())
+        secret = self.signing_keys_secret
+        versions = self.secrets.describe_secret(SecretId=secret)["VersionIdsToStages"]
+        # On AWS a label moves. The stand-in would leave it on its former version too.
+        for former in [former for former, labels in versions.items() if "AWSPENDING" in labels]:
+            self.secrets.update_secret_version_stage(
+                SecretId=secret, VersionStage="AWSPENDING", RemoveFromVersionId=former
+            )
+        self.secrets.put_secret_value(SecretId=secret, ClientRequestToken=version, VersionStages=["AWSPENDING"])
+        for name in steps:
+            self.rotation_step(name, version)
+        return version
+
+    def rotation_step(self, name, version):
+        secret = self.secrets.describe_secret(SecretId=self.signing_keys_secret)["ARN"]
+        self.rotate({"Step": name, "SecretId": secret, "ClientRequestToken": version})

@@ -110,48 +110,26 @@ def test_keys_are_published_under_the_issuer(service):
 
 def test_scheduled_rotation_revokes_every_token(service):
     user, old = service.issue()
-    version = scheduled_rotation(service, ("createSecret", "createSecret", "setSecret", "testSecret", "finishSecret"))
+    version = service.scheduled_rotation(("createSecret", "createSecret", "setSecret", "testSecret", "finishSecret"))
     assert service.introspect(old) == {"active": False}
     fresh = service.client().get_token(user, ["chat"]).token
     assert service.introspect(fresh)["active"] is True
     # A step may be repeated because its answer was lost. It is already done.
-    step(service, "finishSecret", version)
+    service.rotation_step("finishSecret", version)
     assert service.introspect(fresh)["active"] is True
     labels = service.labels(service.signing_keys_secret)
     assert labels["AWSCURRENT"] == labels["IN_FORCE"] == version
     assert labels.get("AWSPENDING", version) == version
 
 
-def scheduled_rotation(service, steps):
-    """Runs the steps as Secrets Manager does. It first makes the version, which has no value yet."""
-    version = str(uuid.uuid4())
-    versions = service.secrets.describe_secret(SecretId=service.signing_keys_secret)["VersionIdsToStages"]
-    # On AWS a label moves. The stand-in would leave it on its former version too.
-    for former in [former for former, labels in versions.items() if "AWSPENDING" in labels]:
-        service.secrets.update_secret_version_stage(
-            SecretId=service.signing_keys_secret, VersionStage="AWSPENDING", RemoveFromVersionId=former
-        )
-    service.secrets.put_secret_value(
-        SecretId=service.signing_keys_secret, ClientRequestToken=version, VersionStages=["AWSPENDING"]
-    )
-    for name in steps:
-        step(service, name, version)
-    return version
-
-
-def step(service, name, version):
-    secret = service.secrets.describe_secret(SecretId=service.signing_keys_secret)["ARN"]
-    service.rotate({"Step": name, "SecretId": secret, "ClientRequestToken": version})
-
-
 def test_operator_ends_a_rotation_that_stopped(service):
-    stopped = scheduled_rotation(service, ("createSecret",))
+    stopped = service.scheduled_rotation(("createSecret",))
     _, old = service.issue()
     service.rotate({"rotate": "signing-keys"})
     assert service.introspect(old) == {"active": False}
     labels = service.labels(service.signing_keys_secret)
     assert labels["IN_FORCE"] == labels["AWSCURRENT"] != stopped
-    scheduled_rotation(service, ("createSecret", "setSecret", "testSecret", "finishSecret"))
+    service.scheduled_rotation()
 
 
 def test_regeneration_revokes_key_and_its_tokens(service):

@@ -122,7 +122,19 @@ def test_revocation_is_not_seen(service, call):
     assert call(text)[0] == 200
 
 
-def test_rotation_is_not_seen_while_keys_are_cached(service, call):
+def test_fresh_tokens_pass_after_a_scheduled_rotation_although_keys_are_cached(service, call):
+    user, old = service.issue()
+    assert call(old)[0] == 200
+    service.scheduled_rotation()
+    assert service.introspect(old) == {"active": False}
+    fresh = service.client().get_token(user, ["chat"]).token
+    assert service.introspect(fresh)["active"] is True
+    assert call(fresh)[0] == 200
+    # The cached key set does not show the end of the former key.
+    assert call(old)[0] == 200
+
+
+def test_operators_rotation_is_not_seen_while_keys_are_cached(service, call):
     user, old = service.issue()
     assert call(old)[0] == 200
     service.rotate({"rotate": "signing-keys"})

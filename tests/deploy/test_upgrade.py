@@ -105,6 +105,29 @@ def test_deletion_by_the_former_release_frees_the_custom_id(updated):
     assert status == 201 and second["identity"]["id"] != first["identity"]["id"]
 
 
+def test_former_release_issues_no_token_with_standby_keys_until_it_rotates(updated):
+    stack, service, tokens = updated
+    service.rotate({"rotate": "signing-keys"})
+    for name in ("token", "introspect"):
+        stack.replace_code(name, previous_binary(name))
+    for each in tokens:
+        assert service.introspect(each.active) == {"active": False}
+    path = f"/identities/{tokens[0].user.properties['id']}/:issueAccessToken?api-version=2023-10-01"
+    issue = lambda: service.raw().call("POST", path, json.dumps({"scopes": ["chat"]}).encode()).status
+    assert issue() == 503
+    stack.replace_code("rotate-keys", previous_binary("rotate-keys"))
+    service.rotate({"rotate": "signing-keys"})
+    assert issue() == 200
+    for name in ("token", "introspect", "rotate-keys"):
+        stack.replace_code(name, binary(name))
+    # A document without standby keys gets them from the next scheduled rotation.
+    service.scheduled_rotation()
+    assert len(service.raw().call("GET", "/.well-known/jwks.json").json["keys"]) == 6
+    for each in tokens:
+        each.active = service.client().get_token(each.user, SCOPES).token
+        each.check(service)
+
+
 def test_former_release_rotates_keys_of_this_one(updated):
     stack, service, tokens = updated
     stack.replace_code("rotate-keys", previous_binary("rotate-keys"))

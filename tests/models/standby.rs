@@ -326,8 +326,7 @@ impl Model for Protocol {
             let operator = Replacement { left: s.operator.left - 1, ..Replacement::default() };
             found.push((Action("operator", "crashes"), State { operator, ..*s }));
         }
-        let fetched =
-            State { kept: s.pointer.published(), scheduled_since: 0, others_since: false, ..*s };
+        let fetched = State { kept: s.pointer.published(), scheduled_since: 0, others_since: false, ..*s };
         found.push((Action("verifier", "fetches the key set"), fetched));
     }
 

@@ -158,6 +158,7 @@ async fn the_pointer_costs_one_read_unit() {
         // The names and the other values of the item, at their longest.
         let others = 300;
         let bytes = published.in_force().len() + published.standby().unwrap().len() + others;
+        println!("{algorithm:?}: {bytes} bytes");
         assert!(bytes <= most, "{algorithm:?}: {bytes} bytes");
     }
 }
