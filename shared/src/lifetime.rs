@@ -29,6 +29,9 @@ pub const ISSUED_AT_LEEWAY: Duration = Duration::minutes(5);
 /// record. It is longer than the lifetime of any token of the identity.
 pub const TOMBSTONE: Duration = Duration::hours(48);
 
+/// The age at which a batch of the revocation feed expires. Every token that ended with it has then expired.
+pub const FEED_RETENTION: Duration = TOMBSTONE;
+
 /// The longest duration of a request. It is below the 5 seconds of a function. So the caller gets a 503 with
 /// `Retry-After` instead of a gateway's timeout, and the audit line is written.
 pub const REQUEST_DEADLINE: std::time::Duration = std::time::Duration::from_secs(4);

@@ -22,6 +22,7 @@ use crate::store::assignments::{
     AssignmentChange, AssignmentKey, AssignmentPage, AssignmentRecord, AssignmentWriteOutcome,
 };
 use crate::store::custom_ids::{CustomId, CustomIdKey, CustomIdState, Profile};
+use crate::store::feed::{Batch, Cursor, End, Feed, FeedPage, MAX_BATCH, Reading};
 use crate::store::resource_servers::{
     ResourceServerId, ResourceServerWriter, ResourceServers, ResourceServersWriteOutcome,
 };
@@ -43,6 +44,10 @@ struct State {
     pointer: Option<Pointer>,
     resource_servers: ResourceServers,
     assignments: BTreeMap<AssignmentKey, AssignmentRecord>,
+    feed: Vec<Batch>,
+    feed_head: Option<Cursor>,
+    /// Counts the epochs of the feed.
+    feed_epoch: u128,
     secrets: HashMap<SecretName, Versions>,
     faults: VecDeque<Option<Fault>>,
     delayed: Vec<Write>,
@@ -131,6 +136,12 @@ enum Written {
 }
 
 impl State {
+    /// The head of the feed in an epoch that no other head has had.
+    fn new_epoch(&mut self) -> Cursor {
+        self.feed_epoch += 1;
+        self.feed_head.unwrap_or(Cursor::START).in_epoch(self.feed_epoch)
+    }
+
     fn next_fault(&mut self) -> Option<Fault> {
         self.faults.pop_front().flatten()
     }
@@ -325,6 +336,37 @@ impl Store for Memory {
 }
 
 #[async_trait]
+impl Feed for Memory {
+    async fn feed_head(&self) -> Result<Cursor, StoreError> {
+        Ok(self.state().feed_head.unwrap_or(Cursor::START))
+    }
+
+    async fn read_feed(&self, after: Cursor) -> Result<FeedPage, StoreError> {
+        let state = self.state();
+        let is_after = |batch: &&Batch| batch.at.sequence() > after.sequence();
+        let batches = state.feed.iter().filter(is_after).cloned().collect();
+        let reading = Reading { batches, head: state.feed_head };
+        Ok(reading.page(after).unwrap_or(FeedPage::UnknownCursor))
+    }
+
+    async fn append_to_feed(&self, ends: &[End], _now: OffsetDateTime) -> Result<(), StoreError> {
+        let mut state = self.state();
+        for ends in ends.chunks(MAX_BATCH) {
+            let head = state.feed_head.unwrap_or_else(|| state.new_epoch());
+            state.feed_head = Some(head.next());
+            state.feed.push(Batch { at: head.next(), ends: ends.to_vec() });
+        }
+        Ok(())
+    }
+
+    async fn begin_feed_epoch(&self) -> Result<(), StoreError> {
+        let mut state = self.state();
+        state.feed_head = Some(state.new_epoch());
+        Ok(())
+    }
+}
+
+#[async_trait]
 impl PointerWriter for Memory {
     async fn pointer(&self) -> Result<Option<Pointer>, StoreError> {
         let mut state = self.state();
@@ -506,6 +548,11 @@ mod tests {
     async fn the_store_keeps_the_contract() {
         let memory = Arc::new(Memory::default());
         contract::holds(memory.as_ref(), memory.as_ref(), memory.as_ref()).await;
+    }
+
+    #[tokio::test]
+    async fn the_feed_keeps_the_contract() {
+        crate::store::feed::contract::holds(&Memory::default()).await;
     }
 
     #[tokio::test]

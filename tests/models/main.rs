@@ -2,6 +2,7 @@
 
 mod assignments;
 mod custom_ids;
+mod feed;
 mod regeneration;
 mod rotation;
 mod search;

@@ -5,7 +5,7 @@ use e2e::test_service::{Ports, TestService};
 use identity::keys::Algorithm;
 use identity::keys::pointer::Pointer;
 use identity::secrets;
-use identity::store::{PointerWriteOutcome, contract};
+use identity::store::{PointerWriteOutcome, contract, feed};
 
 #[tokio::test]
 async fn the_table_keeps_the_store_contract() {
@@ -23,6 +23,23 @@ async fn the_table_keeps_the_store_contract_when_answers_are_lost() {
         lose.then_some(Fault::BreakAfter)
     });
     contract::holds(ports.store.as_ref(), ports.pointers.as_ref(), ports.resource_servers.as_ref()).await;
+}
+
+#[tokio::test]
+async fn the_table_keeps_the_feed_contract() {
+    let (ports, _) = Ports::embedded(7).await;
+    feed::contract::holds(ports.feed.as_ref()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_table_keeps_the_feed_contract_when_answers_are_lost() {
+    let (ports, embedded) = Ports::embedded(8).await;
+    let mut lose = false;
+    embedded.dynamodb.plan(move |_| {
+        lose = !lose;
+        lose.then_some(Fault::BreakAfter)
+    });
+    feed::contract::holds(ports.feed.as_ref()).await;
 }
 
 /// One item needs no transaction. The rules are those of the contract.

@@ -23,6 +23,7 @@ use identity::resource_servers::ResourceServerOperator;
 use identity::runtime::{Clock as _, Random as _};
 use identity::secrets::{SecretName, SecretStore, SecretStoreWriter};
 use identity::settings::Settings;
+use identity::store::feed::Feed;
 use identity::store::resource_servers::{
     ResourceServerChange, ResourceServerError, ResourceServerSecret, ResourceServerWriter,
 };
@@ -42,6 +43,7 @@ pub struct Ports {
     pub store: Arc<dyn Store>,
     pub pointers: Arc<dyn PointerWriter>,
     pub resource_servers: Arc<dyn ResourceServerWriter>,
+    pub feed: Arc<dyn Feed>,
     pub secret_store: Arc<dyn SecretStore>,
     pub secret_store_writer: Arc<dyn SecretStoreWriter>,
 }
@@ -116,6 +118,7 @@ impl Ports {
             store: memory.clone(),
             pointers: memory.clone(),
             resource_servers: memory.clone(),
+            feed: memory.clone(),
             secret_store: memory.clone(),
             secret_store_writer: memory.clone(),
         };
@@ -143,7 +146,8 @@ impl Ports {
         let ports = Self {
             store: adapters.table.clone(),
             pointers: adapters.table.clone(),
-            resource_servers: adapters.table,
+            resource_servers: adapters.table.clone(),
+            feed: adapters.table,
             secret_store: adapters.secrets.clone(),
             secret_store_writer: adapters.secrets,
         };

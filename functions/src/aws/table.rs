@@ -15,6 +15,8 @@
 //! |---|---|---|
 //! | `entra#<first digit of the object id>` | `<object id>` | `version` (32 hexadecimal digits), `assignments` (JSON); after a removal also `expires_at` |
 //! | `teams-extension#<first digit of the object id>` | `<object id>#<tenant id>` | the same |
+//! | `revocations` | `<sequence>`, 20 digits | `place` (cursor), `ends` (JSON), `expires_at` |
+//! | `revocations` | `head` | `place` (cursor) of the last batch |
 //!
 //! `expires_at` (N, epoch seconds) is the TTL attribute of both tables. The service does not depend on the moment of a
 //! deletion, only on its being no earlier.
@@ -23,6 +25,7 @@
 //! arrives twice or late never undoes a newer change (decision records 0002, 0012 and 0015).
 
 mod assignments;
+mod feed;
 mod former_list;
 mod identities;
 mod item;

@@ -7,6 +7,7 @@ pub mod assignments;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 pub mod custom_ids;
+pub mod feed;
 pub mod resource_servers;
 
 use std::error::Error as StdError;
