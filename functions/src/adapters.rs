@@ -70,6 +70,7 @@ impl Adapters {
         Service {
             settings,
             store: self.table.clone(),
+            feed: self.table.clone(),
             key_cache: Arc::new(KeyCache::new(self.secrets.clone())),
             entra: Arc::new(entra),
             clock: self.system.clone(),

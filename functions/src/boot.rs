@@ -30,6 +30,7 @@ use crate::aws::published_keys::PublishedKeys;
 use crate::entra_http::HttpsFetch;
 use crate::gateway;
 use crate::invocation::Invocation;
+use crate::record_ends::RecordEnds;
 use crate::rotate_keys::RotateKeys;
 use crate::telemetry::JsonLines;
 
@@ -47,7 +48,9 @@ pub async fn serve(functions: &'static [Function]) -> Result<(), Box<dyn StdErro
     let audits_source = audits_source(&mut reader);
     let entra = EntraSettings::read(&mut reader);
     let metrics = reader.optional("REQUEST_METRICS", "true or false").unwrap_or(false);
-    let adapters = AdapterSettings::read(&mut reader, &secrets, functions.contains(&Function::TeamsExchange));
+    let uses_assignments =
+        functions.iter().any(|function| matches!(function, Function::TeamsExchange | Function::Revocations));
+    let adapters = AdapterSettings::read(&mut reader, &secrets, uses_assignments);
     let (settings, (entra, adapters)) = reader.finish(settings.zip(entra.zip(adapters)))?;
     let audit = JsonLines { metrics: metrics.then_some(settings.resource.id) };
     let adapters = adapters.connect()?;
@@ -86,6 +89,20 @@ pub async fn serve_rotation() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let rotate_keys = &RotateKeys::new(&adapters, algorithm, audit, resource);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
         rotate_keys.handle(event.payload).await.map_err(|error| diagnostic(error.code(), &error))
+    }))
+    .await
+}
+
+/// Runs the function `record-ends` on Lambda until Lambda stops its environment.
+///
+/// # Errors
+/// All faults of the settings at once, a failure to set up TLS, or an error of the runtime.
+pub async fn serve_recording() -> Result<(), Box<dyn StdError + Send + Sync>> {
+    let mut reader = Reader::new(&environment);
+    let adapters = AdapterSettings::read(&mut reader, &[], true);
+    let function = &RecordEnds::new(&reader.finish(adapters)?.connect()?);
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
+        function.handle(event.payload).await.map_err(|error| diagnostic(error.code(), &error))
     }))
     .await
 }

@@ -207,6 +207,7 @@ mod tests {
         Service {
             settings,
             store: memory.clone(),
+            feed: memory.clone(),
             key_cache: Arc::new(KeyCache::new(memory)),
             entra: Arc::new(testing::no_entra()),
             clock: FrozenClock::at_noon(),

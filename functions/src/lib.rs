@@ -9,6 +9,7 @@
 //! | [`gateway`] | the conversion of a gateway event to a request of the core, and of the reply back |
 //! | [`invocation`] | the facts of an invocation of Lambda, for the audit line |
 //! | [`aws`] | the ports over DynamoDB and Secrets Manager |
+//! | [`record_ends`] | the changes of the state table, for the revocation feed |
 //! | [`rotate_keys`] | the events that replace keys: the steps of Secrets Manager, and calls by an operator |
 //! | [`system`] | the clock, randomness and key generation of the machine |
 //! | [`telemetry`] | audit lines on standard output |
@@ -20,6 +21,7 @@ pub mod boot;
 pub mod entra_http;
 pub mod gateway;
 pub mod invocation;
+pub mod record_ends;
 pub mod rotate_keys;
 pub mod system;
 pub mod telemetry;

@@ -173,6 +173,7 @@ impl World {
         let service = Service {
             settings,
             store: memory.clone(),
+            feed: memory.clone(),
             key_cache: secrets,
             entra: Arc::new(entra()),
             clock: clock.clone(),

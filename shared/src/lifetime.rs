@@ -36,6 +36,13 @@ pub const FEED_RETENTION: Duration = TOMBSTONE;
 /// `Retry-After` instead of a gateway's timeout, and the audit line is written.
 pub const REQUEST_DEADLINE: std::time::Duration = std::time::Duration::from_secs(4);
 
+/// The longest wait of a reader of the feed for the next end. With the reads before and after it, it is shorter than
+/// [`REQUEST_DEADLINE`].
+pub const LONGEST_FEED_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The pause between two reads of a waiting reader. It bounds the delay that a wait adds.
+pub const FEED_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// The time without a refresh of the access keys after a refresh that found no change.
 pub const KEY_REFRESH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 

@@ -82,6 +82,7 @@ impl Operation {
             Self::ListEntraAssignments => "ListEntraAssignments",
             Self::PutEntraAssignment => "PutEntraAssignment",
             Self::PutTeamsExtensionAssignment => "PutTeamsExtensionAssignment",
+            Self::ReadRevocations => "ReadRevocations",
             Self::RevokeAccessTokens | Self::UpdateIdentity => "RevokeToken",
             Self::UpdateEntraAssignments => "UpdateEntraAssignments",
         }

@@ -7,7 +7,7 @@ from template import ROOT
 
 DOCUMENT = ROOT / "docs" / "openapi.json"
 # The functions that serve no operation.
-OTHER_FUNCTIONS = {"authorizer", "rotate-keys"}
+OTHER_FUNCTIONS = {"authorizer", "record-ends", "rotate-keys"}
 
 Operation = collections.namedtuple("Operation", "method path function name")
 

@@ -14,9 +14,11 @@ SUBJECTS = {
     "RotateKeysFunctionAliaslive": "rotate-keys",
     "KmsKeyArn": "your key",
 }
+# The stream of the state table.
+STREAM = {"Fn::If": ["IsNewState", {"Fn::GetAtt": ["Table", "StreamArn"]}, {"Ref": "ExistingTableStreamArn"}]}
 
 # The first parts of the keys in each table.
-KEYS = {"Table": {"pointer", "identity", "custom-id", "assignments", "resource-server", "resource-servers"}, "AssignmentsTable": {"entra", "teams-extension"}}
+KEYS = {"Table": {"pointer", "identity", "custom-id", "assignments", "resource-server", "resource-servers"}, "AssignmentsTable": {"entra", "revocations", "teams-extension"}}
 
 
 def documented():
@@ -75,6 +77,8 @@ def items(role, resource, condition):
             return [key.removesuffix("#*") for key in keys if key.removesuffix("#*") not in others]
         case None if name == role.removesuffix("Role") + "Logs":
             return ["its own"]
+        case None if resource == STREAM:
+            return ["its stream"]
         case None if name in SUBJECTS:
             return [SUBJECTS[name]]
         case None if resource == OWN_FUNCTIONS:

@@ -70,7 +70,7 @@ def comparable(template):
 def test_cdk_uploads_the_zip_of_each_function(assembly, release):
     made = json.loads((assembly / "identity.template.json").read_text())
     functions = {name: item for name, item in made["Resources"].items() if item["Type"] == "AWS::Lambda::Function"}
-    assert len(functions) == 8
+    assert len(functions) == 10
     for function in functions.values():
         file = assembly / f"asset.{function['Properties']['Code']['S3Key']}"
         name = function["Properties"]["FunctionName"]["Fn::Sub"].removeprefix("${AWS::StackName}-")

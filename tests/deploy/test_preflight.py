@@ -174,14 +174,14 @@ def test_undeployable_function_is_found(tmp_path, way, fault):
     path = checkout(tmp_path / "checkout")
     damage(preflight.Template(path).codes()["KeysFunction"] / "bootstrap", way)
     [found] = faults("functions", FakeAccount(), path)
-    assert fault in found and "1 of 8 functions" in found and "lambda/keys" in found
+    assert fault in found and "1 of 10 functions" in found and "lambda/keys" in found
 
 
 def test_functions_must_match_the_architecture_parameter(tmp_path):
     path = checkout(tmp_path / "checkout", "x86_64")
     assert statuses("functions", FakeAccount(), path, Architecture="x86_64") == ["ok"]
     [found] = faults("functions", FakeAccount(), path)
-    assert "8 of 8" in found and "--arm64" in found
+    assert "10 of 10" in found and "--arm64" in found
 
 
 def test_zips_are_checked_like_folders(tmp_path):

@@ -6,7 +6,18 @@ import deployment
 from conftest import deployed
 from service import Service, binary
 
-FUNCTIONS = ("user", "token", "revoke", "teams-exchange", "introspect", "keys", "authorizer", "rotate-keys")
+FUNCTIONS = (
+    "user",
+    "token",
+    "revoke",
+    "teams-exchange",
+    "introspect",
+    "keys",
+    "revocations",
+    "record-ends",
+    "authorizer",
+    "rotate-keys",
+)
 TENANT = "5e0d8f7c-0b0a-4c8e-9a54-6a4f3d1c2b10"
 
 
@@ -71,14 +82,15 @@ def existing_state(stack):
     secrets = stack.stand_in.client("secretsmanager")
 
     def table(output):
-        return tables.describe_table(TableName=stack.outputs[output])["Table"]["TableArn"]
+        return tables.describe_table(TableName=stack.outputs[output])["Table"]
 
     def secret(output):
         return secrets.describe_secret(SecretId=stack.outputs[output])["ARN"]
 
     return {
-        "ExistingTableArn": table("TableName"),
-        "ExistingAssignmentsTableArn": table("AssignmentsTableName"),
+        "ExistingTableArn": table("TableName")["TableArn"],
+        "ExistingTableStreamArn": table("TableName")["LatestStreamArn"],
+        "ExistingAssignmentsTableArn": table("AssignmentsTableName")["TableArn"],
         "ExistingAccessKeysArn": secret("AccessKeysSecret"),
         "ExistingSigningKeysArn": secret("SigningKeysSecret"),
     }
@@ -89,19 +101,30 @@ def test_stack_continues_with_restored_tables(tmp_path):
         service = Service(stack)
         service.rotate({"setUp": True})
         user, token = service.issue()
-        restored = {
-            "ExistingTableArn": copied(stack, "TableName", ["pk"]),
-            "ExistingAssignmentsTableArn": copied(stack, "AssignmentsTableName", ["pk", "sk"]),
-        }
+        restored = copied_tables(stack)
         service.client().revoke_tokens(user)
         assert service.introspect(token) == {"active": False}
 
         stack.update(**existing_state(stack) | restored)
+        stack.invoke("record-ends", {"beginEpoch": True})
         assert service.introspect(token)["active"] is True, "the backup is older than the revocation"
         service.rotate({"rotate": "signing-keys"})
         assert service.introspect(token) == {"active": False}
         fresh = service.client().get_token(user, ["chat"]).token
         assert service.introspect(fresh)["active"] is True
+
+
+def copied_tables(stack):
+    """Returns the parameters of copies of both tables. The state table gets a stream, which a restored table has not."""
+    state = copied(stack, "TableName", ["pk"])
+    stream = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    client = stack.stand_in.client("dynamodb")
+    changed = client.update_table(TableName=state.split("/")[-1], StreamSpecification=stream)
+    return {
+        "ExistingTableArn": state,
+        "ExistingTableStreamArn": changed["TableDescription"]["LatestStreamArn"],
+        "ExistingAssignmentsTableArn": copied(stack, "AssignmentsTableName", ["pk", "sk"]),
+    }
 
 
 def copied(stack, output, keys):
@@ -129,8 +152,7 @@ def test_restore_drill_runs_beside_the_service(tmp_path):
         former = (service.access_keys_secret, service.signing_keys_secret)
         labels = [service.labels(secret) for secret in former]
         stack.update(
-            ExistingTableArn=copied(stack, "TableName", ["pk"]),
-            ExistingAssignmentsTableArn=copied(stack, "AssignmentsTableName", ["pk", "sk"]),
+            **copied_tables(stack),
             ExistingAccessKeysArn=copied_secret(service, service.access_keys_secret),
             ExistingSigningKeysArn=copied_secret(service, service.signing_keys_secret),
         )

@@ -108,7 +108,7 @@ def test_documented_number_of_metrics_with_alarms(template):
 def test_every_alarm_is_documented(template):
     text = (sam.ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
     alarms = {name for name, _, _ in rules.resources(template, "AWS::CloudWatch::Alarm")}
-    behind_the_api = {f"{name}Errors" for name in ("User", "Token", "Revoke", "TeamsExchange", "Introspect", "Keys")}
+    behind_the_api = {f"{name}Errors" for name in ("User", "Token", "Revoke", "TeamsExchange", "Introspect", "Keys", "Revocations")}
     assert {name for name in alarms - behind_the_api if f"`{name}`" not in text} == set()
 
 
@@ -163,6 +163,10 @@ VALUES = {
     ),
     "PermissionsBoundary": (["", "arn:aws:iam::123456789012:policy/boundary"], ["boundary"]),
     "RolePath": (["/", "/identity/", "/a/b/"], ["", "identity", "/identity"]),
+    "ExistingTableStreamArn": (
+        ["", f"{TABLE_ARN}identity-Table-1A2B3C/stream/2026-01-02T03:04:05.678"],
+        [f"{TABLE_ARN}identity-Table-1A2B3C", f"{TABLE_ARN}a/index/b", "2026-01-02T03:04:05.678"],
+    ),
     "ExistingTableArn": (["", f"{TABLE_ARN}identity-Table-1A2B3C"], ["identity-Table-1A2B3C", f"{TABLE_ARN}a/index/b"]),
     "ExistingAssignmentsTableArn": (["", f"{TABLE_ARN}identity-AssignmentsTable-1A2B3C"], ["AssignmentsTable"]),
     "ExistingAccessKeysArn": (["", f"{SECRET_ARN}identity/access-keys-AbCdEf"], ["identity/access-keys"]),

@@ -29,3 +29,4 @@ mod retries;
 mod spelling;
 mod state_machine;
 mod two_clocks;
+mod verifiers;

@@ -280,6 +280,7 @@ async fn keys_function_answers_404_and_405_without_reading_secrets() {
     let alone = Service {
         settings: Settings { ..settings() },
         store: all.store.clone(),
+        feed: all.feed.clone(),
         key_cache: Arc::new(KeyCache::new(service.ports.secret_store.clone())),
         entra: all.entra.clone(),
         clock: all.clock.clone(),

@@ -197,6 +197,7 @@ impl TestService {
         Service {
             settings,
             store: all.store.clone(),
+            feed: all.feed.clone(),
             key_cache: all.key_cache.clone(),
             entra: all.entra.clone(),
             clock: all.clock.clone(),
@@ -363,6 +364,7 @@ fn host(
     let service = Service {
         settings: settings(),
         store: ports.store.clone(),
+        feed: ports.feed.clone(),
         key_cache: Arc::new(KeyCache::new(ports.secret_store.clone())),
         entra: Arc::new(no_entra()),
         clock: clock.clone(),

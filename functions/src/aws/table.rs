@@ -31,6 +31,8 @@ mod identities;
 mod item;
 mod resource_servers;
 
+pub use feed::PARTITION as FEED_PARTITION;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -12,22 +12,27 @@ use std::fs::OpenOptions;
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use bytes::Bytes;
 use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::files::FileError;
 use crate::sdk_response;
 
 const TARGET_PREFIX: &str = "DynamoDB_20120810.";
 const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
+/// The operations that change items.
+const WRITES: [&str; 4] = ["PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems"];
 /// The first bytes of every SQLite file (<https://www.sqlite.org/fileformat.html>).
 const SQLITE_HEADER: &[u8] = b"SQLite format 3\0";
 const UNKNOWN_OPERATION: &str = r#"{"__type":"com.amazon.coral.service#UnknownOperationException"}"#;
@@ -47,6 +52,7 @@ const UNKNOWN_OPERATION: &str = r#"{"__type":"com.amazon.coral.service#UnknownOp
 #[derive(Clone)]
 pub struct EmbeddedDynamoDb {
     database: Database,
+    writes: Arc<OnceLock<UnboundedSender<Bytes>>>,
 }
 
 /// The database cannot be opened.
@@ -96,7 +102,7 @@ impl EmbeddedDynamoDb {
         let text = absolute.to_str().ok_or_else(|| OpenDatabaseError::Path(absolute.clone()))?;
         let database = Database::new(text)
             .map_err(|source| OpenDatabaseError::Database { path: absolute.clone(), source })?;
-        Ok(Self { database })
+        Ok(Self { database, writes: Arc::default() })
     }
 
     /// Creates a database in memory. It ends with its last clone.
@@ -105,7 +111,21 @@ impl EmbeddedDynamoDb {
     /// [`OpenDatabaseError::Memory`] when SQLite cannot be started.
     pub fn in_memory() -> Result<Self, OpenDatabaseError> {
         let database = Database::memory().map_err(OpenDatabaseError::Memory)?;
-        Ok(Self { database })
+        Ok(Self { database, writes: Arc::default() })
+    }
+
+    /// The bodies of all later requests that write, each after its effect. `None` if somebody watches already.
+    #[must_use]
+    pub fn watch(&self) -> Option<UnboundedReceiver<Bytes>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.writes.set(sender).is_ok().then_some(receiver)
+    }
+
+    fn report_write(&self, body: &[u8]) {
+        if let Some(watcher) = self.writes.get() {
+            // A watcher that has ended misses nothing that it wants.
+            let _ = watcher.send(Bytes::copy_from_slice(body));
+        }
     }
 
     /// Deletes the items whose time to live has passed, and returns their number. DynamoDB does this by itself some
@@ -155,7 +175,10 @@ impl EmbeddedDynamoDb {
     /// # Errors
     /// [`DynoxideError`] when the transaction is refused or the table cannot be written.
     pub fn transact_write(&self, request: &Value) -> Result<(), DynoxideError> {
-        run(request.to_string().as_bytes(), |request| self.database.transact_write_items(request)).map(drop)
+        let body = request.to_string();
+        run(body.as_bytes(), |request| self.database.transact_write_items(request))?;
+        self.report_write(body.as_bytes());
+        Ok(())
     }
 
     /// Executes a request and returns the status and the JSON body of its answer.
@@ -166,7 +189,12 @@ impl EmbeddedDynamoDb {
         let body = request.body().bytes().unwrap_or_default();
         match operation.and_then(|operation| self.execute(operation, body)) {
             None => (400, UNKNOWN_OPERATION.to_owned()),
-            Some(Ok(answer)) => (200, answer),
+            Some(Ok(answer)) => {
+                if operation.is_some_and(|operation| WRITES.contains(&operation)) {
+                    self.report_write(body);
+                }
+                (200, answer)
+            }
             Some(Err(error)) => (error.status_code(), error.to_json()),
         }
     }

@@ -55,6 +55,7 @@ pub mod names;
 pub mod output;
 pub mod platform;
 pub mod ready;
+pub mod recorder;
 pub mod resource;
 pub mod router;
 pub mod schedule;

@@ -35,6 +35,8 @@ pub enum Error {
     BodyMediaType(&'static str),
     /// The body is larger than [`MAX_BODY`].
     BodyTooLarge,
+    /// The feed no longer has the ends after the reader's cursor.
+    CursorUnknown,
     /// The caller is not authenticated or not authorized (rows 16 and 17).
     Denied(Denial),
     /// `expiresInMinutes` is outside its interval (rows 1 and 2).
@@ -76,6 +78,7 @@ pub enum Error {
 /// The members of request bodies, as error targets write them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
+    After,
     AppId,
     ClientIds,
     ContinuationToken,
@@ -90,6 +93,7 @@ pub enum Field {
     Token,
     TokensValidFrom,
     UserId,
+    Wait,
 }
 
 /// The row of an error in the catalogue.
@@ -134,6 +138,7 @@ impl Field {
     /// The name in messages, and in targets of the first validation layer.
     fn pascal_case(self) -> &'static str {
         match self {
+            Self::After => "After",
             Self::AppId => "AppId",
             Self::ClientIds => "ClientIds",
             Self::ContinuationToken => "ContinuationToken",
@@ -148,6 +153,7 @@ impl Field {
             Self::Token => "Token",
             Self::TokensValidFrom => "TokensValidFrom",
             Self::UserId => "UserId",
+            Self::Wait => "Wait",
         }
     }
 
@@ -199,6 +205,11 @@ impl Error {
             Self::BodyTooLarge => {
                 let message = format!("The request body is larger than {MAX_BODY} bytes.");
                 ErrorRow::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestBodyTooLarge", message)
+            }
+            Self::CursorUnknown => {
+                let message =
+                    "The feed doesn't have every end after this cursor. Please start without a cursor.";
+                ErrorRow::new(StatusCode::GONE, "CursorUnknown", message)
             }
             Self::Denied(denial) => {
                 let row = match denied_credential(denial) {
@@ -494,6 +505,7 @@ mod tests {
             ("instant is not a date and time", Error::FieldFormat(Field::TokensValidFrom)),
             ("instant is in the future", Error::FieldValue(Field::TokensValidFrom, NOT_IN_THE_FUTURE)),
             ("assignment does not exist", Error::AssignmentNotFound),
+            ("cursor of the feed is unknown", Error::CursorUnknown),
             ("service failed", Error::Internal("cause")),
             ("state cannot be read or written", Error::Unavailable("cause".into())),
         ]

@@ -7,6 +7,7 @@ use crate::secrets::SecretName;
 pub enum Function {
     Introspect,
     Keys,
+    Revocations,
     Revoke,
     TeamsExchange,
     Token,
@@ -15,11 +16,18 @@ pub enum Function {
 
 impl Function {
     /// Every function that serves routes.
-    pub const ALL: &'static [Self] =
-        &[Self::User, Self::Token, Self::Revoke, Self::TeamsExchange, Self::Introspect, Self::Keys];
+    pub const ALL: &'static [Self] = &[
+        Self::User,
+        Self::Token,
+        Self::Revoke,
+        Self::TeamsExchange,
+        Self::Introspect,
+        Self::Keys,
+        Self::Revocations,
+    ];
 
     /// The only secrets that this function may read. Minting needs signing keys. Service callers need access
-    /// keys. Publishing needs none.
+    /// keys. Publishing and the feed for resource servers need none.
     #[must_use]
     pub fn secrets(self) -> &'static [SecretName] {
         match self {
@@ -27,7 +35,7 @@ impl Function {
                 &[SecretName::AccessKeys, SecretName::SigningKeys]
             }
             Self::Introspect | Self::Revoke => &[SecretName::AccessKeys],
-            Self::Keys => &[],
+            Self::Keys | Self::Revocations => &[],
         }
     }
 
@@ -37,6 +45,7 @@ impl Function {
         match self {
             Self::Introspect => "introspect",
             Self::Keys => "keys",
+            Self::Revocations => "revocations",
             Self::Revoke => "revoke",
             Self::TeamsExchange => "teams-exchange",
             Self::Token => "token",

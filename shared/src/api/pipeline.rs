@@ -192,17 +192,23 @@ impl Service {
                 Scheme::Bearer(token) => self.entra_user(token, audience, audit).await.map(Caller::EntraUser),
             },
             Callers::Service => self.service(Scheme::of(&request.headers)?, request, body, audit).await,
-            Callers::ServiceOrResourceServer => match Scheme::of(&request.headers) {
-                Ok(Scheme::Basic(_)) if transport == Transport::Exposed => Err(Denial::PlainHttp.into()),
-                Ok(Scheme::Basic(value)) => Ok(Caller::ResourceServer(PresentedCredential::parse(value)?)),
-                // Some clients send a credential only after a challenge.
-                Err(_)
-                    if transport == Transport::Protected && !request.headers.contains_key(AUTHORIZATION) =>
-                {
-                    Err(Denial::CredentialRequired.into())
+            Callers::ResourceServer | Callers::ServiceOrResourceServer => {
+                match Scheme::of(&request.headers) {
+                    Ok(Scheme::Basic(_)) if transport == Transport::Exposed => Err(Denial::PlainHttp.into()),
+                    Ok(Scheme::Basic(value)) => {
+                        Ok(Caller::ResourceServer(PresentedCredential::parse(value)?))
+                    }
+                    // Some clients send a credential only after a challenge.
+                    Err(_)
+                        if transport == Transport::Protected
+                            && !request.headers.contains_key(AUTHORIZATION) =>
+                    {
+                        Err(Denial::CredentialRequired.into())
+                    }
+                    Ok(_) if callers == Callers::ResourceServer => Err(Denial::Scheme.into()),
+                    scheme => self.service(scheme?, request, body, audit).await,
                 }
-                scheme => self.service(scheme?, request, body, audit).await,
-            },
+            }
         }
     }
 

@@ -26,6 +26,7 @@ use crate::lifetime::KEY_SET_MAX_AGE;
 use crate::settings::Issuer;
 use crate::store::assignments::Assignment;
 use crate::store::custom_ids::Profile;
+use crate::store::feed::{Cursor, End};
 use crate::token::AccessToken;
 use crate::token::claims::Claims;
 use crate::token::verify::Verified;
@@ -54,6 +55,8 @@ pub enum Reply {
     Issued(TokenBody),
     /// 200, with the JSON Web Key Set, which is public.
     KeySet(Arc<PublishedKeys>),
+    /// 200, with ends of tokens and the cursor after them.
+    Revocations(RevocationsBody),
     /// 204, with the methods of the path. Empty if the path does not exist.
     Methods(String),
 }
@@ -70,6 +73,13 @@ pub struct DiscoveryBody {
     id_token_signing_alg_values_supported: Vec<&'static str>,
     response_types_supported: [&'static str; 0],
     subject_types_supported: [&'static str; 1],
+}
+
+/// `{"ends":[...],"cursor":"..."}`
+#[derive(Serialize)]
+pub struct RevocationsBody {
+    pub ends: Vec<End>,
+    pub cursor: Cursor,
 }
 
 /// The introspection of an active token, with its claims (RFC 7662 section 2.2).
@@ -276,6 +286,7 @@ impl ResponseContext<'_> {
             Ok(Reply::Introspected(token)) => introspected(token.as_deref()),
             Ok(Reply::Issued(body)) => success(StatusCode::OK, body),
             Ok(Reply::KeySet(keys)) => published(keys.jwks()),
+            Ok(Reply::Revocations(body)) => success(StatusCode::OK, body),
             Ok(Reply::Methods(methods)) => with_methods(methods),
             Err(error) => refusal(error),
         };

@@ -31,6 +31,7 @@ pub enum Operation {
     ListEntraAssignments,
     PutEntraAssignment,
     PutTeamsExtensionAssignment,
+    ReadRevocations,
     RevokeAccessTokens,
     UpdateEntraAssignments,
     UpdateIdentity,
@@ -43,6 +44,8 @@ pub enum Callers {
     Anyone,
     /// An end user with an Entra token for this audience, and no access key (docs/wire-contract.md#callers).
     EntraUser(Audience),
+    /// A resource server with its own credential.
+    ResourceServer,
     /// A service: it has an access key, or is an allowed Entra principal.
     Service,
     /// A service, or a resource server with its own credential.
@@ -72,6 +75,10 @@ pub const TENANT: &str = "{tenantId}";
 pub const OBJECT: &str = "{objectId}";
 /// The query parameter that says where a page of a list begins.
 pub const CONTINUATION_TOKEN: &str = "continuationToken";
+/// The query parameter that names the place in the feed after which a reader reads.
+pub const AFTER: &str = "after";
+/// The query parameter that bounds the wait for the next end, in seconds.
+pub const WAIT: &str = "wait";
 /// The query parameter that bounds a page of a list. The letter case does not matter: the Azure REST guidelines name it
 /// `maxpagesize`.
 pub const MAX_PAGE_SIZE_PARAMETER: &str = "maxPageSize";
@@ -189,6 +196,15 @@ pub const ROUTES: &[Route] = &[
         versions: &[],
         supported_versions: &[],
     },
+    Route {
+        method: Method::GET,
+        path: "/revocations",
+        operation: Operation::ReadRevocations,
+        function: Function::Revocations,
+        callers: Callers::ResourceServer,
+        versions: &[],
+        supported_versions: &[],
+    },
     document("/.well-known/jwks.json", Operation::GetKeySet),
     document("/.well-known/openid-configuration", Operation::GetDiscoveryDocument),
 ];
@@ -249,7 +265,9 @@ impl Callers {
         match self {
             Self::Anyone => ReadableBy::Anyone,
             Self::EntraUser(_) => ReadableBy::Only(&origins.users),
-            Self::Service | Self::ServiceOrResourceServer => ReadableBy::Only(&origins.services),
+            Self::ResourceServer | Self::Service | Self::ServiceOrResourceServer => {
+                ReadableBy::Only(&origins.services)
+            }
         }
     }
 }
@@ -277,6 +295,7 @@ impl Operation {
             Self::ListEntraAssignments => "list_entra_assignments",
             Self::PutEntraAssignment => "put_entra_assignment",
             Self::PutTeamsExtensionAssignment => "put_teams_extension_assignment",
+            Self::ReadRevocations => "read_revocations",
             Self::RevokeAccessTokens => "revoke_access_tokens",
             Self::UpdateEntraAssignments => "update_entra_assignments",
             Self::UpdateIdentity => "update_identity",
@@ -574,6 +593,7 @@ mod tests {
                 "security": match route.callers {
                     Callers::Anyone => json!([]),
                     Callers::EntraUser(_) => json!([{ "entraUser": [] }]),
+                    Callers::ResourceServer => json!([{ "resourceServer": [] }]),
                     Callers::Service => json!([{ "accessKey": [] }, { "entraPrincipal": [] }]),
                     Callers::ServiceOrResourceServer => {
                         json!([{ "accessKey": [] }, { "entraPrincipal": [] }, { "resourceServer": [] }])

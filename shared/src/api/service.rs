@@ -9,11 +9,13 @@ use crate::keys::cache::KeyCache;
 use crate::runtime::{Clock, Random};
 use crate::settings::Settings;
 use crate::store::Store;
+use crate::store::feed::Feed;
 
 /// The service. [`Service::handle`] in the pipeline answers a request.
 pub struct Service {
     pub settings: Settings,
     pub store: Arc<dyn Store>,
+    pub feed: Arc<dyn Feed>,
     pub key_cache: Arc<KeyCache>,
     pub entra: Arc<Entra>,
     /// The time of requests: dates, audit lines, deadlines, and the retention of records.

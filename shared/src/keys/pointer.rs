@@ -210,6 +210,11 @@ impl PublishedKeys {
         self.keys.iter().map(|(_, key)| key).find(|key| key.id() == id)
     }
 
+    /// The ids of all keys.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.set.keys.iter().filter_map(|key| key.kid.as_deref())
+    }
+
     /// The id of the standby key of a slot.
     #[must_use]
     pub fn standby(&self, slot: Slot) -> Option<&KeyId> {

@@ -79,30 +79,17 @@ impl PageRequest {
     const FIRST: Self = Self { after: None, size: None };
 
     fn of(context: &OperationContext<'_>) -> Result<Self, Error> {
-        let after = single(context, CONTINUATION_TOKEN, Field::ContinuationToken)?;
+        let after = context.single(CONTINUATION_TOKEN, Field::ContinuationToken)?;
         let after = after.map(|token| {
             let bytes = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| bytes.try_into().ok());
             bytes.map(Uuid::from_bytes).ok_or(Error::FieldFormat(Field::ContinuationToken))
         });
-        let size = single(context, MAX_PAGE_SIZE_PARAMETER, Field::MaxPageSize)?;
+        let size = context.single(MAX_PAGE_SIZE_PARAMETER, Field::MaxPageSize)?;
         let size = size.map(|digits| {
             let size = digits.parse().ok().filter(|size| (1..=MAX_PAGE_SIZE).contains(size));
             size.ok_or(Error::FieldValue(Field::MaxPageSize, "an integer from 1 to 1000"))
         });
         Ok(Self { after: after.transpose()?, size: size.transpose()? })
-    }
-}
-
-/// The value of a query parameter, which must not be there twice.
-fn single<'a>(
-    context: &OperationContext<'a>,
-    name: &'static str,
-    field: Field,
-) -> Result<Option<&'a str>, Error> {
-    let mut values = context.target.parameters(name);
-    match (values.next(), values.next()) {
-        (_, Some(_)) => Err(Error::FieldFormat(field)),
-        (value, None) => Ok(value),
     }
 }
 

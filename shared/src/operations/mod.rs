@@ -10,6 +10,7 @@ mod get_identity;
 mod introspect_token;
 mod issue_access_token;
 mod published_documents;
+mod read_revocations;
 mod revoke_access_tokens;
 mod state;
 
@@ -17,7 +18,7 @@ use http::HeaderMap;
 use time::OffsetDateTime;
 
 use self::state::RequestState;
-use crate::api::error::Error;
+use crate::api::error::{Error, Field};
 use crate::api::reply::{Reply, TokenBody};
 use crate::api::routes::{ID, Operation, Parameters};
 use crate::api::service::Service;
@@ -79,6 +80,7 @@ pub(crate) async fn run(
         Operation::PutTeamsExtensionAssignment => {
             assignments::put(context, AssignmentKind::TeamsExtension).await
         }
+        Operation::ReadRevocations => read_revocations::run(context, audit).await,
         Operation::RevokeAccessTokens => revoke_access_tokens::run(context, audit).await,
         Operation::UpdateEntraAssignments => assignments::update(context).await,
         Operation::UpdateIdentity => revoke_access_tokens::update(context, audit).await,
@@ -94,6 +96,17 @@ struct TokenSpec<'a> {
     expires_at: i64,
     /// The Entra token of the Teams user, if the token is issued in exchange for one.
     teams: Option<&'a EntraToken>,
+}
+
+impl<'a> OperationContext<'a> {
+    /// The value of a query parameter, which must not be there twice.
+    fn single(&self, name: &'static str, field: Field) -> Result<Option<&'a str>, Error> {
+        let mut values = self.target.parameters(name);
+        match (values.next(), values.next()) {
+            (_, Some(_)) => Err(Error::FieldFormat(field)),
+            (value, None) => Ok(value),
+        }
+    }
 }
 
 impl OperationContext<'_> {

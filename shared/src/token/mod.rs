@@ -5,6 +5,7 @@ mod header;
 pub mod mint;
 pub mod scope;
 pub mod verify;
+pub mod watch;
 
 use zeroize::Zeroizing;
 

@@ -20,9 +20,9 @@ use super::claims::Claims;
 use super::header::{TokenHeader, TokenType};
 use crate::ids::{RawId, ResourceId};
 use crate::jose::{JwsError, TokenTextError, UnverifiedJws};
-use crate::keys::KeyMaterialError;
 use crate::keys::pointer::{PublishedCache, PublishedKeys};
 use crate::keys::signing::{VerifyingKey, VerifyingKeys};
+use crate::keys::{KeyId, KeyMaterialError};
 use crate::lifetime::{self, ISSUED_AT_LEEWAY, Lifetime};
 use crate::runtime::Clock;
 use crate::settings::{Issuer, Reader, Resource};
@@ -44,6 +44,8 @@ pub struct Expected {
 pub struct TokenContent {
     pub identity: RawId,
     pub claims: Claims,
+    /// The key that signed the token.
+    pub key_id: KeyId,
 }
 
 /// A token that is active at this moment. Only a verification against the store makes one.
@@ -220,7 +222,8 @@ impl OfflineVerifier {
         let key = self.keys.find(&unverified.header.kid).ok_or(TokenError::KeyNotInForce)?;
         unverified.check_signature(key)?;
         let identity = unverified.check_claims(&self.expected, self.clock.now())?;
-        Ok(OfflineVerified(TokenContent { identity, claims: unverified.claims }))
+        let UnverifiedJws { header, claims, .. } = unverified;
+        Ok(OfflineVerified(TokenContent { identity, claims, key_id: header.kid }))
     }
 }
 
@@ -279,7 +282,7 @@ impl<'a> UnconfirmedToken<'a> {
         } else if published.find(&self.unverified.header.kid).is_none() {
             return Err(TokenError::KeyNotInForce);
         }
-        let claims = self.unverified.claims;
+        let UnverifiedJws { header, claims, .. } = self.unverified;
         match state {
             IdentityState::Live(revision) if revision == claims.rev => {}
             IdentityState::Live(_) => return Err(TokenError::Revoked),
@@ -289,7 +292,7 @@ impl<'a> UnconfirmedToken<'a> {
         if lifetime::has_expired(claims.exp, now) {
             return Err(TokenError::Expired);
         }
-        Ok(Verified(TokenContent { identity: self.identity, claims }))
+        Ok(Verified(TokenContent { identity: self.identity, claims, key_id: header.kid }))
     }
 }
 

@@ -272,6 +272,15 @@ def others(service, operation):
             teams_user = service.call(OPERATIONS["exchange_teams_user_token"]).json["token"]
             yield 200, {"body": operation.written({"token": teams_user})}
             yield 415, {"content_type": "application/json"}
+        case "read_revocations":
+            cursor = service.call(operation).json["cursor"]
+            revoked = service.identity()
+            service.call(OPERATIONS["revoke_access_tokens"], id=revoked)
+            service.call(OPERATIONS["delete_identity"], id=revoked)
+            yield 200, {"query": [("after", cursor), ("wait", "2")]}
+            for wrong in (("after", "x"), ("wait", "21"), ("wait", "-1")):
+                yield 400, {"query": [wrong]}
+            yield 410, {"query": [("after", f"{1:032x}-1")]}
 
 
 def test_next_link_leads_through_every_page(service):

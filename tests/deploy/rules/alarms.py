@@ -65,6 +65,7 @@ def alarms_watch_everything(template):
         ("AuthorizerFunction", "Throttles"),
         ("AuthorizerFunction", "Duration"),
         ("RotateKeysFunction", "Duration"),
+        ("RecordEndsFunction", "IteratorAge"),
         ("Api", "4xx"),
         ("Api", "5xx"),
         ("Api", "Count"),

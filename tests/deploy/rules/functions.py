@@ -3,6 +3,7 @@
 import json
 
 from rules.reading import branches, listed, resolved, resources, rule, statements, target
+from rules.roles import UNLIMITED
 
 LONGEST_TIMEOUT = 30
 MEMORY = range(128, 1025)
@@ -51,7 +52,7 @@ def functions_know_the_tables_they_may_use(template):
         usable = {
             target(resource)
             for statement in statements(roles[target(function["Role"])])
-            if any(action.startswith("dynamodb:") for action in listed(statement["Action"]))
+            if any(action.startswith("dynamodb:") for action in listed(statement["Action"]) if action not in UNLIMITED)
             for resource in listed(statement["Resource"])
         }
         if known != usable:
@@ -114,6 +115,7 @@ def callers_use_the_alias(template):
         for kind, key in {
             "AWS::ApiGatewayV2::Integration": "IntegrationUri",
             "AWS::Lambda::Permission": "FunctionName",
+            "AWS::Lambda::EventSourceMapping": "FunctionName",
             "AWS::SecretsManager::RotationSchedule": "RotationLambdaARN",
         }.items()
         for name, properties, _ in resources(template, kind)

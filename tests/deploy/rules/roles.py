@@ -4,8 +4,8 @@ import json
 
 from rules.reading import OWN_FUNCTIONS, listed, resources, rule, statements, target
 
-# Reads of alarms and writes of traces, which IAM does not limit to one resource.
-UNLIMITED = {"cloudwatch:DescribeAlarms", "xray:PutTelemetryRecords", "xray:PutTraceSegments"}
+# Reads of alarms, lists of streams and writes of traces, which IAM does not limit to one resource.
+UNLIMITED = {"cloudwatch:DescribeAlarms", "dynamodb:ListStreams", "xray:PutTelemetryRecords", "xray:PutTraceSegments"}
 
 
 @rule

@@ -14,15 +14,16 @@ def all_resources_exist(template):
     wanted = {
         "AWS::DynamoDB::Table": 2,
         "AWS::SecretsManager::Secret": 2,
-        "AWS::Lambda::Function": 8,
+        "AWS::Lambda::Function": 10,
         "AWS::ApiGatewayV2::Stage": 1,
         "AWS::SecretsManager::RotationSchedule": 1,
         "AWS::Scheduler::Schedule": 1,
-        "AWS::Lambda::Alias": 8,
+        "AWS::Lambda::Alias": 10,
         "AWS::Events::Rule": 2,
         "AWS::SNS::Topic": 2,
-        "AWS::Logs::LogGroup": 9,
+        "AWS::Logs::LogGroup": 11,
         "AWS::Budgets::Budget": 1,
+        "AWS::Lambda::EventSourceMapping": 1,
     }
     for kind, count in wanted.items():
         found = len(list(resources(template, kind)))

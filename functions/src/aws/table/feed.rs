@@ -14,7 +14,8 @@ use super::Table;
 use super::item::{Item, ItemKey, number, text};
 use crate::aws::AwsFault;
 
-const PARTITION: &str = "revocations";
+/// The partition of the feed.
+pub const PARTITION: &str = "revocations";
 
 /// It sorts after every number, so one query meets it after the batches.
 const HEAD: &str = "head";

@@ -12,6 +12,7 @@ use acs_identity::output::start_page::PUBLISHED_WARNING;
 use acs_identity::output::{environment, functions_page, print, start_page};
 use acs_identity::platform::{ConnectionStrings, Platform};
 use acs_identity::ready::ReadySignal;
+use acs_identity::recorder::Recorder;
 use acs_identity::state::StateKind;
 use acs_identity::{certificates, console, control, schedule};
 use identity::runtime::Clock as _;
@@ -99,6 +100,9 @@ pub(crate) async fn open(
     let options = start.into_options(data_dir, ports)?;
     let platform = Arc::new(Platform::open(options, console::audit()).await?);
     tokio::spawn(control::serve(control::bind(&platform.data_dir)?, Arc::clone(&platform)));
+    if let Some(recorder) = Recorder::begin(&platform).await? {
+        tokio::spawn(recorder.run());
+    }
     if let Some(period) = rotate_every {
         let platform = Arc::clone(&platform);
         // The audit lines report each failed step. The next rotation starts from the beginning.

@@ -4,6 +4,7 @@
 //! Callers must keep other requests out.
 
 use dynoxide::DynoxideError;
+use functions::aws::table::FEED_PARTITION;
 use identity::ids::RawId;
 use serde_json::{Value, json};
 
@@ -37,12 +38,13 @@ pub(super) struct Records {
 impl Records {
     pub(super) fn read(database: &EmbeddedDynamoDb) -> Result<Self, DynoxideError> {
         let state = database.items(TABLE)?.into_iter().filter(is_kept_in_state).collect();
-        Ok(Self { state, assignments: database.items(ASSIGNMENTS_TABLE)? })
+        let assignments = database.items(ASSIGNMENTS_TABLE)?.into_iter().filter(is_assignment).collect();
+        Ok(Self { state, assignments })
     }
 
     /// Whether every record has a partition key of these records.
     pub(super) fn have_known_kinds(&self) -> bool {
-        self.state.iter().all(is_kept_in_state) && self.assignments.iter().all(|item| key(item).is_some())
+        self.state.iter().all(is_kept_in_state) && self.assignments.iter().all(is_assignment)
     }
 
     pub(super) fn write(self, database: &EmbeddedDynamoDb) -> Result<(), DynoxideError> {
@@ -53,9 +55,10 @@ impl Records {
     }
 }
 
-/// Removes the records.
+/// Removes the records, and the revocation feed, so that every cursor of a resource server becomes unknown.
 pub(super) fn remove(database: &EmbeddedDynamoDb, leave: Leave) -> Result<(), DynoxideError> {
-    let Records { state, assignments } = Records::read(database)?;
+    let Records { state, .. } = Records::read(database)?;
+    let assignments = database.items(ASSIGNMENTS_TABLE)?;
     let state = state.into_iter().map(|item| match revoked(&item).filter(|_| leave != Leave::Nothing) {
         Some(revoked) => json!({"Put": {"TableName": TABLE, "Item": revoked}}),
         None => json!({"Delete": {"TableName": TABLE, "Key": {"pk": item.get("pk")}}}),
@@ -86,6 +89,10 @@ fn key(item: &Value) -> Option<&str> {
 
 fn is_kept_in_state(item: &Value) -> bool {
     key(item).is_some_and(|key| KINDS.iter().any(|kind| key.starts_with(kind)))
+}
+
+fn is_assignment(item: &Value) -> bool {
+    key(item).is_some_and(|key| key != FEED_PARTITION)
 }
 
 fn transact(database: &EmbeddedDynamoDb, writes: &[Value]) -> Result<(), DynoxideError> {

@@ -1,5 +1,6 @@
 //! Parts of the state, for pages and tests.
 
+use functions::aws::table::FEED_PARTITION;
 use functions::rotate_keys::RotateKeysError;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
@@ -87,6 +88,9 @@ pub(super) fn assignments(platform: &Platform) -> Result<Value, CallError> {
     let mut rows = Vec::new();
     for item in platform.database.items(ASSIGNMENTS_TABLE)? {
         let text = |path| item.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        if text("/pk/S") == FEED_PARTITION {
+            continue;
+        }
         let list = if text("/pk/S").starts_with("entra") { "entra" } else { "teamsExtension" };
         let stored: Vec<Map<String, Value>> =
             serde_json::from_str(text("/assignments/S")).unwrap_or_default();

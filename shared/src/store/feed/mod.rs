@@ -15,6 +15,8 @@ use time::OffsetDateTime;
 
 use super::{IdentityState, Revision, StoreError};
 use crate::ids::RawId;
+use crate::keys::KeyMaterialError;
+use crate::keys::pointer::{Published, PublishedKeys};
 
 /// Most ends in one batch, so that its item stays far below the limit of 400 KB.
 pub const MAX_BATCH: usize = 100;
@@ -105,6 +107,17 @@ pub trait Feed: Send + Sync {
 }
 
 impl End {
+    /// The ends that a change of the published keys means. A standby key that is discarded has signed no token, but somebody
+    /// may have read it, and offline verifiers know it.
+    ///
+    /// # Errors
+    /// [`KeyMaterialError`] when a record cannot be read.
+    pub fn of_keys(before: &Published, after: &Published) -> Result<Vec<Self>, KeyMaterialError> {
+        let (before, after) = (PublishedKeys::parse(before)?, PublishedKeys::parse(after)?);
+        let is_gone = |kid: &&str| !after.ids().any(|known| known == *kid);
+        Ok(before.ids().filter(is_gone).map(|kid| Self::KeyReplaced { kid: kid.to_owned() }).collect())
+    }
+
     /// The end that a change of an identity's record means. The expiry of a tombstone means none.
     #[must_use]
     pub fn of_identity(identity: &RawId, before: IdentityState, after: IdentityState) -> Option<Self> {
@@ -154,6 +167,12 @@ impl Cursor {
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}-{}", self.epoch, self.sequence)
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
