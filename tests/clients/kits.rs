@@ -1,8 +1,10 @@
 //! The kits for resource servers (infra/kits): one table of requests and answers for every kit, in both modes.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use e2e::server::{Server, exchange, run, state_directory};
 use serde_json::Value;
@@ -145,23 +147,108 @@ fn answers_as_the_authorizer_does(name: &str, example: impl Fn(&Server) -> Comma
     }
 }
 
+/// Reads from an open connection until the server ends it.
+fn rest_of(mut connection: TcpStream) -> String {
+    let mut text = String::new();
+    connection.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    connection.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Opens a connection that stays open while its token is good, and waits for its first line.
+fn opened(kit: &Kit, token: &str) -> TcpStream {
+    let mut connection = TcpStream::connect(&kit.address).unwrap();
+    let request = format!(
+        "POST /events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    connection.write_all(request.as_bytes()).unwrap();
+    let (mut seen, mut byte) = (String::new(), [0]);
+    // The line is a chunk of its own.
+    while !seen.ends_with("open\n\r\n") {
+        connection.read_exact(&mut byte).unwrap_or_else(|error| panic!("{error} after {seen}"));
+        seen.push(char::from(byte[0]));
+    }
+    connection
+}
+
+/// Checks a kit that follows the revocation feed. `example` makes the command of its example.
+fn watcher_ends_tokens_and_connections(name: &str, example: impl Fn(&Server) -> Command) {
+    let server =
+        Server::start(&state_directory(env!("CARGO_TARGET_TMPDIR"), name), &["--algorithm", "ES256"]);
+    let credential = resource_server(&server, "watched");
+    let (id, secret) = credential.split_once(':').unwrap();
+    let (revoked_user, revoked) = issue(&server, &["chat"]);
+    verb(&server, &["token", "revoke", "--user", &revoked_user, "--yes"]);
+    let (user, first) = issue(&server, &["chat"]);
+    let (other, kept) = issue(&server, &["chat"]);
+    let resource: Value =
+        serde_json::from_slice(&std::fs::read(server.state().join("resource.json")).unwrap()).unwrap();
+    let text = |member: &str| resource[member].as_str().unwrap();
+    let settings = [
+        ("MODE", "watched"),
+        ("CLIENT_ID", id),
+        ("CLIENT_SECRET", secret),
+        ("ISSUER", text("issuer")),
+        ("RESOURCE_ID", text("id")),
+    ];
+    let kit = Kit::start(example(&server), &settings);
+    // The watcher has no answer yet, or it has begun.
+    while kit.post("/messages", &format!("authorization: Bearer {kept}\r\n")).contains(" 503 ") {}
+    kit.check("/messages", &revoked, "401", INVALID);
+    let connections = [opened(&kit, &first), opened(&kit, &kept)];
+
+    verb(&server, &["token", "revoke", "--user", &user, "--yes"]);
+    let [ended, mut open] = connections;
+    rest_of(ended);
+    kit.check("/messages", &first, "401", INVALID);
+    kit.check("/messages", &kept, "200", "");
+    open.set_nonblocking(true).unwrap();
+    let still_open = open.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(still_open.kind(), std::io::ErrorKind::WouldBlock, "the other connection stays open");
+    open.set_nonblocking(false).unwrap();
+    verb(&server, &["user", "delete", "--user", &other, "--yes"]);
+    rest_of(open);
+    kit.check("/messages", &kept, "401", INVALID);
+
+    let (_, by_former_key) = issue(&server, &["chat"]);
+    let open = opened(&kit, &by_former_key);
+    verb(&server, &["rotate"]);
+    rest_of(open);
+    kit.check("/messages", &by_former_key, "401", INVALID);
+    no_secret_in_the_log(&server);
+}
+
 #[test]
 fn express_kit_answers_as_the_authorizer_does() {
-    answers_as_the_authorizer_does("kit-express", |server| {
-        let mut example = server.command("node");
-        example.arg("example.js").current_dir(kits().join("express"));
-        example
-    });
+    answers_as_the_authorizer_does("kit-express", express);
+}
+
+#[test]
+fn express_kit_follows_the_feed() {
+    watcher_ends_tokens_and_connections("watcher-express", express);
+}
+
+fn express(server: &Server) -> Command {
+    let mut example = server.command("node");
+    example.arg("example.js").current_dir(kits().join("express"));
+    example
 }
 
 #[test]
 fn fastapi_kit_answers_as_the_authorizer_does() {
-    answers_as_the_authorizer_does("kit-fastapi", |server| {
-        let folder = kits().join("fastapi");
-        let mut example = server.command(folder.join(".venv/bin/python"));
-        example.args(["-B", "example.py"]).current_dir(folder);
-        example
-    });
+    answers_as_the_authorizer_does("kit-fastapi", fastapi);
+}
+
+#[test]
+fn fastapi_kit_follows_the_feed() {
+    watcher_ends_tokens_and_connections("watcher-fastapi", fastapi);
+}
+
+fn fastapi(server: &Server) -> Command {
+    let folder = kits().join("fastapi");
+    let mut example = server.command(folder.join(".venv/bin/python"));
+    example.args(["-B", "example.py"]).current_dir(folder);
+    example
 }
 
 #[test]

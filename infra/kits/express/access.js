@@ -30,6 +30,7 @@ export function active({ endpoint, clientId, clientSecret }) {
     });
     if (claims.active !== true) return null;
     return {
+      token,
       identity: claims.sub,
       scopes: claims.scope.split(" "),
       capabilities: claims.capabilities,
@@ -40,9 +41,10 @@ export function active({ endpoint, clientId, clientSecret }) {
 }
 
 /**
- * Verifies tokens with the key set, which it fetches once a minute. It sees no revocation by itself.
+ * Verifies tokens with the key set, which it fetches once a minute. It sees no revocation by itself:
+ * `Watcher` does (watcher.js).
  *
- * @param {{endpoint: string, issuer: string, resourceId: string, isRevoked?: (claims: object) => boolean | Promise<boolean>}}
+ * @param {{endpoint: string, issuer: string, resourceId: string, isRevoked?: (claims: object, token: string) => boolean | Promise<boolean>}}
  *   options `isRevoked` may refuse the claims of a verified token. If it throws, the answer is 503
  * @returns a check, as of {@link active}
  */
@@ -61,11 +63,11 @@ export function offline({ endpoint, issuer, resourceId, isRevoked = () => false 
   };
   return async (token) => {
     const claims = await readable(() => verified(token, keys, expected));
-    if (claims === null || (await readable(() => isRevoked(claims)))) return null;
+    if (claims === null || (await readable(() => isRevoked(claims, token)))) return null;
     const scopes = claims.acsScope.split(",");
     const names = (permit) =>
       Object.keys(TABLE).filter((name) => TABLE[name][permit].some((scope) => scopes.includes(scope)));
-    const access = { identity: claims.sub, scopes, claims };
+    const access = { token, identity: claims.sub, scopes, claims };
     return { ...access, capabilities: names("granted"), capabilitiesByRoomRole: names("byRoomRole") };
   };
 }

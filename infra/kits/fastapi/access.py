@@ -21,6 +21,7 @@ class UnreadableStateError(Exception):
 class Access:
     """What a token permits. The handler checks the user's room role for `capabilities_by_room_role`."""
 
+    token: str
     identity: str
     scopes: list
     capabilities: list
@@ -48,15 +49,15 @@ def active(endpoint, client_id, client_secret):
         if claims["active"] is not True:
             return None
         permitted = claims["capabilities"], claims["capabilities_by_room_role"]
-        return Access(claims["sub"], claims["scope"].split(), *permitted, claims)
+        return Access(token, claims["sub"], claims["scope"].split(), *permitted, claims)
 
     return check
 
 
-def offline(endpoint, issuer, resource_id, is_revoked=lambda claims: False):
+def offline(endpoint, issuer, resource_id, is_revoked=lambda claims, token: False):
     """Returns a check, as `active` does, that verifies tokens with the key set. It fetches the key set once a minute.
 
-    It sees no revocation by itself. `is_revoked` may refuse the claims of a verified token. If it raises, the answer is
+    It sees no revocation by itself: a `Watcher` does (watcher.py). `is_revoked` may refuse the claims of a verified token. If it raises, the answer is
     503.
     """
     # A replaced key leaves the cache within a minute. An unknown key causes at most one fetch a second.
@@ -83,13 +84,13 @@ def offline(endpoint, issuer, resource_id, is_revoked=lambda claims: False):
         except jwt.PyJWTError:
             return None
         try:
-            if is_revoked(claims):
+            if is_revoked(claims, token):
                 return None
         except Exception as failure:
             raise UnreadableStateError("is_revoked failed") from failure
         scopes = claims["acsScope"].split(",")
         permitted = ([name for name in TABLE if set(TABLE[name][permit]) & set(scopes)] for permit in ("granted", "byRoomRole"))
-        return Access(claims["sub"], scopes, *permitted, claims)
+        return Access(token, claims["sub"], scopes, *permitted, claims)
 
     return check
 
