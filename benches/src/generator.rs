@@ -135,7 +135,7 @@ async fn client(address: SocketAddr, run: Rc<Run>) -> Vec<f64> {
     latencies
 }
 
-async fn connect(address: SocketAddr) -> SendRequest<Full<Bytes>> {
+pub async fn connect(address: SocketAddr) -> SendRequest<Full<Bytes>> {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -143,7 +143,7 @@ async fn connect(address: SocketAddr) -> SendRequest<Full<Bytes>> {
     sender
 }
 
-async fn answer(
+pub async fn answer(
     connection: &mut SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,
     status: StatusCode,

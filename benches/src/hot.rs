@@ -142,6 +142,7 @@ impl Resource {
         let service = Service {
             settings: settings(),
             store: store.clone(),
+            feed: fixture.ports.feed.clone(),
             key_cache: Arc::new(KeyCache::new(secret_store)),
             entra: Arc::new(no_entra()),
             clock: system.clone(),

@@ -4,6 +4,7 @@
 mod cold;
 mod events;
 mod faults;
+mod feed;
 mod generator;
 mod hot;
 mod load;
@@ -54,6 +55,8 @@ enum Command {
     Peers,
     /// The time that faults of the store add to a request.
     Faults,
+    /// The delay of the revocation feed of the local server.
+    Feed,
     /// All measurements.
     All,
 }
@@ -62,7 +65,7 @@ fn main() {
     let Arguments { command, write } = Arguments::parse();
     if matches!(
         command,
-        Command::Load | Command::Peers | Command::Scale | Command::Soak { .. } | Command::All
+        Command::Feed | Command::Load | Command::Peers | Command::Scale | Command::Soak { .. } | Command::All
     ) {
         load::build_programs();
     }
@@ -87,6 +90,7 @@ fn sections(command: &Command) -> Vec<Measurement> {
         Command::Scale => vec![Box::new(scale::run)],
         Command::Soak { requests } => vec![Box::new(move || soak::run(requests))],
         Command::Faults => vec![Box::new(faults::run)],
+        Command::Feed => vec![Box::new(feed::run)],
         Command::All => vec![
             Box::new(hot::run),
             Box::new(load::run),
@@ -95,6 +99,7 @@ fn sections(command: &Command) -> Vec<Measurement> {
             Box::new(scale::run),
             Box::new(|| soak::run(MILLION)),
             Box::new(faults::run),
+            Box::new(feed::run),
         ],
     }
 }

@@ -32,9 +32,14 @@ pub fn program(name: &str) -> PathBuf {
     target_directory().join("release").join(name)
 }
 
+/// The directory of a program's state.
+pub fn state_directory(name: &str) -> PathBuf {
+    target_directory().join("benches").join(name)
+}
+
 /// An empty directory for a program's state.
 pub fn scratch(name: &str) -> PathBuf {
-    let path = target_directory().join("benches").join(name);
+    let path = state_directory(name);
     let _ = fs::remove_dir_all(&path);
     fs::create_dir_all(&path).unwrap();
     path
