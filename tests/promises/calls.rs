@@ -1,16 +1,21 @@
 //! The SDK calls and the DynamoDB units of each operation when warm. They decide speed and cost.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use e2e::entra_issuer::{APP, TENANT, exchange, trusting};
 use e2e::faults::Units;
 use e2e::test_service::{Embedded, Ports, Reply, TestService};
+use http::Method;
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
+use identity::api::pipeline::{Body, Request};
+use identity::authn::target::Target;
 use identity::keys::Algorithm;
 use identity::keys::rotation::Change;
 use identity::store::assignments::{
     Assignment, AssignmentChange, AssignmentKey, AssignmentVersion, AssignmentWriteOutcome, MAX_CLIENT_IDS,
     PrincipalType,
 };
+use identity::store::resource_servers::ResourceServerChange;
 use identity::testing::{NOON, SeededRandom};
 use identity::token::verify::{TokenError, VerifyError};
 use serde_json::json;
@@ -186,6 +191,19 @@ impl Costs<'_> {
     }
 }
 
+/// A request of a resource server for the ends after the cursor of now.
+async fn feed_request(service: &TestService) -> Request {
+    let head = service.ports.feed.feed_head().await.unwrap();
+    let secret =
+        service.change_resource_server("chat-api", ResourceServerChange::Add).await.unwrap().unwrap();
+    let value = format!("Basic {}", STANDARD.encode(format!("chat-api:{}", secret.expose())));
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, HeaderValue::from_str(&value).unwrap());
+    headers.insert(HOST, HeaderValue::from_static("localhost:8443"));
+    let target = Target::from_wire(&format!("/revocations?after={head}"));
+    Request { method: Method::GET, target, headers, body: Body::Complete("".into()) }
+}
+
 #[tokio::test(start_paused = true)]
 async fn operations_cost_the_documented_calls_and_units() {
     let (ports, embedded) = Ports::embedded(8).await;
@@ -209,6 +227,7 @@ async fn operations_cost_the_documented_calls_and_units() {
         let body = format!("token={token}");
         service.send("POST", "/introspect", &body).await
     };
+    let follow = feed_request(&service).await;
     let mut costs = Costs { embedded: &embedded, rows: String::new() };
     costs.add("refused request", 400, service.send("POST", CREATE, "[]")).await;
     costs.add("create an identity", 201, service.send("POST", CREATE, "")).await;
@@ -232,6 +251,9 @@ async fn operations_cost_the_documented_calls_and_units() {
     let profile = format!("/identities/{custom}?api-version=2025-03-02-preview");
     costs.add("get an identity", 200, service.send("GET", &profile, "")).await;
     costs.add("verify or introspect a token", 200, introspect(&token)).await;
+    costs
+        .add("read the revocation feed", 200, async { Reply::of(service.service.handle(follow).await) })
+        .await;
     costs.add("exchange, first one of a user", 200, exchange(&trusting, user, &[])).await;
     costs.add("exchange, later ones", 200, exchange(&trusting, user, &[])).await;
     costs.add("exchange, 20 groups in the Entra token", 200, exchange(&trusting, user, &groups[..20])).await;

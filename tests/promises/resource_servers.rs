@@ -11,8 +11,11 @@ use identity::api::routes::{Callers, ROUTES};
 use identity::authn::target::Target;
 use identity::correlation::{Delivery, Transport};
 use identity::keys::Algorithm;
+use identity::lifetime::LONGEST_FEED_WAIT;
+use identity::store::feed::End;
 use identity::store::resource_servers::ResourceServerChange::{Add, FinishRotation, Remove, Rotate};
 use identity::store::resource_servers::ResourceServerError;
+use identity::testing::NOON;
 use serde_json::{Value, json};
 
 const INVALID: &str =
@@ -115,13 +118,60 @@ async fn credential_introspects_with_one_read_and_no_secret() {
     assert_eq!((reply.status, reply.text.as_str()), (200, r#"{"active":false}"#));
 }
 
+/// Without an end, the reply comes after the longest wait.
+#[tokio::test(start_paused = true)]
+async fn credential_reads_the_feed_without_a_secret() {
+    let world = World::new().await;
+    let headers = [(AUTHORIZATION, basic("chat-api", &world.secret))];
+    let read = async |target: &str| world.send(&Method::GET, target, &headers, "").await;
+    let secrets = world.embedded.secrets.calls();
+    let feed = &world.service.ports.feed;
+    feed.begin_feed_epoch().await.unwrap();
+    let start = read("/revocations").await;
+    assert_eq!((start.status, &start.json["ends"]), (200, &json!([])), "{}", start.text);
+    assert_eq!(world.last_line()["principal"], "resource-server/chat-api");
+    let target = format!("/revocations?after={}&wait=20", start.json["cursor"].as_str().unwrap());
+    let (before, began) = (world.embedded.dynamodb.calls(), tokio::time::Instant::now());
+    assert_eq!(read(&target).await.json, start.json);
+    assert_eq!(began.elapsed(), LONGEST_FEED_WAIT);
+    assert_eq!(world.embedded.dynamodb.calls() - before, 10, "the credential, and the feed nine times");
+
+    let end = End::KeyReplaced { kid: "a".repeat(43) };
+    let (page, appended) = tokio::join!(read(&target), async {
+        tokio::time::sleep(LONGEST_FEED_WAIT / 2).await;
+        feed.append_to_feed(&[end], NOON).await
+    });
+    appended.unwrap();
+    assert_eq!(page.json["ends"], json!([{"event": "key_replaced", "kid": "a".repeat(43)}]));
+    assert!(began.elapsed() < 2 * LONGEST_FEED_WAIT, "an end ends the wait");
+    for query in ["after=x", "after=", "wait=21", "wait=-1", "wait=", "wait=1&wait=2"] {
+        assert_eq!(read(&format!("/revocations?{query}")).await.status, 400, "{query}");
+    }
+    feed.begin_feed_epoch().await.unwrap();
+    let unknown = read(&format!("/revocations?after={}", page.json["cursor"].as_str().unwrap())).await;
+    assert_eq!((unknown.status, unknown.code().as_deref()), (410, Some("CursorUnknown")));
+    assert_eq!(world.embedded.secrets.calls(), secrets);
+
+    let reply =
+        world.send(&Method::GET, "/revocations", &[(AUTHORIZATION, basic("chat-api", "A"))], "").await;
+    assert_invalid(&reply, "a wrong secret");
+    let bearer = [(AUTHORIZATION, format!("Bearer {}", world.token))];
+    assert_eq!(world.send(&Method::GET, "/revocations", &bearer, "").await.status, 401);
+    assert_eq!(world.service.send("GET", "/revocations", "").await.status, 401, "an access key");
+    let plain = world.deliver(&Method::GET, "/revocations", &headers, "", Transport::Exposed).await;
+    assert_eq!(plain.status, 401);
+}
+
 #[tokio::test]
 async fn every_other_route_refuses_the_credential() {
     let world = World::new().await;
     let headers = [(AUTHORIZATION, basic("chat-api", &world.secret))];
     let before = world.embedded.dynamodb.calls();
     for route in ROUTES {
-        if matches!(route.callers, Callers::Anyone | Callers::ServiceOrResourceServer) {
+        if matches!(
+            route.callers,
+            Callers::Anyone | Callers::ResourceServer | Callers::ServiceOrResourceServer
+        ) {
             continue;
         }
         let version = route.versions.last().map(|version| version.as_str()).unwrap_or_default();
