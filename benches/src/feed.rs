@@ -93,5 +93,5 @@ fn credential(state: &std::path::Path) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let added: Value = serde_json::from_slice(&output.stdout).unwrap();
     let member = |name: &str| added[name].as_str().unwrap().to_owned();
-    format!("Basic {}", STANDARD.encode(format!("{}:{}", member("clientId"), member("clientSecret"))))
+    format!("Basic {}", STANDARD.encode(format!("{}:{}", member("client_id"), member("client_secret"))))
 }

@@ -1,4 +1,5 @@
-//! Credentials of resource servers. A resource server asks whether tokens are active, and may do nothing else.
+//! Credentials of resource servers. A resource server asks whether tokens are active and reads the revocation feed. It may do
+//! nothing else.
 //!
 //! A credential is a name, which is also its id, and one secret of 256 random bits. During a roll-over it has two
 //! secrets. The store holds the SHA-256 of a secret, and never the secret. Decision record 0019 gives the reasons.

@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::verbs::Context;
 
 /// The commands about credentials of resource servers. Such a credential may ask the running server whether a token is
-/// active, and nothing else.
+/// active, and which tokens have ended, and nothing else.
 #[derive(Subcommand)]
 pub(crate) enum ResourceServerAction {
     /// Add a credential, and print its client id and client secret. No other command shows the secret again.
