@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use bytes::Bytes;
-use e2e::server::{Server, program, state_directory};
+use e2e::server::{Server, exchange, program, state_directory};
 use e2e::signer::{Call, sign};
 use functions::system::System;
 use http::Request;
@@ -217,6 +217,92 @@ fn too_long_tokens_are_refused_before_they_are_sent() {
     let output = run(&server, &["token", "inspect", &"x".repeat(20_000)]);
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains("check the text of the token"), "{message}");
+}
+
+/// The reply to a signed request for a new user.
+fn create_user(server: &Server) -> String {
+    let host = server.ready.http_address();
+    let call = Call { method: "POST", target: CREATE, body: "" };
+    let key = server.value("COMMUNICATION_SERVICES_ACCESSKEY");
+    let mut request = format!("POST {CREATE} HTTP/1.1\r\nContent-Length: 0\r\nConnection: close\r\n");
+    for (name, value) in &sign(&call, key, host, System::new().now()).headers {
+        request += &format!("{name}: {}\r\n", value.to_str().unwrap());
+    }
+    exchange(host, &(request + "\r\n"))
+}
+
+#[test]
+fn a_second_server_is_refused_without_the_lock_file() {
+    let server = start("robust-lock");
+    let state = server.state();
+    fs::remove_file(state.join("secrets.json.lock")).unwrap();
+    let second = run(&server, &["--https-port", "0", "--http-port", "0"]);
+    let message = String::from_utf8(second.stderr).unwrap();
+    assert!(message.contains("is in use by another process"), "{message}");
+    assert!(create_user(&server).starts_with("HTTP/1.1 201 "));
+}
+
+#[test]
+fn a_deleted_state_directory_is_noticed_before_a_reply() {
+    let server = start("robust-deleted");
+    assert!(create_user(&server).starts_with("HTTP/1.1 201 "));
+    fs::remove_dir_all(server.state()).unwrap();
+    for _ in 0..3 {
+        let reply = create_user(&server);
+        assert!(reply.starts_with("HTTP/1.1 503 "), "{reply}");
+    }
+    let log = server.log();
+    assert_eq!(log.matches("was deleted or replaced under the running server").count(), 1, "{log}");
+}
+
+#[test]
+fn errors_at_the_start_name_the_cause_and_the_next_step() {
+    let root = state_directory(env!("CARGO_TARGET_TMPDIR"), "robust-start");
+    let used = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = used.local_addr().unwrap().port().to_string();
+    let damaged = |file: &str, content: &str| {
+        let dir = root.join(format!("damaged-{file}"));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(file), content).unwrap();
+        dir
+    };
+    let locked = root.join("locked");
+    fs::create_dir_all(locked.join("secrets.json.lock")).unwrap();
+    let rows: [(&[&str], std::path::PathBuf, [&str; 2]); 5] = [
+        (
+            &["platform", "--aws-port", &port],
+            root.join("port"),
+            [&port, "choose another port with --aws-port"],
+        ),
+        (&[], root.join("x".repeat(120)), ["control.sock", "choose a --data-dir with a shorter path"]),
+        (&[], locked, ["secrets.json.lock", "check its owner and its permissions"]),
+        (&[], damaged("secrets.json", "{"), ["secrets.json", "restore the file, or remove its directory"]),
+        (
+            &[],
+            damaged("dynamodb.sqlite", "x"),
+            ["dynamodb.sqlite", "restore the file, or remove its directory"],
+        ),
+    ];
+    for (arguments, dir, expected) in rows {
+        let mut command = Command::new(program());
+        command.args(["--https-port", "0", "--http-port", "0", "--data-dir"]).arg(dir).args(arguments);
+        let output = command.output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && expected.iter().all(|text| message.contains(text)), "{message}");
+    }
+}
+
+#[test]
+fn a_limit_of_file_sizes_does_not_end_the_server() {
+    let state = state_directory(env!("CARGO_TARGET_TMPDIR"), "robust-file-size");
+    // 1 MB.
+    let server = Server::start_after("ulimit -f 2048", &state, &["--algorithm", "ES256"]);
+    let refused = (0..500).map(|_| create_user(&server)).find(|reply| !reply.starts_with("HTTP/1.1 201 "));
+    let refused = refused.expect("the limit is never reached");
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(server.log().contains("disk"), "{}", server.log());
+    let probe = exchange(server.ready.http_address(), &format!("{PROBE}Connection: close\r\n\r\n"));
+    assert!(probe.starts_with("HTTP/1.1 200 "), "{probe}");
 }
 
 #[tokio::test]

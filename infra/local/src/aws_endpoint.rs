@@ -4,7 +4,6 @@
 //! A request must name the access key id, which only the owner of the state directory can read. Its `Host` must be the
 //! endpoint's own address. The endpoint does not check the signature.
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
+use crate::bind::{BindError, bind_socket};
 use crate::connections::{self, Activity, Limits, Pool, UnderWay};
 use crate::dynamodb::EmbeddedDynamoDb;
 use crate::secrets_manager::EmbeddedSecretsManager;
@@ -83,9 +83,9 @@ impl AwsEndpoint {
     /// Listens on loopback. Port 0 takes a free port.
     ///
     /// # Errors
-    /// When the port cannot be bound.
-    pub async fn bind(port: u16) -> io::Result<TcpListener> {
-        TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
+    /// [`BindError`] with the port and the next step.
+    pub fn bind(port: u16) -> Result<TcpListener, BindError> {
+        bind_socket(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "aws").map(|(listener, _)| listener)
     }
 
     /// Serves until this future is dropped.

@@ -57,6 +57,8 @@ pub enum ControlError {
     File(#[from] FileError),
     #[error("cannot use the control socket {}: {source}", path.display())]
     Socket { path: PathBuf, source: io::Error },
+    #[error("the path {} is too long for a socket; choose a --data-dir with a shorter path", .0.display())]
+    LongPath(PathBuf),
     #[error(
         "the command has {0} bytes, and the server takes at most {MAX_COMMAND}; check the text of the token"
     )]
@@ -82,7 +84,7 @@ fn socket(dir: &Path) -> PathBuf {
 /// keeps out other servers.
 ///
 /// # Errors
-/// [`ControlError`], also when the path is longer than a socket path may be (107 bytes).
+/// [`ControlError`], also when the path is longer than a socket path may be (107 bytes; 103 on macOS).
 pub fn bind(dir: &Path) -> Result<UnixListener, ControlError> {
     let path = socket(dir);
     files::remove(&path)?;
@@ -92,7 +94,10 @@ pub fn bind(dir: &Path) -> Result<UnixListener, ControlError> {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         Ok(listener)
     };
-    listen().map_err(|source| ControlError::Socket { path: path.clone(), source })
+    listen().map_err(|source: io::Error| match source.kind() {
+        io::ErrorKind::InvalidInput => ControlError::LongPath(path.clone()),
+        _ => ControlError::Socket { path: path.clone(), source },
+    })
 }
 
 /// Answers commands. This future never completes.
