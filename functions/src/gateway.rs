@@ -192,7 +192,7 @@ mod tests {
         let event = |body: Value, base64: bool| json!({ "body": body, "isBase64Encoded": base64, "requestContext": { "http": { "method": "POST" } } });
         let bytes = |event| match read(event, PathForm::Decoded).body {
             Body::Complete(bytes) => Some(bytes.to_vec()),
-            Body::TooLarge | Body::Unreadable => None,
+            Body::TooLarge | Body::Unreadable | Body::NoMemory => None,
         };
         assert_eq!(bytes(event(json!("{}"), false)).unwrap(), b"{}");
         assert_eq!(bytes(event(json!("/+8="), true)).unwrap(), [0xff, 0xef], "no text");

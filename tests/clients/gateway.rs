@@ -14,10 +14,11 @@ use e2e::server::state_directory;
 use e2e::signer::{Call, sign};
 use e2e::test_service::Reply;
 use functions::system::System;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Empty;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use identity::authn::target::Target;
 use identity::keys::Algorithm;
 use identity::runtime::Clock as _;
 use identity::testing::CapturedAudit;
@@ -217,6 +218,37 @@ async fn too_large_bodies_get_an_error_body() {
                 serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
             assert_eq!(error["error"]["code"], "RequestBodyTooLarge");
         }
+    }
+}
+
+#[tokio::test]
+async fn only_requests_that_may_be_authorized_need_their_body() {
+    let gateway = Gateway::start("gateway-needs-body", Limits::default()).await;
+    let service = &gateway.platform.router.service;
+    let now = System::new().now();
+    let signed = |host: &str, date| {
+        sign(&Call { method: "POST", target: CREATE, body: "{}" }, &gateway.key, host, date).headers
+    };
+    let with = |name: &'static str, value: &str| {
+        let mut headers = signed(&gateway.host(), now);
+        headers.insert(name, value.parse().unwrap());
+        headers
+    };
+    let rows = [
+        ("a signature", CREATE, signed(&gateway.host(), now), true),
+        ("a bearer token", CREATE, with("authorization", "Bearer x"), true),
+        ("the credential of a resource server", "/introspect", with("authorization", "Basic x"), true),
+        ("no authorization", CREATE, HeaderMap::new(), false),
+        ("another scheme", CREATE, with("authorization", "Digest x"), false),
+        ("a credential for another route", CREATE, with("authorization", "Basic x"), false),
+        ("a signature of another form", CREATE, with("authorization", "HMAC-SHA256 Signature=x"), false),
+        ("another host", CREATE, signed("elsewhere", now), false),
+        ("an old date", CREATE, signed(&gateway.host(), now - Duration::from_secs(3600)), false),
+        ("a public route", "/.well-known/jwks.json", signed(&gateway.host(), now), false),
+    ];
+    for (row, target, headers, expected) in rows {
+        let target = Target::from_wire(target);
+        assert_eq!(service.needs_body(&Method::POST, &target, &headers), expected, "{row}");
     }
 }
 

@@ -254,12 +254,12 @@ fn start_errors_are_one_line_with_the_cause() {
 fn state_files_are_private_in_an_open_directory() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let state = state_directory(SCRATCH, "modes");
-    Server::start_with_umask("000", &state, &["--algorithm", "ES256"]).stop();
+    Server::start_after("umask 000", &state, &["--algorithm", "ES256"]).stop();
     assert_eq!(mode(&state), 0o700);
 
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&state, open).unwrap();
-    let _server = Server::start_with_umask("000", &state, &[]);
+    let _server = Server::start_after("umask 000", &state, &[]);
     assert_eq!(mode(&state), 0o755, "the mode of an existing directory stays");
     for entry in std::fs::read_dir(&state).unwrap() {
         let path = entry.unwrap().path();

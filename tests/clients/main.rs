@@ -11,6 +11,7 @@ mod kits;
 mod languages;
 mod local_server;
 mod names;
+mod robustness;
 mod rotation;
 mod suites;
 mod verbs;

@@ -282,7 +282,7 @@ impl Drop for Example {
 async fn only_the_online_example_sees_a_revocation() {
     let resource = crate::gateway::Gateway::start("example", acs_identity::gateway::Limits::default()).await;
     let platform = Arc::clone(&resource.platform);
-    let listener = acs_identity::aws_endpoint::AwsEndpoint::bind(0).await.unwrap();
+    let listener = acs_identity::aws_endpoint::AwsEndpoint::bind(0).unwrap();
     let aws = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(platform.aws_endpoint.clone().serve(listener));
 

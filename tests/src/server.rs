@@ -127,13 +127,13 @@ impl Server {
         Self::spawn(Command::new(program()), state, arguments)
     }
 
-    /// As [`Self::start`], with a umask in octal notation.
+    /// As [`Self::start`], after a command of the shell, such as `umask 000` or `ulimit -n 256`.
     ///
     /// # Panics
     /// When the server ends before it is ready.
-    pub fn start_with_umask(umask: &str, state: &Path, arguments: &[&str]) -> Self {
+    pub fn start_after(setting: &str, state: &Path, arguments: &[&str]) -> Self {
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(format!("umask {umask}; exec \"$0\" \"$@\"")).arg(program());
+        shell.arg("-c").arg(format!("{setting}; exec \"$0\" \"$@\"")).arg(program());
         Self::spawn(shell, state, arguments)
     }
 

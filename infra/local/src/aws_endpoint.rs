@@ -4,9 +4,9 @@
 //! A request must name the access key id, which only the owner of the state directory can read. Its `Host` must be the
 //! endpoint's own address. The endpoint does not check the signature.
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{HttpConnector as _, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
@@ -20,8 +20,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use identity::runtime::Random;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
 
+use crate::bind::{BindError, bind_socket};
+use crate::connections::{self, Activity, Limits, Pool, UnderWay};
 use crate::dynamodb::EmbeddedDynamoDb;
 use crate::secrets_manager::EmbeddedSecretsManager;
 
@@ -47,6 +51,8 @@ enum ForwardError {
     OtherService,
     #[error("the request cannot be read, or is larger than 16 MB")]
     Unreadable,
+    #[error("the body of the request did not arrive in time")]
+    Slow,
     #[error("the service gave no answer")]
     NoAnswer,
 }
@@ -77,46 +83,72 @@ impl AwsEndpoint {
     /// Listens on loopback. Port 0 takes a free port.
     ///
     /// # Errors
-    /// When the port cannot be bound.
-    pub async fn bind(port: u16) -> io::Result<TcpListener> {
-        TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
+    /// [`BindError`] with the port and the next step.
+    pub fn bind(port: u16) -> Result<TcpListener, BindError> {
+        bind_socket(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "aws").map(|(listener, _)| listener)
     }
 
     /// Serves until this future is dropped.
     pub async fn serve(self, listener: TcpListener) {
+        let limits = Limits::default();
+        let mut pool = Pool::new(limits.connections);
         loop {
-            if let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(self.clone().serve_connection(stream));
-            }
+            let (stream, _) = connections::accept(|context| listener.poll_accept(context)).await;
+            // Small replies are sent at once. A socket that refuses the option still works.
+            let _ = stream.set_nodelay(true);
+            pool.serve(|activity| self.clone().serve_connection(stream, activity, limits)).await;
         }
     }
 
-    async fn serve_connection(self, stream: TcpStream) {
-        // Small replies are sent at once. A socket that refuses the option still works.
-        let _ = stream.set_nodelay(true);
+    async fn serve_connection(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        activity: Arc<Activity>,
+        limits: Limits,
+    ) {
+        let requests = Arc::clone(&activity);
         let respond = service_fn(move |request| {
-            let endpoint = self.clone();
-            async move { Ok::<_, std::convert::Infallible>(endpoint.respond(request).await) }
+            let (endpoint, mut under_way) = (self.clone(), UnderWay::begin(Arc::clone(&requests)));
+            async move {
+                let reply = endpoint.respond(request, &mut under_way, limits.idle_timeout).await;
+                Ok::<_, std::convert::Infallible>(reply)
+            }
         });
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new());
-        // A broken connection needs no report.
-        let _ = builder.serve_connection(TokioIo::new(stream), respond).await;
+        builder.timer(TokioTimer::new()).header_read_timeout(limits.keep_alive * 2).half_close(true);
+        // A connection that is broken or idle needs no report.
+        tokio::select! {
+            _ = builder.serve_connection(TokioIo::new(stream), respond) => {}
+            () = activity.closed() => {}
+            () = activity.idle(limits.idle_timeout, limits.keep_alive) => {}
+        }
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        self.forward(request).await.unwrap_or_else(|error| {
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        under_way: &mut UnderWay,
+        body_timeout: Duration,
+    ) -> Response<Full<Bytes>> {
+        self.forward(request, under_way, body_timeout).await.unwrap_or_else(|error| {
             let mut response = Response::new(Full::from(error.to_string()));
             *response.status_mut() = StatusCode::BAD_REQUEST;
             response
         })
     }
 
-    async fn forward(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, ForwardError> {
+    async fn forward(
+        &self,
+        request: Request<Incoming>,
+        under_way: &mut UnderWay,
+        body_timeout: Duration,
+    ) -> Result<Response<Full<Bytes>>, ForwardError> {
         let (parts, body) = request.into_parts();
         self.admit(&parts.headers)?;
         let service = self.service(&parts)?;
-        let body = Limited::new(body, MAX_REQUEST).collect().await.map_err(|_| ForwardError::Unreadable)?;
+        let body = timeout(body_timeout, Limited::new(body, MAX_REQUEST).collect()).await;
+        let body = body.map_err(|_| ForwardError::Slow)?.map_err(|_| ForwardError::Unreadable)?;
+        under_way.complete();
         let request = Request::from_parts(parts, SdkBody::from(body.to_bytes()));
         let request = HttpRequest::try_from(request).map_err(|_| ForwardError::Unreadable)?;
         let answer = service.call(request).await.map_err(|_| ForwardError::NoAnswer)?;
@@ -143,6 +175,39 @@ impl AwsEndpoint {
             Some(("DynamoDB_20120810", _)) => Ok(&self.dynamodb),
             Some(("secretsmanager", _)) => Ok(&self.secrets_manager),
             _ => Err(ForwardError::OtherService),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::platform::tests::open;
+
+    #[tokio::test]
+    async fn unfinished_requests_are_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let endpoint = open(dir.path()).await.aws_endpoint;
+        tokio::time::pause();
+        let limits = Limits::default();
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Credential={}/x\r\n\
+             X-Amz-Target: DynamoDB_20120810.GetItem\r\nContent-Length: 10\r\n\r\n",
+            endpoint.access_key_id()
+        );
+        for (sent, answer) in [("", ""), ("POST / HT", ""), (&head, "HTTP/1.1 400 Bad Request")] {
+            let (mut client, server) = duplex(64 * 1024);
+            let served = tokio::spawn(endpoint.clone().serve_connection(server, Activity::new(), limits));
+            let began = Instant::now();
+            client.write_all(sent.as_bytes()).await.unwrap();
+            let mut received = String::new();
+            client.read_to_string(&mut received).await.unwrap();
+            assert!(received.starts_with(answer) && received.is_empty() == answer.is_empty(), "{received}");
+            assert_eq!(began.elapsed().as_secs(), limits.idle_timeout.as_secs(), "{sent}");
+            served.await.unwrap();
         }
     }
 }

@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::timeout;
 
+use crate::connections;
 use crate::files::{self, FileError};
 use crate::listing;
 use crate::output::{environment, token_page};
@@ -54,6 +57,12 @@ pub enum ControlError {
     File(#[from] FileError),
     #[error("cannot use the control socket {}: {source}", path.display())]
     Socket { path: PathBuf, source: io::Error },
+    #[error("the path {} is too long for a socket; choose a --data-dir with a shorter path", .0.display())]
+    LongPath(PathBuf),
+    #[error(
+        "the command has {0} bytes, and the server takes at most {MAX_COMMAND}; check the text of the token"
+    )]
+    TooLong(usize),
     #[error("{0}")]
     Refused(String),
 }
@@ -61,8 +70,11 @@ pub enum ControlError {
 /// Longest command, in bytes.
 const MAX_COMMAND: u64 = 16 * 1024;
 
-/// Longest wait for a command on an open connection.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a command on an open connection, and for a client that takes the answer.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Most open connections. The next ones wait.
+const MAX_CLIENTS: usize = 16;
 
 fn socket(dir: &Path) -> PathBuf {
     dir.join("control.sock")
@@ -72,7 +84,7 @@ fn socket(dir: &Path) -> PathBuf {
 /// keeps out other servers.
 ///
 /// # Errors
-/// [`ControlError`], also when the path is longer than a socket path may be (107 bytes).
+/// [`ControlError`], also when the path is longer than a socket path may be (107 bytes; 103 on macOS).
 pub fn bind(dir: &Path) -> Result<UnixListener, ControlError> {
     let path = socket(dir);
     files::remove(&path)?;
@@ -82,33 +94,46 @@ pub fn bind(dir: &Path) -> Result<UnixListener, ControlError> {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         Ok(listener)
     };
-    listen().map_err(|source| ControlError::Socket { path: path.clone(), source })
+    listen().map_err(|source: io::Error| match source.kind() {
+        io::ErrorKind::InvalidInput => ControlError::LongPath(path.clone()),
+        _ => ControlError::Socket { path: path.clone(), source },
+    })
 }
 
 /// Answers commands. This future never completes.
 pub async fn serve(listener: UnixListener, platform: Arc<Platform>) {
+    // Commands run one after another, because two at once would conflict. Only reading them is concurrent.
+    let turn = Arc::new(Mutex::new(()));
+    let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
-        if let Ok((stream, _)) = listener.accept().await {
-            // Commands run one after another, because two at once would conflict. A broken connection needs no answer.
-            let _ = serve_connection(stream, &platform).await;
-        }
+        let client = Arc::clone(&clients).acquire_owned().await;
+        let (stream, _) = connections::accept(|context| listener.poll_accept(context)).await;
+        let (platform, turn) = (Arc::clone(&platform), Arc::clone(&turn));
+        tokio::spawn(async move {
+            // A broken connection needs no answer.
+            let _ = serve_connection(stream, &platform, &turn).await;
+            drop(client);
+        });
     }
 }
 
-async fn serve_connection(stream: UnixStream, platform: &Platform) -> io::Result<()> {
+async fn serve_connection(stream: UnixStream, platform: &Platform, turn: &Mutex<()>) -> io::Result<()> {
     let (reading, mut writing) = stream.into_split();
     let mut line = String::new();
     let mut reading = BufReader::new(reading.take(MAX_COMMAND));
-    tokio::time::timeout(COMMAND_TIMEOUT, reading.read_line(&mut line)).await??;
+    timeout(CLIENT_TIMEOUT, reading.read_line(&mut line)).await??;
     let answer = match serde_json::from_str(&line) {
-        Ok(command) => execute(command, platform).await,
+        Ok(command) => {
+            let _turn = turn.lock().await;
+            execute(command, platform).await
+        }
         Err(_) => {
             Answer::Error("the server does not support this command; restart it with this version".to_owned())
         }
     };
     let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');
-    writing.write_all(&text).await
+    timeout(CLIENT_TIMEOUT, writing.write_all(&text)).await?
 }
 
 async fn execute(command: Command, platform: &Platform) -> Answer {
@@ -152,6 +177,9 @@ pub async fn send(dir: &Path, command: &Command) -> Result<Value, ControlError> 
     };
     let mut line = serde_json::to_vec(command).map_err(|error| fault(error.into()))?;
     line.push(b'\n');
+    if line.len() as u64 > MAX_COMMAND {
+        return Err(ControlError::TooLong(line.len()));
+    }
     stream.write_all(&line).await.map_err(fault)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.map_err(fault)?;

@@ -7,11 +7,13 @@
 //! It does not imitate throttling, partial batch answers or eventually consistent reads. Every read is strongly
 //! consistent.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use aws_smithy_runtime_api::client::http::{
@@ -21,12 +23,14 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use bytes::Bytes;
 use dynoxide::{Database, DynoxideError};
+use nix::fcntl::OFlag;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::files::FileError;
+use crate::console;
+use crate::files::{FileError, FileInPlace};
 use crate::sdk_response;
 
 const TARGET_PREFIX: &str = "DynamoDB_20120810.";
@@ -52,8 +56,19 @@ const UNKNOWN_OPERATION: &str = r#"{"__type":"com.amazon.coral.service#UnknownOp
 #[derive(Clone)]
 pub struct EmbeddedDynamoDb {
     database: Database,
+    /// The file, unless the database is in memory.
+    file: Option<Arc<DatabaseFile>>,
     writes: Arc<OnceLock<UnboundedSender<Bytes>>>,
 }
+
+struct DatabaseFile {
+    place: FileInPlace,
+    /// Whether the last request failed.
+    is_failing: AtomicBool,
+}
+
+const LOST: &str = "the file was deleted or replaced under the running server; stop the server, restore the directory, \
+                    and start it again";
 
 /// The database cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +79,9 @@ pub enum OpenDatabaseError {
     /// SQLite takes only UTF-8 paths.
     #[error("the path of {} is not UTF-8; choose another state directory", .0.display())]
     Path(PathBuf),
+    /// A link could lead to a file that other users can read.
+    #[error("{} is a link; put the file itself into the state directory", .0.display())]
+    Link(PathBuf),
     /// The file has other content. It is left as it is.
     #[error(
         "{} is not an SQLite database; restore the file, or remove its directory to start with a new resource",
@@ -89,7 +107,14 @@ impl EmbeddedDynamoDb {
     /// [`OpenDatabaseError`] when the file cannot be created or read, or is not a database of this engine.
     pub fn open(path: &Path) -> Result<Self, OpenDatabaseError> {
         let file_error = |source| FileError::new("open", path, source);
+        for suffix in ["", "-wal", "-shm"] {
+            let part = PathBuf::from([path.as_os_str(), suffix.as_ref()].join(OsStr::new("")));
+            if part.is_symlink() {
+                return Err(OpenDatabaseError::Link(part));
+            }
+        }
         let mut options = OpenOptions::new();
+        options.custom_flags(OFlag::O_NOFOLLOW.bits());
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let mut header = Vec::new();
         file.and_then(|file| file.take(SQLITE_HEADER.len() as u64).read_to_end(&mut header))
@@ -102,7 +127,9 @@ impl EmbeddedDynamoDb {
         let text = absolute.to_str().ok_or_else(|| OpenDatabaseError::Path(absolute.clone()))?;
         let database = Database::new(text)
             .map_err(|source| OpenDatabaseError::Database { path: absolute.clone(), source })?;
-        Ok(Self { database, writes: Arc::default() })
+        let place = FileInPlace::new(&absolute).map_err(file_error)?;
+        let file = Arc::new(DatabaseFile { place, is_failing: AtomicBool::default() });
+        Ok(Self { database, file: Some(file), writes: Arc::default() })
     }
 
     /// Creates a database in memory. It ends with its last clone.
@@ -111,7 +138,7 @@ impl EmbeddedDynamoDb {
     /// [`OpenDatabaseError::Memory`] when SQLite cannot be started.
     pub fn in_memory() -> Result<Self, OpenDatabaseError> {
         let database = Database::memory().map_err(OpenDatabaseError::Memory)?;
-        Ok(Self { database, writes: Arc::default() })
+        Ok(Self { database, file: None, writes: Arc::default() })
     }
 
     /// The bodies of all later requests that write, each after its effect. `None` if somebody watches already.
@@ -146,7 +173,7 @@ impl EmbeddedDynamoDb {
     pub fn check_writes(&self, table: &str) -> Result<(), DynoxideError> {
         let item = json!({"pk": {"S": "health#"}, "expires_at": {"N": "1"}});
         let request = json!({"TableName": table, "Item": item}).to_string();
-        run(request.as_bytes(), |request| self.database.put_item(request)).map(drop)
+        self.run(request.as_bytes(), |request| self.database.put_item(request)).map(drop)
     }
 
     /// Reads every item of a table with a `Scan`, page by page. The items have the form of AWS.
@@ -157,7 +184,7 @@ impl EmbeddedDynamoDb {
         let (mut start, mut items) = (None, Vec::new());
         loop {
             let request = json!({"TableName": table, "ConsistentRead": true, "ExclusiveStartKey": start});
-            let answer = run(request.to_string().as_bytes(), |request| self.database.scan(request))?;
+            let answer = self.run(request.to_string().as_bytes(), |request| self.database.scan(request))?;
             let mut page: Value = serde_json::from_str(&answer)
                 .map_err(|error| DynoxideError::InternalServerError(error.to_string()))?;
             if let Some(Value::Array(found)) = page.get_mut("Items") {
@@ -176,9 +203,29 @@ impl EmbeddedDynamoDb {
     /// [`DynoxideError`] when the transaction is refused or the table cannot be written.
     pub fn transact_write(&self, request: &Value) -> Result<(), DynoxideError> {
         let body = request.to_string();
-        run(body.as_bytes(), |request| self.database.transact_write_items(request))?;
+        self.run(body.as_bytes(), |request| self.database.transact_write_items(request))?;
         self.report_write(body.as_bytes());
         Ok(())
+    }
+
+    /// Executes a request. An answer needs the file in its place, because a change of a deleted file is lost. A warning
+    /// reports the first failure after a success.
+    fn run<Q: DeserializeOwned, A: Serialize>(
+        &self,
+        body: &[u8],
+        execute: impl FnOnce(Q) -> Result<A, DynoxideError>,
+    ) -> Result<String, DynoxideError> {
+        let Some(file) = &self.file else { return run(body, execute) };
+        let answer = run(body, execute).and_then(|answer| match file.place.is_intact() {
+            true => Ok(answer),
+            false => Err(DynoxideError::InternalServerError(LOST.to_owned())),
+        });
+        let failure = answer.as_ref().err().filter(|error| error.status_code() >= 500);
+        let was_failing = file.is_failing.swap(failure.is_some(), Ordering::Relaxed);
+        if let Some(error) = failure.filter(|_| !was_failing) {
+            console::warn(&format!("{}: {error}; such requests get 503", file.place.path().display()));
+        }
+        answer
     }
 
     /// Executes a request and returns the status and the JSON body of its answer.
@@ -203,18 +250,18 @@ impl EmbeddedDynamoDb {
     fn execute(&self, operation: &str, body: &[u8]) -> Option<Result<String, DynoxideError>> {
         let database = &self.database;
         Some(match operation {
-            "CreateTable" => run(body, |request| database.create_table(request)),
-            "DescribeTable" => run(body, |request| database.describe_table(request)),
-            "UpdateTimeToLive" => run(body, |request| database.update_time_to_live(request)),
-            "DescribeTimeToLive" => run(body, |request| database.describe_time_to_live(request)),
-            "GetItem" => run(body, |request| database.get_item(request)),
-            "PutItem" => run(body, |request| database.put_item(request)),
-            "UpdateItem" => run(body, |request| database.update_item(request)),
-            "DeleteItem" => run(body, |request| database.delete_item(request)),
-            "BatchGetItem" => run(body, |request| database.batch_get_item(request)),
-            "TransactWriteItems" => run(body, |request| database.transact_write_items(request)),
-            "Query" => run(body, |request| database.query(request)),
-            "Scan" => run(body, |request| database.scan(request)),
+            "CreateTable" => self.run(body, |request| database.create_table(request)),
+            "DescribeTable" => self.run(body, |request| database.describe_table(request)),
+            "UpdateTimeToLive" => self.run(body, |request| database.update_time_to_live(request)),
+            "DescribeTimeToLive" => self.run(body, |request| database.describe_time_to_live(request)),
+            "GetItem" => self.run(body, |request| database.get_item(request)),
+            "PutItem" => self.run(body, |request| database.put_item(request)),
+            "UpdateItem" => self.run(body, |request| database.update_item(request)),
+            "DeleteItem" => self.run(body, |request| database.delete_item(request)),
+            "BatchGetItem" => self.run(body, |request| database.batch_get_item(request)),
+            "TransactWriteItems" => self.run(body, |request| database.transact_write_items(request)),
+            "Query" => self.run(body, |request| database.query(request)),
+            "Scan" => self.run(body, |request| database.scan(request)),
             _ => return None,
         })
     }
@@ -284,6 +331,8 @@ impl HttpClient for EmbeddedDynamoDb {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use std::collections::HashMap;
 
     use aws_sdk_dynamodb::Client;
@@ -524,5 +573,37 @@ mod tests {
         let absent = path.with_file_name("absent").join("table.db");
         let error = EmbeddedDynamoDb::open(&absent).unwrap_err();
         assert!(matches!(error, OpenDatabaseError::File { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let dir = tempdir().unwrap();
+        let (path, target) = (dir.path().join("dynamodb.sqlite"), dir.path().join("target"));
+        for part in ["dynamodb.sqlite", "dynamodb.sqlite-wal", "dynamodb.sqlite-shm"] {
+            let link = dir.path().join(part);
+            symlink(&target, &link).unwrap();
+            let refused = EmbeddedDynamoDb::open(&path).unwrap_err();
+            assert!(matches!(&refused, OpenDatabaseError::Link(path) if *path == link), "{refused}");
+            std::fs::remove_file(&link).unwrap();
+        }
+        assert!(!target.exists());
+    }
+
+    #[tokio::test]
+    async fn changes_of_a_deleted_file_are_not_acknowledged() {
+        let dir = tempdir().unwrap();
+        let path = dir.path().join("dynamodb.sqlite");
+        let database = EmbeddedDynamoDb::open(&path).unwrap();
+        let client = client(&database);
+        create_table(&client).await;
+        put(&client, "a", 1).await;
+        let kept = dir.path().join("kept");
+        std::fs::rename(&path, &kept).unwrap();
+        database.check_writes(TABLE).unwrap_err();
+        assert!(client.put_item().table_name(TABLE).set_item(Some(record("b", 1))).send().await.is_err());
+        std::fs::copy(&kept, &path).unwrap();
+        database.check_writes(TABLE).expect_err("another file is there");
+        std::fs::rename(&kept, &path).unwrap();
+        put(&client, "b", 1).await;
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -49,6 +49,30 @@ pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, FileError>
     }
 }
 
+/// A file at its path. A deleted or replaced file is another one, although an open descriptor of it still works.
+pub(crate) struct FileInPlace {
+    path: PathBuf,
+    file: (u64, u64),
+}
+
+impl FileInPlace {
+    pub(crate) fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), file: file_number(path)? })
+    }
+
+    pub(crate) fn is_intact(&self) -> bool {
+        file_number(&self.path).is_ok_and(|file| file == self.file)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn file_number(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
 /// Removes a file. A missing file is no error.
 pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
@@ -66,6 +90,14 @@ pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
 pub(crate) fn replace(path: &Path, content: &[u8], readers: Readers) -> Result<(), FileError> {
     remove(&path.with_added_extension("new"))?;
     write_beside_and_rename(path, content, readers).map_err(|source| FileError::new("write", path, source))
+}
+
+/// As [`replace`], unless the file has this content and these readers already.
+pub(crate) fn update(path: &Path, content: &[u8], readers: Readers) -> Result<(), FileError> {
+    let is_private = |file: fs::Metadata| file.is_file() && file.mode() & 0o777 & !readers.mode() == 0;
+    let is_current = fs::symlink_metadata(path).is_ok_and(is_private)
+        && fs::read(path).map(Zeroizing::new).is_ok_and(|current| *current == content);
+    if is_current { Ok(()) } else { replace(path, content, readers) }
 }
 
 /// As [`replace`], with a value as JSON.
@@ -143,6 +175,25 @@ mod tests {
         replace(&path, b"new", Readers::Everyone).unwrap();
         // The umask of the test may take the right from others.
         assert_eq!(mode(&path) & !0o044, 0o600);
+    }
+
+    #[test]
+    fn unchanged_files_are_not_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("env");
+        replace(&path, b"secret", Readers::Owner).unwrap();
+        let before = FileInPlace::new(&path).unwrap();
+        update(&path, b"secret", Readers::Owner).unwrap();
+        assert!(before.is_intact());
+        update(&path, b"other", Readers::Owner).unwrap();
+        assert!(!before.is_intact(), "the content differs");
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        update(&path, b"other", Readers::Owner).unwrap();
+        assert_eq!(mode(&path), 0o600, "the readers differ");
+        let link = dir.path().join("link");
+        symlink(&path, &link).unwrap();
+        update(&link, b"other", Readers::Owner).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_file(), "a link is replaced");
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //!
 //! They add to the core the parts of a gateway: TLS, limits of size, time and number, and the raw request target.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, HOST, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use http_body_util::BodyExt as _;
+use http::{HeaderMap, Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -28,11 +27,14 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::connections::{Activity, OpenConnections, UnderWay};
+pub use crate::bind::BindError;
+use crate::bind::{bind_port, bind_socket};
+use crate::body::{self, BrokenBody};
+pub use crate::connections::Limits;
+use crate::connections::{self, Activity, BodyMemory, OpenConnections, Pool, UnderWay};
 use crate::control_api::calls::{ReplyBody, whole};
 use crate::control_api::{self, Peer};
 use crate::entra::EntraStandIn;
@@ -48,43 +50,14 @@ pub struct Listeners {
     http_port: u16,
 }
 
-/// The server cannot listen on a port.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    #[error(
-        "port {port} is already in use; stop the program that uses it, or choose another port with --{scheme}-port"
-    )]
-    InUse { port: u16, scheme: &'static str },
-    #[error(
-        "cannot listen on {address}: {source}; choose another address with --listen, or another port with --{scheme}-port"
-    )]
-    Other { address: SocketAddr, scheme: &'static str, source: io::Error },
-}
-
-/// Limits for clients.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Longest time for a TLS handshake, for a request's head and for a request's body. A connection without a request
-    /// is closed after this time, or at most twice this time.
-    pub idle_timeout: Duration,
-    /// Shortest time for which a connection may be idle after a request. It exceeds the time that pools of clients keep a
-    /// connection, so a client does not send a request while the server closes.
-    pub keep_alive: Duration,
-    /// Longest time for requests under way on a connection that is closing.
-    pub shutdown_grace: Duration,
-    /// Most open connections. For the next one, the connection that is idle for the longest time is closed.
-    pub connections: usize,
-}
-
-/// Half of the 1,024 open files that a process commonly may have, because the state needs some too.
-const MAX_CONNECTIONS: usize = 512;
-
 /// Largest head of a request, in bytes. It is several times the limit of API Gateway.
 const MAX_HEAD: u32 = 64 * 1024;
 
-/// Most bytes of a too large body that are read before the refusal. A client that is still writing would otherwise
-/// find a closed connection instead of the answer.
-const MAX_DISCARDED: usize = 16 * 1024 * 1024;
+/// Most requests at a time on a connection of HTTP/2.
+const MAX_STREAMS: u32 = 32;
+
+/// Bytes that a connection of HTTP/2 may send before they are read.
+const WINDOW: u32 = 64 * 1024;
 
 /// How long an idle connection of HTTP/1.1 stays open.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -92,26 +65,10 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// The header with the reason of a 401.
 const REASON: HeaderName = HeaderName::from_static("x-acs-identity-reason");
 
-/// Attempts to find a port that is free on every address.
-const PORT_ATTEMPTS: u32 = 16;
-
-impl Limits {
-    /// The value of `Keep-Alive`: the seconds for which a client may count on the connection.
-    fn keep_alive_hint(&self) -> HeaderValue {
-        HeaderValue::try_from(format!("timeout={}", self.keep_alive.as_secs()))
-            .unwrap_or_else(|_| HeaderValue::from_static("timeout=1"))
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            idle_timeout: Duration::from_secs(15),
-            keep_alive: Duration::from_secs(90),
-            shutdown_grace: Duration::from_secs(5),
-            connections: MAX_CONNECTIONS,
-        }
-    }
+/// The value of `Keep-Alive`: the seconds for which a client may count on the connection.
+fn keep_alive_hint(limits: &Limits) -> HeaderValue {
+    HeaderValue::try_from(format!("timeout={}", limits.keep_alive.as_secs()))
+        .unwrap_or_else(|_| HeaderValue::from_static("timeout=1"))
 }
 
 impl Listeners {
@@ -148,141 +105,53 @@ impl Listeners {
     ) {
         let acceptor = TlsAcceptor::from(tls);
         let (stopping, _) = watch::channel(false);
-        let (mut connections, mut open) = (JoinSet::new(), OpenConnections::default());
+        let (mut pool, mut turn) = (Pool::new(limits.connections), 0);
         let mut stop = pin!(stop);
         loop {
+            let serve_next = async {
+                let (stream, peer, secure) =
+                    connections::accept(|context| self.poll_accept(context, &mut turn)).await;
+                // Small replies are sent at once. A socket that refuses the option still works.
+                let _ = stream.set_nodelay(true);
+                let is_local = peer.ip().to_canonical().is_loopback();
+                let peer = Peer { is_local, is_secure: secure };
+                let (router, stopping, open) =
+                    (Arc::clone(&router), stopping.subscribe(), Arc::clone(&pool.open));
+                let tls = secure.then(|| acceptor.clone());
+                pool.serve(|activity| {
+                    Connection { router, limits, stopping, peer, activity, open }.serve(stream, tls)
+                })
+                .await;
+            };
             tokio::select! {
                 () = &mut stop => break,
-                Some(_) = connections.join_next() => {}
-                (stream, peer, secure) = self.accept() => {
-                    if connections.len() >= limits.connections {
-                        open.close_longest_idle();
-                        tokio::select! {
-                            () = &mut stop => break,
-                            _ = connections.join_next() => {}
-                        }
-                    }
-                    let (router, activity) = (Arc::clone(&router), Activity::new());
-                    open.add(&activity);
-                    let is_local = peer.ip().to_canonical().is_loopback();
-                    let peer = Peer { is_local, is_secure: secure };
-                    let stopping = stopping.subscribe();
-                    let connection = Connection { router, limits, stopping, peer, activity };
-                    connections.spawn(connection.serve(stream, secure.then(|| acceptor.clone())));
-                }
+                () = serve_next => {}
             }
         }
         drop(self);
         stopping.send_replace(true);
-        let ended = async { while connections.join_next().await.is_some() {} };
         // Requests that take longer are cut off, because the process is ending.
-        let _ = timeout(limits.shutdown_grace, ended).await;
+        let _ = timeout(limits.shutdown_grace, pool.ended()).await;
     }
 
-    /// The next connection, its peer, and whether it uses TLS.
-    async fn accept(&self) -> (TcpStream, SocketAddr, bool) {
-        loop {
-            match poll_fn(|context| self.poll_accept(context)).await {
-                Ok((stream, peer, secure)) => {
-                    // Small replies are sent at once. A socket that refuses the option still works.
-                    let _ = stream.set_nodelay(true);
-                    return (stream, peer, secure);
-                }
-                // The likeliest cause is a lack of file descriptors. A connection that closes frees one.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    }
-
-    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr, bool)>> {
+    /// The next connection, its peer, and whether it uses TLS. The sockets take turns, so that a flood on one of them does
+    /// not stop the others.
+    fn poll_accept(
+        &self,
+        context: &mut Context<'_>,
+        turn: &mut usize,
+    ) -> Poll<io::Result<(TcpStream, SocketAddr, bool)>> {
         let https = self.https.iter().map(|listener| (listener, true));
-        for (listener, secure) in https.chain(self.http.iter().map(|listener| (listener, false))) {
+        let all = https.chain(self.http.iter().map(|listener| (listener, false)));
+        let count = self.https.len() + self.http.len();
+        *turn = (*turn + 1) % count.max(1);
+        for (listener, secure) in all.cycle().skip(*turn).take(count) {
             if let Poll::Ready(accepted) = listener.poll_accept(context) {
                 return Poll::Ready(accepted.map(|(stream, peer)| (stream, peer, secure)));
             }
         }
         Poll::Pending
     }
-}
-
-/// The addresses of the server. The first one must be there. Both addresses of loopback are always included, because
-/// the certificate has them.
-fn addresses(given: Option<IpAddr>) -> Vec<IpAddr> {
-    let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-    let mut addresses: Vec<IpAddr> = given.into_iter().collect();
-    addresses.extend(loopback.into_iter().filter(|address| Some(*address) != given));
-    addresses
-}
-
-/// Binds one port on every address of the server.
-fn bind_port<S>(
-    given: Option<IpAddr>,
-    port: u16,
-    mut bind: impl FnMut(SocketAddr) -> Result<(S, u16), BindError>,
-) -> Result<(Vec<S>, u16), BindError> {
-    let mut bind_all = || match given {
-        Some(address) if address.is_unspecified() => bind_everywhere(port, &mut bind),
-        _ => bind_each(&addresses(given), port, &mut bind),
-    };
-    // A port that is free on one address may be in use on the other.
-    let mut attempts = if port == 0 { PORT_ATTEMPTS } else { 1 };
-    loop {
-        attempts -= 1;
-        match bind_all() {
-            Err(BindError::InUse { .. }) if attempts > 0 => {}
-            outcome => return outcome,
-        }
-    }
-}
-
-fn bind_each<S>(
-    addresses: &[IpAddr],
-    port: u16,
-    bind: &mut impl FnMut(SocketAddr) -> Result<(S, u16), BindError>,
-) -> Result<(Vec<S>, u16), BindError> {
-    let (mut sockets, mut port) = (Vec::new(), port);
-    for address in addresses {
-        match bind(SocketAddr::new(*address, port)) {
-            Ok((socket, bound)) => {
-                port = bound;
-                sockets.push(socket);
-            }
-            // The machine does not have this address, for example no IPv6.
-            Err(BindError::Other { .. }) if !sockets.is_empty() => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok((sockets, port))
-}
-
-/// Binds every address of both families. On most systems a socket for `[::]` serves IPv4 too, and the address `0.0.0.0`
-/// is then in use.
-fn bind_everywhere<S>(
-    port: u16,
-    bind: &mut impl FnMut(SocketAddr) -> Result<(S, u16), BindError>,
-) -> Result<(Vec<S>, u16), BindError> {
-    let (everywhere, port) = match bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)) {
-        Ok((socket, port)) => (Some(socket), port),
-        Err(BindError::Other { .. }) => (None, port),
-        Err(in_use) => return Err(in_use),
-    };
-    match bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)) {
-        Ok((socket, port)) => Ok((everywhere.into_iter().chain([socket]).collect(), port)),
-        Err(error) => everywhere.map(|socket| (vec![socket], port)).ok_or(error),
-    }
-}
-
-fn bind_socket(address: SocketAddr, scheme: &'static str) -> Result<(TcpListener, u16), BindError> {
-    let bind = || -> io::Result<(TcpListener, u16)> {
-        let socket = std::net::TcpListener::bind(address)?;
-        socket.set_nonblocking(true)?;
-        let port = socket.local_addr()?.port();
-        Ok((TcpListener::from_std(socket)?, port))
-    };
-    bind().map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => BindError::InUse { port: address.port(), scheme },
-        _ => BindError::Other { address, scheme, source },
-    })
 }
 
 /// The server side of one connection.
@@ -292,6 +161,7 @@ struct Connection {
     stopping: watch::Receiver<bool>,
     peer: Peer,
     activity: Arc<Activity>,
+    open: Arc<OpenConnections>,
 }
 
 impl Connection {
@@ -323,19 +193,26 @@ impl Connection {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         mut builder: auto::Builder<TokioExecutor>,
     ) {
-        let Self { router, limits, mut stopping, peer, activity } = self;
+        let Self { router, limits, mut stopping, peer, activity, open } = self;
         // This limit includes the idle time before the head, so the watch over idle connections ends first.
         builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.keep_alive * 2);
-        builder.http1().max_buf_size(MAX_HEAD as usize);
-        builder.http2().max_header_list_size(MAX_HEAD);
-        let (seen, hint) = (Arc::clone(&activity), limits.keep_alive_hint());
+        // A client that has sent its request may close its side of the connection.
+        builder.http1().max_buf_size(MAX_HEAD as usize).half_close(true);
+        builder.http2().max_header_list_size(MAX_HEAD).max_concurrent_streams(MAX_STREAMS);
+        builder.http2().initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
+        let (seen, hint) = (Arc::clone(&activity), keep_alive_hint(&limits));
         let respond = service_fn(move |request| {
-            let (router, under_way) = (Arc::clone(&router), UnderWay::begin(Arc::clone(&activity)));
-            let hint = hint.clone();
+            let (router, open) = (Arc::clone(&router), Arc::clone(&open));
+            let (mut under_way, hint) = (UnderWay::begin(Arc::clone(&activity)), hint.clone());
             async move {
-                let _under_way = under_way;
                 let is_http1 = request.version() <= Version::HTTP_11;
-                let mut reply = respond(&router, request, limits.idle_timeout, peer).await?;
+                let (parts, body) = request.into_parts();
+                let head = Head::new(parts, peer);
+                let mut memory = BodyMemory::default();
+                let read = head.read(&router, body, &open, &mut memory);
+                let body = timeout(limits.idle_timeout, read).await.map_err(|_| BrokenBody)??;
+                under_way.complete();
+                let mut reply = respond(&router, head, body).await;
                 if is_http1 {
                     reply.headers_mut().insert(KEEP_ALIVE, hint);
                 }
@@ -344,53 +221,74 @@ impl Connection {
         });
         let connection = builder.serve_connection(TokioIo::new(stream), respond).into_owned();
         let mut connection = pin!(connection);
-        tokio::select! {
+        let is_evicted = tokio::select! {
             // A broken connection needs no report.
             _ = connection.as_mut() => return,
-            () = seen.idle(limits.idle_timeout, limits.keep_alive) => {}
-            () = seen.closed() => {}
-            _ = stopping.wait_for(|stopping| *stopping) => {}
-        }
+            () = seen.closed() => true,
+            () = seen.idle(limits.idle_timeout, limits.keep_alive) => false,
+            _ = stopping.wait_for(|stopping| *stopping) => false,
+        };
         connection.as_mut().graceful_shutdown();
-        // Requests that take longer are cut off.
-        let _ = timeout(limits.shutdown_grace, connection).await;
+        // Requests that take longer are cut off. At the limit of connections, unfinished requests are cut off at once.
+        let grace = if is_evicted && seen.is_waiting() { Duration::ZERO } else { limits.shutdown_grace };
+        let _ = timeout(grace, connection).await;
     }
 }
 
-/// The client stopped sending the body, or took too long. The connection ends, because there is no whole request.
-#[derive(Debug, thiserror::Error)]
-#[error("the request's body did not arrive")]
-struct BrokenBody;
-
-async fn respond(
-    router: &Router,
-    request: Request<Incoming>,
-    idle_timeout: Duration,
+/// A request without its body.
+struct Head {
+    parts: http::request::Parts,
+    target: Target,
     peer: Peer,
-) -> Result<Response<ReplyBody>, BrokenBody> {
-    let (mut parts, body) = request.into_parts();
-    name_host(&mut parts);
-    let peer = Peer { is_local: peer.is_local && !is_forwarded(&parts.headers), ..peer };
-    let limit = control_api::body_limit(router, &parts, peer);
-    let body = timeout(idle_timeout, read(body, limit)).await.map_err(|_| BrokenBody)??;
+}
+
+impl Head {
+    fn new(mut parts: http::request::Parts, peer: Peer) -> Self {
+        name_host(&mut parts);
+        let peer = Peer { is_local: peer.is_local && !is_forwarded(&parts.headers), ..peer };
+        let target = Target::from_wire(parts.uri.path_and_query().map_or("/", |target| target.as_str()));
+        Self { parts, target, peer }
+    }
+
+    /// Reads the body. It is not kept if the head alone decides the reply.
+    async fn read<'a>(
+        &self,
+        router: &Router,
+        body: Incoming,
+        open: &'a OpenConnections,
+        memory: &mut BodyMemory<'a>,
+    ) -> Result<Body, BrokenBody> {
+        let Self { parts, target, peer } = self;
+        let limit = control_api::body_limit(router, parts, *peer);
+        let path = parts.uri.path();
+        let is_own = control_api::is_own(path)
+            || invoke::is_invocation(&parts.method, path)
+            || router.entra.as_ref().is_some_and(|entra| entra.answers(path));
+        let is_kept = is_own || router.service.needs_body(&parts.method, target, &parts.headers);
+        let memory = is_kept.then_some((open, memory));
+        body::read(body, limit, memory).await
+    }
+}
+
+async fn respond(router: &Router, head: Head, body: Body) -> Response<ReplyBody> {
+    let Head { parts, target, peer } = head;
     head::check(&parts);
-    let target = Target::from_wire(parts.uri.path_and_query().map_or("/", |target| target.as_str()));
     if let Some(response) = control_api::answer(router, &parts, &target, &body, peer).await {
-        return Ok(response);
+        return response;
     }
     if let Some(response) = router.health.answer(&router.service.settings, &target, &parts).await {
-        return Ok(whole(response));
+        return whole(response);
     }
     let _shared = router.gate.read().await;
     if let Body::Complete(event) = &body
         && invoke::is_invocation(&parts.method, parts.uri.path())
     {
-        return Ok(whole(invoke::handle(&router.authorizer, event).await));
+        return whole(invoke::handle(&router.authorizer, event).await);
     }
     if let (Some(entra), Body::Complete(body)) = (&router.entra, &body)
         && entra.answers(parts.uri.path())
     {
-        return Ok(whole(respond_as_entra(router, entra, &parts, body)));
+        return whole(respond_as_entra(router, entra, &parts, body));
     }
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let shows_reason = peer.is_local && host.is_some_and(is_loopback);
@@ -402,7 +300,7 @@ async fn respond(
     if shows_reason {
         show_reason(&mut response);
     }
-    Ok(whole(response))
+    whole(response)
 }
 
 /// Whether a proxy or a tunnel on this machine passes the request on for another machine.
@@ -467,25 +365,6 @@ fn name_host(parts: &mut http::request::Parts) {
     }
 }
 
-/// Reads a body, and keeps at most `limit` bytes.
-async fn read(mut body: Incoming, limit: usize) -> Result<Body, BrokenBody> {
-    let mut kept = Vec::new();
-    let mut length = 0_usize;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| BrokenBody)?.into_data() else {
-            continue;
-        };
-        length = length.saturating_add(data.len());
-        if length > MAX_DISCARDED {
-            break;
-        }
-        if length <= limit {
-            kept.extend_from_slice(&data);
-        }
-    }
-    Ok(if length > limit { Body::TooLarge } else { Body::Complete(kept.into()) })
-}
-
 #[cfg(test)]
 mod tests {
     use rustls::pki_types::pem::PemObject as _;
@@ -524,6 +403,7 @@ mod tests {
                 stopping: self.stopping.subscribe(),
                 peer: Peer { is_local: true, is_secure: secure },
                 activity: Activity::new(),
+                open: OpenConnections::new(),
             };
             let tls = secure.then(|| TlsAcceptor::from(Arc::clone(&self.tls)));
             (client, tokio::spawn(connection.serve(server, tls)))
@@ -655,60 +535,6 @@ mod tests {
     }
 
     #[test]
-    fn free_ports_are_free_on_every_address() {
-        let (mut asked, mut free) = (Vec::new(), 50_000..);
-        let bound = bind_port(None, 0, |at| {
-            asked.push(at);
-            match (at.port(), at.is_ipv4()) {
-                (0, _) => Ok(((), free.next().unwrap())),
-                (port @ (50_000 | 50_001), false) => Err(BindError::InUse { port, scheme: "https" }),
-                (port, _) => Ok(((), port)),
-            }
-        });
-        assert_eq!(bound.unwrap(), (vec![(), ()], 50_002));
-        assert_eq!(asked.len(), 6);
-    }
-
-    /// The addresses that are bound, on a machine with these faults.
-    fn bound(
-        given: &str,
-        fault: impl Fn(SocketAddr) -> Option<io::ErrorKind>,
-    ) -> Result<Vec<String>, BindError> {
-        let bind = |at: SocketAddr| match fault(at).map(io::Error::from) {
-            None => Ok((at.ip().to_string(), at.port())),
-            Some(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                Err(BindError::InUse { port: at.port(), scheme: "https" })
-            }
-            Some(source) => Err(BindError::Other { address: at, scheme: "https", source }),
-        };
-        bind_port(Some(given.parse().unwrap()), 8443, bind).map(|(addresses, _)| addresses)
-    }
-
-    #[test]
-    fn unspecified_addresses_serve_both_families() {
-        use io::ErrorKind::{AddrInUse, Unsupported};
-        for given in ["0.0.0.0", "::"] {
-            assert_eq!(bound(given, |_| None).unwrap(), ["::", "0.0.0.0"]);
-            let shared = |at: SocketAddr| at.is_ipv4().then_some(AddrInUse);
-            assert_eq!(bound(given, shared).unwrap(), ["::"], "one socket serves both");
-            let without_ipv6 = |at: SocketAddr| at.is_ipv6().then_some(Unsupported);
-            assert_eq!(bound(given, without_ipv6).unwrap(), ["0.0.0.0"]);
-            assert!(matches!(bound(given, |_| Some(AddrInUse)), Err(BindError::InUse { .. })));
-            assert!(matches!(bound(given, |_| Some(Unsupported)), Err(BindError::Other { .. })));
-        }
-    }
-
-    #[test]
-    fn every_name_of_the_certificate_leads_to_a_listener() {
-        assert_eq!(bound("192.0.2.7", |_| None).unwrap(), ["192.0.2.7", "127.0.0.1", "::1"]);
-        assert_eq!(bound("::1", |_| None).unwrap(), ["::1", "127.0.0.1"]);
-        let absent = |at: SocketAddr| {
-            at.ip().to_string().starts_with("192").then_some(io::ErrorKind::AddrNotAvailable)
-        };
-        assert!(matches!(bound("192.0.2.7", absent), Err(BindError::Other { .. })));
-    }
-
-    #[test]
     fn reasons_are_shown_and_exposed() {
         let mut reply = Response::new(Bytes::new());
         reply.extensions_mut().insert(Reason("the date is old".to_owned()));
@@ -719,18 +545,5 @@ mod tests {
         show_reason(&mut reply);
         assert_eq!(reply.headers()["x-acs-identity-reason"], "the date is old");
         assert_eq!(reply.headers()[ACCESS_CONTROL_EXPOSE_HEADERS], "MS-CV, x-acs-identity-reason");
-    }
-
-    #[test]
-    fn given_ports_are_tried_once() {
-        for port in [0, 8443] {
-            let mut attempts = 0;
-            let bound = bind_port::<()>(None, port, |at| {
-                attempts += 1;
-                Err(BindError::InUse { port: at.port(), scheme: "https" })
-            });
-            assert!(matches!(bound, Err(BindError::InUse { .. })));
-            assert_eq!(attempts, if port == 0 { PORT_ATTEMPTS } else { 1 });
-        }
     }
 }

@@ -13,6 +13,7 @@
 //! | [`certificates`] | the local certificate authority and the server certificate |
 //! | [`router`] | the services behind the listeners |
 //! | [`gateway`] | the listeners: HTTPS and HTTP, HTTP/1.1 and 2 |
+//! | `bind`, `connections`, `body` | ports, open connections and the bodies of requests, within limits |
 //! | `head` | the warning about heads that API Gateway refuses |
 //! | `invoke` | the authorizer, invoked as on Lambda |
 //! | [`health`], [`metrics`] | `/health` and `/metrics`, for probes |
@@ -22,7 +23,6 @@
 //! | [`listing`] | the identities in the table |
 //! | [`client`] | the client of the commands, for any endpoint |
 //! | [`schedule`] | scheduled rotations, driven as Secrets Manager drives them |
-//! | `connections` | the idle time of connections |
 //! | [`console`] | audit lines as text or as JSON |
 //! | [`output`] | the texts printed on the terminal, and the `env` files |
 //! | [`entra`] | the stand-in for Microsoft Entra ID, for development |
@@ -35,6 +35,8 @@
 //! | [`aws_endpoint`] | the embedded services on one port, for other processes |
 
 pub mod aws_endpoint;
+mod bind;
+mod body;
 pub mod certificates;
 pub mod client;
 mod connections;

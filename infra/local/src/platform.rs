@@ -140,8 +140,12 @@ pub enum StartError {
         path.display()
     )]
     Keys { path: PathBuf, source: RotationError },
-    #[error("cannot delete expired items from dynamodb.sqlite: {0}")]
-    Sweep(#[source] DynoxideError),
+    #[error(
+        "cannot delete expired items from {}: {source}; restore the file, or remove its directory to start with a new \
+         resource",
+        path.display()
+    )]
+    Sweep { path: PathBuf, source: DynoxideError },
 }
 
 impl Platform {
@@ -167,12 +171,14 @@ impl Platform {
                 resource::ephemeral(port, &choices, system.as_ref(), Some(PUBLISHED_RESOURCE))?
             }
         };
+        secrets.bind(&resource.resource.id.to_string())?;
         let adapters = embedded::adapters(database.clone(), secrets.clone()).await?;
         let token_clock = Arc::new(TokenClock::new(adapters.system.clone()));
         let adapters = Adapters { token_clock: token_clock.clone(), ..adapters };
         // DynamoDB does this by itself. A database in which this fails would fail requests too.
         if state::deletes_expired_records(&data_dir) {
-            database.sweep_expired().map_err(StartError::Sweep)?;
+            let sweep_error = |source| StartError::Sweep { path: data_dir.join(DATABASE), source };
+            database.sweep_expired().map_err(sweep_error)?;
         }
         let rotate_keys = RotateKeys::new(&adapters, resource.algorithm, audit.clone(), None);
         let keys_error = |source| StartError::Keys { path: data_dir.clone(), source };
@@ -415,6 +421,21 @@ pub(crate) mod tests {
             assert!(!path.exists());
             fs::write(&path, "").unwrap();
             assert!(matches!(try_open(dir.path()).await, Err(StartError::Lost(_))), "an empty {file}");
+            fs::rename(&kept, &path).unwrap();
+        }
+        open(dir.path()).await;
+    }
+
+    #[tokio::test]
+    async fn state_files_of_another_resource_are_refused() {
+        let [dir, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        drop((open(dir.path()).await, open(other.path()).await));
+        for file in [resource::FILE, SECRETS, DATABASE] {
+            let (path, kept) = (dir.path().join(file), dir.path().join("kept"));
+            fs::rename(&path, &kept).unwrap();
+            fs::copy(other.path().join(file), &path).unwrap();
+            let refused = try_open(dir.path()).await.err().unwrap().to_string();
+            assert!(refused.contains("restore"), "{file}: {refused}");
             fs::rename(&kept, &path).unwrap();
         }
         open(dir.path()).await;

@@ -21,7 +21,6 @@ mod state_file;
 mod versions;
 
 use std::fmt;
-use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,7 +33,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 pub use self::state_file::OpenError;
-use self::state_file::StateFile;
+use self::state_file::{Lock, StateFile};
 use self::versions::{Secret, Secrets, no_secret};
 use crate::sdk_response;
 
@@ -107,7 +106,7 @@ struct Inner {
     environment: Environment,
     file: Option<StateFile>,
     /// The lock of secrets in memory.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
     secrets: Mutex<Secrets>,
 }
 
@@ -124,6 +123,14 @@ impl EmbeddedSecretsManager {
         Ok(Self::new(Some(file), None, secrets, environment))
     }
 
+    /// Names the resource of the secrets in their file.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the file belongs to another resource or cannot be written.
+    pub fn bind(&self, resource: &str) -> Result<(), OpenError> {
+        self.inner.file.as_ref().map_or(Ok(()), |file| file.bind(resource, &self.secrets()))
+    }
+
     /// Secrets that are kept until the last clone is dropped.
     #[must_use]
     pub fn in_memory(environment: Environment) -> Self {
@@ -138,7 +145,7 @@ impl EmbeddedSecretsManager {
         Ok(Self::new(None, Some(state_file::lock(path)?), Secrets::default(), environment))
     }
 
-    fn new(file: Option<StateFile>, lock: Option<File>, secrets: Secrets, environment: Environment) -> Self {
+    fn new(file: Option<StateFile>, lock: Option<Lock>, secrets: Secrets, environment: Environment) -> Self {
         let secrets = Mutex::new(secrets);
         let inner = Arc::new(Inner { environment, file, _lock: lock, secrets });
         Self { inner }

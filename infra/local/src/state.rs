@@ -4,18 +4,22 @@
 //! socket. The files that hold the state are there only if the state is kept.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
 use uuid::{Uuid, uuid};
 
 use crate::certificates;
+use crate::console;
 use crate::entra::DirectorySource;
 use crate::files::{self, FileError, Readers};
 use crate::resource;
 
 pub(crate) const SECRETS: &str = "secrets.json";
 pub(crate) const DATABASE: &str = "dynamodb.sqlite";
+const ROOT: u32 = 0;
 const DIRECTORY: &str = "entra.json";
 
 /// The id of the published resource. It is public, as the access keys in `functions::aws::published_keys` and the Entra
@@ -101,17 +105,59 @@ pub(crate) fn deletes_expired_records(dir: &Path) -> bool {
     !dir.join(KEEPS_EXPIRED).exists()
 }
 
-/// Creates the directory, private to its owner, and returns its absolute path. An existing directory keeps its mode,
-/// which is its owner's choice. Each file that holds secrets is private by itself.
+/// Creates the directory, private to its owner, and returns its absolute path. An existing directory keeps its mode. A
+/// directory of another user is refused, unless the owner is root, or this process. A warning reports further users that
+/// can replace files.
 pub(crate) fn directory(path: &Path) -> Result<PathBuf, FileError> {
     let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     let absolute = created.and_then(|()| path.canonicalize());
-    absolute.map_err(|source| FileError::new("create or open", path, source))
+    let checked = absolute.and_then(|path| {
+        let directory = path.metadata()?;
+        let risk = risk(&path, directory.uid(), directory.mode(), geteuid().as_raw())?;
+        risk.iter().for_each(|risk| console::warn(risk));
+        Ok(path)
+    });
+    checked.map_err(|source| FileError::new("create or open", path, source))
+}
+
+/// The warning about users who can replace files of the directory, for a process of `user`.
+fn risk(path: &Path, owner: u32, mode: u32, user: u32) -> io::Result<Option<String>> {
+    const OTHERS_WRITE: u32 = 0o002;
+    const STICKY: u32 = 0o1000;
+    let path = path.display();
+    if owner != user && owner != ROOT {
+        let text = format!("it belongs to the user {owner}, and the server runs as the user {user}");
+        let refused = io::Error::other(format!("{text}; choose another --data-dir"));
+        return if user == ROOT {
+            Ok(Some(format!("{path}: {text}, so that user can replace its files")))
+        } else {
+            Err(refused)
+        };
+    }
+    let is_open = mode & OTHERS_WRITE != 0 && mode & STICKY == 0;
+    Ok(is_open
+        .then(|| format!("every user of this machine can replace files in {path}; run chmod 700 {path}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn directories_that_others_can_change_are_reported() {
+        let path = Path::new("state");
+        let found = |owner, mode, user| risk(path, owner, mode, user);
+        assert_eq!(found(7, 0o40_700, 7).unwrap(), None);
+        assert_eq!(found(0, 0o40_755, 7).unwrap(), None, "root owns the directory");
+        assert_eq!(found(7, 0o41_777, 7).unwrap(), None, "sticky");
+        assert!(found(7, 0o40_777, 7).unwrap().unwrap().contains("run chmod 700 state"));
+        assert!(found(8, 0o40_700, 0).unwrap().unwrap().contains("belongs to the user 8"));
+        let refused = found(8, 0o40_777, 7).unwrap_err().to_string();
+        assert!(
+            refused.contains("the user 8, and the server runs as the user 7; choose another"),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn directories_of_the_other_kind_are_refused() {

@@ -39,7 +39,7 @@ pub(crate) fn write(dir: &Path, authority: &[u8]) -> Result<(), FileError> {
         bundle.extend(["-----BEGIN CERTIFICATE-----\n", &lines(root), "-----END CERTIFICATE-----\n"]);
     }
     bundle.push_str(&String::from_utf8_lossy(authority));
-    files::replace(&dir.join(BUNDLE), bundle.as_bytes(), Readers::Everyone)?;
+    files::update(&dir.join(BUNDLE), bundle.as_bytes(), Readers::Everyone)?;
     let path = dir.join(TRUST_STORE);
     let store = trust_store(&roots, authority);
     let store = store.map_err(|error| FileError::new("write", &path, std::io::Error::other(error)))?;

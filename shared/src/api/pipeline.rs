@@ -43,6 +43,8 @@ pub enum Body {
     TooLarge,
     /// The encoding by the host is broken, so the bytes of the client cannot be recovered.
     Unreadable,
+    /// The host had no memory for the body.
+    NoMemory,
 }
 
 impl Service {
@@ -138,6 +140,9 @@ impl Service {
             Body::Complete(body) => body,
             Body::TooLarge => return Err(Error::BodyTooLarge),
             Body::Unreadable => return Err(Error::BodyMalformed("it cannot be decoded".to_owned())),
+            Body::NoMemory => {
+                return Err(Error::Unavailable("other requests use all memory for bodies".into()));
+            }
         };
         let authenticated = self.authenticate(request, transport, body, callers, audit).await;
         let caller = authenticated.map_err(|error| self.explain(error, request, path.is_none()))?;
@@ -157,6 +162,21 @@ impl Service {
             version,
         };
         operations::run(route.operation, &context, audit).await
+    }
+
+    /// Whether the reply depends on the body. It does not if the head alone is refused, or if the route is public. A host
+    /// can then drop the body, so that callers without a key occupy no memory.
+    pub fn needs_body(&self, method: &Method, target: &Target, headers: &HeaderMap) -> bool {
+        let path = routes::find(target, self.functions);
+        let callers = path.as_ref().map_or(self.callers_without_path(), PathMatch::callers);
+        let is_signature_possible =
+            || SignedRequest::parse_head(method, target, headers, &self.settings, self.clock.now()).is_ok();
+        match (callers, Scheme::of(headers)) {
+            (Callers::Anyone, _) | (_, Err(_)) | (Callers::EntraUser(_), Ok(Scheme::AccessKey)) => false,
+            (_, Ok(Scheme::AccessKey)) => is_signature_possible(),
+            (callers, Ok(Scheme::Basic(_))) => matches!(callers, Callers::ServiceOrResourceServer),
+            (_, Ok(Scheme::Bearer(_))) => true,
+        }
     }
 
     /// The callers that may learn that a path does not exist. If every served route is public, anyone may learn it.

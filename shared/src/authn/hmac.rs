@@ -89,25 +89,42 @@ impl UnsignedRequest<'_> {
 }
 
 impl SignedRequest {
-    /// Makes all checks that need no key: the form of the headers, the date, the host, and the hash of the body.
+    /// Makes all checks that need no key: those of the head, and then the hash of the body.
     ///
     /// # Errors
     /// [`Denial`] with the first check that failed.
     pub fn parse(request: &HmacInput<'_>, settings: &Settings, now: OffsetDateTime) -> Result<Self, Denial> {
-        let authorization = single(request.headers, "authorization").map_err(|_| Denial::Authorization)?;
+        let HmacInput { method, target, headers, body } = request;
+        let signed = Self::parse_head(method, target, headers, settings, now)?;
+        if single(headers, CONTENT_HASH)? == content_hash(body) {
+            Ok(signed)
+        } else {
+            Err(Denial::ContentHash)
+        }
+    }
+
+    /// Makes the checks that need neither a key nor the body: the form of the headers, the date, and the host.
+    ///
+    /// # Errors
+    /// [`Denial`] with the first check that failed.
+    pub fn parse_head(
+        method: &Method,
+        target: &Target,
+        headers: &HeaderMap,
+        settings: &Settings,
+        now: OffsetDateTime,
+    ) -> Result<Self, Denial> {
+        let authorization = single(headers, "authorization").map_err(|_| Denial::Authorization)?;
         let credentials = Credentials::parse(authorization)?;
         let names = &credentials.signed_headers;
         let date_name = if names.iter().any(|name| name == MS_DATE) { MS_DATE } else { DATE };
-        let date = date::parse(single(request.headers, date_name)?).ok_or(Denial::Date)?;
+        let date = date::parse(single(headers, date_name)?).ok_or(Denial::Date)?;
         if !settings.date_window.admits(date, now) {
             return Err(Denial::Skew { window: settings.date_window, server: now, request: date });
         }
-        if single(request.headers, CONTENT_HASH)? != content_hash(request.body) {
-            return Err(Denial::ContentHash);
-        }
-        let hosts = settings.hosts.candidates(single(request.headers, HOST)?)?;
-        let (before, after) = values_around_host(names, request.headers)?;
-        let (method, target) = (request.method.clone(), request.target.clone());
+        let hosts = settings.hosts.candidates(single(headers, HOST)?)?;
+        let (before, after) = values_around_host(names, headers)?;
+        let (method, target) = (method.clone(), target.clone());
         Ok(Self { method, target, hosts, before, after, signature: credentials.signature })
     }
 

@@ -68,7 +68,7 @@ pub(crate) async fn serve_aws(
     functions_port: u16,
 ) -> Result<(), Box<dyn Error>> {
     let mut stop = Signals::listen(&Signals::STOP)?;
-    let listener = AwsEndpoint::bind(aws_port).await?;
+    let listener = AwsEndpoint::bind(aws_port)?;
     let aws_endpoint = format!("http://{}", listener.local_addr()?);
     if start.state().is_in_memory() {
         let message = "`platform` keeps its state; leave out --ephemeral and --dev";
@@ -96,6 +96,7 @@ pub(crate) async fn open(
     start: Start,
     ports: (u16, u16),
 ) -> Result<(Arc<Platform>, ConnectionStrings), Box<dyn Error>> {
+    Signals::survive_file_size_limit()?;
     let rotate_every = start.rotate_every;
     let options = start.into_options(data_dir, ports)?;
     let platform = Arc::new(Platform::open(options, console::audit()).await?);

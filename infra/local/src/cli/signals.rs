@@ -20,6 +20,12 @@ impl Signals {
         signals.iter().map(subscribe).collect::<io::Result<_>>().map(Self)
     }
 
+    /// Lets a write beyond the limit of file sizes fail with an error. Otherwise this signal ends the process. The handler
+    /// stays when its receiver is dropped.
+    pub(crate) fn survive_file_size_limit() -> io::Result<()> {
+        Self::listen(&[Signal::SIGXFSZ]).map(drop)
+    }
+
     /// The next signal.
     pub(crate) async fn next(&mut self) -> Signal {
         poll_fn(|context| {

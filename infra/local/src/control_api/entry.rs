@@ -104,7 +104,8 @@ fn check(router: &Router, request: &Parts, peer: Peer) -> Result<(), StatusCode>
     rules::check_page(&request.headers, peer.is_secure)
 }
 
-fn is_own(path: &str) -> bool {
+/// Whether the path is one of this server, and no part of the service.
+pub(crate) fn is_own(path: &str) -> bool {
     path.get(..OWN.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN))
 }
 

@@ -55,7 +55,7 @@ use zeroize::Zeroizing;
 
 pub use self::call_error::CallError;
 pub use self::entry::Peer;
-pub(crate) use self::entry::{answer, body_limit};
+pub(crate) use self::entry::{answer, body_limit, is_own};
 
 use self::access::{ControlAccess, ControlToken};
 use self::call_error::parse;

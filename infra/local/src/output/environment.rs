@@ -70,7 +70,7 @@ pub fn write(platform: &Platform, connection_strings: &ConnectionStrings) -> Res
     let variables = variables(platform, connection_strings);
     for (file, format) in FILES {
         let text = render(variables.iter().map(|(name, value)| (*name, value.as_str())), format);
-        files::replace(&platform.data_dir.join(file), text.as_bytes(), Readers::Owner)?;
+        files::update(&platform.data_dir.join(file), text.as_bytes(), Readers::Owner)?;
     }
     Ok(())
 }

@@ -2,8 +2,11 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -16,7 +19,7 @@ const FORMAT: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The file, its lock or its directory could not be used.
-    #[error("cannot use the secrets file {}", path.display())]
+    #[error("cannot use {}; check its owner and its permissions", path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -24,11 +27,29 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process uses the file. Two processes with one file would undo each other's changes.
-    #[error("the secrets file {} is in use by another process", .0.display())]
+    #[error(
+        "the secrets file {} is in use by another process; stop that server, or choose another --data-dir",
+        .0.display()
+    )]
     InUse(PathBuf),
+    /// The file has the keys of another resource.
+    #[error(
+        "the secrets file {} belongs to the resource {kept}, and resource.json to {given}; restore the files of one \
+         resource together",
+        path.display()
+    )]
+    OtherResource {
+        /// The file.
+        path: PathBuf,
+        /// The resource of the file.
+        kept: String,
+        /// The resource of the directory.
+        given: String,
+    },
     /// The file has another format. It stays unchanged, because it may hold the only copy of a key.
     #[error(
-        "the secrets file {} cannot be read ({reason}); move it away to start without secrets",
+        "the secrets file {} cannot be read ({reason}); restore the file, or remove its directory to start with a new \
+         resource",
         path.display()
     )]
     Content {
@@ -42,13 +63,24 @@ pub enum OpenError {
 #[derive(Serialize, Deserialize)]
 struct Document<S> {
     format: u32,
+    /// The id of the resource. Earlier versions wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resource: Option<String>,
     secrets: S,
 }
 
 /// A file of secrets, locked against other processes until it is dropped.
 pub(super) struct StateFile {
     path: PathBuf,
-    _lock: File,
+    resource: OnceLock<String>,
+    _lock: Lock,
+}
+
+/// Keeps other processes away until it is dropped. The file can be deleted under a running server, so its directory is
+/// locked too. Some network file systems lock no directory.
+pub(super) struct Lock {
+    _file: File,
+    _directory: Option<File>,
 }
 
 impl StateFile {
@@ -56,45 +88,71 @@ impl StateFile {
     pub(super) fn open(path: &Path) -> Result<(Self, Secrets), OpenError> {
         let file_error = |source| OpenError::File { path: path.to_path_buf(), source };
         let lock = lock(path)?;
-        let secrets = match fs::read(path).map(Zeroizing::new) {
+        let (resource, secrets) = match fs::read(path).map(Zeroizing::new) {
             Ok(text) => {
                 parse(&text).map_err(|reason| OpenError::Content { path: path.to_path_buf(), reason })?
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => Secrets::default(),
+            Err(error) if error.kind() == ErrorKind::NotFound => (None, Secrets::default()),
             Err(error) => return Err(file_error(error)),
         };
-        let path = path.to_path_buf();
-        Ok((Self { path, _lock: lock }, secrets))
+        let resource = resource.map(OnceLock::from).unwrap_or_default();
+        Ok((Self { path: path.to_path_buf(), resource, _lock: lock }, secrets))
+    }
+
+    /// Names the resource in the file. A file of another resource is refused.
+    pub(super) fn bind(&self, resource: &str, secrets: &Secrets) -> Result<(), OpenError> {
+        let path = || self.path.clone();
+        if let Some(kept) = self.resource.get() {
+            let (kept, given) = (kept.clone(), resource.to_owned());
+            let is_same = kept == given;
+            return if is_same {
+                Ok(())
+            } else {
+                Err(OpenError::OtherResource { path: path(), kept, given })
+            };
+        }
+        // No other thread sets the value, because the file is opened by one.
+        let _ = self.resource.set(resource.to_owned());
+        if self.path.exists() {
+            self.save(secrets).map_err(|source| OpenError::File { path: path(), source })?;
+        }
+        Ok(())
     }
 
     /// Replaces the content. After a success, the new content is on the disk. After an error, the disk has either the old
     /// or the new content, whole.
     pub(super) fn save(&self, secrets: &Secrets) -> io::Result<()> {
-        let document = Document { format: FORMAT, secrets };
+        let document = Document { format: FORMAT, resource: self.resource.get().cloned(), secrets };
         let text = Zeroizing::new(serde_json::to_vec_pretty(&document)?);
         files::replace(&self.path, &text, Readers::Owner).map_err(io::Error::other)
     }
 }
 
 /// Locks the file against other processes until the result is dropped.
-pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
-    let file_error = |source| OpenError::File { path: path.to_path_buf(), source };
-    let lock =
-        private().create(true).truncate(false).open(path.with_added_extension("lock")).map_err(file_error)?;
-    lock.try_lock().map_err(|refused| match refused {
+pub(super) fn lock(path: &Path) -> Result<Lock, OpenError> {
+    let lock_path = path.with_added_extension("lock");
+    let file_error = |source| OpenError::File { path: lock_path.clone(), source };
+    let file = private().create(true).truncate(false).open(&lock_path).map_err(file_error)?;
+    file.try_lock().map_err(|refused| match refused {
         TryLockError::WouldBlock => OpenError::InUse(path.to_path_buf()),
         TryLockError::Error(source) => file_error(source),
     })?;
-    Ok(lock)
+    let directory = path.parent().and_then(|directory| File::open(directory).ok());
+    let directory = match directory.as_ref().map(File::try_lock) {
+        Some(Err(TryLockError::WouldBlock)) => return Err(OpenError::InUse(path.to_path_buf())),
+        Some(Ok(())) => directory,
+        _ => None,
+    };
+    Ok(Lock { _file: file, _directory: directory })
 }
 
 /// The secrets in `text`, or the place where reading stopped. The decoder's message is not used, because it may quote the
 /// text.
-fn parse(text: &[u8]) -> Result<Secrets, String> {
+fn parse(text: &[u8]) -> Result<(Option<String>, Secrets), String> {
     let document: Document<Secrets> = serde_json::from_slice(text)
         .map_err(|error| format!("line {}, column {}", error.line(), error.column()))?;
     match document.format {
-        FORMAT => Ok(document.secrets),
+        FORMAT => Ok((document.resource, document.secrets)),
         other => Err(format!("its format is {other}, not {FORMAT}")),
     }
 }
@@ -103,8 +161,7 @@ fn parse(text: &[u8]) -> Result<Secrets, String> {
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
     options
 }
 
@@ -155,6 +212,42 @@ mod tests {
         assert!(matches!(refused, OpenError::InUse(_)), "{refused}");
         drop(held);
         StateFile::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_second_holder_is_refused_without_the_lock_file() {
+        let path = scratch("held-directory").join("secrets.json");
+        let held = StateFile::open(&path).unwrap();
+        fs::remove_file(path.with_added_extension("lock")).unwrap();
+        let refused = StateFile::open(&path).err().unwrap();
+        assert!(matches!(refused, OpenError::InUse(_)), "{refused}");
+        drop(held);
+        StateFile::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_another_resource_is_refused() {
+        let path = scratch("resource").join("secrets.json");
+        let (file, _) = StateFile::open(&path).unwrap();
+        // The file of an earlier version.
+        file.save(&secrets("v1", "one")).unwrap();
+        drop(file);
+        let (file, secrets) = StateFile::open(&path).unwrap();
+        file.bind("mine", &secrets).unwrap();
+        drop(file);
+        let (file, secrets) = StateFile::open(&path).unwrap();
+        let refused = file.bind("other", &secrets).unwrap_err().to_string();
+        assert!(refused.contains("the resource mine, and resource.json to other"), "{refused}");
+        file.bind("mine", &secrets).unwrap();
+        assert!(secrets.find("name").is_some());
+    }
+
+    #[test]
+    fn an_unusable_lock_is_named() {
+        let path = scratch("lock").join("secrets.json");
+        fs::create_dir(path.with_added_extension("lock")).unwrap();
+        let refused = StateFile::open(&path).err().unwrap().to_string();
+        assert!(refused.contains("secrets.json.lock; check its owner"), "{refused}");
     }
 
     #[test]
