@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use e2e::server::{Server, exchange, run, state_directory};
+use identity::store::{Revision, Store as _};
 use serde_json::Value;
 
 use crate::languages::is_missing;
@@ -172,9 +173,9 @@ fn opened(kit: &Kit, token: &str) -> TcpStream {
 }
 
 /// Checks a kit that follows the revocation feed. `example` makes the command of its example.
-fn watcher_ends_tokens_and_connections(name: &str, example: impl Fn(&Server) -> Command) {
-    let server =
-        Server::start(&state_directory(env!("CARGO_TARGET_TMPDIR"), name), &["--algorithm", "ES256"]);
+async fn watcher_ends_tokens_and_connections(name: &str, example: impl Fn(&Server) -> Command) {
+    let state = state_directory(env!("CARGO_TARGET_TMPDIR"), name);
+    let server = Server::start(&state, &["--algorithm", "ES256"]);
     let credential = resource_server(&server, "watched");
     let (id, secret) = credential.split_once(':').unwrap();
     let (revoked_user, revoked) = issue(&server, &["chat"]);
@@ -216,6 +217,22 @@ fn watcher_ends_tokens_and_connections(name: &str, example: impl Fn(&Server) -> 
     rest_of(open);
     kit.check("/messages", &by_former_key, "401", INVALID);
     no_secret_in_the_log(&server);
+
+    // A revocation while the watcher is disconnected, and a feed that begins again.
+    let (user, unseen) = issue(&server, &["chat"]);
+    // The kit fetches the key set again at most once a second.
+    while kit.post("/messages", &format!("authorization: Bearer {unseen}\r\n")).contains(" 401 ") {}
+    let open = opened(&kit, &unseen);
+    let ports = ["https", "http"].map(|scheme| {
+        let endpoint = server.ready.endpoints[scheme].trim_end_matches('/');
+        endpoint.rsplit_once(':').unwrap().1.to_owned()
+    });
+    assert!(server.stop().0.success());
+    let platform = crate::local_server::open(&state).await;
+    platform.adapters.table.revoke(&user.parse().unwrap(), Revision::FIRST).await.unwrap();
+    drop(platform);
+    let _server = Server::start(&state, &["--https-port", &ports[0], "--http-port", &ports[1]]);
+    rest_of(open);
 }
 
 #[test]
@@ -223,9 +240,9 @@ fn express_kit_answers_as_the_authorizer_does() {
     answers_as_the_authorizer_does("kit-express", express);
 }
 
-#[test]
-fn express_kit_follows_the_feed() {
-    watcher_ends_tokens_and_connections("watcher-express", express);
+#[tokio::test]
+async fn express_kit_follows_the_feed() {
+    watcher_ends_tokens_and_connections("watcher-express", express).await;
 }
 
 fn express(server: &Server) -> Command {
@@ -239,9 +256,9 @@ fn fastapi_kit_answers_as_the_authorizer_does() {
     answers_as_the_authorizer_does("kit-fastapi", fastapi);
 }
 
-#[test]
-fn fastapi_kit_follows_the_feed() {
-    watcher_ends_tokens_and_connections("watcher-fastapi", fastapi);
+#[tokio::test]
+async fn fastapi_kit_follows_the_feed() {
+    watcher_ends_tokens_and_connections("watcher-fastapi", fastapi).await;
 }
 
 fn fastapi(server: &Server) -> Command {

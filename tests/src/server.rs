@@ -140,8 +140,11 @@ impl Server {
     fn spawn(mut command: Command, state: &Path, arguments: &[&str]) -> Self {
         let (log, printed) = (state.with_extension("log"), state.with_extension("out"));
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
+        for port in ["--https-port", "--http-port"].into_iter().filter(|port| !arguments.contains(port)) {
+            command.args([port, "0"]);
+        }
         let mut child = command
-            .args(["--https-port", "0", "--http-port", "0", "--data-dir"])
+            .arg("--data-dir")
             .arg(state)
             .args(arguments)
             .stdout(File::create(&printed).unwrap())

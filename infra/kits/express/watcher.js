@@ -79,6 +79,9 @@ export class Watcher {
   watch({ claims, token }, close) {
     const connection = { claims, token, close };
     this.#open.add(connection);
+    const closeEnded = (hasEnded) => hasEnded && this.#close((other) => other === connection);
+    // The token may have ended since its check. While the feed is silent, the next page tells.
+    this.isRevoked(claims, token).then(closeEnded, () => {});
     return () => this.#open.delete(connection);
   }
 
@@ -87,10 +90,14 @@ export class Watcher {
     if (this.#cursor !== null) url.search = new URLSearchParams({ after: this.#cursor, wait: "20" });
     const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(25_000)]);
     const answer = await fetch(url, { headers: this.#headers, redirect: "error", signal });
-    if (answer.status === 410) return this.#begin(null);
+    if (answer.status === 410) {
+      this.#cursor = null;
+      return;
+    }
     if (answer.status !== 200) throw new Error(`the feed answered ${answer.status}`);
     const { ends, cursor } = await answer.json();
-    if (this.#cursor === null) await this.#begin(cursor);
+    // If this fails, the feed begins again, so that each open connection is asked about.
+    if (this.#cursor === null) await this.#begin();
     this.#cursor = cursor;
     this.#heardAt = performance.now();
     for (const end of ends) this.#apply(end);
@@ -99,11 +106,9 @@ export class Watcher {
   }
 
   /** The feed begins, or begins again. Earlier tokens may have ended unseen. */
-  async #begin(cursor) {
-    this.#cursor = cursor;
+  async #begin() {
     this.#known = new Map();
-    this.#begunAt = cursor === null ? Infinity : Date.now() / 1000;
-    if (cursor === null) return;
+    this.#begunAt = Date.now() / 1000;
     for (const connection of [...this.#open]) {
       if ((await this.#ask(connection.token)) === null) this.#close((other) => other === connection);
     }

@@ -36,7 +36,7 @@ class Watcher:
         self._identities, self._keys = {}, {}
         # Ids of tokens that the service has called active since the feed began, with their expiry.
         self._known = {}
-        self._open = set()
+        self._open, self._unchecked = set(), []
         self._stopped = threading.Event()
 
     def start(self):
@@ -73,6 +73,7 @@ class Watcher:
         connection = (access.token, json.dumps(access.claims), close)
         with self._lock:
             self._open.add(connection)
+            self._unchecked.append(connection)
         return lambda: self._open.discard(connection)
 
     def _follow(self):
@@ -94,20 +95,28 @@ class Watcher:
             return
         answer.raise_for_status()
         page = answer.json()
-        has_begun = self._cursor is None
+        if self._cursor is None:
+            # If this fails, the feed begins again, so that each open connection is asked about.
+            self._begin()
         with self._lock:
-            if has_begun:
-                self._known, self._begun_at = {}, time.time()
             self._cursor, self._heard_at = page["cursor"], time.monotonic()
             for end in page["ends"]:
                 self._apply(end)
             self._forget()
-            connections = list(self._open) if has_begun or page["ends"] else []
-            ended = [one for one in connections if self._has_ended(json.loads(one[1]), one[0])]
-        if has_begun:
-            # Tokens may have ended unseen.
-            ended += [one for one in connections if one not in ended and self._ask(one[0]) is None]
-        for connection in ended:
+            ended = [one for one in self._open if self._has_ended(json.loads(one[1]), one[0])] if page["ends"] else []
+            unchecked, self._unchecked = self._unchecked, []
+        # The token of a new connection may have ended since its check.
+        self._close(ended + [one for one in unchecked if one not in ended and self.is_revoked(json.loads(one[1]), one[0])])
+
+    def _begin(self):
+        """The feed begins, or begins again. Earlier tokens may have ended unseen."""
+        with self._lock:
+            self._known, self._begun_at = {}, time.time()
+            connections = list(self._open)
+        self._close([one for one in connections if self._ask(one[0]) is None])
+
+    def _close(self, connections):
+        for connection in connections:
             self._open.discard(connection)
             connection[2]()
 
