@@ -191,6 +191,12 @@ impl OpenConnections {
         Arc::new(Self { open: Mutex::default(), memory: Semaphore::new(MAX_BODIES) })
     }
 
+    /// Connections whose memory for bodies is used up.
+    #[cfg(test)]
+    pub(crate) fn without_memory() -> Arc<Self> {
+        Arc::new(Self { open: Mutex::default(), memory: Semaphore::new(0) })
+    }
+
     fn add(&self) -> Arc<Activity> {
         let activity = Activity::new();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

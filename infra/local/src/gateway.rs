@@ -396,6 +396,10 @@ mod tests {
         }
 
         fn connect(&self, secure: bool) -> (DuplexStream, JoinHandle<()>) {
+            self.connect_with(OpenConnections::new(), secure)
+        }
+
+        fn connect_with(&self, open: Arc<OpenConnections>, secure: bool) -> (DuplexStream, JoinHandle<()>) {
             let (client, server) = duplex(64 * 1024);
             let connection = Connection {
                 router: Arc::clone(&self.router),
@@ -403,7 +407,7 @@ mod tests {
                 stopping: self.stopping.subscribe(),
                 peer: Peer { is_local: true, is_secure: secure },
                 activity: Activity::new(),
-                open: OpenConnections::new(),
+                open,
             };
             let tls = secure.then(|| TlsAcceptor::from(Arc::clone(&self.tls)));
             (client, tokio::spawn(connection.serve(server, tls)))
@@ -501,6 +505,25 @@ mod tests {
         let limits = Limits::default();
         assert!(String::from_utf8_lossy(&answer).contains("\r\nkeep-alive: timeout=90\r\n"));
         assert!(time >= limits.keep_alive && time <= limits.idle_timeout + limits.keep_alive * 2, "{time:?}");
+    }
+
+    #[tokio::test]
+    async fn bodies_without_memory_get_503() {
+        let gateway = Gateway::start().await;
+        for (authorization, status) in [("Bearer x", "503"), ("Digest x", "401")] {
+            let (mut stream, _) = gateway.connect_with(OpenConnections::without_memory(), false);
+            let head =
+                format!("POST /identities HTTP/1.1\r\nHost: localhost\r\nAuthorization: {authorization}\r\n");
+            stream
+                .write_all((head + "Connection: close\r\nContent-Length: 3\r\n\r\nabc").as_bytes())
+                .await
+                .unwrap();
+            let (answer, time) = until_end(&mut stream).await;
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert_eq!(answer.contains("retry-after: 1\r\n"), status == "503", "{answer}");
+            assert!(time < Duration::from_secs(2), "{time:?}");
+        }
     }
 
     #[tokio::test]
