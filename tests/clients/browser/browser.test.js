@@ -115,7 +115,7 @@ test("foreign page reads the key set and no other reply", async () => {
   const foreign = `http://${FOREIGN_HOST}`;
   const keys = await inPage(foreign, "read", { url: `${endpoint}.well-known/jwks.json` });
   assert.equal(keys.status, 200);
-  assert.equal(JSON.parse(keys.body).keys.length, 3);
+  assert.equal(JSON.parse(keys.body).keys.length, 6);
   const exchange = `${endpoint}access/entra/:exchangeAccessToken?api-version=${version}`;
   for (const [url, options] of [
     [exchange, { method: "POST" }],
