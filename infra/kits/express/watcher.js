@@ -61,11 +61,11 @@ export class Watcher {
    */
   isRevoked = async (claims, token) => {
     if (performance.now() - this.#heardAt > this.#longestSilence) throw new Error("the revocation feed is silent");
-    if (this.#hasEnded(claims, token)) return true;
+    if (this.#hasEnded(claims, keyOf(token))) return true;
     if (claims.iat > this.#begunAt + CLOCK_DIFFERENCE || this.#known.has(claims.jti)) return false;
     const known = this.#known;
     if ((await this.#ask(token)) === null) return true;
-    // If the feed has begun again meanwhile, this map is no longer in use.
+    // After another beginning of the feed, this map is no longer in use.
     known.set(claims.jti, claims.exp);
     return false;
   };
@@ -77,11 +77,9 @@ export class Watcher {
    * @returns a function that ends the watch
    */
   watch({ claims, token }, close) {
-    const connection = { claims, token, close };
+    // The token may have ended since its check, so the next page checks it again.
+    const connection = { claims, token, kid: keyOf(token), close, isChecked: false };
     this.#open.add(connection);
-    const closeEnded = (hasEnded) => hasEnded && this.#close((other) => other === connection);
-    // The token may have ended since its check. While the feed is silent, the next page tells.
-    this.isRevoked(claims, token).then(closeEnded, () => {});
     return () => this.#open.delete(connection);
   }
 
@@ -96,22 +94,19 @@ export class Watcher {
     }
     if (answer.status !== 200) throw new Error(`the feed answered ${answer.status}`);
     const { ends, cursor } = await answer.json();
-    // If this fails, the feed begins again, so that each open connection is asked about.
-    if (this.#cursor === null) await this.#begin();
+    if (this.#cursor === null) this.#begin();
     this.#cursor = cursor;
     this.#heardAt = performance.now();
     for (const end of ends) this.#apply(end);
-    if (ends.length > 0) this.#close((connection) => this.#hasEnded(connection.claims, connection.token));
     this.#forget();
+    await this.#closeEnded();
   }
 
   /** The feed begins, or begins again. Earlier tokens may have ended unseen. */
-  async #begin() {
+  #begin() {
     this.#known = new Map();
     this.#begunAt = Date.now() / 1000;
-    for (const connection of [...this.#open]) {
-      if ((await this.#ask(connection.token)) === null) this.#close((other) => other === connection);
-    }
+    for (const connection of this.#open) connection.isChecked = false;
   }
 
   #apply({ event, identity, lowestRevision = Infinity, kid }) {
@@ -125,16 +120,25 @@ export class Watcher {
     this.#identities.set(identity, { revision, at });
   }
 
-  #hasEnded(claims, token) {
-    const { kid } = JSON.parse(Buffer.from(token.split(".")[0], "base64url"));
-    return this.#keys.has(kid) || claims.rev < (this.#identities.get(claims.sub)?.revision ?? 0);
+  #hasEnded({ sub, rev }, kid) {
+    return this.#keys.has(kid) || rev < (this.#identities.get(sub)?.revision ?? 0);
   }
 
-  #close(isChosen) {
-    for (const connection of [...this.#open].filter(isChosen)) {
-      this.#open.delete(connection);
-      connection.close();
+  /** Closes the connections whose token has ended. If the service cannot be asked, the next page tries again. */
+  async #closeEnded() {
+    for (const connection of this.#open) {
+      if (this.#hasEnded(connection.claims, connection.kid)) this.#close(connection);
     }
+    for (const connection of this.#open) {
+      if (connection.isChecked) continue;
+      if (await this.isRevoked(connection.claims, connection.token)) this.#close(connection);
+      connection.isChecked = true;
+    }
+  }
+
+  #close(connection) {
+    this.#open.delete(connection);
+    connection.close();
   }
 
   /** Drops entries that are older than every valid token. The maps are in the order of their entries. */
@@ -148,4 +152,9 @@ export class Watcher {
     }
     for (const [id, expiry] of this.#known) if (expiry < Date.now() / 1000) this.#known.delete(id);
   }
+}
+
+/** The key id in the header of a token. */
+function keyOf(token) {
+  return JSON.parse(Buffer.from(token.split(".")[0], "base64url")).kid;
 }

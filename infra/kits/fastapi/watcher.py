@@ -2,19 +2,31 @@
 end with their tokens. docs/verify.md describes the feed and its delay."""
 
 import base64
+import dataclasses
 import json
 import threading
 import time
+from collections.abc import Callable
 
 import httpx
 
-from access import active
+from access import Access, active
 
 # How far the clocks of two machines may differ, in seconds.
 CLOCK_DIFFERENCE = 300
 # No token is valid for longer, in seconds.
 LONGEST_LIFETIME = 25 * 3600
 LONGEST_PAUSE = 5
+
+
+@dataclasses.dataclass(eq=False)
+class Connection:
+    """An open connection."""
+
+    access: Access
+    kid: str
+    close: Callable
+    is_checked: bool = False
 
 
 class Watcher:
@@ -36,7 +48,7 @@ class Watcher:
         self._identities, self._keys = {}, {}
         # Ids of tokens that the service has called active since the feed began, with their expiry.
         self._known = {}
-        self._open, self._unchecked = set(), []
+        self._open = set()
         self._stopped = threading.Event()
 
     def start(self):
@@ -53,7 +65,7 @@ class Watcher:
         with self._lock:
             if self._heard_at is None or time.monotonic() - self._heard_at > self._longest_silence:
                 raise RuntimeError("the revocation feed is silent")
-            if self._has_ended(claims, token):
+            if self._has_ended(claims, key_of(token)):
                 return True
             known = self._known
             if claims["iat"] > self._begun_at + CLOCK_DIFFERENCE or claims["jti"] in known:
@@ -61,7 +73,7 @@ class Watcher:
         if self._ask(token) is None:
             return True
         with self._lock:
-            # If the feed has begun again meanwhile, this dictionary is no longer in use.
+            # After another beginning of the feed, this dictionary is no longer in use.
             known[claims["jti"]] = claims["exp"]
         return False
 
@@ -70,11 +82,11 @@ class Watcher:
 
         Returns a function that ends the watch.
         """
-        connection = (access.token, json.dumps(access.claims), close)
+        # The token may have ended since its check, so the next page checks it again.
+        connection = Connection(access, key_of(access.token), close)
         with self._lock:
             self._open.add(connection)
-            self._unchecked.append(connection)
-        return lambda: self._open.discard(connection)
+        return lambda: self._forget_connection(connection)
 
     def _follow(self):
         pause = 0.1
@@ -95,30 +107,40 @@ class Watcher:
             return
         answer.raise_for_status()
         page = answer.json()
-        if self._cursor is None:
-            # If this fails, the feed begins again, so that each open connection is asked about.
-            self._begin()
         with self._lock:
+            if self._cursor is None:
+                self._begin()
             self._cursor, self._heard_at = page["cursor"], time.monotonic()
             for end in page["ends"]:
                 self._apply(end)
             self._forget()
-            ended = [one for one in self._open if self._has_ended(json.loads(one[1]), one[0])] if page["ends"] else []
-            unchecked, self._unchecked = self._unchecked, []
-        # The token of a new connection may have ended since its check.
-        self._close(ended + [one for one in unchecked if one not in ended and self.is_revoked(json.loads(one[1]), one[0])])
+        self._close_ended()
 
     def _begin(self):
         """The feed begins, or begins again. Earlier tokens may have ended unseen."""
-        with self._lock:
-            self._known, self._begun_at = {}, time.time()
-            connections = list(self._open)
-        self._close([one for one in connections if self._ask(one[0]) is None])
+        self._known, self._begun_at = {}, time.time()
+        for connection in self._open:
+            connection.is_checked = False
 
-    def _close(self, connections):
-        for connection in connections:
+    def _close_ended(self):
+        """Closes the connections whose token has ended. If the service cannot be asked, the next page tries again."""
+        with self._lock:
+            ended = [one for one in self._open if self._has_ended(one.access.claims, one.kid)]
+            unchecked = [one for one in self._open if not one.is_checked and one not in ended]
+        for connection in ended:
+            self._close(connection)
+        for connection in unchecked:
+            if self.is_revoked(connection.access.claims, connection.access.token):
+                self._close(connection)
+            connection.is_checked = True
+
+    def _close(self, connection):
+        self._forget_connection(connection)
+        connection.close()
+
+    def _forget_connection(self, connection):
+        with self._lock:
             self._open.discard(connection)
-            connection[2]()
 
     def _apply(self, end):
         now = time.monotonic()
@@ -129,9 +151,7 @@ class Watcher:
         former, _ = self._identities.pop(end["identity"], (0, now))
         self._identities[end["identity"]] = max(revision, former), now
 
-    def _has_ended(self, claims, token):
-        header = token.split(".")[0]
-        kid = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"]
+    def _has_ended(self, claims, kid):
         lowest, _ = self._identities.get(claims["sub"], (0, 0))
         return kid in self._keys or claims["rev"] < lowest
 
@@ -142,3 +162,9 @@ class Watcher:
         self._keys = {kid: at for kid, at in self._keys.items() if at > oldest}
         for token_id in [token_id for token_id, expiry in self._known.items() if expiry < time.time()]:
             del self._known[token_id]
+
+
+def key_of(token):
+    """Returns the key id in the header of a token."""
+    header = token.split(".")[0]
+    return json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"]

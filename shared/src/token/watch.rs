@@ -35,7 +35,7 @@ pub struct Watched {
     beginning: Option<u64>,
 }
 
-/// What the watcher knows about a token.
+/// The verdict of the watcher on a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// The token had not ended when the feed was read last.
@@ -98,6 +98,9 @@ impl Watcher {
             FeedPage::Ends { ends, cursor } => {
                 known.cursor = Some(cursor);
                 known.read_at = Some(now);
+                if !ends.is_empty() {
+                    known.forget(now);
+                }
                 ends.into_iter().for_each(|end| known.add(end, now));
             }
         }
@@ -160,9 +163,12 @@ impl Watcher {
 }
 
 impl Known {
-    fn add(&mut self, end: End, now: Duration) {
+    fn forget(&mut self, now: Duration) {
         self.identities.retain(|_, (_, at)| now.saturating_sub(*at) < END_AGE);
         self.keys.retain(|_, at| now.saturating_sub(*at) < END_AGE);
+    }
+
+    fn add(&mut self, end: End, now: Duration) {
         match end {
             End::KeyReplaced { kid } => {
                 self.keys.insert(kid, now);
