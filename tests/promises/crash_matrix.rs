@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use e2e::faults::Fault;
-use e2e::test_service::{Embedded, Ports, TestService};
+use e2e::test_service::{Embedded, Ports, TestService, run_schedule};
 use identity::keys::AccessSlot;
 use identity::keys::rotation::{Change, RotationError};
 use identity::keys::{Algorithm, KeyId, Slot};
@@ -61,15 +61,7 @@ impl Run {
     async fn go(self, service: &TestService, version: &VersionId) -> Result<(), RotationError> {
         match self {
             Self::Operator(change) => service.replace_keys(change).await,
-            Self::Scheduled => {
-                let steps = async |rotator: identity::keys::rotation::Rotator<'_>| {
-                    rotator.create(version).await?;
-                    rotator.set(version).await?;
-                    rotator.try_out(version).await?;
-                    rotator.finish(version).await.map(|_| ())
-                };
-                service.rotate(steps).await
-            }
+            Self::Scheduled => service.rotate(async |rotator| run_schedule(rotator, version).await).await,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use acs_identity::embedded;
 use e2e::faults::Fault;
-use e2e::test_service::{Embedded, Ports, TestService};
+use e2e::test_service::{Embedded, Ports, TestService, run_schedule};
 use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
 use identity::keys::{AccessSlot, Algorithm};
 use identity::secrets::{SecretName, StagingLabel, VersionId};
@@ -59,12 +59,7 @@ impl NewResource {
     async fn make(&self, maker: Maker) -> Result<(), RotationError> {
         let steps = async |rotator: Rotator<'_>| match maker {
             Maker::Event => rotator.set_up().await.map(|_| ()),
-            Maker::Rotation => {
-                rotator.create(&self.version).await?;
-                rotator.set(&self.version).await?;
-                rotator.try_out(&self.version).await?;
-                rotator.finish(&self.version).await.map(|_| ())
-            }
+            Maker::Rotation => run_schedule(rotator, &self.version).await,
         };
         rotate(self.ports(), 11, steps).await
     }

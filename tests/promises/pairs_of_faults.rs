@@ -7,9 +7,9 @@ use e2e::entra_issuer::{APP, TENANT, exchange, teams_token, trusting};
 use e2e::faults::Fault;
 use e2e::router::{Shape, Verdict, ask};
 use e2e::signer::{Call, sign};
-use e2e::test_service::{Embedded, HOST, Ports, Reply, TestService};
+use e2e::test_service::{Embedded, HOST, Ports, Reply, TestService, run_schedule};
 use identity::api::service::Service;
-use identity::keys::rotation::{Change, RotationError, Rotator};
+use identity::keys::rotation::{Change, RotationError};
 use identity::keys::{AccessSlot, Algorithm};
 use identity::runtime::Clock as _;
 use identity::secrets::{SecretName, VersionId};
@@ -268,13 +268,9 @@ impl World {
             Operation::Authorize => return self.authorize_all(subject).await,
             Operation::Replace(change) => return replaced(self.service.replace_keys(change).await),
             Operation::Scheduled => {
-                let steps = async |rotator: Rotator<'_>| {
-                    rotator.create(&subject.version).await?;
-                    rotator.set(&subject.version).await?;
-                    rotator.try_out(&subject.version).await?;
-                    rotator.finish(&subject.version).await.map(drop)
-                };
-                return replaced(self.service.rotate(steps).await);
+                let rotated =
+                    self.service.rotate(async |rotator| run_schedule(rotator, &subject.version).await);
+                return replaced(rotated.await);
             }
         };
         if reply.status == expected || (operation == Operation::Assign && reply.status == 201) {

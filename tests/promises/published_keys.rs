@@ -120,7 +120,7 @@ async fn a_kept_key_set_verifies_new_tokens_after_a_scheduled_rotation_only() {
         for round in 1..=3 {
             let kept = offline(&service, &key_set(&service).await);
             let former = service.issue(&service.primary, &id).await.token().unwrap();
-            rotate_on_schedule(&service, &embedded, round).await;
+            service.rotate_on_schedule(&embedded, round).await;
             let fresh = service.issue(&service.primary, &id).await.token().unwrap();
             assert!(kept.verify(&fresh).is_ok(), "{algorithm:?}, rotation {round}");
             assert!(service.verify(&fresh).await.is_ok());
@@ -135,18 +135,6 @@ async fn a_kept_key_set_verifies_new_tokens_after_a_scheduled_rotation_only() {
             assert!(service.verify(&fresh).await.is_ok());
         }
     }
-}
-
-async fn rotate_on_schedule(service: &TestService, embedded: &Embedded, round: u32) {
-    let version = VersionId::new(format!("11111111-2222-4333-8444-{round:012}"));
-    embedded.begin_rotation("signing-keys", version.as_str());
-    let steps = service.rotate(async |rotator| {
-        rotator.create(&version).await?;
-        rotator.set(&version).await?;
-        rotator.try_out(&version).await?;
-        rotator.finish(&version).await
-    });
-    steps.await.unwrap();
 }
 
 /// The record fits into one read unit, 4 kB, beside RSA keys.

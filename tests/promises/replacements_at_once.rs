@@ -12,7 +12,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use e2e::faults::FaultyClient;
-use e2e::test_service::{Embedded, Ports, TestService};
+use e2e::test_service::{Embedded, Ports, TestService, run_schedule};
 use functions::adapters::Adapters;
 use identity::keys::rotation::{Change, KeyPorts, RotationError, Rotator};
 use identity::keys::{AccessSlot, Algorithm, KeyId, Slot};
@@ -208,12 +208,7 @@ impl Replacement {
                 let rotator = Rotator { ports, ..rotator };
                 match self.run {
                     Run::Operator(change) => rotator.run(change).await.map(|_| ()),
-                    Run::Scheduled => {
-                        rotator.create(version).await?;
-                        rotator.set(version).await?;
-                        rotator.try_out(version).await?;
-                        rotator.finish(version).await.map(|_| ())
-                    }
+                    Run::Scheduled => run_schedule(rotator, version).await,
                 }
             })
             .await;

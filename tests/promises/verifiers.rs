@@ -10,7 +10,6 @@ use identity::keys::rotation::Change;
 use identity::keys::signing::VerifyingKeys;
 use identity::keys::{AccessSlot, Algorithm, Slot};
 use identity::runtime::Random as _;
-use identity::secrets::VersionId;
 use identity::store::feed::End;
 use identity::store::{IdentityState, ReadRequest};
 use identity::testing::{NOON, SeededRandom, settings};
@@ -95,7 +94,8 @@ impl World {
                 Box::new(|_| true)
             }
             _ => {
-                self.rotate_on_schedule().await;
+                self.rotations += 1;
+                self.service.rotate_on_schedule(&self.embedded, self.rotations).await;
                 Box::new(|_| true)
             }
         };
@@ -106,18 +106,6 @@ impl World {
             changed.filter_map(|((id, before), (_, now))| End::of_identity(id, *before, *now)).collect();
         appended.extend(End::of_keys(&pointer.published, &self.pointer().await.published).unwrap());
         self.service.ports.feed.append_to_feed(&appended, NOON).await.unwrap();
-    }
-
-    async fn rotate_on_schedule(&mut self) {
-        self.rotations += 1;
-        let version = VersionId::new(format!("11111111-2222-4333-8444-{:012}", self.rotations));
-        self.embedded.begin_rotation("signing-keys", version.as_str());
-        let steps = self.service.rotate(async |rotator| {
-            rotator.create(&version).await?;
-            rotator.try_out(&version).await?;
-            rotator.finish(&version).await
-        });
-        steps.await.unwrap();
     }
 
     async fn check(&self, case: &str) {

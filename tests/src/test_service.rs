@@ -21,7 +21,7 @@ use identity::keys::{Algorithm, KeyId, Slot};
 use identity::memory::Memory;
 use identity::resource_servers::ResourceServerOperator;
 use identity::runtime::{Clock as _, Random as _};
-use identity::secrets::{SecretName, SecretStore, SecretStoreWriter};
+use identity::secrets::{SecretName, SecretStore, SecretStoreWriter, VersionId};
 use identity::settings::Settings;
 use identity::store::feed::Feed;
 use identity::store::resource_servers::{
@@ -79,6 +79,17 @@ impl Embedded {
     pub fn begin_rotation(&self, secret: &str, version: &str) {
         self.secrets_manager.begin_rotation(secret, version).unwrap();
     }
+}
+
+/// The four steps of a scheduled rotation, as Secrets Manager calls them.
+///
+/// # Errors
+/// The error of the first step that fails.
+pub async fn run_schedule(rotator: Rotator<'_>, version: &VersionId) -> Result<(), RotationError> {
+    rotator.create(version).await?;
+    rotator.set(version).await?;
+    rotator.try_out(version).await?;
+    rotator.finish(version).await.map(|_| ())
 }
 
 /// Signing keys for tests. They are generated once for each process and handed out in order.
@@ -230,6 +241,16 @@ impl TestService {
                 (entry.slot, id, parsed.standby(entry.slot).unwrap().clone())
             })
             .collect()
+    }
+
+    /// Runs a whole scheduled rotation. Each one needs another number.
+    ///
+    /// # Panics
+    /// When the rotation fails.
+    pub async fn rotate_on_schedule(&self, embedded: &Embedded, number: u32) {
+        let version = VersionId::new(format!("11111111-2222-4333-8444-{number:012}"));
+        embedded.begin_rotation(SecretName::SigningKeys.as_str(), version.as_str());
+        self.rotate(async |rotator| run_schedule(rotator, &version).await).await.unwrap();
     }
 
     /// Runs single steps of a rotator.
