@@ -6,18 +6,19 @@
 //!
 //! Lambda repeats an event until the function returns success, and delivers the changes of one record in their order.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use identity::error_chain::error_chain;
-use identity::ids::RawId;
-use identity::keys::pointer::Published;
 use identity::runtime::Clock;
+use identity::store::StoreError;
 use identity::store::feed::{End, Feed};
-use identity::store::{IdentityState, Revision, StoreError};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::adapters::Adapters;
+use crate::aws::table::{self, Item};
 
 /// The function `record-ends`.
 pub struct RecordEnds {
@@ -53,7 +54,7 @@ struct Record {
     dynamodb: Value,
 }
 
-/// A record before and after a change. It has only the attributes that this function reads.
+/// A record before and after a change, in the JSON of DynamoDB.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Change {
@@ -61,28 +62,9 @@ struct Change {
     new_image: Option<Image>,
 }
 
-#[derive(Deserialize)]
-struct Image {
-    pk: Text,
-    state: Option<Text>,
-    revision: Option<Number>,
-    published: Option<Text>,
-    standby: Option<Text>,
-}
+type Image = HashMap<String, Value>;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-struct Text {
-    s: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-struct Number {
-    n: String,
-}
-
-/// The change of a record that no release has written.
+/// The change cannot be read, so it may have ended tokens.
 struct UnreadableChange;
 
 impl RecordError {
@@ -129,46 +111,33 @@ impl RecordEnds {
     }
 }
 
-/// The ends in a change. The copies of the pointer change together, so the first one speaks for all.
 fn ends_of(change: Value) -> Result<Vec<End>, UnreadableChange> {
     let Change { old_image, new_image } = serde_json::from_value(change).map_err(|_| UnreadableChange)?;
-    let key = old_image.as_ref().or(new_image.as_ref()).map_or("", |image| image.pk.s.as_str()).to_owned();
-    if let Some(id) = key.strip_prefix("identity#") {
-        let id: RawId = id.parse().map_err(|_| UnreadableChange)?;
-        let state = |image: Option<Image>| image.map_or(Ok(IdentityState::Absent), Image::identity_state);
-        return Ok(End::of_identity(&id, state(old_image)?, state(new_image)?).into_iter().collect());
-    }
-    match (old_image, new_image) {
-        (Some(before), Some(after)) if key == "pointer#0" => {
-            End::of_keys(&before.published()?, &after.published()?).map_err(|_| UnreadableChange)
-        }
-        _ => Ok(Vec::new()),
-    }
+    let (before, after) = (old_image.map(item), new_image.map(item));
+    table::ends_of(before.as_ref(), after.as_ref()).map_err(|_| UnreadableChange)
 }
 
-impl Image {
-    fn identity_state(self) -> Result<IdentityState, UnreadableChange> {
-        match (self.state.map(|state| state.s).as_deref(), self.revision) {
-            (Some("live"), Some(revision)) => {
-                let revision = revision.n.parse().map_err(|_| UnreadableChange)?;
-                Ok(IdentityState::Live(Revision::new(revision)))
-            }
-            (Some("deleted"), _) => Ok(IdentityState::Deleted),
-            _ => Err(UnreadableChange),
+/// The texts and numbers of an image. The table has no other attributes.
+fn item(image: Image) -> Item {
+    let attribute = |(name, value): (String, Value)| {
+        let (kind, value) = value.as_object()?.iter().next()?;
+        let text = value.as_str()?.to_owned();
+        match kind.as_str() {
+            "S" => Some((name, AttributeValue::S(text))),
+            "N" => Some((name, AttributeValue::N(text))),
+            _ => None,
         }
-    }
-
-    fn published(self) -> Result<Published, UnreadableChange> {
-        let in_force = self.published.ok_or(UnreadableChange)?;
-        Ok(Published::from_stored(in_force.s, self.standby.map(|standby| standby.s)))
-    }
+    };
+    image.into_iter().filter_map(attribute).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use identity::ids::UserId;
+    use identity::ids::{RawId, UserId};
     use identity::keys::Algorithm;
+    use identity::keys::pointer::Published;
     use identity::memory::Memory;
+    use identity::store::Revision;
     use identity::store::feed::{Cursor, FeedPage};
     use identity::testing::{FrozenClock, NOON, SeededRandom, settings, signing_key, signing_keys};
     use serde_json::json;

@@ -25,6 +25,13 @@ pub trait Clock: Send + Sync {
 pub trait Random: Send + Sync {
     /// Fills `bytes` with random values.
     fn fill(&self, bytes: &mut [u8]);
+
+    /// A number of 128 random bits.
+    fn number(&self) -> u128 {
+        let mut bytes = [0; 16];
+        self.fill(&mut bytes);
+        u128::from_be_bytes(bytes)
+    }
 }
 
 /// The outcome of `work`. `None` if the deadline comes first. `work` is then dropped unfinished.

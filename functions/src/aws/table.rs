@@ -25,13 +25,17 @@
 //! arrives twice or late never undoes a newer change (decision records 0002, 0012 and 0015).
 
 mod assignments;
+mod changes;
 mod feed;
 mod former_list;
 mod identities;
 mod item;
 mod resource_servers;
 
-pub use feed::PARTITION as FEED_PARTITION;
+pub use changes::{ends_of, ends_of_keys};
+pub use feed::FEED_PARTITION;
+pub use identities::IDENTITY_PREFIX;
+pub use item::Item;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -59,7 +63,7 @@ use uuid::Uuid;
 
 use self::former_list::MovedLists;
 use self::identities::{Updated, custom_id_state, identity_state, profile};
-use self::item::{Found, Item, ItemKey, integer, number, text};
+use self::item::{Found, ItemKey, integer, number, text};
 use self::resource_servers::credential_of;
 use super::AwsFault;
 
@@ -297,7 +301,9 @@ impl Table {
     }
 }
 
-fn pointer_key(copy: u32) -> String {
+/// The partition key of a copy of the pointer.
+#[must_use]
+pub fn pointer_key(copy: u32) -> String {
     format!("pointer#{copy}")
 }
 
@@ -329,8 +335,6 @@ fn pointer_put(table: &str, copy: u32, pointer: &Pointer) -> Result<Put, StoreEr
 }
 
 fn pointer(item: &Item) -> Result<Pointer, StoreError> {
-    // A former release writes none.
-    let standby = item.get("standby").map(|_| text(item, "standby").map(str::to_owned)).transpose()?;
     Ok(Pointer {
         generation: integer(item, "generation")?,
         copies: integer(item, "copies")?,
@@ -338,6 +342,12 @@ fn pointer(item: &Item) -> Result<Pointer, StoreError> {
         access_keys_sequence: integer(item, "access_keys_sequence")?,
         signing_keys: VersionId::new(text(item, "signing_keys")?),
         signing_keys_sequence: integer(item, "signing_keys_sequence")?,
-        published: Published::from_stored(text(item, "published")?.to_owned(), standby),
+        published: published(item)?,
     })
+}
+
+fn published(item: &Item) -> Result<Published, StoreError> {
+    // A former release writes none.
+    let standby = item.get("standby").map(|_| text(item, "standby").map(str::to_owned)).transpose()?;
+    Ok(Published::from_stored(text(item, "published")?.to_owned(), standby))
 }

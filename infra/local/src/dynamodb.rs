@@ -141,7 +141,8 @@ impl EmbeddedDynamoDb {
         Ok(Self { database, file: None, writes: Arc::default() })
     }
 
-    /// The bodies of all later requests that write, each after its effect. `None` if somebody watches already.
+    /// The bodies of all later requests that write. Each body comes after the effect of its request. `None` after the first
+    /// call.
     #[must_use]
     pub fn watch(&self) -> Option<UnboundedReceiver<Bytes>> {
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -150,7 +151,7 @@ impl EmbeddedDynamoDb {
 
     fn report_write(&self, body: &[u8]) {
         if let Some(watcher) = self.writes.get() {
-            // A watcher that has ended misses nothing that it wants.
+            // The send fails after the watcher has ended.
             let _ = watcher.send(Bytes::copy_from_slice(body));
         }
     }

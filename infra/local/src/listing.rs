@@ -2,6 +2,7 @@
 //! has the permission for it.
 
 use dynoxide::DynoxideError;
+use functions::aws::table::IDENTITY_PREFIX;
 use identity::ids::RawId;
 use serde::Serialize;
 use serde_json::Value;
@@ -10,9 +11,6 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::dynamodb::EmbeddedDynamoDb;
 use crate::embedded;
-
-/// The start of the partition key of an identity.
-const PREFIX: &str = "identity#";
 
 /// An identity, as its record in the table describes it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -78,14 +76,14 @@ pub fn identities(database: &EmbeddedDynamoDb) -> Result<Vec<ListedIdentity>, Li
 
 fn is_identity(item: &Value) -> bool {
     let key = item.get("pk").and_then(|key| key.get("S")).and_then(Value::as_str);
-    key.is_some_and(|key| key.starts_with(PREFIX))
+    key.is_some_and(|key| key.starts_with(IDENTITY_PREFIX))
 }
 
 /// The identity and the second of its creation.
 fn parse(item: &Value) -> Option<(i64, ListedIdentity)> {
     let text = |name: &str| item.get(name)?.get("S")?.as_str();
     let number = |name: &str| item.get(name)?.get("N")?.as_str();
-    let id = text("pk")?.strip_prefix(PREFIX)?.to_owned();
+    let id = text("pk")?.strip_prefix(IDENTITY_PREFIX)?.to_owned();
     let created: i64 = number("created_at")?.parse().ok()?;
     let origin = match id.parse().ok()? {
         RawId::EntraUser { .. } => Origin::Entra,

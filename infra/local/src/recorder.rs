@@ -1,15 +1,15 @@
 //! Appends the ends of tokens to the revocation feed. A deployment does this from the stream of its table.
 //!
-//! The recorder watches the writes of the embedded table, whoever makes them: the server, functions in other processes,
-//! and the control API. It reads each changed record again and appends what the record says now. So an end may come twice,
-//! and none is missed while the recorder runs. A start begins a new epoch, because writes may have been missed.
+//! The recorder watches all writes of the embedded table: those of the server, of functions in other processes, and of the
+//! control API. It reads each changed record again and appends the ends that follow from its state. So an end may come
+//! twice. No end is missed while the recorder runs. A start begins a new epoch, because writes may have been missed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use functions::aws::table::Table;
+use functions::aws::table::{self, IDENTITY_PREFIX, Table, pointer_key};
 use functions::system::System;
 use identity::ids::RawId;
 use identity::keys::pointer::Published;
@@ -20,9 +20,6 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::platform::Platform;
-
-const IDENTITY: &str = "identity#";
-const POINTER: &str = "pointer#0";
 
 /// Most identities whose last end is remembered. A record also changes when a token is issued.
 const REMEMBERED: usize = 10_000;
@@ -72,9 +69,9 @@ impl Recorder {
     async fn record(&mut self, changed: HashSet<String>) -> Result<(), StoreError> {
         let mut ends = Vec::new();
         for key in changed {
-            if key == POINTER {
+            if key == pointer_key(0) {
                 ends.extend(self.ends_of_keys().await?);
-            } else if let Some(id) = key.strip_prefix(IDENTITY).and_then(|id| id.parse().ok()) {
+            } else if let Some(id) = key.strip_prefix(IDENTITY_PREFIX).and_then(|id| id.parse().ok()) {
                 ends.extend(self.end_of(id).await?);
             }
         }
@@ -97,11 +94,11 @@ impl Recorder {
     async fn ends_of_keys(&mut self) -> Result<Vec<End>, StoreError> {
         let after = self.table.pointer().await?.map(|pointer| pointer.published);
         let ends = match (&self.published, &after) {
-            (Some(before), Some(after)) if before != after => End::of_keys(before, after),
+            (Some(before), Some(after)) if before != after => table::ends_of_keys(before, after),
             _ => Ok(Vec::new()),
         };
         self.published = after;
-        ends.map_err(|_| StoreError::Corrupt("published"))
+        ends
     }
 }
 
@@ -109,10 +106,12 @@ impl Recorder {
 fn collect(body: &[u8], changed: &mut HashSet<String>) {
     let Ok(request) = serde_json::from_slice::<Value>(body) else { return };
     let is_creation = request.get("Item").is_some();
+    let pointer = pointer_key(0);
     let mut keys = HashSet::new();
     partition_keys(&request, &mut keys);
-    changed
-        .extend(keys.into_iter().filter(|key| key == POINTER || (key.starts_with(IDENTITY) && !is_creation)));
+    changed.extend(
+        keys.into_iter().filter(|key| *key == pointer || (key.starts_with(IDENTITY_PREFIX) && !is_creation)),
+    );
 }
 
 /// Every `{"pk":{"S":...}}` in a request.

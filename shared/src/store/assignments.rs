@@ -118,9 +118,7 @@ impl AssignmentVersion {
     /// A random version.
     #[must_use]
     pub fn random(random: &dyn Random) -> Self {
-        let mut bytes = [0; 16];
-        random.fill(&mut bytes);
-        Self(u128::from_be_bytes(bytes))
+        Self(random.number())
     }
 }
 

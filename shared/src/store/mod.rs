@@ -261,9 +261,7 @@ impl CreationId {
     /// A random id.
     #[must_use]
     pub fn random(random: &dyn Random) -> Self {
-        let mut bytes = [0; 16];
-        random.fill(&mut bytes);
-        Self(u128::from_be_bytes(bytes))
+        Self(random.number())
     }
 }
 

@@ -15,7 +15,7 @@ use super::item::{Item, ItemKey, number, text};
 use crate::aws::AwsFault;
 
 /// The partition of the feed.
-pub const PARTITION: &str = "revocations";
+pub const FEED_PARTITION: &str = "revocations";
 
 /// It sorts after every number, so one query meets it after the batches.
 const HEAD: &str = "head";
@@ -28,19 +28,13 @@ const PAGE: i32 = 10;
 
 impl Table {
     fn feed_key(&self, sk: String) -> ItemKey {
-        ItemKey { table: self.assignments.clone(), pk: PARTITION.to_owned(), sk: Some(sk) }
+        ItemKey { table: self.assignments.clone(), pk: FEED_PARTITION.to_owned(), sk: Some(sk) }
     }
 
     async fn stored_head(&self) -> Result<Option<Cursor>, StoreError> {
         let key = self.feed_key(HEAD.to_owned());
         let found = self.batch(std::slice::from_ref(&key)).await?;
         found.item(&key).map(place).transpose()
-    }
-
-    fn random_epoch(&self) -> u128 {
-        let mut bytes = [0; 16];
-        self.random.fill(&mut bytes);
-        u128::from_be_bytes(bytes)
     }
 
     /// Moves the head from `from` to `to`, with the batch at `to` if there is one. Returns whether the head was at `from`.
@@ -71,7 +65,7 @@ impl Table {
         let ends = serde_json::to_string(ends).map_err(|_| StoreError::Corrupt("ends that are no JSON"))?;
         for _ in 0..APPEND_ATTEMPTS {
             let from = self.stored_head().await?;
-            let to = from.unwrap_or_else(|| Cursor::new(self.random_epoch(), 0)).next();
+            let to = from.unwrap_or_else(|| Cursor::new(self.random.number(), 0)).next();
             let mut batch = self.feed_key(batch_key(to.sequence())).attributes();
             batch.insert("place".to_owned(), AttributeValue::S(to.to_string()));
             batch.insert("ends".to_owned(), AttributeValue::S(ends.clone()));
@@ -91,7 +85,7 @@ impl Table {
             .table_name(&self.assignments)
             .consistent_read(true)
             .key_condition_expression("pk = :pk AND sk > :after")
-            .expression_attribute_values(":pk", AttributeValue::S(PARTITION.to_owned()))
+            .expression_attribute_values(":pk", AttributeValue::S(FEED_PARTITION.to_owned()))
             .expression_attribute_values(":after", AttributeValue::S(batch_key(after.sequence())))
             .limit(PAGE);
         let answer = query.send().await;
@@ -136,7 +130,7 @@ impl Feed for Table {
     async fn begin_feed_epoch(&self) -> Result<(), StoreError> {
         for _ in 0..APPEND_ATTEMPTS {
             let from = self.stored_head().await?;
-            let to = from.unwrap_or(Cursor::START).in_epoch(self.random_epoch());
+            let to = from.unwrap_or(Cursor::START).in_epoch(self.random.number());
             if self.move_head(from, to, None).await? {
                 return Ok(());
             }

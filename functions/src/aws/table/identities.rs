@@ -19,6 +19,9 @@ use super::assignments::is_failed_condition;
 use super::item::{Item, ItemKey, integer, number, text};
 use crate::aws::AwsFault;
 
+/// The start of the partition key of an identity. Its raw id follows.
+pub const IDENTITY_PREFIX: &str = "identity#";
+
 const LIVE: &str = "live";
 const DELETED: &str = "deleted";
 
@@ -35,7 +38,7 @@ pub(super) enum Updated {
 
 impl Table {
     pub(super) fn identity_key(&self, identity: &RawId) -> ItemKey {
-        self.state_key(format!("identity#{identity}"))
+        self.state_key(format!("{IDENTITY_PREFIX}{identity}"))
     }
 
     pub(super) fn custom_id_key(&self, key: CustomIdKey) -> ItemKey {

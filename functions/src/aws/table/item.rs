@@ -6,7 +6,8 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use aws_smithy_types::error::operation::BuildError;
 use identity::store::StoreError;
 
-pub(super) type Item = HashMap<String, AttributeValue>;
+/// The attributes of an item.
+pub type Item = HashMap<String, AttributeValue>;
 
 /// The table and the primary key of an item.
 #[derive(Clone)]

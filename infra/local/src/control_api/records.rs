@@ -4,17 +4,15 @@
 //! Callers must keep other requests out.
 
 use dynoxide::DynoxideError;
-use functions::aws::table::FEED_PARTITION;
+use functions::aws::table::{FEED_PARTITION, IDENTITY_PREFIX};
 use identity::ids::RawId;
 use serde_json::{Value, json};
 
 use crate::dynamodb::EmbeddedDynamoDb;
 use crate::embedded::{ASSIGNMENTS_TABLE, TABLE};
 
-const IDENTITY: &str = "identity#";
-
 /// The starts of the partition keys in the state table.
-const KINDS: [&str; 3] = [IDENTITY, "custom-id#", "assignments#"];
+const KINDS: [&str; 3] = [IDENTITY_PREFIX, "custom-id#", "assignments#"];
 
 /// Most writes in one transaction.
 const TRANSACTION: usize = 100;
@@ -73,7 +71,7 @@ pub(super) fn remove(database: &EmbeddedDynamoDb, leave: Leave) -> Result<(), Dy
 /// The next revision of an identity that comes from Entra. `None` for another record, and for a user of this resource,
 /// whose id is never used again.
 fn revoked(item: &Value) -> Option<Value> {
-    let id: RawId = key(item)?.strip_prefix(IDENTITY)?.parse().ok()?;
+    let id: RawId = key(item)?.strip_prefix(IDENTITY_PREFIX)?.parse().ok()?;
     if matches!(id, RawId::User(_)) {
         return None;
     }

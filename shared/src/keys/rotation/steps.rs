@@ -22,7 +22,7 @@ pub(super) struct Candidate {
 /// The origin of the signing keys of a new version.
 #[derive(Clone, Copy)]
 pub(super) enum KeySource {
-    /// New keys and new standby keys in every slot: somebody may know the former ones.
+    /// New keys and new standby keys in every slot, because the former ones may be known.
     Fresh,
     /// A new key and a new standby key in one slot.
     FreshSlot(AccessSlot),

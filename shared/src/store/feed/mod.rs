@@ -31,7 +31,7 @@ pub enum End {
         identity: RawId,
         lowest_revision: Revision,
     },
-    /// Every token of an identity ended, for ever.
+    /// Every token of an identity ended.
     Deleted {
         #[serde(with = "raw_id")]
         identity: RawId,
@@ -107,8 +107,8 @@ pub trait Feed: Send + Sync {
 }
 
 impl End {
-    /// The ends that a change of the published keys means. A standby key that is discarded has signed no token, but somebody
-    /// may have read it, and offline verifiers know it.
+    /// The ends that follow from a change of the published keys. A discarded standby key is one of them. It has signed no
+    /// token, but it may have leaked, and offline verifiers accept it.
     ///
     /// # Errors
     /// [`KeyMaterialError`] when a record cannot be read.
