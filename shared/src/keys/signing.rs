@@ -519,7 +519,9 @@ mod tests {
         let ready = keys.with_standby(|| Ok(testing::signing_key(Algorithm::Es256, 1))).unwrap();
         let document: serde_json::Value = serde_json::from_slice(ready.to_document().expose()).unwrap();
         let members = |value: &serde_json::Value| {
-            value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ")
+            let mut names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+            names.sort_unstable();
+            names.join(" ")
         };
         assert_eq!(members(&document), "entra primary secondary sequence standby");
         assert_eq!(members(&document["standby"]), "entra primary secondary");
