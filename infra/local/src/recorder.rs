@@ -3,6 +3,8 @@
 //! The recorder watches all writes of the embedded table: those of the server, of functions in other processes, and of the
 //! control API. It reads each changed record again and appends the ends that follow from its state. So an end may come
 //! twice. No end is missed while the recorder runs. A start begins a new epoch, because writes may have been missed.
+//!
+//! The recorder gathers the writes of [`GATHERING`], so many revocations share a read and an append.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use identity::ids::RawId;
 use identity::keys::pointer::Published;
 use identity::runtime::Clock as _;
 use identity::store::feed::{End, Feed as _};
-use identity::store::{IdentityState, PointerWriter as _, ReadRequest, Revision, Store as _, StoreError};
+use identity::store::{IdentityState, PointerWriter as _, Revision, StoreError};
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -23,6 +25,9 @@ use crate::platform::Platform;
 
 /// Most identities whose last end is remembered. A record also changes when a token is issued.
 const REMEMBERED: usize = 10_000;
+
+/// The time from the first write that is not yet recorded until the recorder reads.
+const GATHERING: Duration = Duration::from_millis(50);
 
 /// The pause before another attempt to write.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -52,6 +57,7 @@ impl Recorder {
     /// Records until the table is gone.
     pub async fn run(mut self) {
         while let Some(first) = self.writes.recv().await {
+            tokio::time::sleep(GATHERING).await;
             let mut changed = HashSet::new();
             collect(&first, &mut changed);
             while let Ok(next) = self.writes.try_recv() {
@@ -68,27 +74,26 @@ impl Recorder {
 
     async fn record(&mut self, changed: HashSet<String>) -> Result<(), StoreError> {
         let mut ends = Vec::new();
-        for key in changed {
-            if key == pointer_key(0) {
-                ends.extend(self.ends_of_keys().await?);
-            } else if let Some(id) = key.strip_prefix(IDENTITY_PREFIX).and_then(|id| id.parse().ok()) {
-                ends.extend(self.end_of(id).await?);
-            }
+        if changed.contains(&pointer_key(0)) {
+            ends.extend(self.ends_of_keys().await?);
         }
+        let ids: Vec<RawId> =
+            changed.iter().filter_map(|key| key.strip_prefix(IDENTITY_PREFIX)?.parse().ok()).collect();
+        let states = self.table.identity_states(&ids).await?;
+        ends.extend(ids.into_iter().zip(states).filter_map(|(id, state)| self.end_of(id, state)));
         self.table.append_to_feed(&ends, self.system.now()).await
     }
 
-    async fn end_of(&mut self, id: RawId) -> Result<Option<End>, StoreError> {
-        let state = self.table.read(ReadRequest::identity(&id)).await?.identity;
+    fn end_of(&mut self, id: RawId, state: IdentityState) -> Option<End> {
         if self.recorded.len() >= REMEMBERED {
             self.recorded.clear();
         }
         if self.recorded.get(&id) == Some(&state) {
-            return Ok(None);
+            return None;
         }
         let end = End::of_identity(&id, IdentityState::Live(Revision::FIRST), state);
         self.recorded.insert(id, state);
-        Ok(end)
+        end
     }
 
     async fn ends_of_keys(&mut self) -> Result<Vec<End>, StoreError> {
@@ -130,8 +135,8 @@ fn partition_keys(value: &Value, found: &mut HashSet<String>) {
 #[cfg(test)]
 mod tests {
     use identity::ids::UserId;
-    use identity::store::feed::{Cursor, FeedPage};
-    use identity::store::{CreationId, NewIdentity};
+    use identity::store::feed::{Cursor, FeedPage, MAX_BATCH};
+    use identity::store::{CreationId, NewIdentity, Store as _};
     use serde_json::json;
 
     use super::*;
@@ -175,6 +180,25 @@ mod tests {
         assert_eq!(ends(&platform, &mut cursor).await, [expected]);
         table.delete(&id, None, system.now()).await.unwrap();
         assert_eq!(ends(&platform, &mut cursor).await, [End::Deleted { identity: id }]);
+
+        let many: Vec<RawId> = (0..=MAX_BATCH)
+            .map(|_| UserId::mint(platform.resource.resource.id, system.now(), system).into())
+            .collect();
+        for id in &many {
+            let new = NewIdentity::plain(id.clone(), CreationId::random(system));
+            table.create(&new, system.now()).await.unwrap();
+            table.revoke(id, Revision::FIRST).await.unwrap();
+        }
+        let mut found = Vec::new();
+        while found.len() < many.len() {
+            found.extend(ends(&platform, &mut cursor).await);
+        }
+        let revoked = |id| End::Revoked { identity: id, lowest_revision: second };
+        let mut expected: Vec<_> = many.into_iter().map(revoked).collect();
+        for list in [&mut found, &mut expected] {
+            list.sort_unstable_by_key(|end| format!("{end:?}"));
+        }
+        assert_eq!(found, expected, "each once");
 
         let regenerate = json!({"regenerate": "secondary"});
         let former = table.pointer().await.unwrap().unwrap().published;

@@ -41,6 +41,16 @@ impl Table {
         self.state_key(format!("{IDENTITY_PREFIX}{identity}"))
     }
 
+    /// The present states of identities, in the order of `ids`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the table cannot be read.
+    pub async fn identity_states(&self, ids: &[RawId]) -> Result<Vec<IdentityState>, StoreError> {
+        let keys: Vec<_> = ids.iter().map(|id| self.identity_key(id)).collect();
+        let found = self.batch(&keys).await?;
+        keys.iter().map(|key| found.item(key).map_or(Ok(IdentityState::Absent), identity_state)).collect()
+    }
+
     pub(super) fn custom_id_key(&self, key: CustomIdKey) -> ItemKey {
         self.state_key(format!("custom-id#{}", key.to_hex()))
     }
