@@ -1,9 +1,10 @@
 //! The local server under load, beside an echo server under the same load.
 
+use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use benches::store_call::StoreCall;
+use aws_lc_rs::hmac;
 use identity::keys::Algorithm;
 use tokio::runtime::Runtime;
 
@@ -19,8 +20,10 @@ const CONNECTIONS: [usize; 3] = [1, 8, 32];
 /// The number of connections for the targets.
 const TYPICAL: usize = 8;
 const CELL: Duration = Duration::from_millis(500);
-const WARM_UP_CALLS: u32 = 300;
-const CALLS: u32 = 2_000;
+/// HMACs of a refused signature: the candidates of the local server under both keys
+/// (docs/decisions/0005-what-a-client-may-have-signed.md).
+const HMACS_OF_CREATE: f64 = 14.0;
+const HMACS_OF_ISSUE: f64 = 50.0;
 
 /// A row of the table and its measurements.
 struct Cell<'a> {
@@ -60,13 +63,13 @@ pub fn run() -> Section {
     let es256 = site(&runtime, "load-es256", Algorithm::Es256);
     let rs256 = site(&runtime, "load-rs256", Algorithm::Rs256);
     let (state, identity) = ended(&runtime, "load-floor");
-    let floors = Floors::new(StoreCall::over(&state, &identity));
+    let floors = Floors::new();
     let echo = without_identities(Server::echo(), &es256);
     let store_echo = without_identities(Server::store_echo(&state, &identity), &es256);
     let mut cells = cells(&echo, &store_echo, &es256, &rs256);
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
-        rounds.push(floors.measure(&runtime));
+        rounds.push(floors.measure());
         for cell in &mut cells {
             let figures = runtime.block_on(cell.site.measure(cell.scenario, cell.connections, CELL));
             cell.rounds.push(figures);
@@ -110,24 +113,25 @@ fn cells<'a>(echo: &'a Site, store_echo: &'a Site, es256: &'a Site, rs256: &'a S
 /// The floors of one round, in CPU microseconds.
 #[derive(Clone, Copy)]
 struct Floor {
-    store_call: f64,
     sign: [f64; 2],
     verify: [f64; 2],
+    hmac: f64,
 }
 
 /// The measurement of the floors without a server.
 struct Floors {
-    store_call: StoreCall,
     /// ES256 and RS256.
     keys: [RawKey; 2],
+    access_key: hmac::Key,
 }
 
 impl Floors {
-    fn new(store_call: StoreCall) -> Self {
-        Self { store_call, keys: [Algorithm::Es256, Algorithm::Rs256].map(RawKey::generate) }
+    fn new() -> Self {
+        let access_key = hmac::Key::new(hmac::HMAC_SHA256, &[b'x'; 64]);
+        Self { keys: [Algorithm::Es256, Algorithm::Rs256].map(RawKey::generate), access_key }
     }
 
-    fn measure(&self, runtime: &Runtime) -> Floor {
+    fn measure(&self) -> Floor {
         let message = vec![b'x'; 600];
         let sign = self
             .keys
@@ -137,17 +141,12 @@ impl Floors {
             let signature = key.sign(&message);
             own_cpu_of(600, || (0..600).for_each(|_| assert!(key.verifies(&message, &signature))))
         });
-        Floor { store_call: self.store_call(runtime), sign, verify }
-    }
-
-    fn store_call(&self, runtime: &Runtime) -> f64 {
-        let calls = async |count| {
-            for _ in 0..count {
-                self.store_call.call().await;
-            }
+        let text = [b'x'; 150];
+        let sign_text = |_| {
+            black_box(hmac::sign(&self.access_key, black_box(&text)));
         };
-        runtime.block_on(calls(WARM_UP_CALLS));
-        own_cpu_of(CALLS, || runtime.block_on(calls(CALLS)))
+        let hmac = own_cpu_of(10_000, || (0..10_000).for_each(sign_text));
+        Floor { sign, verify, hmac }
     }
 }
 
@@ -195,30 +194,39 @@ fn table(cells: &[Cell<'_>], floors: &[Floor]) -> Table {
     table
 }
 
+/// The operations that read the store beside a server that reads the store, with the same cryptography. The refusals beside an
+/// echo, and beside an echo with the HMACs that a refusal needs.
 fn targets(cells: &[Cell<'_>], floors: &[Floor]) -> Table {
     let [echo, store_echo] =
         [Scenario::Echo, Scenario::StoreEcho].map(|scenario| find(cells, scenario, TYPICAL));
-    let sum = |round: usize| floors[round].store_call + echo.rounds[round].cpu;
     let mut table = Table::new(&["8 connections", "CPU µs", "floor", "CPU µs", "ratio", "target"]);
-    let mut row = |scenario: Scenario, name: &str, floor: &dyn Fn(usize) -> f64, target: Option<f64>| {
-        let cell = find(cells, scenario, TYPICAL);
+    let mut row = |cell: &Cell<'_>, name: &str, floor: &dyn Fn(usize) -> f64, target: Option<f64>| {
         let least = median(&(0..ROUNDS).map(floor).collect::<Vec<_>>());
         let ratio = cell.ratio(floor);
         let cpu = figure(cell.median(|figures| figures.cpu));
         let verdict = target.map(|target| at_most(ratio, target)).unwrap_or_default();
         table.row([cell.label(), cpu, name.to_owned(), figure(least), figure(ratio), verdict]);
     };
-    row(Scenario::Issue, "BatchGetItem in a loop, plus echo", &sum, Some(1.25));
-    row(
-        Scenario::Issue,
-        "a server: BatchGetItem and echo",
-        &|round| store_echo.rounds[round].cpu,
-        Some(1.25),
-    );
+    for (scenario, name, target) in [
+        (Scenario::Issue, "a server: BatchGetItem and echo, and a signature", 1.25),
+        (Scenario::Introspect, "a server: BatchGetItem and echo, and a verification", 1.15),
+        (Scenario::Authorize, "a server: BatchGetItem and echo, and a verification", 1.15),
+    ] {
+        for cell in cells.iter().filter(|cell| cell.scenario == scenario && cell.connections == TYPICAL) {
+            let crypto = |round: usize| floors[round].crypto(scenario, cell.algorithm).unwrap_or(f64::NAN);
+            row(cell, name, &|round| store_echo.rounds[round].cpu + crypto(round), Some(target));
+        }
+    }
     let echoed = |round: usize| echo.rounds[round].cpu;
-    row(Scenario::Refused, "echo", &echoed, Some(2.0));
-    row(Scenario::RefusedIssue, "echo", &echoed, None);
-    row(Scenario::Garbage, "echo", &echoed, Some(1.3));
+    for (scenario, hmacs, target) in
+        [(Scenario::Refused, HMACS_OF_CREATE, 1.5), (Scenario::RefusedIssue, HMACS_OF_ISSUE, 2.5)]
+    {
+        let cell = find(cells, scenario, TYPICAL);
+        row(cell, "echo", &echoed, Some(target));
+        let name = format!("echo, and {hmacs} HMACs");
+        row(cell, &name, &|round| echoed(round) + hmacs * floors[round].hmac, None);
+    }
+    row(find(cells, Scenario::Garbage, TYPICAL), "echo", &echoed, Some(1.3));
     table
 }
 
