@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use benches::store_call::{ASSIGNMENTS_TABLE, TABLE};
 use e2e::test_service::{Embedded, HOST};
+use identity::keys::Algorithm;
 use identity::secrets::SecretName;
 use identity::testing::settings;
 
@@ -121,7 +122,7 @@ pub fn run() -> Section {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut section = Section::begin("cold");
-        let resource = Resource::new().await;
+        let resource = Resource::new(Algorithm::Rs256).await;
         let aws = [("AWS_ENDPOINT_URL", format!("http://{}", serve_aws(&resource.aws).await))];
         section.add(&starts(&resource, &aws).await);
         for table in warm(&resource, &aws).await {

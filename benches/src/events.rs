@@ -75,9 +75,9 @@ pub struct Resource {
 }
 
 impl Resource {
-    pub async fn new() -> Self {
+    pub async fn new(algorithm: Algorithm) -> Self {
         let (ports, aws) = Ports::embedded(1).await;
-        let service = TestService::new(ports, Algorithm::Rs256, 1).await;
+        let service = TestService::new(ports, algorithm, 1).await;
         let system = System::new();
         // The functions use the system's clock, so the token must be valid at this time.
         let behind = system.now() - service.clock.now();

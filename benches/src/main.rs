@@ -44,7 +44,7 @@ enum Command {
     Cold,
     /// The first answer of the Lambda functions with Lambda's share of a processor. Needs the rights of root.
     Quota,
-    /// The local server with 1 000, 100 000 and 1 000 000 identities.
+    /// The local server with 1 000 to 10 000 000 identities, and with 1 to 512 connections.
     Scale,
     /// The local server's memory over many requests.
     Soak {

@@ -1,4 +1,4 @@
-//! The first answer of the Lambda functions with the share of a processor that Lambda grants at a memory size.
+//! The first answer and the warm answers of the Lambda functions with the share of a processor that Lambda grants at a memory size.
 //!
 //! Lambda does not limit the processor before the first poll. After it, 1,769 MB of memory grant one core. The calls to
 //! AWS use TLS, because a handshake is a large part of a first call.
@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::Duration;
 
+use identity::keys::Algorithm;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::cold::Started;
 use crate::events::{Event, Resource};
-use crate::measure::{median, millis};
+use crate::measure::{median, millis, quantile};
 use crate::report::{Section, Table, figure};
 use crate::stubs::TlsAws;
 
@@ -40,6 +41,20 @@ const SUBJECTS: [(&str, Event); 5] = [
     ("introspect", Event::Introspect),
     ("authorizer", Event::Authorize),
 ];
+
+/// Operations whose warm answers are measured with both algorithms.
+const WARM: [(&str, Event); 3] =
+    [("token", Event::Issue), ("introspect", Event::Introspect), ("authorizer", Event::Authorize)];
+
+/// Answers of a warm environment, after as many that are not counted.
+const ANSWERS: usize = 50;
+
+/// The pause before an event of a warm environment. It is longer than a period, so the share of the processor is unused.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// List prices of us-east-1 in USD (docs/deploy.md): a GB second on arm64, and a million requests.
+const GB_SECOND: f64 = 0.000_013_333_4;
+const MILLION_REQUESTS: f64 = 0.20;
 
 /// A control group with a limited share of one core.
 struct Share(PathBuf);
@@ -88,21 +103,21 @@ pub fn run() -> Section {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut section = Section::begin("quota");
-        let resource = Resource::new().await;
-        let aws = TlsAws::start(&resource.aws).await;
-        match MEMORY
-            .into_iter()
-            .map(|memory| Ok((memory, Share::new(memory)?)))
-            .collect::<io::Result<Vec<_>>>()
-        {
-            Ok(shares) => section.add(&table(&resource, &aws, &shares).await),
+        let shares = MEMORY.into_iter().map(|memory| Ok((memory, Share::new(memory)?)));
+        match shares.collect::<io::Result<Vec<_>>>() {
+            Ok(shares) => {
+                let resource = Resource::new(Algorithm::Rs256).await;
+                let aws = TlsAws::start(&resource.aws).await;
+                section.add(&first_answers(&resource, &aws, &shares).await);
+                section.add(&warm_answers(&shares).await);
+            }
             Err(error) => section.add(&format!("Not measured: the control group cannot be made ({error}).")),
         }
         section
     })
 }
 
-async fn table(resource: &Resource, aws: &TlsAws, shares: &[(u32, Share)]) -> Table {
+async fn first_answers(resource: &Resource, aws: &TlsAws, shares: &[(u32, Share)]) -> Table {
     let mut table = Table::new(&[
         "function",
         "memory, MB",
@@ -132,6 +147,61 @@ async fn table(resource: &Resource, aws: &TlsAws, shares: &[(u32, Share)]) -> Ta
         }
     }
     table
+}
+
+/// The time of warm answers and what Lambda bills for it, which is whole milliseconds.
+async fn warm_answers(shares: &[(u32, Share)]) -> Table {
+    let mut table = Table::new(&[
+        "function",
+        "keys",
+        "memory, MB",
+        "answer p50, ms",
+        "answer p99, ms",
+        "billed, ms",
+        "USD a million, compute",
+        "USD a million, with requests",
+    ]);
+    for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
+        let resource = Resource::new(algorithm).await;
+        let aws = TlsAws::start(&resource.aws).await;
+        for (binary, event) in WARM {
+            for (memory, share) in shares {
+                let times = warm_times(&resource, &aws, binary, event, share).await;
+                let billed = times.iter().map(|time| time.ceil()).sum::<f64>() / ANSWERS as f64;
+                let compute = billed * 1e3 * f64::from(*memory) / 1024.0 * GB_SECOND;
+                table.row([
+                    binary.to_owned(),
+                    algorithm.as_str().to_owned(),
+                    memory.to_string(),
+                    figure(median(&times)),
+                    figure(quantile(&times, 0.99)),
+                    figure(billed),
+                    figure(compute),
+                    figure(compute + MILLION_REQUESTS),
+                ]);
+            }
+        }
+    }
+    table
+}
+
+/// Milliseconds from each event to its answer.
+async fn warm_times(
+    resource: &Resource,
+    aws: &TlsAws,
+    binary: &str,
+    event: Event,
+    share: &Share,
+) -> Vec<f64> {
+    let bytes = resource.event(event).await;
+    let mut started = Started::new(binary, &aws.environment()).await;
+    share.limit(&started.child);
+    let mut times = Vec::new();
+    for _ in 0..2 * ANSWERS {
+        tokio::time::sleep(PAUSE).await;
+        times.push(millis(started.invoke(event, bytes.clone()).await));
+    }
+    times.split_off(ANSWERS)
 }
 
 /// Milliseconds from the start to the first poll, and from the first event to its answer.

@@ -1,4 +1,4 @@
-//! The cost of a large number of identities.
+//! The cost of a large number of identities, and of a large number of connections.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,11 +20,15 @@ use crate::programs::{Server, scratch};
 use crate::report::{Section, Table, at_most, figure};
 use crate::scenario::{Figures, Scenario, Site};
 
-const SIZES: [usize; 3] = [1_000, 100_000, 1_000_000];
+const SIZES: [usize; 4] = [1_000, 100_000, 1_000_000, 10_000_000];
+/// The size with a target.
+const MILLION: usize = 1_000_000;
 const SCENARIOS: [Scenario; 2] = [Scenario::Issue, Scenario::Introspect];
 const ROUNDS: usize = 5;
 const CELL: Duration = Duration::from_secs(2);
-const CONNECTIONS: usize = 8;
+/// The number of connections for the sizes.
+const TYPICAL: usize = 8;
+const CONNECTIONS: [usize; 5] = [1, 8, 32, 128, 512];
 /// Identities of the requests, in turn. The database caches far fewer.
 const SAMPLE: usize = 10_000;
 /// Items in one transaction.
@@ -34,31 +38,59 @@ pub fn run() -> Section {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut section = Section::begin("scale");
     let sites = SIZES.map(|size| runtime.block_on(site(size)));
+    section.add(&identities(&runtime, &sites));
+    section.add(&connections(&runtime, &sites[0]));
+    section
+}
+
+fn identities(runtime: &Runtime, sites: &[Site; SIZES.len()]) -> Table {
     let mut table = Table::new(&["request", "identities", "CPU µs", "p50 ms", "÷ with 1000", "target"]);
     for scenario in SCENARIOS {
-        let rounds: Vec<_> = (0..ROUNDS).map(|_| round(&runtime, &sites, scenario)).collect();
-        for (index, size) in SIZES.iter().enumerate() {
-            let of = |figure: fn(&[Figures; 3], usize) -> f64| {
+        let measure = |site: &Site| runtime.block_on(site.measure(scenario, TYPICAL, CELL));
+        let rounds: Vec<_> = (0..ROUNDS).map(|_| sites.each_ref().map(measure)).collect();
+        for (index, size) in SIZES.into_iter().enumerate() {
+            let of = |figure: fn(&[Figures], usize) -> f64| {
                 median(&rounds.iter().map(|round| figure(round, index)).collect::<Vec<_>>())
             };
             let ratio = of(|round, index| round[index].cpu / round[0].cpu);
-            let last = index == SIZES.len() - 1;
             table.row([
                 format!("{}, ES256", scenario.name()),
                 size.to_string(),
                 figure(of(|round, index| round[index].cpu)),
                 figure(of(|round, index| round[index].p50)),
                 figure(ratio),
-                if last { at_most(ratio, 1.15) } else { String::new() },
+                if size == MILLION { at_most(ratio, 1.15) } else { String::new() },
             ]);
         }
     }
-    section.add(&table);
-    section
+    table
 }
 
-fn round(runtime: &Runtime, sites: &[Site; 3], scenario: Scenario) -> [Figures; 3] {
-    sites.each_ref().map(|site| runtime.block_on(site.measure(scenario, CONNECTIONS, CELL)))
+fn connections(runtime: &Runtime, site: &Site) -> Table {
+    let mut table = Table::new(&[
+        "request",
+        "connections",
+        "CPU µs",
+        "requests/s",
+        "p50 ms",
+        "p99 ms",
+        "most memory, MB",
+    ]);
+    for connections in CONNECTIONS {
+        let measure = |_| runtime.block_on(site.measure(Scenario::Issue, connections, CELL));
+        let rounds: Vec<_> = (0..ROUNDS).map(measure).collect();
+        let of = |figure: fn(&Figures) -> f64| median(&rounds.iter().map(figure).collect::<Vec<_>>());
+        table.row([
+            "issue, ES256".to_owned(),
+            connections.to_string(),
+            figure(of(|figures| figures.cpu)),
+            figure(of(|figures| figures.per_second)),
+            figure(of(|figures| figures.p50)),
+            figure(of(|figures| figures.p99)),
+            figure(site.server.peak()),
+        ]);
+    }
+    table
 }
 
 /// A server with this number of identities, and tokens of some identities.

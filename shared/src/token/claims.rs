@@ -207,6 +207,7 @@ mod tests {
     fn claims_from_entra_have_their_form() {
         let (identity, claims) = of_teams_user();
         assert!(claims.agree_on(&identity));
+        assert_eq!(claims.scp, 1024, "the number of a Teams user");
         let text = |change: &str| Some(change.to_owned());
         for time in ["", "now", "1709294400.0", "+1709294400", "01", " 1", "9223372036854775808"] {
             let changed = Claims { csi: time.to_owned(), aad_iat: text(time), ..claims.clone() };
@@ -220,6 +221,9 @@ mod tests {
         }
         for id in ["", "a b", "a\nb", "\u{e4}", &"a".repeat(65)] {
             assert!(!Claims { aad_uti: text(id), ..claims.clone() }.agree_on(&identity), "{id:?}");
+        }
+        for id in ["", &"a".repeat(31), &"a".repeat(33), &"A".repeat(32), &"g".repeat(32)] {
+            assert!(!Claims { jti: id.to_owned(), ..claims.clone() }.agree_on(&identity), "{id:?}");
         }
         assert!(Claims { aad_uti: None, ..claims }.agree_on(&identity));
     }
