@@ -196,10 +196,13 @@ mod tests {
     use super::*;
     use crate::ids::UserId;
     use crate::keys::Algorithm;
+    use crate::keys::signing::VerifyingKeys;
     use crate::memory::Memory;
     use crate::testing::{FrozenClock, NOON, SeededRandom, settings, signing_key};
     use crate::token::claims::{Claims, Grant};
+    use crate::token::mint::mint;
     use crate::token::scope::ScopeSet;
+    use crate::token::verify::OfflineVerifier;
 
     struct World {
         feed: Arc<Memory>,
@@ -231,19 +234,24 @@ mod tests {
     }
 
     fn token(revision: u64) -> TokenContent {
+        let (identity, claims) = claims(revision, NOON.unix_timestamp());
+        TokenContent { identity, claims, key_id: signing_key(Algorithm::Es256, 0).id().clone() }
+    }
+
+    fn claims(revision: u64, issued_at: i64) -> (RawId, Claims) {
         let resource = settings().resource;
         let identity: RawId = UserId::mint(resource.id, NOON, &SeededRandom::new(1)).into();
         let grant = Grant {
             identity: &identity,
             scopes: &ScopeSet::parse(["chat"]).unwrap(),
             revision: Revision::new(revision),
-            issued_at: NOON.unix_timestamp(),
-            expires_at: NOON.unix_timestamp() + 3_600,
+            issued_at,
+            expires_at: issued_at + 3_600,
             token_id: [7; 16],
             teams: None,
         };
         let claims = Claims::of(&resource, &grant);
-        TokenContent { identity, claims, key_id: signing_key(Algorithm::Es256, 0).id().clone() }
+        (identity, claims)
     }
 
     #[tokio::test]
@@ -292,11 +300,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn tokens_verified_offline_are_known_if_they_are_younger_than_the_feed() {
+        let world = World::new().await;
+        world.clock.advance(301_000);
+        world.watcher.read().await.unwrap();
+        let key = signing_key(Algorithm::Es256, 0);
+        let set = serde_json::json!({"keys": [key.jwk()]}).to_string();
+        let keys = VerifyingKeys::from_jwks(set.as_bytes()).unwrap();
+        let verifier = OfflineVerifier::new((&settings().resource).into(), keys, world.clock.clone());
+        for (seconds, expected) in [(0, Standing::Unknown), (300, Standing::Unknown), (301, Standing::Good)] {
+            let (_, claims) = claims(1, NOON.unix_timestamp() + seconds);
+            let token = mint(&claims, &key).unwrap();
+            let watched = world.watcher.watch(&verifier.verify(&token.0).unwrap());
+            assert_eq!(world.watcher.standing(&watched), expected, "{seconds} s after the feed began");
+        }
+    }
+
+    #[tokio::test]
     async fn ends_are_forgotten_after_every_token_has_expired() {
         let world = World::new().await;
-        world.append(End::Deleted { identity: token(1).identity }).await;
-        world.clock.advance(26 * 3_600 * 1_000);
-        world.append(End::KeyReplaced { kid: "another".to_owned() }).await;
-        assert!(world.watcher.known().identities.is_empty());
+        let kid = token(1).key_id.to_string();
+        let identity = token(1).identity;
+        let ends = [End::Deleted { identity }, End::KeyReplaced { kid }];
+        world.feed.append_to_feed(&ends, NOON).await.unwrap();
+        world.watcher.read().await.unwrap();
+        for (milliseconds, remembered) in [(25 * 3_600 * 1_000 - 1, 1), (1, 0)] {
+            world.clock.advance(milliseconds);
+            world.append(End::KeyReplaced { kid: "another".to_owned() }).await;
+            let known = world.watcher.known();
+            assert_eq!((known.identities.len(), known.keys.len() - 1), (remembered, remembered));
+        }
     }
 }
