@@ -3,7 +3,6 @@
 //! Its source is the two tables of the ACS identity model (docs/wire-contract.md#scopes). A token with several
 //! scopes has the capabilities of each of them. A capability outside the matrix has no name, so no token has it.
 
-use std::fmt;
 use std::str::FromStr;
 
 use crate::token::scope::{Scope, ScopeSet};
@@ -132,12 +131,6 @@ impl FromStr for Capability {
     fn from_str(name: &str) -> Result<Self, UnknownCapabilityError> {
         let row = MATRIX.iter().find(|(_, known, _)| *known == name);
         row.map(|(capability, ..)| *capability).ok_or(UnknownCapabilityError)
-    }
-}
-
-impl fmt::Display for Capability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -295,6 +295,13 @@ mod tests {
     }
 
     #[test]
+    fn the_chat_api_has_rules() {
+        let path = RequestPath::of(vec!["chat".to_owned(), "threads".to_owned()]).unwrap();
+        let rule = RouteRules::chat().unwrap().find(&Method::POST, &path);
+        assert_eq!(rule, Some(Capability::ChatCreateThread));
+    }
+
+    #[test]
     fn the_root_and_the_connect_event_can_have_rules() {
         let rules = RouteRules::default().and("rules", "GET / chat.get_thread").unwrap();
         let root = RequestPath::of(vec![String::new()]).unwrap();
