@@ -165,4 +165,30 @@ mod tests {
             assert!(!fault.to_string().contains("canary"), "{fault}");
         }
     }
+
+    #[test]
+    fn a_key_has_at_least_32_bytes() {
+        for (bytes, is_key) in [(31, false), (32, true), (64, true)] {
+            assert_eq!(AccessKey::parse(&STANDARD.encode(vec![7; bytes])).is_ok(), is_key, "{bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn a_regeneration_replaces_one_key_and_counts() {
+        let random = SeededRandom::new(3);
+        let texts = |keys: &AccessKeys| (keys.primary.encoded().clone(), keys.secondary.encoded().clone());
+        let keys = AccessKeys::generate(&random);
+        let (primary, secondary) = texts(&keys);
+        let keys = keys.regenerated(AccessSlot::Primary, &random);
+        assert_eq!(
+            (keys.sequence(), texts(&keys).0 == primary, texts(&keys).1 == secondary),
+            (2, false, true)
+        );
+        let primary = texts(&keys).0;
+        let keys = keys.regenerated(AccessSlot::Secondary, &random);
+        assert_eq!(
+            (keys.sequence(), texts(&keys).0 == primary, texts(&keys).1 == secondary),
+            (3, true, false)
+        );
+    }
 }

@@ -138,3 +138,22 @@ impl From<AccessSlot> for Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_id_has_43_characters_of_base64url() {
+        let id = format!("-_aZ9{}", "a".repeat(38));
+        assert_eq!(KeyId::try_from(id.clone()).map(String::from).ok(), Some(id.clone()));
+        for text in ["", &id[1..], &format!("{id}a"), &id.replace('-', "+"), &id.replace('-', " ")] {
+            assert!(KeyId::try_from(text.to_owned()).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn slots_have_the_names_of_the_log() {
+        assert_eq!(Slot::ALL.map(Slot::as_str), ["primary", "secondary", "entra"]);
+    }
+}
