@@ -354,6 +354,32 @@ mod tests {
     }
 
     #[test]
+    fn stored_texts_give_the_same_keys() {
+        let keys = testing::signing_keys(Algorithm::Es256, 0);
+        let keys = keys.with_standby(|| Ok(testing::signing_key(Algorithm::Es256, 99))).unwrap();
+        let published = Published::of(&keys, 1).unwrap();
+        let standby = published.standby().map(str::to_owned);
+        assert!(standby.is_some());
+        assert!(Published::from_stored(published.in_force().to_owned(), standby) == published);
+    }
+
+    #[test]
+    fn a_key_keeps_the_date_since_which_it_is_in_force() {
+        let keys = testing::signing_keys(Algorithm::Es256, 0);
+        let first = Published::of(&keys, 5).unwrap();
+        let keys =
+            keys.regenerated(Slot::Secondary, || Ok(testing::signing_key(Algorithm::Es256, 99))).unwrap();
+        let later = Published::after(&first, &keys, 9).unwrap();
+        let dates: Vec<_> = later.entries().unwrap().iter().map(|entry| entry.published_at).collect();
+        assert_eq!(dates, [5, 9, 5]);
+        assert_eq!((first.oldest().unwrap(), later.oldest().unwrap()), (5, 5));
+        let parsed = PublishedKeys::parse(&later).unwrap();
+        assert_eq!(parsed.algorithms(), ["ES256"]);
+        assert!(parsed.ids().take(3).eq(Slot::ALL.map(|slot| keys.of(slot).id().as_str())));
+        assert!(parsed.ids().skip(3).eq(Slot::ALL.map(|slot| parsed.standby(slot).unwrap().as_str())));
+    }
+
+    #[test]
     fn a_slow_read_displaces_no_newer_keys() {
         let pointer = |generation: u64, first_key| Pointer {
             generation,
