@@ -393,6 +393,7 @@ mod tests {
         let (old, new) = (pointer(1, 0), pointer(2, 3));
         let (second, cache) = (Duration::from_secs(1), PublishedCache::default());
         cache.keep(&old, second).unwrap();
+        assert!(cache.recent(second, second).is_some());
         let fresh = cache.keep(&new, second).unwrap();
         let stale = cache.keep(&old, second).unwrap();
         assert!(!Arc::ptr_eq(&stale, &fresh), "the slow reader gets the keys that it read");

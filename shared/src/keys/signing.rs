@@ -425,6 +425,16 @@ mod tests {
     }
 
     #[test]
+    fn a_private_key_with_the_public_key_of_another_is_refused() {
+        let [own, other] = [0, 1].map(|index| testing::signing_key(Algorithm::Es256, index));
+        let [own, other] = [own, other].map(|key| key.pkcs8.expose().to_vec());
+        let at = own.len() - 65;
+        let mixed = [&own[..at], &other[at..]].concat();
+        assert!(SigningKey::from_pkcs8(Algorithm::Es256, Secret::new(own)).is_ok());
+        assert!(SigningKey::from_pkcs8(Algorithm::Es256, Secret::new(mixed)).is_err());
+    }
+
+    #[test]
     fn a_published_key_verifies_only_its_own_signatures() {
         for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
             let key = testing::signing_key(algorithm, 0);
