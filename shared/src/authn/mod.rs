@@ -190,3 +190,39 @@ impl Denial {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_has_one_known_scheme() {
+        let scheme = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(AUTHORIZATION, value.parse().unwrap());
+            }
+            match Scheme::of(&headers) {
+                Ok(Scheme::AccessKey) => "access key".to_owned(),
+                Ok(Scheme::Basic(credential)) => format!("basic {credential}"),
+                Ok(Scheme::Bearer(token)) => format!("bearer {token}"),
+                Err(denial) => format!("{denial:?}"),
+            }
+        };
+        for (value, expected) in [
+            ("hmac-sha256 SignedHeaders=a&Signature=b", "access key"),
+            ("HMAC-SHA256", "access key"),
+            (" bASIC  dTpw ", "basic dTpw"),
+            ("Basic", "basic "),
+            ("bearer\ta.b.c ", "bearer a.b.c"),
+            ("Bearer", "Authorization"),
+            ("Bearer a.b.c,Bearer d.e.f", "Authorization"),
+            ("", "Authorization"),
+            ("Digest a", "Scheme"),
+        ] {
+            assert_eq!(scheme(&[value]), expected, "{value:?}");
+        }
+        assert_eq!(scheme(&[]), "Authorization");
+        assert_eq!(scheme(&["Bearer a", "Bearer a"]), "Authorization");
+    }
+}
