@@ -12,7 +12,7 @@ use crate::measure::{median, own_cpu_of};
 use crate::programs::{Server, build, scratch};
 use crate::raw::RawKey;
 use crate::report::{Section, Table, at_most, figure};
-use crate::scenario::{Figures, Scenario, Site, site};
+use crate::scenario::{Rounds, Scenario, Site, site};
 
 /// Rounds. They are many and short, because the machine's speed changes from second to second.
 const ROUNDS: usize = 9;
@@ -31,7 +31,7 @@ struct Cell<'a> {
     scenario: Scenario,
     algorithm: Algorithm,
     connections: usize,
-    rounds: Vec<Figures>,
+    rounds: Rounds,
 }
 
 impl Cell<'_> {
@@ -39,16 +39,6 @@ impl Cell<'_> {
         let name = self.scenario.name();
         let depends = Scenario::OF_BOTH.contains(&self.scenario);
         if depends { format!("{name}, {}", self.algorithm.as_str()) } else { name.to_owned() }
-    }
-
-    fn median(&self, of: fn(&Figures) -> f64) -> f64 {
-        median(&self.rounds.iter().map(of).collect::<Vec<_>>())
-    }
-
-    /// The ratio of the CPU time to a floor: the median of the ratios of the rounds.
-    fn ratio(&self, floor: impl Fn(usize) -> f64) -> f64 {
-        let ratios = self.rounds.iter().enumerate().map(|(round, figures)| figures.cpu / floor(round));
-        median(&ratios.collect::<Vec<_>>())
     }
 }
 
@@ -105,7 +95,13 @@ fn cells<'a>(echo: &'a Site, store_echo: &'a Site, es256: &'a Site, rs256: &'a S
     let rows = floors.into_iter().chain(Scenario::OF_BOTH.into_iter().flat_map(of_both));
     let rows = rows.chain(Scenario::OF_ONE.map(of_one));
     let cell = |(site, scenario, algorithm)| {
-        CONNECTIONS.map(|connections| Cell { site, scenario, algorithm, connections, rounds: Vec::new() })
+        CONNECTIONS.map(|connections| Cell {
+            site,
+            scenario,
+            algorithm,
+            connections,
+            rounds: Rounds::default(),
+        })
     };
     rows.flat_map(cell).collect()
 }
@@ -167,43 +163,29 @@ fn find<'a, 'b>(cells: &'a [Cell<'b>], scenario: Scenario, connections: usize) -
 }
 
 fn table(cells: &[Cell<'_>], floors: &[Floor]) -> Table {
-    let mut table = Table::new(&[
-        "request",
-        "connections",
-        "CPU µs",
-        "requests/s",
-        "p50 ms",
-        "p99 ms",
-        "× echo",
-        "× cryptography",
-    ]);
+    let [cpu, per_second, p50, p99] = Rounds::COLUMNS;
+    let mut table =
+        Table::new(&["request", "connections", cpu, per_second, p50, p99, "× echo", "× cryptography"]);
     for cell in cells {
         let echo = find(cells, Scenario::Echo, cell.connections);
         let crypto = |round: usize| floors[round].crypto(cell.scenario, cell.algorithm).unwrap_or(f64::NAN);
-        table.row([
-            cell.label(),
-            cell.connections.to_string(),
-            figure(cell.median(|figures| figures.cpu)),
-            figure(cell.median(|figures| figures.per_second)),
-            figure(cell.median(|figures| figures.p50)),
-            figure(cell.median(|figures| figures.p99)),
-            figure(cell.ratio(|round| echo.rounds[round].cpu)),
-            figure(cell.ratio(crypto)),
-        ]);
+        let ratios = [cell.rounds.ratio(|round| echo.rounds.cpu_of(round)), cell.rounds.ratio(crypto)];
+        let row = [cell.label(), cell.connections.to_string()].into_iter().chain(cell.rounds.cells());
+        table.row(row.chain(ratios.map(figure)));
     }
     table
 }
 
-/// The operations that read the store beside a server that reads the store, with the same cryptography. The refusals beside an
-/// echo, and beside an echo with the HMACs that a refusal needs.
+/// The operations that read the store beside a server that reads the store, with the same cryptography. The refusals
+/// beside an echo, and beside an echo with the HMACs that a refusal needs.
 fn targets(cells: &[Cell<'_>], floors: &[Floor]) -> Table {
     let [echo, store_echo] =
         [Scenario::Echo, Scenario::StoreEcho].map(|scenario| find(cells, scenario, TYPICAL));
     let mut table = Table::new(&["8 connections", "CPU µs", "floor", "CPU µs", "ratio", "target"]);
     let mut row = |cell: &Cell<'_>, name: &str, floor: &dyn Fn(usize) -> f64, target: Option<f64>| {
         let least = median(&(0..ROUNDS).map(floor).collect::<Vec<_>>());
-        let ratio = cell.ratio(floor);
-        let cpu = figure(cell.median(|figures| figures.cpu));
+        let ratio = cell.rounds.ratio(floor);
+        let cpu = figure(cell.rounds.median(|figures| figures.cpu));
         let verdict = target.map(|target| at_most(ratio, target)).unwrap_or_default();
         table.row([cell.label(), cpu, name.to_owned(), figure(least), figure(ratio), verdict]);
     };
@@ -214,10 +196,10 @@ fn targets(cells: &[Cell<'_>], floors: &[Floor]) -> Table {
     ] {
         for cell in cells.iter().filter(|cell| cell.scenario == scenario && cell.connections == TYPICAL) {
             let crypto = |round: usize| floors[round].crypto(scenario, cell.algorithm).unwrap_or(f64::NAN);
-            row(cell, name, &|round| store_echo.rounds[round].cpu + crypto(round), Some(target));
+            row(cell, name, &|round| store_echo.rounds.cpu_of(round) + crypto(round), Some(target));
         }
     }
-    let echoed = |round: usize| echo.rounds[round].cpu;
+    let echoed = |round: usize| echo.rounds.cpu_of(round);
     for (scenario, hmacs, target) in
         [(Scenario::Refused, HMACS_OF_CREATE, 1.5), (Scenario::RefusedIssue, HMACS_OF_ISSUE, 2.5)]
     {

@@ -42,7 +42,7 @@ enum Command {
     Load,
     /// The start, the memory and the calls of the Lambda functions beside a bare function.
     Cold,
-    /// The first answer of the Lambda functions with Lambda's share of a processor. Needs the rights of root.
+    /// The first and warm answers of the Lambda functions with Lambda's share of a processor. Needs the rights of root.
     Quota,
     /// The local server with 1 000 to 10 000 000 identities, and with 1 to 512 connections.
     Scale,

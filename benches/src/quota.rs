@@ -1,4 +1,5 @@
-//! The first answer and the warm answers of the Lambda functions with the share of a processor that Lambda grants at a memory size.
+//! The first answer and the warm answers of the Lambda functions, with the share of a processor that Lambda grants at a
+//! memory size.
 //!
 //! Lambda does not limit the processor before the first poll. After it, 1,769 MB of memory grant one core. The calls to
 //! AWS use TLS, because a handshake is a large part of a first call.
@@ -6,7 +7,6 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::process::Child;
 use std::time::Duration;
 
 use identity::keys::Algorithm;
@@ -78,9 +78,11 @@ impl Share {
         Ok(Self(group))
     }
 
-    /// Limits a process from now on.
-    fn limit(&self, child: &Child) {
-        fs::write(self.0.join("cgroup.procs"), child.id().to_string()).unwrap();
+    /// Starts a function, and limits it from its first poll on.
+    async fn start(&self, binary: &str, aws: &TlsAws) -> Started {
+        let started = Started::new(binary, &aws.environment()).await;
+        fs::write(self.0.join("cgroup.procs"), started.child.id().to_string()).unwrap();
+        started
     }
 }
 
@@ -194,8 +196,7 @@ async fn warm_times(
     share: &Share,
 ) -> Vec<f64> {
     let bytes = resource.event(event).await;
-    let mut started = Started::new(binary, &aws.environment()).await;
-    share.limit(&started.child);
+    let mut started = share.start(binary, aws).await;
     let mut times = Vec::new();
     for _ in 0..2 * ANSWERS {
         tokio::time::sleep(PAUSE).await;
@@ -214,8 +215,7 @@ async fn first_answer(
     first: First,
 ) -> (f64, f64) {
     let bytes = resource.event(event).await;
-    let mut started = Started::new(binary, &aws.environment()).await;
-    share.limit(&started.child);
+    let mut started = share.start(binary, aws).await;
     if matches!(first, First::AfterStop) {
         let pid = Pid::from_raw(started.child.id().cast_signed());
         kill(pid, Signal::SIGSTOP).unwrap();

@@ -14,15 +14,13 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::runtime::Runtime;
 
+use crate::MILLION;
 use crate::generator::ask_all;
-use crate::measure::median;
 use crate::programs::{Server, scratch};
 use crate::report::{Section, Table, at_most, figure};
-use crate::scenario::{Figures, Scenario, Site};
+use crate::scenario::{Rounds, Scenario, Site};
 
-const SIZES: [usize; 4] = [1_000, 100_000, 1_000_000, 10_000_000];
-/// The size with a target.
-const MILLION: usize = 1_000_000;
+const SIZES: [usize; 4] = [1_000, 100_000, MILLION, 10 * MILLION];
 const SCENARIOS: [Scenario; 2] = [Scenario::Issue, Scenario::Introspect];
 const ROUNDS: usize = 5;
 const CELL: Duration = Duration::from_secs(2);
@@ -46,18 +44,19 @@ pub fn run() -> Section {
 fn identities(runtime: &Runtime, sites: &[Site; SIZES.len()]) -> Table {
     let mut table = Table::new(&["request", "identities", "CPU µs", "p50 ms", "÷ with 1000", "target"]);
     for scenario in SCENARIOS {
-        let measure = |site: &Site| runtime.block_on(site.measure(scenario, TYPICAL, CELL));
-        let rounds: Vec<_> = (0..ROUNDS).map(|_| sites.each_ref().map(measure)).collect();
-        for (index, size) in SIZES.into_iter().enumerate() {
-            let of = |figure: fn(&[Figures], usize) -> f64| {
-                median(&rounds.iter().map(|round| figure(round, index)).collect::<Vec<_>>())
-            };
-            let ratio = of(|round, index| round[index].cpu / round[0].cpu);
+        let mut of_sizes = SIZES.map(|_| Rounds::default());
+        for _ in 0..ROUNDS {
+            for (site, rounds) in sites.iter().zip(&mut of_sizes) {
+                rounds.push(runtime.block_on(site.measure(scenario, TYPICAL, CELL)));
+            }
+        }
+        for (size, rounds) in SIZES.into_iter().zip(&of_sizes) {
+            let ratio = rounds.ratio(|round| of_sizes[0].cpu_of(round));
             table.row([
                 format!("{}, ES256", scenario.name()),
                 size.to_string(),
-                figure(of(|round, index| round[index].cpu)),
-                figure(of(|round, index| round[index].p50)),
+                figure(rounds.median(|figures| figures.cpu)),
+                figure(rounds.median(|figures| figures.p50)),
                 figure(ratio),
                 if size == MILLION { at_most(ratio, 1.15) } else { String::new() },
             ]);
@@ -67,28 +66,16 @@ fn identities(runtime: &Runtime, sites: &[Site; SIZES.len()]) -> Table {
 }
 
 fn connections(runtime: &Runtime, site: &Site) -> Table {
-    let mut table = Table::new(&[
-        "request",
-        "connections",
-        "CPU µs",
-        "requests/s",
-        "p50 ms",
-        "p99 ms",
-        "most memory, MB",
-    ]);
+    let [cpu, per_second, p50, p99] = Rounds::COLUMNS;
+    let mut table =
+        Table::new(&["request", "connections", cpu, per_second, p50, p99, "most memory so far, MB"]);
     for connections in CONNECTIONS {
-        let measure = |_| runtime.block_on(site.measure(Scenario::Issue, connections, CELL));
-        let rounds: Vec<_> = (0..ROUNDS).map(measure).collect();
-        let of = |figure: fn(&Figures) -> f64| median(&rounds.iter().map(figure).collect::<Vec<_>>());
-        table.row([
-            "issue, ES256".to_owned(),
-            connections.to_string(),
-            figure(of(|figures| figures.cpu)),
-            figure(of(|figures| figures.per_second)),
-            figure(of(|figures| figures.p50)),
-            figure(of(|figures| figures.p99)),
-            figure(site.server.peak()),
-        ]);
+        let mut rounds = Rounds::default();
+        for _ in 0..ROUNDS {
+            rounds.push(runtime.block_on(site.measure(Scenario::Issue, connections, CELL)));
+        }
+        let row = ["issue, ES256".to_owned(), connections.to_string()].into_iter().chain(rounds.cells());
+        table.row(row.chain([figure(site.server.peak())]));
     }
     table
 }

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::generator::{Until, Work, ask_all, drive};
-use crate::measure::micros;
+use crate::measure::{median, micros};
 use crate::programs::{Server, request, scratch};
+use crate::report::figure;
 
 const CREATE: &str = "/identities?api-version=2023-10-01";
 const CREATE_BODY: &str = r#"{"createTokenWithScopes":["chat","voip"]}"#;
@@ -197,4 +198,37 @@ pub struct Figures {
     pub per_second: f64,
     pub p50: f64,
     pub p99: f64,
+}
+
+/// The figures of several rounds.
+#[derive(Default)]
+pub struct Rounds(Vec<Figures>);
+
+impl Rounds {
+    /// The columns of [`Self::cells`].
+    pub const COLUMNS: [&'static str; 4] = ["CPU µs", "requests/s", "p50 ms", "p99 ms"];
+
+    pub fn push(&mut self, figures: Figures) {
+        self.0.push(figures);
+    }
+
+    /// The CPU time of one request in a round.
+    pub fn cpu_of(&self, round: usize) -> f64 {
+        self.0[round].cpu
+    }
+
+    pub fn median(&self, of: fn(&Figures) -> f64) -> f64 {
+        median(&self.0.iter().map(of).collect::<Vec<_>>())
+    }
+
+    /// The ratio of the CPU time to a floor: the median of the ratios of the rounds.
+    pub fn ratio(&self, floor: impl Fn(usize) -> f64) -> f64 {
+        let ratios = self.0.iter().enumerate().map(|(round, figures)| figures.cpu / floor(round));
+        median(&ratios.collect::<Vec<_>>())
+    }
+
+    pub fn cells(&self) -> [String; 4] {
+        let of: [fn(&Figures) -> f64; 4] = [|it| it.cpu, |it| it.per_second, |it| it.p50, |it| it.p99];
+        of.map(|of| figure(self.median(of)))
+    }
 }
