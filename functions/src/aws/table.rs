@@ -173,7 +173,7 @@ impl Store for Table {
         let pointer = pointer(found.item(&pointer_key).ok_or(StoreError::NotSetUp)?)?;
         self.learn(&pointer);
         let item = identity_key.and_then(|key| found.item(&key));
-        let identity = item.map_or(Ok(IdentityState::Absent), identity_state)?;
+        let identity = identity_state(item)?;
         let profile = item.map_or(Ok(None), profile)?;
         let custom_id = custom_id_key.and_then(|key| found.item(&key));
         let custom_id = custom_id.map_or(Ok(CustomIdState::Free(None)), custom_id_state)?;

@@ -2,8 +2,8 @@
 
 use identity::ids::RawId;
 use identity::keys::pointer::Published;
+use identity::store::StoreError;
 use identity::store::feed::End;
-use identity::store::{IdentityState, StoreError};
 
 use super::identities::identity_state;
 use super::item::{Item, text};
@@ -18,8 +18,8 @@ pub fn ends_of(before: Option<&Item>, after: Option<&Item>) -> Result<Vec<End>, 
     let key = text(record, "pk")?;
     if let Some(id) = key.strip_prefix(IDENTITY_PREFIX) {
         let id: RawId = id.parse().map_err(|_| StoreError::Corrupt("pk"))?;
-        let state = |item: Option<&Item>| item.map_or(Ok(IdentityState::Absent), identity_state);
-        return Ok(End::of_identity(&id, state(before)?, state(after)?).into_iter().collect());
+        let end = End::of_identity(&id, identity_state(before)?, identity_state(after)?);
+        return Ok(end.into_iter().collect());
     }
     match (before, after) {
         (Some(before), Some(after)) if key == pointer_key(0) => {

@@ -48,7 +48,7 @@ impl Table {
     pub async fn identity_states(&self, ids: &[RawId]) -> Result<Vec<IdentityState>, StoreError> {
         let keys: Vec<_> = ids.iter().map(|id| self.identity_key(id)).collect();
         let found = self.batch(&keys).await?;
-        keys.iter().map(|key| found.item(key).map_or(Ok(IdentityState::Absent), identity_state)).collect()
+        keys.iter().map(|key| identity_state(found.item(key))).collect()
     }
 
     pub(super) fn custom_id_key(&self, key: CustomIdKey) -> ItemKey {
@@ -218,7 +218,7 @@ impl Table {
         let fault = AwsFault::of("UpdateItem", &error);
         match error.into_service_error() {
             UpdateItemError::ConditionalCheckFailedException(failed) => {
-                let state = failed.item.as_ref().map_or(Ok(IdentityState::Absent), identity_state)?;
+                let state = identity_state(failed.item.as_ref())?;
                 Ok(Updated::Refused(state))
             }
             _ => Err(StoreError::Unavailable(fault)),
@@ -255,7 +255,8 @@ fn outcome_over(stored: Option<&Item>, new: &NewIdentity) -> Result<CreateOutcom
     Ok(if is_ours { CreateOutcome::Created } else { CreateOutcome::Taken })
 }
 
-pub(super) fn identity_state(item: &Item) -> Result<IdentityState, StoreError> {
+pub(super) fn identity_state(item: Option<&Item>) -> Result<IdentityState, StoreError> {
+    let Some(item) = item else { return Ok(IdentityState::Absent) };
     match text(item, "state")? {
         LIVE => Ok(IdentityState::Live(Revision::new(integer(item, "revision")?))),
         DELETED => Ok(IdentityState::Deleted),
