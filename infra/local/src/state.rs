@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 use uuid::{Uuid, uuid};
 
@@ -93,6 +94,10 @@ impl StateKind {
     }
 }
 
+/// The free space that a start needs, in bytes. The files of a new resource have half of it. SQLite needs some at every
+/// start, and its own error does not say so.
+const MIN_SPACE: u64 = 1024 * 1024;
+
 /// Marks the directory, so that no later start deletes expired records.
 pub(crate) fn keep_expired_records(dir: &Path) -> Result<(), FileError> {
     const TEXT: &[u8] =
@@ -106,8 +111,8 @@ pub(crate) fn deletes_expired_records(dir: &Path) -> bool {
 }
 
 /// Creates the directory, private to its owner, and returns its absolute path. An existing directory keeps its mode. A
-/// directory of another user is refused, unless the owner is root, or this process. A warning reports further users that
-/// can replace files.
+/// directory of another user is refused, unless the owner is root, or this process. So is a directory on a full disk. A
+/// warning reports further users that can replace files.
 pub(crate) fn directory(path: &Path) -> Result<PathBuf, FileError> {
     let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     let absolute = created.and_then(|()| path.canonicalize());
@@ -115,6 +120,10 @@ pub(crate) fn directory(path: &Path) -> Result<PathBuf, FileError> {
         let directory = path.metadata()?;
         let risk = risk(&path, directory.uid(), directory.mode(), geteuid().as_raw())?;
         risk.iter().for_each(|risk| console::warn(risk));
+        let disk = statvfs(&path)?;
+        let [size, free] = [disk.blocks(), disk.blocks_available()]
+            .map(|blocks| u128::from(blocks) * u128::from(disk.fragment_size()));
+        check_space(size, free)?;
         Ok(path)
     });
     checked.map_err(|source| FileError::new("create or open", path, source))
@@ -139,6 +148,18 @@ fn risk(path: &Path, owner: u32, mode: u32, user: u32) -> io::Result<Option<Stri
         .then(|| format!("every user of this machine can replace files in {path}; run chmod 700 {path}")))
 }
 
+/// Checks that a disk has space for a start. A file system without a size reports no space either.
+fn check_space(size: u128, free: u128) -> io::Result<()> {
+    if size == 0 || free >= MIN_SPACE.into() {
+        return Ok(());
+    }
+    let needed = MIN_SPACE / 1024;
+    Err(io::Error::other(format!(
+        "the disk is full: {} kB are free, and a start needs {needed} kB; free some space, and start again",
+        free / 1024
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +178,19 @@ mod tests {
             refused.contains("the user 8, and the server runs as the user 7; choose another"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn full_disk_is_refused_with_the_remedy() {
+        const GIGABYTE: u128 = 1 << 30;
+        let refused = check_space(GIGABYTE, 40 * 1024).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("the disk is full: 40 kB are free, and a start needs 1024 kB; free some"),
+            "{refused}"
+        );
+        assert!(check_space(GIGABYTE, u128::from(MIN_SPACE) - 1).is_err());
+        check_space(GIGABYTE, MIN_SPACE.into()).unwrap();
+        check_space(0, 0).unwrap();
     }
 
     #[test]
