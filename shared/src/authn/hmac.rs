@@ -289,6 +289,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn signatures_that_are_no_single_value_have_the_wrong_parts() {
+        let parse = |signature: &str| {
+            let names = "x-ms-date;host;x-ms-content-sha256";
+            Credentials::parse(&format!("{SCHEME} SignedHeaders={names}&Signature={signature}")).err()
+        };
+        for signature in ["", "YQ==&a=b", "YQ==,YQ==", "YQ== YQ=="] {
+            assert_eq!(parse(signature), Some(Denial::Parts), "{signature:?}");
+        }
+        assert_eq!(parse("YQ=="), Some(Denial::Authorization), "shorter than 32 bytes");
+        assert_eq!(parse(&STANDARD.encode([1; 32])), None);
+    }
+
     /// The numbers of docs/decisions/0005-what-a-client-may-have-signed.md.
     #[test]
     fn wrong_signatures_are_compared_with_few_candidates() {

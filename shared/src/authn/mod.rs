@@ -193,6 +193,8 @@ impl Denial {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
@@ -224,5 +226,19 @@ mod tests {
         }
         assert_eq!(scheme(&[]), "Authorization");
         assert_eq!(scheme(&["Bearer a", "Bearer a"]), "Authorization");
+    }
+
+    #[test]
+    fn only_services_and_users_have_a_slot() {
+        let principal = Principal { tenant: Uuid::nil(), object: Uuid::nil() };
+        assert_eq!(Caller::EntraPrincipal(principal).slot(), Some(Slot::Entra));
+        assert_eq!(Caller::Anyone.slot(), None);
+    }
+
+    #[test]
+    fn denials_have_the_names_of_their_variants() {
+        for denial in [Denial::Authorization, Denial::PlainHttp, Denial::Scheme, Denial::Signature] {
+            assert_eq!(denial.name(), format!("{denial:?}"));
+        }
     }
 }
