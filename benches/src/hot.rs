@@ -12,6 +12,7 @@ use std::time::Duration;
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use benches::raw::RawKey;
 use bytes::Bytes;
 use e2e::signer::{Call, sign};
 use e2e::test_service::{Ports, TestService};
@@ -40,7 +41,6 @@ use identity::token::verify::{Expected, Verifier};
 use serde::{Deserialize, Serialize};
 
 use crate::measure::{median, own_cpu_of};
-use crate::raw::RawKey;
 use crate::report::{Section, Table, at_least, figure};
 
 const HOST: &str = "localhost:8443";

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use benches::raw::RawKey;
 use identity::keys::Algorithm;
 use tokio::runtime::Runtime;
 
 use crate::measure::{median, own_cpu_of};
 use crate::programs::{Server, build, scratch};
-use crate::raw::RawKey;
 use crate::report::{Section, Table, at_most, figure};
 use crate::scenario::{Rounds, Scenario, Site, site};
 
@@ -37,7 +37,8 @@ struct Cell<'a> {
 impl Cell<'_> {
     fn label(&self) -> String {
         let name = self.scenario.name();
-        let depends = Scenario::OF_BOTH.contains(&self.scenario);
+        let depends =
+            Scenario::OF_BOTH.contains(&self.scenario) || Scenario::FLOORS_OF_BOTH.contains(&self.scenario);
         if depends { format!("{name}, {}", self.algorithm.as_str()) } else { name.to_owned() }
     }
 }
@@ -55,8 +56,19 @@ pub fn run() -> Section {
     let (state, identity) = ended(&runtime, "load-floor");
     let floors = Floors::new();
     let echo = without_identities(Server::echo(), &es256);
-    let store_echo = without_identities(Server::store_echo(&state, &identity), &es256);
-    let mut cells = cells(&echo, &store_echo, &es256, &rs256);
+    let store_echo =
+        |crypto: &[&str]| without_identities(Server::store_echo(&state, &identity, crypto), &es256);
+    let plain = store_echo(&[]);
+    let with_crypto = ["sign", "verify"].map(|name| {
+        [Algorithm::Es256, Algorithm::Rs256].map(|algorithm| store_echo(&[name, algorithm.as_str()]))
+    });
+    let floors_of_both = Scenario::FLOORS_OF_BOTH.into_iter().zip(&with_crypto);
+    let mut rows =
+        vec![(&echo, Scenario::Echo, Algorithm::Es256), (&plain, Scenario::StoreEcho, Algorithm::Es256)];
+    rows.extend(floors_of_both.flat_map(|(scenario, sites)| of_both(scenario, [&sites[0], &sites[1]])));
+    rows.extend(Scenario::OF_BOTH.into_iter().flat_map(|scenario| of_both(scenario, [&es256, &rs256])));
+    rows.extend(Scenario::OF_ONE.map(|scenario| (&es256, scenario, Algorithm::Es256)));
+    let mut cells: Vec<_> = rows.into_iter().flat_map(cells).collect();
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         rounds.push(floors.measure());
@@ -87,23 +99,15 @@ fn ended(runtime: &Runtime, name: &str) -> (PathBuf, String) {
     (state, site.issued[0].clone())
 }
 
-fn cells<'a>(echo: &'a Site, store_echo: &'a Site, es256: &'a Site, rs256: &'a Site) -> Vec<Cell<'a>> {
-    let of_one = |scenario| (es256, scenario, Algorithm::Es256);
-    let of_both = |scenario| [of_one(scenario), (rs256, scenario, Algorithm::Rs256)];
-    let floors =
-        [(echo, Scenario::Echo, Algorithm::Es256), (store_echo, Scenario::StoreEcho, Algorithm::Es256)];
-    let rows = floors.into_iter().chain(Scenario::OF_BOTH.into_iter().flat_map(of_both));
-    let rows = rows.chain(Scenario::OF_ONE.map(of_one));
-    let cell = |(site, scenario, algorithm)| {
-        CONNECTIONS.map(|connections| Cell {
-            site,
-            scenario,
-            algorithm,
-            connections,
-            rounds: Rounds::default(),
-        })
-    };
-    rows.flat_map(cell).collect()
+type Row<'a> = (&'a Site, Scenario, Algorithm);
+
+/// A scenario with both algorithms, each at its own server.
+fn of_both<'a>(scenario: Scenario, [es256, rs256]: [&'a Site; 2]) -> [Row<'a>; 2] {
+    [(es256, scenario, Algorithm::Es256), (rs256, scenario, Algorithm::Rs256)]
+}
+
+fn cells((site, scenario, algorithm): Row<'_>) -> [Cell<'_>; 3] {
+    CONNECTIONS.map(|connections| Cell { site, scenario, algorithm, connections, rounds: Rounds::default() })
 }
 
 /// The floors of one round, in CPU microseconds.
@@ -151,8 +155,8 @@ impl Floor {
     fn crypto(&self, scenario: Scenario, algorithm: Algorithm) -> Option<f64> {
         let of = |[es256, rs256]: [f64; 2]| if algorithm == Algorithm::Es256 { es256 } else { rs256 };
         match scenario {
-            Scenario::Issue | Scenario::CreateWithToken => Some(of(self.sign)),
-            Scenario::Introspect | Scenario::Authorize => Some(of(self.verify)),
+            Scenario::StoreSign | Scenario::Issue | Scenario::CreateWithToken => Some(of(self.sign)),
+            Scenario::StoreVerify | Scenario::Introspect | Scenario::Authorize => Some(of(self.verify)),
             _ => None,
         }
     }
@@ -179,8 +183,7 @@ fn table(cells: &[Cell<'_>], floors: &[Floor]) -> Table {
 /// The operations that read the store beside a server that reads the store, with the same cryptography. The refusals
 /// beside an echo, and beside an echo with the HMACs that a refusal needs.
 fn targets(cells: &[Cell<'_>], floors: &[Floor]) -> Table {
-    let [echo, store_echo] =
-        [Scenario::Echo, Scenario::StoreEcho].map(|scenario| find(cells, scenario, TYPICAL));
+    let echo = find(cells, Scenario::Echo, TYPICAL);
     let mut table = Table::new(&["8 connections", "CPU µs", "floor", "CPU µs", "ratio", "target"]);
     let mut row = |cell: &Cell<'_>, name: &str, floor: &dyn Fn(usize) -> f64, target: Option<f64>| {
         let least = median(&(0..ROUNDS).map(floor).collect::<Vec<_>>());
@@ -189,14 +192,17 @@ fn targets(cells: &[Cell<'_>], floors: &[Floor]) -> Table {
         let verdict = target.map(|target| at_most(ratio, target)).unwrap_or_default();
         table.row([cell.label(), cpu, name.to_owned(), figure(least), figure(ratio), verdict]);
     };
-    for (scenario, name, target) in [
-        (Scenario::Issue, "a server: BatchGetItem and echo, and a signature", 1.25),
-        (Scenario::Introspect, "a server: BatchGetItem and echo, and a verification", 1.15),
-        (Scenario::Authorize, "a server: BatchGetItem and echo, and a verification", 1.15),
+    for (scenario, floor, target) in [
+        (Scenario::Issue, Scenario::StoreSign, 1.25),
+        (Scenario::Introspect, Scenario::StoreVerify, 1.15),
+        (Scenario::Authorize, Scenario::StoreVerify, 1.15),
     ] {
-        for cell in cells.iter().filter(|cell| cell.scenario == scenario && cell.connections == TYPICAL) {
-            let crypto = |round: usize| floors[round].crypto(scenario, cell.algorithm).unwrap_or(f64::NAN);
-            row(cell, name, &|round| store_echo.rounds.cpu_of(round) + crypto(round), Some(target));
+        let of = |scenario| {
+            cells.iter().filter(move |cell| cell.scenario == scenario && cell.connections == TYPICAL)
+        };
+        for (cell, floor) in of(scenario).zip(of(floor)) {
+            assert!(cell.algorithm == floor.algorithm);
+            row(cell, floor.scenario.name(), &|round| floor.rounds.cpu_of(round), Some(target));
         }
     }
     let echoed = |round: usize| echo.rounds.cpu_of(round);

@@ -12,7 +12,6 @@ mod measure;
 mod peers;
 mod programs;
 mod quota;
-mod raw;
 mod report;
 mod scale;
 mod scenario;

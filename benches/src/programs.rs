@@ -75,9 +75,10 @@ impl Server {
         Self::floor(&mut Command::new(program("echo")))
     }
 
-    /// The floor of a server that reads the store: one identity in the state of a local server that has ended.
-    pub fn store_echo(state: &Path, identity: &str) -> Self {
-        Self::floor(Command::new(program("store-echo")).arg(state).arg(identity))
+    /// The floor of a server that reads the store: one identity in the state of a local server that has ended. `crypto` is
+    /// empty, or `sign` or `verify` and the algorithm.
+    pub fn store_echo(state: &Path, identity: &str, crypto: &[&str]) -> Self {
+        Self::floor(Command::new(program("store-echo")).arg(state).arg(identity).args(crypto))
     }
 
     /// A program that prints its port in its first line, and then prints no more.

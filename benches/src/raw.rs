@@ -22,6 +22,10 @@ enum Pair {
 
 impl RawKey {
     /// A new key of the size that the service uses.
+    ///
+    /// # Panics
+    /// When the library fails.
+    #[must_use]
     pub fn generate(algorithm: Algorithm) -> Self {
         let (pair, public) = match algorithm {
             Algorithm::Es256 => {
@@ -38,6 +42,11 @@ impl RawKey {
         Self { pair, public: public.unwrap(), random: SystemRandom::new() }
     }
 
+    /// The signature of a message.
+    ///
+    /// # Panics
+    /// When the library fails.
+    #[must_use]
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         match &self.pair {
             Pair::Ecdsa(pair) => pair.sign(&self.random, message).unwrap().as_ref().to_vec(),
@@ -49,6 +58,8 @@ impl RawKey {
         }
     }
 
+    /// Whether a signature is one of this key.
+    #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         self.public.verify_sig(message, signature).is_ok()
     }

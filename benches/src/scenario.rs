@@ -31,6 +31,10 @@ pub enum Scenario {
     Echo,
     /// An echo after one read of the store.
     StoreEcho,
+    /// The same with one signature.
+    StoreSign,
+    /// The same with one verification.
+    StoreVerify,
     Issue,
     CreateWithToken,
     Introspect,
@@ -44,6 +48,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
+    pub const FLOORS_OF_BOTH: [Self; 2] = [Self::StoreSign, Self::StoreVerify];
     pub const OF_BOTH: [Self; 4] = [Self::Issue, Self::CreateWithToken, Self::Introspect, Self::Authorize];
     /// Scenarios without a signature and a verification. One algorithm stands for both.
     pub const OF_ONE: [Self; 4] = [Self::Revoke, Self::Refused, Self::RefusedIssue, Self::Garbage];
@@ -52,6 +57,8 @@ impl Scenario {
         match self {
             Self::Echo => "echo",
             Self::StoreEcho => "BatchGetItem and echo",
+            Self::StoreSign => "BatchGetItem, signature and echo",
+            Self::StoreVerify => "BatchGetItem, verification and echo",
             Self::Issue => "issue",
             Self::CreateWithToken => "create with token",
             Self::Introspect => "introspect",
@@ -71,7 +78,7 @@ impl Scenario {
             ids.iter().map(|id| server.signed(&target(id), body)).collect()
         };
         let (requests, status) = match self {
-            Self::Echo | Self::StoreEcho | Self::Issue => {
+            Self::Echo | Self::StoreEcho | Self::StoreSign | Self::StoreVerify | Self::Issue => {
                 (each(&site.issued, ":issueAccessToken", ISSUE_BODY), StatusCode::OK)
             }
             Self::CreateWithToken => (vec![server.signed(CREATE, CREATE_BODY)], StatusCode::CREATED),
