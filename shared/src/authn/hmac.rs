@@ -253,6 +253,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::authn::target::PathForm;
     use crate::testing::{self, SignedVector, settings};
 
     fn verdict(vector: &SignedVector) -> String {
@@ -300,6 +301,48 @@ mod tests {
         }
         assert_eq!(parse("YQ=="), Some(Denial::Authorization), "shorter than 32 bytes");
         assert_eq!(parse(&STANDARD.encode([1; 32])), None);
+    }
+
+    #[test]
+    fn signed_headers_are_few_and_include_a_date_the_host_and_the_hash() {
+        let names = |further: usize| {
+            let further: String = (0..further).map(|index| format!(";x-{index}")).collect();
+            signed_headers(&format!("date;host;x-ms-content-sha256{further}"))
+        };
+        assert_eq!(names(13).unwrap().len(), MAX_SIGNED_HEADERS);
+        for refused in [
+            names(14),
+            names(30),
+            signed_headers("host;x-ms-content-sha256"),
+            signed_headers("date;x-ms-content-sha256"),
+            signed_headers("x-ms-date;host"),
+        ] {
+            assert_eq!(refused, Err(Denial::SignedHeaders));
+        }
+    }
+
+    #[test]
+    fn only_a_match_with_the_other_form_of_the_path_is_explained_by_it() {
+        let now = date::parse(date::EXAMPLE).unwrap();
+        let text = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+        let (key, keys) = (AccessKey::parse(text).unwrap(), json!({"primary": text, "secondary": text}));
+        let keys = testing::access_keys(&keys);
+        let explain = |signed: &str, delivered: &str| {
+            let body = b"";
+            let request =
+                UnsignedRequest { method: &Method::GET, target: signed, host: "localhost:8443", body };
+            let signature = request
+                .sign(&key, now)
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::try_from(value).unwrap()));
+            let mut headers = HeaderMap::from_iter(signature);
+            headers.insert(HOST, HeaderValue::from_static("localhost:8443"));
+            let target = &Target::from_wire(delivered);
+            let input = HmacInput { method: &Method::GET, target, headers: &headers, body };
+            SignedRequest::parse(&input, &settings(), now).unwrap().explain(&keys)
+        };
+        assert_eq!(explain("/a%20b", "/a b"), Denial::GatewayPath(PathForm::Decoded));
+        assert_eq!(explain("/a%20b", "/a c"), Denial::Signature);
+        assert_eq!(explain("/a%20b", "/a%20b"), Denial::Signature, "it matches as delivered");
     }
 
     /// The numbers of docs/decisions/0005-what-a-client-may-have-signed.md.

@@ -322,6 +322,23 @@ mod tests {
     }
 
     #[test]
+    fn forms_of_paths_have_names() {
+        for (form, name) in [(PathForm::Decoded, "decoded"), (PathForm::Wire, "wire")] {
+            assert_eq!(form.as_str(), name);
+            assert_eq!(name.parse(), Ok(form));
+        }
+        assert_eq!("Wire".parse::<PathForm>(), Err(()));
+    }
+
+    #[test]
+    fn other_form_of_a_target_has_the_same_path() {
+        let target = Target::from_wire("/a?b");
+        let (other, form) = target.in_other_form();
+        assert_eq!((other.path(), other.path_form, form), ("/a", PathForm::Decoded, PathForm::Decoded));
+        assert_eq!(other.in_other_form().0.path_form, PathForm::Wire);
+    }
+
+    #[test]
     fn escaped_query_in_an_action_is_no_query() {
         let target = Target::from_decoded_path("/identities/8:acs:a_b/:revokeAccessTokens?api-version=1", "");
         let query = |text: &String| text.contains('?');

@@ -358,6 +358,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn only_users_with_one_of_the_permissions_are_accepted() {
+        let verified = TestService::new().verify(&token(0)).await.unwrap();
+        let of =
+            |kind, permissions: &[&str]| EntraToken { kind, ..verified.clone() }.require_one_of(permissions);
+        assert_eq!(of(TokenKind::Delegated, &["Other", "Teams.ManageChats"]), Ok(()));
+        assert_eq!(of(TokenKind::Delegated, &["Other"]), Err(EntraTokenError::Permission));
+        assert_eq!(of(TokenKind::Application, &["Teams.ManageChats"]), Err(EntraTokenError::ApplicationOnly));
+    }
+
+    #[tokio::test]
     async fn an_unconfigured_tenant_never_causes_a_fetch() {
         let service = TestService::new();
         service.issuer.publish(CONSUMERS, "2.0", &[key(0)]);
