@@ -43,7 +43,7 @@ enum Command {
     Cold,
     /// The first and warm answers of the Lambda functions with Lambda's share of a processor. Needs the rights of root.
     Quota,
-    /// The local server with 1 000 to 10 000 000 identities, and with 1 to 512 connections.
+    /// The local server with 1 000 to 10 000 000 identities, with 1 to 512 connections, and with open consoles.
     Scale,
     /// The local server's memory over many requests.
     Soak {

@@ -1,6 +1,10 @@
-//! The cost of a large number of identities, and of a large number of connections.
+//! The cost of many identities, of many connections, and of open consoles.
 
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use benches::store_call::TABLE;
@@ -16,7 +20,7 @@ use tokio::runtime::Runtime;
 
 use crate::MILLION;
 use crate::generator::ask_all;
-use crate::programs::{Server, scratch};
+use crate::programs::{Server, scratch, state_directory};
 use crate::report::{Section, Table, at_most, figure};
 use crate::scenario::{Rounds, Scenario, Site};
 
@@ -27,6 +31,8 @@ const CELL: Duration = Duration::from_secs(2);
 /// The number of connections for the sizes.
 const TYPICAL: usize = 8;
 const CONNECTIONS: [usize; 5] = [1, 8, 32, 128, 512];
+/// The streams of events that the server allows at a time.
+const CONSOLES: usize = 4;
 /// Identities of the requests, in turn. The database caches far fewer.
 const SAMPLE: usize = 10_000;
 /// Items in one transaction.
@@ -38,6 +44,7 @@ pub fn run() -> Section {
     let sites = SIZES.map(|size| runtime.block_on(site(size)));
     section.add(&identities(&runtime, &sites));
     section.add(&connections(&runtime, &sites[0]));
+    section.add(&consoles(&runtime, &sites[0], &name_of(SIZES[0])));
     section
 }
 
@@ -80,9 +87,67 @@ fn connections(runtime: &Runtime, site: &Site) -> Table {
     table
 }
 
+/// Issues while no console is open, and while as many are open as the server allows.
+fn consoles(runtime: &Runtime, site: &Site, state: &str) -> Table {
+    let token = fs::read_to_string(state_directory(state).join("control-token")).unwrap();
+    let (mut closed, mut open) = (Rounds::default(), Rounds::default());
+    for _ in 0..ROUNDS {
+        closed.push(runtime.block_on(site.measure(Scenario::Issue, TYPICAL, CELL)));
+        let consoles: Vec<_> = (0..CONSOLES).map(|_| Console::open(site.server.address, &token)).collect();
+        open.push(runtime.block_on(site.measure(Scenario::Issue, TYPICAL, CELL)));
+        let lines: usize = consoles.into_iter().map(Console::close).sum();
+        assert!(lines > 0, "a console got no line");
+    }
+    let mut table = Table::new(&["request", "open consoles", "CPU µs", "p50 ms", "÷ with none", "target"]);
+    for (consoles, rounds) in [(0, &closed), (CONSOLES, &open)] {
+        let ratio = rounds.ratio(|round| closed.cpu_of(round));
+        table.row([
+            "issue, ES256".to_owned(),
+            consoles.to_string(),
+            figure(rounds.median(|figures| figures.cpu)),
+            figure(rounds.median(|figures| figures.p50)),
+            figure(ratio),
+            if consoles > 0 { at_most(ratio, 1.05) } else { String::new() },
+        ]);
+    }
+    table
+}
+
+/// The reader of a stream of events, as an open console has one.
+struct Console {
+    stream: TcpStream,
+    /// Counts the lines of requests.
+    reader: JoinHandle<usize>,
+}
+
+impl Console {
+    fn open(address: SocketAddr, token: &str) -> Self {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let host = format!("localhost:{}", address.port());
+        write!(
+            stream,
+            "GET /_local/v1/events HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\r\n"
+        )
+        .unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "HTTP/1.1 200 OK");
+        let read = || lines.map_while(Result::ok).filter(|line| line == "event: request").count();
+        Self { stream, reader: std::thread::spawn(read) }
+    }
+
+    fn close(self) -> usize {
+        self.stream.shutdown(Shutdown::Both).unwrap();
+        self.reader.join().unwrap()
+    }
+}
+
+fn name_of(size: usize) -> String {
+    format!("scale-{size}")
+}
+
 /// A server with this number of identities, and tokens of some identities.
 async fn site(size: usize) -> Site {
-    let state = scratch(&format!("scale-{size}"));
+    let state = scratch(&name_of(size));
     let resource = resource_of(Site::new(Server::local(&state, Algorithm::Es256)).await);
     let identities = seed(&state, resource, size);
     let step = (size / SAMPLE).max(1);
