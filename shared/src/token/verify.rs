@@ -339,3 +339,60 @@ impl UnverifiedToken<'_> {
         if claims.agree_on(&identity) { Ok(identity) } else { Err(TokenError::Claims) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::UserId;
+    use crate::keys::pointer::Published;
+    use crate::keys::{Algorithm, Slot};
+    use crate::store::Revision;
+    use crate::testing::{NOON, SeededRandom, settings, signing_keys};
+    use crate::token::claims::Grant;
+    use crate::token::mint::mint;
+    use crate::token::scope::ScopeSet;
+
+    #[test]
+    fn a_token_of_an_unread_key_is_confirmed_only_with_its_signature() {
+        let (keys, resource) = (signing_keys(Algorithm::Es256, 0), settings().resource);
+        let token = |token_id| {
+            let grant = Grant {
+                identity: &UserId::mint(resource.id, NOON, &SeededRandom::new(1)).into(),
+                scopes: &ScopeSet::parse(["chat"]).unwrap(),
+                revision: Revision::new(1),
+                issued_at: NOON.unix_timestamp(),
+                expires_at: NOON.unix_timestamp() + 3_600,
+                token_id,
+                teams: None,
+            };
+            mint(&Claims::of(&resource, &grant), keys.of(Slot::Primary)).unwrap().expose().to_owned()
+        };
+        let published = PublishedKeys::parse(&Published::of(&keys, 0).unwrap()).unwrap();
+        let confirm = |token: &str| {
+            let unconfirmed = UnconfirmedToken::of(token, &Expected::from(&resource), None, NOON).unwrap();
+            assert_eq!(unconfirmed.signed_identity(), None);
+            let state = IdentityState::Live(Revision::new(1));
+            unconfirmed.confirm(&published, state, NOON).map(|_| ())
+        };
+        let (genuine, other) = (token([1; 16]), token([2; 16]));
+        let (text, _) = genuine.rsplit_once('.').unwrap();
+        let forged = format!("{text}.{}", other.rsplit_once('.').unwrap().1);
+        assert_eq!(confirm(&genuine), Ok(()));
+        assert_eq!(confirm(&forged), Err(TokenError::Signature));
+    }
+
+    #[test]
+    fn issuer_and_audience_are_read_from_their_settings() {
+        let resource = settings().resource;
+        let read = |issuer: Option<&str>| {
+            let audience = resource.id.to_string();
+            let value = |name: &str| match name {
+                "ISSUER" => issuer.map(str::to_owned),
+                _ => Some(audience.clone()),
+            };
+            Expected::read(&mut Reader::new(&value))
+        };
+        assert_eq!(read(Some("https://localhost:8443")), Some(Expected::from(&resource)));
+        assert_eq!(read(None), None);
+    }
+}
