@@ -352,29 +352,32 @@ mod tests {
     use crate::token::mint::mint;
     use crate::token::scope::ScopeSet;
 
+    fn token(resource: &Resource, token_id: [u8; 16]) -> String {
+        let grant = Grant {
+            identity: &UserId::mint(resource.id, NOON, &SeededRandom::new(1)).into(),
+            scopes: &ScopeSet::parse(["chat"]).unwrap(),
+            revision: Revision::new(1),
+            issued_at: NOON.unix_timestamp(),
+            expires_at: NOON.unix_timestamp() + 3_600,
+            token_id,
+            teams: None,
+        };
+        let keys = signing_keys(Algorithm::Es256, 0);
+        mint(&Claims::of(resource, &grant), keys.of(Slot::Primary)).unwrap().expose().to_owned()
+    }
+
     #[test]
     fn a_token_of_an_unread_key_is_confirmed_only_with_its_signature() {
-        let (keys, resource) = (signing_keys(Algorithm::Es256, 0), settings().resource);
-        let token = |token_id| {
-            let grant = Grant {
-                identity: &UserId::mint(resource.id, NOON, &SeededRandom::new(1)).into(),
-                scopes: &ScopeSet::parse(["chat"]).unwrap(),
-                revision: Revision::new(1),
-                issued_at: NOON.unix_timestamp(),
-                expires_at: NOON.unix_timestamp() + 3_600,
-                token_id,
-                teams: None,
-            };
-            mint(&Claims::of(&resource, &grant), keys.of(Slot::Primary)).unwrap().expose().to_owned()
-        };
-        let published = PublishedKeys::parse(&Published::of(&keys, 0).unwrap()).unwrap();
+        let resource = settings().resource;
+        let published = Published::of(&signing_keys(Algorithm::Es256, 0), 0).unwrap();
+        let published = PublishedKeys::parse(&published).unwrap();
         let confirm = |token: &str| {
             let unconfirmed = UnconfirmedToken::of(token, &Expected::from(&resource), None, NOON).unwrap();
             assert_eq!(unconfirmed.signed_identity(), None);
             let state = IdentityState::Live(Revision::new(1));
             unconfirmed.confirm(&published, state, NOON).map(|_| ())
         };
-        let (genuine, other) = (token([1; 16]), token([2; 16]));
+        let (genuine, other) = (token(&resource, [1; 16]), token(&resource, [2; 16]));
         let (text, _) = genuine.rsplit_once('.').unwrap();
         let forged = format!("{text}.{}", other.rsplit_once('.').unwrap().1);
         assert_eq!(confirm(&genuine), Ok(()));
@@ -394,5 +397,17 @@ mod tests {
         };
         assert_eq!(read(Some("https://localhost:8443")), Some(Expected::from(&resource)));
         assert_eq!(read(None), None);
+    }
+
+    #[test]
+    fn a_token_names_its_resource_by_issuer_and_audience() {
+        let resource = settings().resource;
+        let token = token(&resource, [1; 16]);
+        assert!(names_resource(&token, &resource));
+        let issuer = "https://elsewhere.example".parse().unwrap();
+        assert!(!names_resource(&token, &Resource { issuer, ..resource.clone() }));
+        let id = "00000000-0000-4000-8000-000000000001".parse().unwrap();
+        assert!(!names_resource(&token, &Resource { id, ..resource.clone() }));
+        assert!(!names_resource("a.b.c", &resource));
     }
 }
