@@ -159,6 +159,20 @@ async fn lines_name_the_requests_of_gateway_and_lambda() {
     }
 }
 
+#[tokio::test]
+async fn lines_of_invalid_events_name_the_error_the_kind_and_the_invocation() {
+    let (service, tokens) = service().await;
+    let mut event = with_tokens(fixture("http_api_2.0"), &tokens);
+    change(&mut event, "/rawPath", Value::Null);
+    let invocation = Invocation { request_id: Some("8f5e2e0c".to_owned()), audits_source: false };
+    authorizer::handle_invocation(&service.authorizer, event, &invocation).await.unwrap_err();
+    let line: Value = serde_json::from_str(service.audit.lines().last().unwrap()).unwrap();
+    let facts = [("error", "InvalidEvent"), ("event", "http_api_2.0"), ("lambdaRequestId", "8f5e2e0c")];
+    for (member, value) in facts {
+        assert_eq!(line[member], value, "{line}");
+    }
+}
+
 /// Values for members of events, and parts of them.
 const JUNK: [&str; 18] = [
     "*",
