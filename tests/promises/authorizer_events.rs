@@ -128,6 +128,13 @@ async fn every_event_has_its_verdict_and_its_audit_line() {
             _ => "WARN",
         };
         assert_eq!(line["level"], level, "{name}: {line}");
+        let error = match line["status"].as_u64() {
+            Some(200) => None,
+            Some(401) => Some("Unauthorized"),
+            Some(403) => Some("Forbidden"),
+            _ => Some("InvalidEvent"),
+        };
+        assert_eq!(line["error"].as_str(), error, "{name}: {line}");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let written = service.audit.lines().join("\n");
@@ -156,6 +163,32 @@ async fn lines_name_the_requests_of_gateway_and_lambda() {
         let source = audits_source.then_some("203.0.113.7");
         assert_eq!(line.get("sourceIp").and_then(Value::as_str), source);
         assert_eq!(line.get("userAgent").is_some(), audits_source);
+    }
+}
+
+#[tokio::test]
+async fn lines_of_active_tokens_name_the_identity_the_scopes_and_the_capability() {
+    let (service, tokens) = service().await;
+    let [(_, chat), (_, voip), (_, revoked)] = &tokens;
+    for (token, path, scopes, capability) in [
+        (chat, "/chat/threads", Some("chat"), Some("chat.list_threads")),
+        (voip, "/chat/threads", Some("voip"), Some("chat.list_threads")),
+        (chat, "/elsewhere", Some("chat"), None),
+        (revoked, "/chat/threads", None, None),
+    ] {
+        let mut event = with_tokens(fixture("http_api_2.0"), &tokens);
+        change(&mut event, "/headers/authorization", format!("Bearer {token}").into());
+        change(&mut event, "/rawPath", path.into());
+        change(&mut event, "/requestContext/http/path", path.into());
+        authorizer::handle(&service.authorizer, event).await.unwrap();
+        let line: Value = serde_json::from_str(service.audit.lines().last().unwrap()).unwrap();
+        let identity = match service.verify(token).await {
+            Ok(verified) => json!(verified.identity.to_string()),
+            Err(_) => Value::Null,
+        };
+        assert_eq!(line["identity"], identity, "{line}");
+        assert_eq!(line["scopes"], scopes.map_or(Value::Null, |scope| json!([scope])), "{line}");
+        assert_eq!(line["capability"].as_str(), capability, "{line}");
     }
 }
 
