@@ -8,8 +8,10 @@ use functions::invocation::Invocation;
 use http::HeaderValue;
 use http::header::USER_AGENT;
 use identity::authn::target::PathForm;
-use identity::keys::Algorithm;
+use identity::keys::rotation::{Change, RotationError};
+use identity::keys::{AccessSlot, Algorithm};
 use identity::runtime::Clock as _;
+use identity::secrets::VersionId;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -147,5 +149,41 @@ async fn the_user_of_a_teams_exchange_is_named() {
         let request = sign(&call, &fixture.primary, HOST, fixture.clock.now());
         assert_eq!(service.handle(request).await.status(), status);
         assert_eq!(last(&fixture)["principal"], format!("{TENANT}/{USER}"));
+    }
+}
+
+#[tokio::test]
+async fn every_step_of_a_key_replacement_is_named() {
+    let fixture = service().await;
+    fixture.replace_keys(Change::RegenerateAccessKey(AccessSlot::Primary)).await.unwrap();
+    fixture.replace_keys(Change::RotateSigningKeys).await.unwrap();
+    let unknown = VersionId::new("11111111-2222-4333-8444-000000000000".to_owned());
+    let refused = fixture.rotate(async |rotator| rotator.finish(&unknown).await).await;
+    assert!(matches!(refused, Err(RotationError::NotPending)));
+    let lines = fixture.audit.lines();
+    let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let lines: Vec<_> = lines.filter(|line| line.get("step").is_some()).collect();
+    let text = |line: &Value, member: &str| line[member].as_str().unwrap_or_default().to_owned();
+    let steps = |operation: &str, trigger: &str| {
+        let of = |line: &&Value| line["operation"] == operation && line["trigger"] == trigger;
+        lines.iter().filter(of).map(|line| text(line, "step")).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(steps("set_up", "deployment"), "publish clean_labels");
+    assert_eq!(
+        steps("regenerate_primary", "operator"),
+        "publish clean_labels store test store test promote promote publish clean_labels done"
+    );
+    assert_eq!(
+        steps("rotate_signing_keys", "operator"),
+        "publish clean_labels store test promote publish clean_labels done"
+    );
+    let [.., last] = lines.as_slice() else { panic!("no line") };
+    for (member, value) in [("step", "done"), ("trigger", "schedule"), ("outcome", "refused")] {
+        assert_eq!(last[member], value, "{last}");
+    }
+    assert!(text(last, "reason").starts_with("the version is not pending"), "{last}");
+    for line in &lines[..lines.len() - 1] {
+        assert!(line["time"].as_str().unwrap().starts_with("2024-03-01T12:00:00"), "{line}");
+        assert!(line["outcome"] == "success" && line.get("reason").is_none(), "{line}");
     }
 }
