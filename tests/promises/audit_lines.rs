@@ -183,7 +183,7 @@ async fn every_step_of_a_key_replacement_is_named() {
     }
     assert!(text(last, "reason").starts_with("the version is not pending"), "{last}");
     for line in &lines[..lines.len() - 1] {
-        assert!(line["time"].as_str().unwrap().starts_with("2024-03-01T12:00:00"), "{line}");
+        assert!(line["timestamp"].as_str().unwrap().starts_with("2024-03-01T12:00:00"), "{line}");
         assert!(line["outcome"] == "success" && line.get("reason").is_none(), "{line}");
     }
 }
