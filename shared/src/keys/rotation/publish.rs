@@ -187,3 +187,107 @@ impl Promoted {
         pointer.access_keys_sequence >= self.access_keys && pointer.signing_keys_sequence >= self.signing_keys
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::keys::Algorithm;
+    use crate::keys::rotation::{KeyPorts, Trigger};
+    use crate::memory::Memory;
+    use crate::secrets::{PutOutcome, Secret, SecretStore, SecretStoreWriter, VersionId};
+    use crate::store::PointerWriter as _;
+    use crate::testing::{CapturedAudit, FrozenClock, SeededRandom, signing_key};
+
+    /// A secret store in which another replacement comes before the first moves of a label.
+    struct Overtaken {
+        memory: Memory,
+        stale_moves: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl SecretStore for Overtaken {
+        async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, SecretStoreError> {
+            self.memory.read(secret, version).await
+        }
+    }
+
+    #[async_trait]
+    impl SecretStoreWriter for Overtaken {
+        async fn labels(&self, secret: SecretName) -> Result<StagingLabels, SecretStoreError> {
+            self.memory.labels(secret).await
+        }
+
+        async fn store(
+            &self,
+            secret: SecretName,
+            version: &VersionId,
+            value: &Secret,
+            label: StagingLabel,
+        ) -> Result<PutOutcome, SecretStoreError> {
+            self.memory.store(secret, version, value, label).await
+        }
+
+        async fn move_label(
+            &self,
+            secret: SecretName,
+            label: StagingLabel,
+            from: Option<&VersionId>,
+            to: Option<&VersionId>,
+        ) -> Result<MoveOutcome, SecretStoreError> {
+            let left = |left: usize| left.checked_sub(1);
+            let stale = self.stale_moves.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+            if label == StagingLabel::InForce && stale.is_ok() {
+                return Ok(MoveOutcome::Stale);
+            }
+            self.memory.move_label(secret, label, from, to).await
+        }
+    }
+
+    #[tokio::test]
+    async fn labels_that_another_replacement_has_moved_are_cleaned_again() {
+        let memory = Memory::default();
+        let store = Overtaken { memory: Memory::default(), stale_moves: AtomicUsize::new(20) };
+        let (clock, random, audit) = (FrozenClock::at_noon(), SeededRandom::new(1), CapturedAudit::default());
+        let rotator = Rotator {
+            ports: KeyPorts { pointers: &memory, secret_store: &store },
+            clock: clock.as_ref(),
+            random: &random,
+            generate: &|| Ok(signing_key(Algorithm::Es256, 0)),
+            audit: &audit,
+        };
+        let contention = rotator.set_up().await.unwrap_err();
+        assert!(matches!(contention, RotationError::Unclear(_)), "{contention}");
+        store.stale_moves.store(1, Ordering::SeqCst);
+        let cause = Cause { operation: "set_up", trigger: Trigger::Deployment };
+        let pointer = rotator.synchronize(cause, OrphanedPending::Keep).await.unwrap();
+        assert_eq!(memory.pointer().await.unwrap(), Some(pointer.clone()));
+        for (secret, version) in
+            [(SecretName::AccessKeys, &pointer.access_keys), (SecretName::SigningKeys, &pointer.signing_keys)]
+        {
+            assert!(store.labels(secret).await.unwrap().is_on(StagingLabel::InForce, version));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pointer_with_lower_sequence_numbers_does_not_publish_new_keys() {
+        let memory = Memory::default();
+        let (clock, random, audit) = (FrozenClock::at_noon(), SeededRandom::new(1), CapturedAudit::default());
+        let rotator = Rotator {
+            ports: KeyPorts { pointers: &memory, secret_store: &memory },
+            clock: clock.as_ref(),
+            random: &random,
+            generate: &|| Ok(signing_key(Algorithm::Es256, 0)),
+            audit: &audit,
+        };
+        let pointer = rotator.set_up().await.unwrap();
+        assert_eq!((pointer.access_keys_sequence, pointer.signing_keys_sequence), (1, 1));
+        for (access_keys, signing_keys, is_published) in [(1, 1, true), (2, 1, false), (1, 2, false)] {
+            let promoted = Promoted { access_keys, signing_keys };
+            assert_eq!(promoted.is_published_by(&pointer), is_published);
+        }
+    }
+}

@@ -223,3 +223,47 @@ pub(in crate::keys) fn overtaken(error: SecretStoreError) -> RotationError {
         error => KeyLoadError::from(error).into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Algorithm;
+    use crate::keys::signing::SigningKey;
+    use crate::testing::signing_key;
+
+    /// The public keys of a document whose keys and standby keys are the test keys with these numbers.
+    fn published(keys: [usize; 3], standby: [usize; 3]) -> (SigningKeys, PublishedKeys) {
+        let numbers =
+            std::sync::Mutex::new(keys.into_iter().chain(standby).collect::<std::collections::VecDeque<_>>());
+        let next = || -> Result<SigningKey, KeyMaterialError> {
+            Ok(signing_key(Algorithm::Es256, numbers.lock().unwrap().pop_front().unwrap()))
+        };
+        let keys = SigningKeys::generate(1, &next).unwrap().with_standby(&next).unwrap();
+        let published = PublishedKeys::parse(&Published::of(&keys, 0).unwrap()).unwrap();
+        (keys, published)
+    }
+
+    #[test]
+    fn stored_keys_are_those_of_their_source() {
+        let (_, former) = published([0, 1, 2], [3, 4, 5]);
+        let agrees = |source: KeySource, keys, standby| {
+            let (keys, new) = published(keys, standby);
+            Slot::ALL.into_iter().all(|slot| source.agrees(slot, keys.of(slot).id(), &new, &former))
+        };
+        for (source, keys, standby, expected) in [
+            (KeySource::Fresh, [6, 7, 8], [9, 10, 11], true),
+            (KeySource::Fresh, [6, 7, 0], [9, 10, 11], false),
+            (KeySource::Fresh, [6, 7, 8], [9, 10, 3], false),
+            (KeySource::Standby, [3, 4, 5], [9, 10, 11], true),
+            (KeySource::Standby, [3, 4, 8], [9, 10, 11], false),
+            (KeySource::Standby, [3, 4, 5], [9, 10, 0], false),
+            (KeySource::FreshSlot(AccessSlot::Primary), [6, 1, 2], [9, 4, 5], true),
+            (KeySource::FreshSlot(AccessSlot::Primary), [6, 7, 2], [9, 4, 5], false),
+            (KeySource::FreshSlot(AccessSlot::Primary), [6, 1, 2], [9, 10, 5], false),
+            (KeySource::FreshSlot(AccessSlot::Primary), [0, 1, 2], [9, 4, 5], false),
+            (KeySource::FreshSlot(AccessSlot::Primary), [6, 1, 2], [3, 4, 5], false),
+        ] {
+            assert_eq!(agrees(source, keys, standby), expected, "{keys:?} {standby:?}");
+        }
+    }
+}
