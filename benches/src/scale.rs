@@ -33,6 +33,9 @@ const TYPICAL: usize = 8;
 const CONNECTIONS: [usize; 5] = [1, 8, 32, 128, 512];
 /// The streams of events that the server allows at a time.
 const CONSOLES: usize = 4;
+/// The rounds with and without consoles are many and short, because the difference is small.
+const CONSOLE_ROUNDS: usize = 15;
+const CONSOLE_CELL: Duration = Duration::from_millis(500);
 /// Identities of the requests, in turn. The database caches far fewer.
 const SAMPLE: usize = 10_000;
 /// Items in one transaction.
@@ -91,10 +94,10 @@ fn connections(runtime: &Runtime, site: &Site) -> Table {
 fn consoles(runtime: &Runtime, site: &Site, state: &str) -> Table {
     let token = fs::read_to_string(state_directory(state).join("control-token")).unwrap();
     let (mut closed, mut open) = (Rounds::default(), Rounds::default());
-    for _ in 0..ROUNDS {
-        closed.push(runtime.block_on(site.measure(Scenario::Issue, TYPICAL, CELL)));
+    for _ in 0..CONSOLE_ROUNDS {
+        closed.push(runtime.block_on(site.measure(Scenario::Issue, TYPICAL, CONSOLE_CELL)));
         let consoles: Vec<_> = (0..CONSOLES).map(|_| Console::open(site.server.address, &token)).collect();
-        open.push(runtime.block_on(site.measure(Scenario::Issue, TYPICAL, CELL)));
+        open.push(runtime.block_on(site.measure(Scenario::Issue, TYPICAL, CONSOLE_CELL)));
         let lines: usize = consoles.into_iter().map(Console::close).sum();
         assert!(lines > 0, "a console got no line");
     }
