@@ -21,6 +21,8 @@
 //! repairs the rest.
 
 mod event;
+#[cfg(test)]
+pub(in crate::keys) mod fake;
 mod publish;
 mod replace;
 mod schedule;

@@ -195,12 +195,11 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::keys::Algorithm;
+    use crate::keys::rotation::fake::Parts;
     use crate::keys::rotation::{KeyPorts, Trigger};
     use crate::memory::Memory;
     use crate::secrets::{PutOutcome, Secret, SecretStore, SecretStoreWriter, VersionId};
     use crate::store::PointerWriter as _;
-    use crate::testing::{CapturedAudit, FrozenClock, SeededRandom, signing_key};
 
     /// A secret store in which another replacement comes before the first moves of a label.
     struct Overtaken {
@@ -251,14 +250,8 @@ mod tests {
     async fn labels_that_another_replacement_has_moved_are_cleaned_again() {
         let memory = Memory::default();
         let store = Overtaken { memory: Memory::default(), stale_moves: AtomicUsize::new(20) };
-        let (clock, random, audit) = (FrozenClock::at_noon(), SeededRandom::new(1), CapturedAudit::default());
-        let rotator = Rotator {
-            ports: KeyPorts { pointers: &memory, secret_store: &store },
-            clock: clock.as_ref(),
-            random: &random,
-            generate: &|| Ok(signing_key(Algorithm::Es256, 0)),
-            audit: &audit,
-        };
+        let parts = Parts::new();
+        let rotator = parts.rotator(KeyPorts { pointers: &memory, secret_store: &store });
         let contention = rotator.set_up().await.unwrap_err();
         assert!(matches!(contention, RotationError::Unclear(_)), "{contention}");
         store.stale_moves.store(1, Ordering::SeqCst);
@@ -275,14 +268,8 @@ mod tests {
     #[tokio::test]
     async fn a_pointer_with_lower_sequence_numbers_does_not_publish_new_keys() {
         let memory = Memory::default();
-        let (clock, random, audit) = (FrozenClock::at_noon(), SeededRandom::new(1), CapturedAudit::default());
-        let rotator = Rotator {
-            ports: KeyPorts { pointers: &memory, secret_store: &memory },
-            clock: clock.as_ref(),
-            random: &random,
-            generate: &|| Ok(signing_key(Algorithm::Es256, 0)),
-            audit: &audit,
-        };
+        let parts = Parts::new();
+        let rotator = parts.rotator(KeyPorts { pointers: &memory, secret_store: &memory });
         let pointer = rotator.set_up().await.unwrap();
         assert_eq!((pointer.access_keys_sequence, pointer.signing_keys_sequence), (1, 1));
         for (access_keys, signing_keys, is_published) in [(1, 1, true), (2, 1, false), (1, 2, false)] {
