@@ -316,6 +316,9 @@ mod tests {
             signed_headers("host;x-ms-content-sha256"),
             signed_headers("date;x-ms-content-sha256"),
             signed_headers("x-ms-date;host"),
+            signed_headers("date;host;x-ms-content-sha256;authorization"),
+            signed_headers("date;host;x-ms-content-sha256;a_b"),
+            signed_headers("date;host;x-ms-content-sha256;"),
         ] {
             assert_eq!(refused, Err(Denial::SignedHeaders));
         }
