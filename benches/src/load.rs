@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use benches::raw::RawKey;
+use benches::raw::{MESSAGE, RawKey};
 use identity::keys::Algorithm;
 use tokio::runtime::Runtime;
 
@@ -132,14 +132,13 @@ impl Floors {
     }
 
     fn measure(&self) -> Floor {
-        let message = vec![b'x'; 600];
         let sign = self
             .keys
             .each_ref()
-            .map(|key| own_cpu_of(300, || (0..300).for_each(|_| drop(key.sign(&message)))));
+            .map(|key| own_cpu_of(300, || (0..300).for_each(|_| drop(key.sign(&MESSAGE)))));
         let verify = self.keys.each_ref().map(|key| {
-            let signature = key.sign(&message);
-            own_cpu_of(600, || (0..600).for_each(|_| assert!(key.verifies(&message, &signature))))
+            let signature = key.sign(&MESSAGE);
+            own_cpu_of(600, || (0..600).for_each(|_| assert!(key.verifies(&MESSAGE, &signature))))
         });
         let text = [b'x'; 150];
         let sign_text = |_| {

@@ -8,6 +8,9 @@ use aws_lc_rs::signature::{
 };
 use identity::keys::Algorithm;
 
+/// A message to sign. A token has about this length.
+pub const MESSAGE: [u8; 600] = [b'x'; 600];
+
 /// A key pair as the library holds it.
 pub struct RawKey {
     pair: Pair,

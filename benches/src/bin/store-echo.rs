@@ -8,14 +8,11 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
-use benches::raw::RawKey;
+use benches::raw::{MESSAGE, RawKey};
 use benches::store_call::StoreCall;
 use identity::keys::Algorithm;
 use serde_json::Value;
 use tokio::net::TcpListener;
-
-/// The length of the message that is signed, in bytes. A token has about this length.
-const MESSAGE: [u8; 600] = [b'x'; 600];
 
 struct Floor {
     call: StoreCall,
