@@ -97,20 +97,17 @@ impl Rotator<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::rotation::KeyPorts;
     use crate::keys::rotation::fake::Parts;
-    use crate::memory::Memory;
     use crate::secrets::SecretStoreWriter as _;
 
     #[tokio::test]
     async fn first_keys_are_current_and_not_pending() {
-        let (memory, parts) = (Memory::default(), Parts::new());
-        let rotator = parts.rotator(KeyPorts { pointers: &memory, secret_store: &memory });
-        let pointer = rotator.set_up().await.unwrap();
+        let parts = Parts::new();
+        let pointer = parts.rotator().set_up().await.unwrap();
         for (secret, version) in
             [(SecretName::AccessKeys, &pointer.access_keys), (SecretName::SigningKeys, &pointer.signing_keys)]
         {
-            let labels = memory.labels(secret).await.unwrap();
+            let labels = parts.memory.labels(secret).await.unwrap();
             assert!(labels.is_on(StagingLabel::Current, version));
             assert_eq!(labels.version_with(StagingLabel::Pending), None);
         }

@@ -1,6 +1,8 @@
 //! Access tokens: their claims and scopes, minting and verification.
 
 pub mod claims;
+#[cfg(test)]
+mod fake;
 mod header;
 pub mod mint;
 pub mod scope;

@@ -343,27 +343,16 @@ impl UnverifiedToken<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::UserId;
+    use crate::keys::Algorithm;
     use crate::keys::pointer::Published;
-    use crate::keys::{Algorithm, Slot};
     use crate::store::Revision;
-    use crate::testing::{NOON, SeededRandom, settings, signing_keys};
-    use crate::token::claims::Grant;
+    use crate::testing::{NOON, settings, signing_key, signing_keys};
+    use crate::token::fake::claims;
     use crate::token::mint::mint;
-    use crate::token::scope::ScopeSet;
 
-    fn token(resource: &Resource, token_id: [u8; 16]) -> String {
-        let grant = Grant {
-            identity: &UserId::mint(resource.id, NOON, &SeededRandom::new(1)).into(),
-            scopes: &ScopeSet::parse(["chat"]).unwrap(),
-            revision: Revision::new(1),
-            issued_at: NOON.unix_timestamp(),
-            expires_at: NOON.unix_timestamp() + 3_600,
-            token_id,
-            teams: None,
-        };
-        let keys = signing_keys(Algorithm::Es256, 0);
-        mint(&Claims::of(resource, &grant), keys.of(Slot::Primary)).unwrap().expose().to_owned()
+    fn token(revision: u64) -> String {
+        let (_, claims) = claims(revision, NOON.unix_timestamp());
+        mint(&claims, &signing_key(Algorithm::Es256, 0)).unwrap().expose().to_owned()
     }
 
     #[test]
@@ -377,7 +366,7 @@ mod tests {
             let state = IdentityState::Live(Revision::new(1));
             unconfirmed.confirm(&published, state, NOON).map(|_| ())
         };
-        let (genuine, other) = (token(&resource, [1; 16]), token(&resource, [2; 16]));
+        let (genuine, other) = (token(1), token(2));
         let (text, _) = genuine.rsplit_once('.').unwrap();
         let forged = format!("{text}.{}", other.rsplit_once('.').unwrap().1);
         assert_eq!(confirm(&genuine), Ok(()));
@@ -402,7 +391,7 @@ mod tests {
     #[test]
     fn a_token_names_its_resource_by_issuer_and_audience() {
         let resource = settings().resource;
-        let token = token(&resource, [1; 16]);
+        let token = token(1);
         assert!(names_resource(&token, &resource));
         let issuer = "https://elsewhere.example".parse().unwrap();
         assert!(!names_resource(&token, &Resource { issuer, ..resource.clone() }));

@@ -194,14 +194,12 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::UserId;
     use crate::keys::Algorithm;
     use crate::keys::signing::VerifyingKeys;
     use crate::memory::Memory;
-    use crate::testing::{FrozenClock, NOON, SeededRandom, settings, signing_key};
-    use crate::token::claims::{Claims, Grant};
+    use crate::testing::{FrozenClock, NOON, settings, signing_key};
+    use crate::token::fake::claims;
     use crate::token::mint::mint;
-    use crate::token::scope::ScopeSet;
     use crate::token::verify::OfflineVerifier;
 
     struct World {
@@ -236,22 +234,6 @@ mod tests {
     fn token(revision: u64) -> TokenContent {
         let (identity, claims) = claims(revision, NOON.unix_timestamp());
         TokenContent { identity, claims, key_id: signing_key(Algorithm::Es256, 0).id().clone() }
-    }
-
-    fn claims(revision: u64, issued_at: i64) -> (RawId, Claims) {
-        let resource = settings().resource;
-        let identity: RawId = UserId::mint(resource.id, NOON, &SeededRandom::new(1)).into();
-        let grant = Grant {
-            identity: &identity,
-            scopes: &ScopeSet::parse(["chat"]).unwrap(),
-            revision: Revision::new(revision),
-            issued_at,
-            expires_at: issued_at + 3_600,
-            token_id: [7; 16],
-            teams: None,
-        };
-        let claims = Claims::of(&resource, &grant);
-        (identity, claims)
     }
 
     #[tokio::test]

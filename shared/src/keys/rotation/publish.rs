@@ -248,16 +248,16 @@ mod tests {
 
     #[tokio::test]
     async fn labels_that_another_replacement_has_moved_are_cleaned_again() {
-        let memory = Memory::default();
         let store = Overtaken { memory: Memory::default(), stale_moves: AtomicUsize::new(20) };
         let parts = Parts::new();
-        let rotator = parts.rotator(KeyPorts { pointers: &memory, secret_store: &store });
+        let rotator = parts.rotator();
+        let rotator = Rotator { ports: KeyPorts { secret_store: &store, ..rotator.ports }, ..rotator };
         let contention = rotator.set_up().await.unwrap_err();
         assert!(matches!(contention, RotationError::Unclear(_)), "{contention}");
         store.stale_moves.store(1, Ordering::SeqCst);
         let cause = Cause { operation: "set_up", trigger: Trigger::Deployment };
         let pointer = rotator.synchronize(cause, OrphanedPending::Keep).await.unwrap();
-        assert_eq!(memory.pointer().await.unwrap(), Some(pointer.clone()));
+        assert_eq!(parts.memory.pointer().await.unwrap(), Some(pointer.clone()));
         for (secret, version) in
             [(SecretName::AccessKeys, &pointer.access_keys), (SecretName::SigningKeys, &pointer.signing_keys)]
         {
@@ -267,10 +267,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_pointer_with_lower_sequence_numbers_does_not_publish_new_keys() {
-        let memory = Memory::default();
         let parts = Parts::new();
-        let rotator = parts.rotator(KeyPorts { pointers: &memory, secret_store: &memory });
-        let pointer = rotator.set_up().await.unwrap();
+        let pointer = parts.rotator().set_up().await.unwrap();
         assert_eq!((pointer.access_keys_sequence, pointer.signing_keys_sequence), (1, 1));
         for (access_keys, signing_keys, is_published) in [(1, 1, true), (2, 1, false), (1, 2, false)] {
             let promoted = Promoted { access_keys, signing_keys };

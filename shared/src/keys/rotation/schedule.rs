@@ -144,14 +144,12 @@ impl Rotator<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::rotation::KeyPorts;
     use crate::keys::rotation::fake::Parts;
-    use crate::memory::Memory;
 
     #[tokio::test]
     async fn every_step_refuses_a_version_that_is_not_pending() {
-        let (memory, parts) = (Memory::default(), Parts::new());
-        let rotator = parts.rotator(KeyPorts { pointers: &memory, secret_store: &memory });
+        let parts = Parts::new();
+        let rotator = parts.rotator();
         rotator.set_up().await.unwrap();
         let version = VersionId::new("11111111-2222-4333-8444-000000000000".to_owned());
         for refused in [

@@ -228,17 +228,13 @@ pub(in crate::keys) fn overtaken(error: SecretStoreError) -> RotationError {
 mod tests {
     use super::*;
     use crate::keys::Algorithm;
-    use crate::keys::signing::SigningKey;
     use crate::testing::signing_key;
 
     /// The public keys of a document whose keys and standby keys are the test keys with these numbers.
     fn published(keys: [usize; 3], standby: [usize; 3]) -> (SigningKeys, PublishedKeys) {
-        let numbers =
-            std::sync::Mutex::new(keys.into_iter().chain(standby).collect::<std::collections::VecDeque<_>>());
-        let next = || -> Result<SigningKey, KeyMaterialError> {
-            Ok(signing_key(Algorithm::Es256, numbers.lock().unwrap().pop_front().unwrap()))
-        };
-        let keys = SigningKeys::generate(1, &next).unwrap().with_standby(&next).unwrap();
+        let mut numbers = keys.into_iter().chain(standby);
+        let mut next = || Ok(signing_key(Algorithm::Es256, numbers.next().unwrap()));
+        let keys = SigningKeys::generate(1, &mut next).unwrap().with_standby(&mut next).unwrap();
         let published = PublishedKeys::parse(&Published::of(&keys, 0).unwrap()).unwrap();
         (keys, published)
     }
