@@ -228,7 +228,7 @@ pub(in crate::keys) fn overtaken(error: SecretStoreError) -> RotationError {
 mod tests {
     use super::*;
     use crate::keys::Algorithm;
-    use crate::testing::signing_key;
+    use crate::testing::{signing_key, signing_keys};
 
     /// The public keys of a document whose keys and standby keys are the test keys with these numbers.
     fn published(keys: [usize; 3], standby: [usize; 3]) -> (SigningKeys, PublishedKeys) {
@@ -260,6 +260,17 @@ mod tests {
             (KeySource::FreshSlot(AccessSlot::Primary), [6, 1, 2], [3, 4, 5], false),
         ] {
             assert_eq!(agrees(source, keys, standby), expected, "{keys:?} {standby:?}");
+        }
+    }
+
+    #[test]
+    fn without_standby_keys_a_scheduled_rotation_stores_new_keys() {
+        let former = Published::of(&signing_keys(Algorithm::Es256, 0), 0).unwrap();
+        let former = PublishedKeys::parse(&former).unwrap();
+        for (keys, expected) in [([6, 7, 8], true), ([6, 7, 2], false)] {
+            let (keys, new) = published(keys, [9, 10, 11]);
+            let agrees = |slot| KeySource::Standby.agrees(slot, keys.of(slot).id(), &new, &former);
+            assert_eq!(Slot::ALL.into_iter().all(agrees), expected);
         }
     }
 }
