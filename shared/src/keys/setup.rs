@@ -96,8 +96,11 @@ impl Rotator<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
-    use crate::keys::rotation::fake::Parts;
+    use crate::keys::rotation::KeyPorts;
+    use crate::keys::rotation::fake::{Overtaken, Parts};
     use crate::secrets::SecretStoreWriter as _;
 
     #[tokio::test]
@@ -111,5 +114,24 @@ mod tests {
             assert!(labels.is_on(StagingLabel::Current, version));
             assert_eq!(labels.version_with(StagingLabel::Pending), None);
         }
+    }
+
+    #[tokio::test]
+    async fn the_keys_of_a_set_up_that_came_first_are_used() {
+        let store = Overtaken::default();
+        let (first, second) = (Parts::new(), Parts::new());
+        let set_up = async |parts: &Parts| {
+            let rotator = parts.rotator();
+            let ports = KeyPorts { secret_store: &store, ..rotator.ports };
+            Rotator { ports, ..rotator }.set_up().await.unwrap()
+        };
+        let pointer = set_up(&first).await;
+        // Each set-up has a table of its own here, so the second one makes a pointer too.
+        store.outdated_labels.store(1, Ordering::SeqCst);
+        assert_eq!(set_up(&second).await, pointer);
+        assert_eq!(
+            store.labels(SecretName::AccessKeys).await.unwrap().version_with(StagingLabel::Pending),
+            None
+        );
     }
 }

@@ -190,65 +190,17 @@ impl Promoted {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use async_trait::async_trait;
+    use std::sync::atomic::Ordering;
 
     use super::*;
-    use crate::keys::rotation::fake::Parts;
+    use crate::keys::rotation::fake::{Overtaken, Parts};
     use crate::keys::rotation::{KeyPorts, Trigger};
-    use crate::memory::Memory;
-    use crate::secrets::{PutOutcome, Secret, SecretStore, SecretStoreWriter, VersionId};
+    use crate::secrets::SecretStoreWriter as _;
     use crate::store::PointerWriter as _;
-
-    /// A secret store in which another replacement comes before the first moves of a label.
-    struct Overtaken {
-        memory: Memory,
-        stale_moves: AtomicUsize,
-    }
-
-    #[async_trait]
-    impl SecretStore for Overtaken {
-        async fn read(&self, secret: SecretName, version: &VersionId) -> Result<Secret, SecretStoreError> {
-            self.memory.read(secret, version).await
-        }
-    }
-
-    #[async_trait]
-    impl SecretStoreWriter for Overtaken {
-        async fn labels(&self, secret: SecretName) -> Result<StagingLabels, SecretStoreError> {
-            self.memory.labels(secret).await
-        }
-
-        async fn store(
-            &self,
-            secret: SecretName,
-            version: &VersionId,
-            value: &Secret,
-            label: StagingLabel,
-        ) -> Result<PutOutcome, SecretStoreError> {
-            self.memory.store(secret, version, value, label).await
-        }
-
-        async fn move_label(
-            &self,
-            secret: SecretName,
-            label: StagingLabel,
-            from: Option<&VersionId>,
-            to: Option<&VersionId>,
-        ) -> Result<MoveOutcome, SecretStoreError> {
-            let left = |left: usize| left.checked_sub(1);
-            let stale = self.stale_moves.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
-            if label == StagingLabel::InForce && stale.is_ok() {
-                return Ok(MoveOutcome::Stale);
-            }
-            self.memory.move_label(secret, label, from, to).await
-        }
-    }
 
     #[tokio::test]
     async fn labels_that_another_replacement_has_moved_are_cleaned_again() {
-        let store = Overtaken { memory: Memory::default(), stale_moves: AtomicUsize::new(20) };
+        let store = Overtaken { stale_moves: 20.into(), ..Overtaken::default() };
         let parts = Parts::new();
         let rotator = parts.rotator();
         let rotator = Rotator { ports: KeyPorts { secret_store: &store, ..rotator.ports }, ..rotator };

@@ -143,6 +143,8 @@ impl Rotator<'_> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
     use crate::keys::rotation::fake::Parts;
 
@@ -160,5 +162,18 @@ mod tests {
         ] {
             assert!(matches!(refused, Err(RotationError::NotPending)), "{refused:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missing_value_is_read_three_times() {
+        let parts = Parts::new();
+        let rotator = parts.rotator();
+        let pointer = rotator.set_up().await.unwrap();
+        let start = Instant::now();
+        assert!(rotator.has_value(&pointer.signing_keys).await.unwrap());
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        let version = VersionId::new("11111111-2222-4333-8444-000000000000".to_owned());
+        assert!(!rotator.has_value(&version).await.unwrap());
+        assert_eq!(start.elapsed(), 2 * VALUE_PAUSE);
     }
 }

@@ -228,6 +228,8 @@ pub(in crate::keys) fn overtaken(error: SecretStoreError) -> RotationError {
 mod tests {
     use super::*;
     use crate::keys::Algorithm;
+    use crate::keys::rotation::fake::Parts;
+    use crate::secrets::SecretStoreWriter as _;
     use crate::testing::{signing_key, signing_keys};
 
     /// The public keys of a document whose keys and standby keys are the test keys with these numbers.
@@ -272,5 +274,59 @@ mod tests {
             let agrees = |slot| KeySource::Standby.agrees(slot, keys.of(slot).id(), &new, &former);
             assert_eq!(Slot::ALL.into_iter().all(agrees), expected);
         }
+    }
+
+    fn version(last: u8) -> VersionId {
+        VersionId::new(format!("11111111-2222-4333-8444-00000000000{last}"))
+    }
+
+    #[tokio::test]
+    async fn keys_that_are_no_longer_stored_do_not_pass_their_test() {
+        let parts = Parts::new();
+        let rotator = parts.rotator();
+        let base = rotator.set_up().await.unwrap();
+        let access_keys = rotator.test_access_keys(&Candidate::access_keys(&base, version(1))).await;
+        let candidate = Candidate::signing_keys(&base, version(1));
+        let signing_keys = rotator.test_signing_keys(KeySource::Fresh, &base, &candidate).await;
+        for tested in [access_keys, signing_keys] {
+            assert!(matches!(tested, Err(RotationError::Conflict)), "{tested:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_pointer_tells_whether_a_refused_promotion_took_place() {
+        let parts = Parts::new();
+        let rotator = parts.rotator();
+        let pointer = rotator.set_up().await.unwrap();
+        let next = Candidate::signing_keys(&pointer, version(1));
+        rotator.store_signing_keys(KeySource::Fresh, &next).await.unwrap();
+        rotator.make_current(&next).await.unwrap();
+        // The base is not current, so each move is refused.
+        let refused = async |version: VersionId, sequence: u64| {
+            let base = self::version(2);
+            rotator
+                .make_current(&Candidate { secret: SecretName::SigningKeys, base, version, sequence })
+                .await
+        };
+        let sequence = pointer.signing_keys_sequence;
+        assert!(refused(pointer.signing_keys.clone(), sequence).await.is_ok());
+        assert!(matches!(refused(version(3), sequence).await, Err(RotationError::Conflict)));
+        assert!(matches!(refused(version(3), sequence - 1).await, Err(RotationError::Unclear(_))));
+    }
+
+    #[tokio::test]
+    async fn an_abandoned_version_is_no_longer_pending() {
+        let parts = Parts::new();
+        let rotator = parts.rotator();
+        let base = rotator.set_up().await.unwrap();
+        let candidate = Candidate::signing_keys(&base, version(1));
+        rotator.store_signing_keys(KeySource::Fresh, &candidate).await.unwrap();
+        let pending = async || {
+            let labels = parts.memory.labels(SecretName::SigningKeys).await.unwrap();
+            labels.version_with(StagingLabel::Pending).cloned()
+        };
+        assert_eq!(pending().await, Some(version(1)));
+        rotator.abandon(&candidate).await;
+        assert_eq!(pending().await, None);
     }
 }
