@@ -80,15 +80,15 @@ impl Rotator<'_> {
             }
             Err(error) => return Err(error.into()),
         }
-        if secret_store.move_label(secret, StagingLabel::Current, None, Some(&version)).await?
-            == MoveOutcome::Stale
-        {
+        let moved = secret_store.move_label(secret, StagingLabel::Current, None, Some(&version)).await?;
+        if announced.is_none() {
+            // A version that stayed pending would keep the schedule from starting. Secrets Manager takes the label off an
+            // announced one.
+            secret_store.move_label(secret, StagingLabel::Pending, Some(&version), None).await?;
+        }
+        if moved == MoveOutcome::Stale {
             let current = secret_store.labels(secret).await?.version_with(StagingLabel::Current).cloned();
             return current.ok_or(RotationError::Conflict);
-        }
-        if announced.is_none() {
-            // An announced version keeps the label: Secrets Manager takes it off.
-            secret_store.move_label(secret, StagingLabel::Pending, Some(&version), None).await?;
         }
         Ok(version)
     }
@@ -119,7 +119,7 @@ mod tests {
     #[tokio::test]
     async fn the_keys_of_a_set_up_that_came_first_are_used() {
         let store = Overtaken::default();
-        let (first, second) = (Parts::new(), Parts::new());
+        let (first, second) = (Parts::seeded(1), Parts::seeded(2));
         let set_up = async |parts: &Parts| {
             let rotator = parts.rotator();
             let ports = KeyPorts { secret_store: &store, ..rotator.ports };

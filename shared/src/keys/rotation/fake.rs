@@ -24,7 +24,12 @@ pub(in crate::keys) struct Parts {
 
 impl Parts {
     pub(in crate::keys) fn new() -> Self {
-        let (clock, random) = (FrozenClock::at_noon(), SeededRandom::new(1));
+        Self::seeded(1)
+    }
+
+    /// Versions and access keys depend on the seed.
+    pub(in crate::keys) fn seeded(seed: u64) -> Self {
+        let (clock, random) = (FrozenClock::at_noon(), SeededRandom::new(seed));
         Self { memory: Memory::default(), clock, random, audit: CapturedAudit::default() }
     }
 
