@@ -408,7 +408,7 @@ function drawIdentityRequests(id) {
 // == Tokens and their verdicts ==
 
 function verdictDot({ active, reason }) {
-  return make('span', { className: `verdict ${active ? 'active' : 'inactive'}` },
+  return make('span', { className: active ? 'active' : 'inactive' },
     make('span', { className: 'dot', ariaHidden: 'true' }), active ? 'active' : `inactive: ${reason}`);
 }
 
