@@ -248,6 +248,15 @@ fn events_show_requests_and_changes_and_resume() {
 }
 
 #[test]
+fn streams_of_closed_pages_make_room() {
+    let server = start("control-closed-pages", &[]);
+    for _ in 0..3 {
+        let mut streams: Vec<Events> = (0..4).map(|_| Events::open(&server, "")).collect();
+        assert!(streams.iter_mut().all(|stream| stream.status() == 200));
+    }
+}
+
+#[test]
 fn fifth_stream_is_refused_and_unread_streams_slow_nobody() {
     let server = start("control-streams", &[]);
     let mut streams: Vec<Events> = (0..4).map(|_| Events::open(&server, "")).collect();

@@ -34,6 +34,10 @@ const MAX_LINES: usize = 200;
 /// The pause between two parts of a stream.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Parts that show whether a reader is there. The system still accepts the first one after the reader's end, the second one
+/// breaks the connection, and the third one cannot be sent.
+const CHECK_PARTS: usize = 3;
+
 /// Parts of a stream that may wait for a reader.
 const BUFFER: usize = 4;
 
@@ -63,8 +67,11 @@ struct LostReader;
 ///
 /// # Errors
 /// [`CallError::TooManyStreams`].
-pub(super) fn open(sources: Sources, headers: &HeaderMap) -> Result<Response<Channel<Bytes>>, CallError> {
-    let place = sources.notices.place().ok_or(CallError::TooManyStreams)?;
+pub(super) async fn open(
+    sources: Sources,
+    headers: &HeaderMap,
+) -> Result<Response<Channel<Bytes>>, CallError> {
+    let place = sources.notices.place().await.ok_or(CallError::TooManyStreams)?;
     let (sender, body) = Channel::new(BUFFER);
     let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.parse().ok());
     let sent = last.unwrap_or_else(|| sources.journal.newest());
@@ -111,9 +118,12 @@ impl Stream {
                         let state = self.sources.token_clock.state();
                         self.send(format!("event: clock\ndata: {state}\n\n")).await?;
                     }
+                    if now.checks != seen.checks {
+                        self.check_reader().await?;
+                    }
                     seen = now;
                 }
-                _ = heartbeat.tick() => self.send(": heartbeat\n\n".to_owned()).await?,
+                _ = heartbeat.tick() => self.send_heartbeat().await?,
                 () = sleep_until(end) => return Ok(()),
             }
         }
@@ -135,6 +145,18 @@ impl Stream {
             self.sent = *number;
         }
         if text.is_empty() { Ok(()) } else { self.send(text).await }
+    }
+
+    async fn check_reader(&mut self) -> Result<(), LostReader> {
+        for _ in 0..CHECK_PARTS {
+            self.send_heartbeat().await?;
+            sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    async fn send_heartbeat(&mut self) -> Result<(), LostReader> {
+        self.send(": heartbeat\n\n".to_owned()).await
     }
 
     async fn send(&mut self, text: String) -> Result<(), LostReader> {

@@ -210,7 +210,7 @@ impl ControlCalls for ControlApi {
             Err(failed) => whole(refusal(&failed)),
             Ok((platform, Operation::StreamEvents, _)) => {
                 let Controlled { journal, token_clock, notices, .. } = platform.controlled.clone();
-                let opened = events::open(Sources { journal, token_clock, notices }, &request.headers);
+                let opened = events::open(Sources { journal, token_clock, notices }, &request.headers).await;
                 opened.map_or_else(|failed| whole(refusal(&failed)), |stream| stream.map(Either::Right))
             }
             Ok((platform, operation, body)) => {

@@ -1,11 +1,16 @@
 //! Changes that no audit line shows, for streams of events and long polls.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
 
 /// Most streams of events at a time.
 const MAX_STREAMS: usize = 4;
+
+/// Longest wait for the place of a stream whose reader is gone.
+const MAX_CHECK: Duration = Duration::from_secs(1);
 
 /// Changes that no audit line shows.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -14,6 +19,8 @@ pub(super) struct Changes {
     pub(super) clock: u64,
     /// Counts the replacements of records: resets, seeds and snapshots.
     pub(super) records: u64,
+    /// Counts the requests to check whether the readers of streams are there.
+    pub(super) checks: u64,
     pub(super) is_stopping: bool,
 }
 
@@ -47,9 +54,14 @@ impl Notices {
         self.changes.subscribe()
     }
 
-    /// A place for a stream, if one is free.
-    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+    /// A place for a stream. If none is free, the streams check first whether their readers are there: a page that was
+    /// closed or loaded again leaves its stream open until the next write.
+    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some(place);
+        }
+        self.changes.send_modify(|changes| changes.checks += 1);
+        timeout(MAX_CHECK, Arc::clone(&self.places).acquire_owned()).await.ok()?.ok()
     }
 
     /// Ready when the server is stopping.
