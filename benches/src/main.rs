@@ -1,7 +1,9 @@
 //! Measures the cost of the service. Each figure stands beside a floor from the same run.
 #![expect(clippy::disallowed_methods, reason = "the measurements need the real time and random values")]
 
+mod assignments;
 mod cold;
+mod console;
 mod events;
 mod faults;
 mod feed;
@@ -43,8 +45,10 @@ enum Command {
     Cold,
     /// The first and warm answers of the Lambda functions with Lambda's share of a processor. Needs the rights of root.
     Quota,
-    /// The local server with 1 000 to 10 000 000 identities, with 1 to 512 connections, and with open consoles.
+    /// The local server with 1 000 to 10 000 000 identities, with 10 to 100 000 assignments, with 1 to 512 connections, and with open consoles.
     Scale,
+    /// The console in Chromium with 100 and with 10 000 identities. Needs Node and the packages of tests/clients/browser.
+    Console,
     /// The local server's memory over many requests.
     Soak {
         #[arg(long, default_value_t = MILLION)]
@@ -64,7 +68,13 @@ fn main() {
     let Arguments { command, write } = Arguments::parse();
     if matches!(
         command,
-        Command::Feed | Command::Load | Command::Peers | Command::Scale | Command::Soak { .. } | Command::All
+        Command::Console
+            | Command::Feed
+            | Command::Load
+            | Command::Peers
+            | Command::Scale
+            | Command::Soak { .. }
+            | Command::All
     ) {
         load::build_programs();
     }
@@ -87,6 +97,7 @@ fn sections(command: &Command) -> Vec<Measurement> {
         Command::Cold => vec![Box::new(cold::run)],
         Command::Quota => vec![Box::new(quota::run)],
         Command::Scale => vec![Box::new(scale::run)],
+        Command::Console => vec![Box::new(console::run)],
         Command::Soak { requests } => vec![Box::new(move || soak::run(requests))],
         Command::Faults => vec![Box::new(faults::run)],
         Command::Feed => vec![Box::new(feed::run)],

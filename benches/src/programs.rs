@@ -67,7 +67,7 @@ impl Server {
         let mut child = spawn_on_other_core(&mut command);
         let ready = Ready::wait(state, &mut child).unwrap_or_else(|| panic!("{command:?} ended"));
         let port = ready.http_address().rsplit_once(':').unwrap().1.parse().unwrap();
-        Self::new(child, port, access_key(&state.join("env")))
+        Self::new(child, port, access_key(&variables(state)))
     }
 
     /// The floor of a server.
@@ -154,9 +154,13 @@ impl Drop for Server {
     }
 }
 
-fn access_key(env: &Path) -> String {
-    let text = fs::read_to_string(env).unwrap();
-    let values: HashMap<_, _> = text.lines().filter_map(|line| line.split_once('=')).collect();
-    let connection_string = values["COMMUNICATION_SERVICES_CONNECTION_STRING"].trim_matches('\'');
-    connection_string.split_once("accesskey=").unwrap().1.to_owned()
+/// The variables that the local server writes for its clients.
+pub fn variables(state: &Path) -> HashMap<String, String> {
+    let text = fs::read_to_string(state.join("env")).unwrap();
+    let values = text.lines().filter_map(|line| line.split_once('='));
+    values.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned())).collect()
+}
+
+fn access_key(variables: &HashMap<String, String>) -> String {
+    variables["COMMUNICATION_SERVICES_CONNECTION_STRING"].split_once("accesskey=").unwrap().1.to_owned()
 }

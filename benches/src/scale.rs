@@ -1,4 +1,4 @@
-//! The cost of many identities, of many connections, and of open consoles.
+//! The cost of many identities, of many assignments, of many connections, and of open consoles.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -19,6 +19,7 @@ use time::OffsetDateTime;
 use tokio::runtime::Runtime;
 
 use crate::MILLION;
+use crate::assignments;
 use crate::generator::ask_all;
 use crate::programs::{Server, scratch, state_directory};
 use crate::report::{Section, Table, at_most, figure};
@@ -46,6 +47,7 @@ pub fn run() -> Section {
     let mut section = Section::begin("scale");
     let sites = SIZES.map(|size| runtime.block_on(site(size)));
     section.add(&identities(&runtime, &sites));
+    section.add(&assignments::table(&runtime));
     section.add(&connections(&runtime, &sites[0]));
     section.add(&consoles(&runtime, &sites[0], &name_of(SIZES[0])));
     section
@@ -145,12 +147,13 @@ impl Console {
     }
 }
 
-fn name_of(size: usize) -> String {
+/// The name of the server's state directory.
+pub fn name_of(size: usize) -> String {
     format!("scale-{size}")
 }
 
 /// A server with this number of identities, and tokens of some identities.
-async fn site(size: usize) -> Site {
+pub async fn site(size: usize) -> Site {
     let state = scratch(&name_of(size));
     let resource = resource_of(Site::new(Server::local(&state, Algorithm::Es256)).await);
     let identities = seed(&state, resource, size);

@@ -176,13 +176,19 @@ impl Site {
         }
     }
 
-    /// Warms the server up and measures it.
+    /// The cost of a scenario.
     pub async fn measure(&self, scenario: Scenario, connections: usize, duration: Duration) -> Figures {
-        let (server, work) = (&self.server, || scenario.work(self));
-        drive(server.address, work(), connections, Until::Elapsed(WARM_UP)).await;
-        let before = server.cpu.read();
-        let seen = drive(server.address, work(), connections, Until::Elapsed(duration)).await;
-        let cpu = micros(server.cpu.read() - before) / seen.requests();
+        self.server.measure(|| scenario.work(self), connections, duration).await
+    }
+}
+
+impl Server {
+    /// Warms the server up and measures it.
+    pub async fn measure(&self, work: impl Fn() -> Work, connections: usize, duration: Duration) -> Figures {
+        drive(self.address, work(), connections, Until::Elapsed(WARM_UP)).await;
+        let before = self.cpu.read();
+        let seen = drive(self.address, work(), connections, Until::Elapsed(duration)).await;
+        let cpu = micros(self.cpu.read() - before) / seen.requests();
         Figures { cpu, per_second: seen.per_second(), p50: seen.latency(0.5), p99: seen.latency(0.99) }
     }
 }
