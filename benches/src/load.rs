@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -10,7 +11,7 @@ use identity::keys::Algorithm;
 use tokio::runtime::Runtime;
 
 use crate::measure::{median, own_cpu_of};
-use crate::programs::{Server, build, scratch};
+use crate::programs::{Server, build, program, scratch};
 use crate::report::{Section, Table, at_most, figure};
 use crate::scenario::{Rounds, Scenario, Site, site};
 
@@ -55,9 +56,11 @@ pub fn run() -> Section {
     let rs256 = site(&runtime, "load-rs256", Algorithm::Rs256);
     let (state, identity) = ended(&runtime, "load-floor");
     let floors = Floors::new();
-    let echo = without_identities(Server::echo(), &es256);
-    let store_echo =
-        |crypto: &[&str]| without_identities(Server::store_echo(&state, &identity, crypto), &es256);
+    let echo = without_identities(Server::echo(Command::new(program("echo"))), &es256);
+    let store_echo = |crypto: &[&str]| {
+        let command = Command::new(program("store-echo"));
+        without_identities(Server::store_echo(command, &state, &identity, crypto), &es256)
+    };
     let plain = store_echo(&[]);
     let with_crypto = ["sign", "verify"].map(|name| {
         [Algorithm::Es256, Algorithm::Rs256].map(|algorithm| store_echo(&[name, algorithm.as_str()]))
@@ -88,12 +91,12 @@ pub fn run() -> Section {
 }
 
 /// A server that receives the requests of another server.
-fn without_identities(server: Server, other: &Site) -> Site {
+pub fn without_identities(server: Server, other: &Site) -> Site {
     Site { server, issued: other.issued.clone(), tokens: Vec::new(), revoked: Vec::new() }
 }
 
 /// The state of a local server that has ended, and an identity in that state.
-fn ended(runtime: &Runtime, name: &str) -> (PathBuf, String) {
+pub fn ended(runtime: &Runtime, name: &str) -> (PathBuf, String) {
     let state = scratch(name);
     let site = runtime.block_on(Site::new(Server::local(&state, Algorithm::Es256)));
     (state, site.issued[0].clone())

@@ -9,6 +9,7 @@ mod faults;
 mod feed;
 mod generator;
 mod hot;
+mod instructions;
 mod load;
 mod measure;
 mod peers;
@@ -41,6 +42,8 @@ enum Command {
     Core,
     /// The local server under load beside an echo server.
     Load,
+    /// The instructions of a request of the local server, and its misses of the caches. Needs valgrind.
+    Instructions,
     /// The start, the memory and the calls of the Lambda functions beside a bare function.
     Cold,
     /// The first and warm answers of the Lambda functions with Lambda's share of a processor. Needs the rights of root.
@@ -70,6 +73,7 @@ fn main() {
         command,
         Command::Console
             | Command::Feed
+            | Command::Instructions
             | Command::Load
             | Command::Peers
             | Command::Scale
@@ -93,6 +97,7 @@ fn sections(command: &Command) -> Vec<Measurement> {
     match *command {
         Command::Core => vec![Box::new(hot::run)],
         Command::Load => vec![Box::new(load::run)],
+        Command::Instructions => vec![Box::new(instructions::run)],
         Command::Peers => vec![Box::new(peers::run)],
         Command::Cold => vec![Box::new(cold::run)],
         Command::Quota => vec![Box::new(quota::run)],

@@ -61,7 +61,11 @@ pub struct Server {
 impl Server {
     /// The local server over a state directory.
     pub fn local(state: &Path, algorithm: Algorithm) -> Self {
-        let mut command = Command::new(program("acs-identity"));
+        Self::local_of(Command::new(program("acs-identity")), state, algorithm)
+    }
+
+    /// The same, started by this command.
+    pub fn local_of(mut command: Command, state: &Path, algorithm: Algorithm) -> Self {
         command.args(["--https-port", "0", "--http-port", "0", "--algorithm", algorithm.as_str()]);
         command.arg("--data-dir").arg(state).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = spawn_on_other_core(&mut command);
@@ -70,15 +74,15 @@ impl Server {
         Self::new(child, port, access_key(&variables(state)))
     }
 
-    /// The floor of a server.
-    pub fn echo() -> Self {
-        Self::floor(&mut Command::new(program("echo")))
+    /// The floor of a server, started by this command.
+    pub fn echo(mut command: Command) -> Self {
+        Self::floor(&mut command)
     }
 
-    /// The floor of a server that reads the store: one identity in the state of a local server that has ended. `crypto` is
-    /// empty, or `sign` or `verify` and the algorithm.
-    pub fn store_echo(state: &Path, identity: &str, crypto: &[&str]) -> Self {
-        Self::floor(Command::new(program("store-echo")).arg(state).arg(identity).args(crypto))
+    /// The floor of a server that reads the store, started by this command: one identity in the state of a local server
+    /// that has ended. `crypto` is empty, or `sign` or `verify` and the algorithm.
+    pub fn store_echo(mut command: Command, state: &Path, identity: &str, crypto: &[&str]) -> Self {
+        Self::floor(command.arg(state).arg(identity).args(crypto))
     }
 
     /// A program that prints its port in its first line, and then prints no more.
@@ -124,6 +128,11 @@ impl Server {
         let call = Call { method: "POST", target, body };
         let headers = sign(&call, &self.access_key, &host, System::new().now()).headers;
         request(target, headers, body)
+    }
+
+    /// The process id.
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Resident memory, in MB.
