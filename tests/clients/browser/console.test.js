@@ -338,6 +338,11 @@ test("no screen has an accessibility fault, or is wider than a phone", async () 
       const faults = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
       assert.deepEqual(faults.map(({ id, nodes }) => [id, nodes[0].html]), [], `${screen}, ${colorScheme}`);
     }
+    // An address opens the first screen, while the line of links shows its end.
+    await page.evaluate(() => { location.hash = "#connect"; });
+    await page.locator("#screen-connect").waitFor();
+    const left = await page.locator('nav a[href="#connect"]').evaluate((link) => link.getBoundingClientRect().left);
+    assert.ok(left >= 0, `the link of the open screen is at ${left} pixels`);
     await page.context().close();
   }
 });

@@ -768,8 +768,9 @@ function show(name) {
   for (const section of document.querySelectorAll('main > section')) section.hidden = section.id !== `screen-${name}`;
   const link = name === 'identity' ? 'identities' : name;
   for (const item of document.querySelectorAll('nav a')) {
-    if (item.hash === `#${link}`) item.ariaCurrent = 'page';
-    else item.removeAttribute('aria-current');
+    const isOpen = item.hash === `#${link}`;
+    item.ariaCurrent = isOpen ? 'page' : null;
+    if (isOpen) item.scrollIntoView({ block: 'nearest' });
   }
   document.title = `${byId(`screen-${name}`).querySelector('h1').textContent} – Identity console`;
 }
