@@ -228,6 +228,34 @@ mod tests {
         assert!(Claims { aad_uti: None, ..claims }.agree_on(&identity));
     }
 
+    /// A Teams user has the claims of Entra, and any other identity has none of them.
+    #[test]
+    fn claims_of_entra_belong_to_teams_users_only() {
+        let (teams_user, full) = of_teams_user();
+        let (user, bare) = claims(false, &ScopeSet::of(&[Scope::Chat]).unwrap());
+        assert!(full.agree_on(&teams_user) && bare.agree_on(&user));
+        let location = bare.resource_location.clone();
+        for (teams, other) in [
+            (Claims { tid: None, ..full.clone() }, Claims { tid: full.tid.clone(), ..bare.clone() }),
+            (
+                Claims { aad_appid: None, ..full.clone() },
+                Claims { aad_appid: full.aad_appid.clone(), ..bare.clone() },
+            ),
+            (
+                Claims { resource_location: location, ..full.clone() },
+                Claims { resource_location: None, ..bare.clone() },
+            ),
+            (
+                Claims { aad_iat: None, ..full.clone() },
+                Claims { aad_iat: full.aad_iat.clone(), ..bare.clone() },
+            ),
+        ] {
+            assert!(!teams.agree_on(&teams_user), "a Teams user");
+            assert!(!other.agree_on(&user), "another user");
+        }
+        assert!(!Claims { aad_uti: full.aad_uti.clone(), ..bare }.agree_on(&user), "another user");
+    }
+
     fn claims(scope_claim: bool, scopes: &ScopeSet) -> (RawId, Claims) {
         let resource = Resource { scope_claim, ..testing::settings().resource };
         let identity = UserId::mint(resource.id, NOON, &SeededRandom::new(1)).into();
