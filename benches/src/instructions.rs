@@ -12,10 +12,9 @@ use identity::keys::Algorithm;
 use tokio::runtime::Runtime;
 
 use crate::generator::{Until, drive};
-use crate::load::{ended, without_identities};
 use crate::programs::{Server, program, scratch};
 use crate::report::{Section, Table, at_most, figure};
-use crate::scenario::{Scenario, Site};
+use crate::scenario::{Scenario, Site, ended, without_identities};
 
 const CONNECTIONS: usize = 8;
 const WARM_UP: usize = 200;

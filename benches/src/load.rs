@@ -1,19 +1,17 @@
 //! The local server under load, beside an echo server under the same load.
 
 use std::hint::black_box;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use benches::raw::{MESSAGE, RawKey};
 use identity::keys::Algorithm;
-use tokio::runtime::Runtime;
 
 use crate::measure::{median, own_cpu_of};
-use crate::programs::{Server, build, program, scratch};
+use crate::programs::{Server, build, program};
 use crate::report::{Section, Table, at_most, figure};
-use crate::scenario::{Rounds, Scenario, Site, site};
+use crate::scenario::{Rounds, Scenario, Site, ended, site, without_identities};
 
 /// Rounds. They are many and short, because the machine's speed changes from second to second.
 const ROUNDS: usize = 9;
@@ -88,18 +86,6 @@ pub fn run() -> Section {
         ("echo", &echo),
     ]));
     section
-}
-
-/// A server that receives the requests of another server.
-pub fn without_identities(server: Server, other: &Site) -> Site {
-    Site { server, issued: other.issued.clone(), tokens: Vec::new(), revoked: Vec::new() }
-}
-
-/// The state of a local server that has ended, and an identity in that state.
-pub fn ended(runtime: &Runtime, name: &str) -> (PathBuf, String) {
-    let state = scratch(name);
-    let site = runtime.block_on(Site::new(Server::local(&state, Algorithm::Es256)));
-    (state, site.issued[0].clone())
 }
 
 type Row<'a> = (&'a Site, Scenario, Algorithm);

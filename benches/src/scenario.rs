@@ -1,5 +1,6 @@
 //! The requests that the servers receive, and their cost.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use crate::generator::{Until, Work, ask_all, drive};
 use crate::measure::{median, micros};
-use crate::programs::{Server, request, scratch};
+use crate::programs::{Server, request, scratch, state_directory};
 use crate::report::figure;
 
 const CREATE: &str = "/identities?api-version=2023-10-01";
@@ -201,6 +202,17 @@ async fn ask(server: &Server, request: Request<Full<Bytes>>, status: StatusCode)
 /// A local server with its own state directory, and its identities.
 pub fn site(runtime: &Runtime, name: &str, algorithm: Algorithm) -> Site {
     runtime.block_on(Site::new(Server::local(&scratch(name), algorithm)))
+}
+
+/// The state of a local server that has ended, and an identity in that state.
+pub fn ended(runtime: &Runtime, name: &str) -> (PathBuf, String) {
+    let site = site(runtime, name, Algorithm::Es256);
+    (state_directory(name), site.issued[0].clone())
+}
+
+/// A server that receives the requests of another server.
+pub fn without_identities(server: Server, other: &Site) -> Site {
+    Site { server, issued: other.issued.clone(), tokens: Vec::new(), revoked: Vec::new() }
 }
 
 /// The cost and the latency of a scenario.
