@@ -20,6 +20,8 @@ struct Controlled {
     server: Server,
     state: PathBuf,
     token: String,
+    /// The primary access key.
+    key: String,
 }
 
 /// A reply: its status and its body as JSON, or `null`.
@@ -29,7 +31,9 @@ fn start(test: &str, arguments: &[&str]) -> Controlled {
     let state = state_directory(SCRATCH, test);
     let server = Server::start(&state, &[&["--algorithm", "ES256"], arguments].concat());
     let token = std::fs::read_to_string(state.join("control-token")).unwrap();
-    Controlled { server, state, token }
+    let string = server.value("COMMUNICATION_SERVICES_CONNECTION_STRING");
+    let key = string.split_once(";accesskey=").unwrap().1.to_owned();
+    Controlled { server, state, token, key }
 }
 
 fn read(reply: &str) -> Reply {
@@ -71,10 +75,8 @@ impl Controlled {
     }
 
     fn signed(&self, method: &str, target: &str, body: &str) -> Reply {
-        let (_, key) =
-            self.server.value("COMMUNICATION_SERVICES_CONNECTION_STRING").split_once(";accesskey=").unwrap();
         let call = Call { method, target, body };
-        let signed = sign(&call, key, self.address(), System::new().now());
+        let signed = sign(&call, &self.key, self.address(), System::new().now());
         let header = |name: &str| format!("{name}: {}\r\n", signed.headers[name].to_str().unwrap());
         let headers = ["x-ms-date", "x-ms-content-sha256", "authorization"].map(header).concat();
         read(&self.request(&format!("{method} {target}"), &headers, body))
@@ -327,6 +329,8 @@ fn seed() -> Value {
             "bob": {"customId": "b-1"},
         },
         "people": [{"name": "carol@local.test", "kind": "guest", "password": "p"}],
+        "assignments": [{"kind": "entra", "objectId": "11111111-1111-4111-8111-111111111111",
+            "principalType": "user", "clientIds": ["22222222-2222-4222-8222-222222222222"]}],
     })
 }
 
@@ -376,9 +380,7 @@ fn loaded_states_have_the_identities_and_no_former_token() {
     let (user, token) = server.user_and_token();
     let state = server.done("GET", "state", &Value::Null);
     let text = state.to_string();
-    let key =
-        server.server.value("COMMUNICATION_SERVICES_CONNECTION_STRING").split_once("accesskey=").unwrap().1;
-    assert!(!text.contains(key) && !text.contains(&token) && !text.contains("kty"));
+    assert!(!text.contains(&server.key) && !text.contains(&token) && !text.contains("kty"));
     server.service("POST", &format!("/identities/{user}/:revokeAccessTokens"), &Value::Null);
     assert!(!server.is_active(&token));
     let (_, newer) = server.user_and_token();
@@ -399,6 +401,84 @@ fn loaded_states_have_the_identities_and_no_former_token() {
     let mut pointer = state;
     pointer["records"] = json!([{"pk": {"S": "pointer#0"}}]);
     assert_eq!(server.call("PUT", "state", &pointer).0, 400);
+}
+
+#[test]
+fn unusable_snapshots_change_nothing() {
+    let server = start("control-unusable-state", &[]);
+    let (_, token) = server.user_and_token();
+    server.done("PUT", "seed", &seed());
+    let state = server.done("GET", "state", &Value::Null);
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut changed = state.clone();
+        change(&mut changed);
+        changed
+    };
+    let add = |list: &'static str, record: Value| {
+        changed(&move |state| state[list].as_array_mut().unwrap().push(record.clone()))
+    };
+    let (first, assignment) = (state["records"][0].clone(), state["assignments"][0].clone());
+    let with = |record: &Value, member: &str, value: Value| {
+        let mut record = record.clone();
+        record[member] = value;
+        record
+    };
+    let listed = server.done("GET", "identities", &Value::Null);
+    for (snapshot, named) in [
+        (add("records", first.clone()), "records"),
+        (add("records", json!({"pk": {"S": "identity#x"}})), "records"),
+        (add("records", json!({"pk": {"S": "identity#8:acs:x"}, "state": {"S": 1}})), "records"),
+        (add("records", json!({"pk": {"S": "custom-id#x"}, "n": {"N": "no number"}})), "records["),
+        (add("records", json!({"pk": {"S": "custom-id#x"}, "creation": {"S": "x"}})), "records["),
+        (add("records", json!(1)), "records["),
+        (add("assignments", json!({"pk": {"S": "entra#1"}})), "assignments["),
+        (add("assignments", assignment.clone()), "assignments"),
+        (
+            changed(&|state| state["assignments"][0] = with(&assignment, "assignments", json!({"S": "{}"}))),
+            "assignments[",
+        ),
+        (changed(&|state| state["records"] = json!({})), "records"),
+    ] {
+        let (status, answer) = server.call("PUT", "state", &snapshot);
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(status == 400 && message.contains(named), "{named}: {status} {message}");
+        assert_eq!(server.done("GET", "identities", &Value::Null), listed, "{named}");
+    }
+    assert!(server.is_active(&token), "no snapshot has replaced the keys");
+    server.done("PUT", "state", &state);
+    assert_eq!(server.done("GET", "identities", &Value::Null), listed);
+}
+
+#[test]
+fn replacements_at_once_leave_the_keys_in_force_in_every_file() {
+    let server = start("control-replacements", &[]);
+    let regenerate = || server.done("POST", "keys/regenerate", &json!({"slot": "primary"}));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(regenerate);
+            scope.spawn(|| server.done("POST", "reset", &json!({"keys": true})));
+        }
+    });
+    let connection = server.done("GET", "connection", &Value::Null);
+    let string = connection["connectionStrings"]["primary"].as_str().unwrap();
+    for file in ["env", "docker.env", "env.ps1", "env.cmd"] {
+        let text = std::fs::read_to_string(server.state.join(file)).unwrap();
+        assert!(text.contains(string), "{file} has a key that is not in force");
+    }
+}
+
+#[test]
+fn new_keys_are_good_at_once_after_a_wrong_signature() {
+    let mut server = start("control-new-keys", &[]);
+    for _ in 0..3 {
+        server.key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".to_owned();
+        assert_eq!(server.service("POST", "/identities", &Value::Null).0, 401);
+        server.done("POST", "keys/regenerate", &json!({"slot": "primary"}));
+        let connection = server.done("GET", "connection", &Value::Null);
+        let string = connection["connectionStrings"]["primary"].as_str().unwrap();
+        server.key = string.split_once(";accesskey=").unwrap().1.to_owned();
+        assert_eq!(server.service("POST", "/identities", &Value::Null).0, 201);
+    }
 }
 
 #[test]

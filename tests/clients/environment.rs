@@ -121,6 +121,42 @@ fn options_are_variables_and_beat_them() {
 }
 
 #[test]
+fn options_beat_variables_that_exclude_them() {
+    let ports = ["--https-port", "0", "--http-port", "0", "--algorithm", "ES256"];
+    let keys = "primary=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=,secondary=QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
+    for (number, (option, variable)) in [
+        ("--ephemeral", ("ACS_IDENTITY_DEV", "false")),
+        ("--ephemeral", ("ACS_IDENTITY_DEV", "1")),
+        ("--dev", ("ACS_IDENTITY_EPHEMERAL", "0")),
+        ("--dev", ("ACS_IDENTITY_EPHEMERAL", "yes")),
+        ("--dev", ("ACS_IDENTITY_KEYS", keys)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let state = state_directory(SCRATCH, &format!("excluded-{number}"));
+        let server = Server::start_after(
+            &format!("export {}={}", variable.0, variable.1),
+            &state,
+            &["--algorithm", "ES256", option],
+        );
+        assert_eq!(
+            server.ready.resource_id == "00000000-de00-4000-8000-000000000000",
+            option == "--dev",
+            "{option} {variable:?}"
+        );
+    }
+    for (options, variables) in [
+        (&["--dev", "--ephemeral"][..], &[][..]),
+        (&[], &[("ACS_IDENTITY_DEV", "1"), ("ACS_IDENTITY_EPHEMERAL", "1")]),
+        (&["--dev", "--keys", keys], &[]),
+    ] {
+        let (status, message) = run(&[&ports[..], options].concat(), variables);
+        assert!(status == Some(2) && message.contains("--dev cannot be used with --"), "{message}");
+    }
+}
+
+#[test]
 fn every_file_gives_the_same_values() {
     let state = state_directory(SCRATCH, "env-files");
     let server = start(&state, &[]);

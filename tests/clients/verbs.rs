@@ -384,6 +384,72 @@ fn exec_serves_one_command_and_removes_the_state() {
     assert!(message.starts_with("error: cannot run /no/such/command: "), "{message}");
 }
 
+#[test]
+fn commands_beside_exec_use_its_server() {
+    let (_outer, state) = start("verbs-beside-exec");
+    let keys = text(&mut local(&state, &["keys"]));
+    let seed = state.with_file_name("exec-seed.json");
+    std::fs::write(&seed, r#"{"identities":{"bob":{"customId":"b-1"}}}"#).unwrap();
+    let script = r#"set -e; "$0" rotate >/dev/null; "$0" healthcheck; "$0" user list -o tsv
+        "$0" token inspect "$("$0" token issue --scope chat -o tsv | cut -f2)"; echo "$NO_PROXY" "$no_proxy""#;
+    let mut command = verbs(&["exec", "--algorithm", "ES256", "--seed", seed.to_str().unwrap()]);
+    command.args(["--", "sh", "-c", script]).arg(program()).current_dir(state.parent().unwrap());
+    command
+        .env("NO_PROXY", "internal.example")
+        .env("HTTPS_PROXY", "http://127.0.0.1:1")
+        .env_remove("no_proxy");
+    let printed = text(&mut command);
+    assert!(printed.starts_with("ready\n8:acs:") && printed.contains("\tcustomId\t"), "{printed}");
+    assert!(printed.contains("\"active\": true"), "{printed}");
+    let names = "internal.example,localhost,127.0.0.1,::1";
+    assert!(printed.ends_with(&format!("{names} {names}\n")), "{printed}");
+    assert_eq!(text(&mut local(&state, &["keys"])), keys, "the other server keeps its keys");
+}
+
+#[test]
+fn options_without_effect_are_refused() {
+    let state = state_directory(SCRATCH, "verbs-no-effect");
+    for (arguments, message) in [
+        (&["--dev", "exec", "--", "true"][..], "give --dev after exec"),
+        (&["--dev", "user", "create"], "--dev is for the server"),
+        (&["exec", "--data-dir", "d", "--", "true"], "leave out --data-dir"),
+        (&["--data-dir", "d", "exec", "--", "true"], "leave out --data-dir"),
+        (&["env", "-o", "json"], "env has --format"),
+        (&["healthcheck", "-o", "json"], "-o is for"),
+        (&["-o", "json"], "-o is for"),
+        (&["exec", "--seed", "/no/such/file", "--", "true"], "no such file"),
+    ] {
+        let (status, found) = failure(verbs(arguments).current_dir(state.parent().unwrap()));
+        assert!(matches!(status, 1 | 2) && found.contains(message), "{arguments:?}: {found}");
+    }
+}
+
+#[test]
+fn local_commands_reach_servers_with_other_public_names() {
+    let state = state_directory(SCRATCH, "verbs-public-name");
+    let options = ["--algorithm", "ES256", "--listen", "127.0.0.1", "--host", "no.such.name"];
+    let server = Server::start(&state, &[&options[..], &["--public-authority", "localhost:1"]].concat());
+    assert_eq!(server.value("COMMUNICATION_SERVICES_ENDPOINT"), "https://localhost:1/");
+    assert_eq!(text(&mut local(&state, &["healthcheck"])), "ready\n");
+    let created = object(&mut local(&state, &["user", "create"]));
+    assert_eq!(object(&mut local(&state, &["user", "list"]))[0]["id"], created["rawId"]);
+    let with_option = ["user", "create", "--connection-string", server.value(PRIMARY)];
+    object(&mut local(&state, &with_option));
+}
+
+#[test]
+fn variables_of_an_ended_server_are_not_printed() {
+    let (server, state) = start("verbs-env-ended");
+    assert!(text(&mut local(&state, &["env"])).contains("accesskey="));
+    // This server is killed, so its files stay.
+    drop(server);
+    assert!(state.join("env").exists() && state.join("ready.json").exists());
+    for verb in [&["env"][..], &["keys"], &["user", "create"]] {
+        let (status, message) = failure(&mut local(&state, verb));
+        assert!(status == 3 && message.contains("no server is running"), "{verb:?}: {message}");
+    }
+}
+
 /// Waits for a signal and exits with its number.
 const WAIT: &str = r#"
 import os, signal, sys

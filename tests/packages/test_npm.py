@@ -44,6 +44,21 @@ def test_npx_runs_a_program_beside_a_server(project, clean_environment):
     assert failed.returncode == 2, failed.stdout
 
 
+def test_options_of_the_caller_beat_those_of_the_helper(project, clean_environment):
+    (project / "options.js").write_text("""
+        import { start } from "acs-identity";
+        const options = ["--dev", "--algorithm", "ES256", "--listen", "127.0.0.1", "--host", "no.such.name"];
+        const server = await start({ options });
+        try {
+          console.log((await server.state()).resourceId);
+        } finally {
+          await server.stop();
+        }
+    """)
+    done = node(project, clean_environment, "node", "options.js")
+    assert (done.returncode, done.stdout) == (0, "00000000-de00-4000-8000-000000000000\n"), done.stdout
+
+
 def test_the_helper_tests_expiry_and_revocation(project, clean_environment):
     program = DOCUMENT.read_text(encoding="utf-8").split("```js\n")[1].split("```")[0]
     (project / "example.test.js").write_text(program)

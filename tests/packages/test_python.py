@@ -50,6 +50,24 @@ def test_the_fixture_tests_expiry_and_revocation(wheel_environment, clean_enviro
     assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout
 
 
+def test_options_of_the_caller_beat_those_of_the_helper(wheel_environment, clean_environment, tmp_path):
+    program = """
+        import socket
+        from acs_identity import acs_identity
+        with acs_identity("--dev", "--algorithm", "ES256") as server:
+            assert server.state()["resourceId"] == "00000000-de00-4000-8000-000000000000"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        options = ("--algorithm", "ES256", "--http-port", str(port), "--listen", "127.0.0.1", "--host", "no.such.name")
+        with acs_identity(*options) as server:
+            assert server.http_endpoint.endswith(f":{port}/"), server.http_endpoint
+            server.seed({"identities": {"a": {}}})
+    """
+    done = run(wheel_environment, clean_environment, tmp_path, "python", "-c", textwrap.dedent(program))
+    assert done.returncode == 0, done.stdout
+
+
 def test_servers_end_with_a_killed_process(wheel_environment, clean_environment, tmp_path):
     program = """
         import sys

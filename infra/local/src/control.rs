@@ -16,14 +16,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::connections;
 use crate::files::{self, FileError};
 use crate::listing;
-use crate::output::{environment, token_page};
+use crate::output::token_page;
 use crate::platform::Platform;
+use crate::replacement::replace_keys;
 use identity::error_chain::error_chain;
 
 /// A command for the running server. No `Debug`: it may hold a token.
@@ -57,7 +58,7 @@ pub enum ControlError {
     File(#[from] FileError),
     #[error("cannot use the control socket {}: {source}", path.display())]
     Socket { path: PathBuf, source: io::Error },
-    #[error("the path {} is too long for a socket; choose a --data-dir with a shorter path", .0.display())]
+    #[error("the path {} is too long for a socket; choose a shorter --data-dir, or a shorter TMPDIR for a temporary one", .0.display())]
     LongPath(PathBuf),
     #[error(
         "the command has {0} bytes, and the server takes at most {MAX_COMMAND}; check the text of the token"
@@ -102,31 +103,26 @@ pub fn bind(dir: &Path) -> Result<UnixListener, ControlError> {
 
 /// Answers commands. This future never completes.
 pub async fn serve(listener: UnixListener, platform: Arc<Platform>) {
-    // Commands run one after another, because two at once would conflict. Only reading them is concurrent.
-    let turn = Arc::new(Mutex::new(()));
     let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let client = Arc::clone(&clients).acquire_owned().await;
         let (stream, _) = connections::accept(|context| listener.poll_accept(context)).await;
-        let (platform, turn) = (Arc::clone(&platform), Arc::clone(&turn));
+        let platform = Arc::clone(&platform);
         tokio::spawn(async move {
             // A broken connection needs no answer.
-            let _ = serve_connection(stream, &platform, &turn).await;
+            let _ = serve_connection(stream, &platform).await;
             drop(client);
         });
     }
 }
 
-async fn serve_connection(stream: UnixStream, platform: &Platform, turn: &Mutex<()>) -> io::Result<()> {
+async fn serve_connection(stream: UnixStream, platform: &Platform) -> io::Result<()> {
     let (reading, mut writing) = stream.into_split();
     let mut line = String::new();
     let mut reading = BufReader::new(reading.take(MAX_COMMAND));
     timeout(CLIENT_TIMEOUT, reading.read_line(&mut line)).await??;
     let answer = match serde_json::from_str(&line) {
-        Ok(command) => {
-            let _turn = turn.lock().await;
-            execute(command, platform).await
-        }
+        Ok(command) => execute(command, platform).await,
         Err(_) => {
             Answer::Error("the server does not support this command; restart it with this version".to_owned())
         }
@@ -143,22 +139,15 @@ async fn execute(command: Command, platform: &Platform) -> Answer {
             .map(|identities| json!(identities))
             .map_err(|error| error_chain(&error)),
         Command::Keys => platform.rotate_keys.keys().await.map_err(|error| error_chain(&error)),
-        Command::Invoke(event) => match platform.rotate_keys.handle(event).await {
-            Ok(state) => rewrite_env(platform).await.map(|()| state),
-            Err(error) => Err(error_chain(&error)),
-        },
+        Command::Invoke(event) => replace_keys(platform, [event]).await.map_err(|error| error_chain(&error)),
     };
     outcome.map_or_else(Answer::Error, Answer::Ok)
 }
 
-/// Writes the access keys into the `env` file, before the command is answered.
-pub(crate) async fn rewrite_env(platform: &Platform) -> Result<(), String> {
-    let strings = platform.connection_strings().await.map_err(|error| error_chain(&error))?;
-    environment::write(platform, &strings).map_err(|error| {
-        format!(
-            "the keys were replaced, but the new ones could not be published: {error}; restart the server"
-        )
-    })
+/// Whether a server runs on a state directory. The socket of a killed server accepts no connection.
+#[must_use]
+pub fn is_running(dir: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(socket(dir)).is_ok()
 }
 
 /// Sends a command to the server that runs on a state directory.

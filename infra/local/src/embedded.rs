@@ -10,7 +10,7 @@ use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
 use aws_smithy_runtime_api::client::http::{HttpClient, SharedHttpClient};
 use functions::adapters::{Adapters, StateNames};
 use functions::aws::published_keys::PublishedKeys;
-use functions::aws::{self, sdk_config};
+use functions::aws::{self, SdkConfig, sdk_config};
 use identity::secrets::SecretName;
 
 use identity::error_chain::error_chain;
@@ -37,13 +37,8 @@ pub async fn adapters(
     database: impl HttpClient + 'static,
     secrets: impl HttpClient + 'static,
 ) -> Result<Adapters, PrepareError> {
-    let credentials =
-        || SharedCredentialsProvider::new(Credentials::new("local", "local", None, None, "local"));
-    let config = |http| sdk_config(http, REGION.to_owned(), credentials(), None);
-    let database = aws::dynamodb(&config(SharedHttpClient::new(database)));
-    let secrets = aws::secrets_manager(&config(SharedHttpClient::new(secrets)));
-    prepare_table(&database, TABLE, &["pk"]).await?;
-    prepare_table(&database, ASSIGNMENTS_TABLE, &["pk", "sk"]).await?;
+    let database = prepare_tables(database).await?;
+    let secrets = aws::secrets_manager(&config(secrets));
     prepare_secrets(&secrets).await?;
     let name = |secret: SecretName| secret.as_str().to_owned();
     let names = StateNames {
@@ -53,6 +48,22 @@ pub async fn adapters(
         signing_keys: name(SecretName::SigningKeys),
     };
     Ok(Adapters::new(database, || secrets, names, PublishedKeys::Accepted))
+}
+
+/// The configuration of a client whose requests go to an embedded service.
+fn config(service: impl HttpClient + 'static) -> SdkConfig {
+    let credentials = SharedCredentialsProvider::new(Credentials::new("local", "local", None, None, "local"));
+    sdk_config(SharedHttpClient::new(service), REGION.to_owned(), credentials, None)
+}
+
+/// Creates the tables of a deployment's template, if they do not exist.
+pub(crate) async fn prepare_tables(
+    database: impl HttpClient + 'static,
+) -> Result<aws_sdk_dynamodb::Client, PrepareError> {
+    let client = aws::dynamodb(&config(database));
+    prepare_table(&client, TABLE, &["pk"]).await?;
+    prepare_table(&client, ASSIGNMENTS_TABLE, &["pk", "sk"]).await?;
+    Ok(client)
 }
 
 /// Creates a table of a deployment's template, if it does not exist. The first key is the partition key, and the

@@ -74,7 +74,10 @@ fn file_number(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// Removes a file. A missing file is no error.
-pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
+///
+/// # Errors
+/// [`FileError`] when the file stays.
+pub fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(FileError::new("remove", path, error)),
         _ => Ok(()),

@@ -22,6 +22,7 @@
 //! | [`control`] | the socket through which commands reach the running server |
 //! | [`listing`] | the identities in the table |
 //! | [`client`] | the client of the commands, for any endpoint |
+//! | [`replacement`] | replacements of keys, which publish the new ones |
 //! | [`schedule`] | scheduled rotations, driven as Secrets Manager drives them |
 //! | [`console`] | audit lines as text or as JSON |
 //! | [`output`] | the texts printed on the terminal, and the `env` files |
@@ -58,6 +59,7 @@ pub mod output;
 pub mod platform;
 pub mod ready;
 pub mod recorder;
+pub mod replacement;
 pub mod resource;
 pub mod router;
 pub mod schedule;

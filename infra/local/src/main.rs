@@ -13,7 +13,7 @@ use acs_identity::output::report::Form;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use cli::failure::Failure;
 use cli::keys::KeyAction;
-use cli::options::Start;
+use cli::options::{self, Start};
 use cli::resource_server::ResourceServerAction;
 use cli::verbs::{Context, TokenAction, UserAction};
 use cli::{environment, exec, place, serve};
@@ -103,12 +103,29 @@ fn arguments() -> Result<Arguments, Failure> {
     let set: Vec<_> = std::env::vars_os().collect();
     let command = environment::with_variables(Arguments::command(), &set);
     environment::check(&command, &set)?;
-    Ok(Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit()))
+    let matches = command.get_matches();
+    let mut arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    arguments.start.settle(&matches)?;
+    if let Some((name, of_command)) = matches.subcommand() {
+        options::check_place(name, &matches)?;
+        if let Some(Action::Exec { start, .. }) = &mut arguments.action {
+            start.settle(of_command)?;
+        }
+    }
+    Ok(arguments)
 }
 
 async fn run() -> Result<ExitCode, Failure> {
     let Arguments { data_dir, form, start, action } = arguments()?;
     let context = || Context { data_dir: data_dir.clone().unwrap_or_else(place::of_running_server), form };
+    let has_report = !matches!(
+        action,
+        None | Some(Action::Platform { .. } | Action::Exec { .. } | Action::Env { .. } | Action::Healthcheck)
+    );
+    if form.is_some() && !has_report {
+        let message = "-o is for commands about users, tokens and keys; env has --format";
+        return Err(Failure::Usage(message.to_owned()));
+    }
     match action {
         None => serve::serve(data_dir, start).await?,
         Some(Action::Platform { aws_port, functions_port }) => {

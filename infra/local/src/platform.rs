@@ -24,6 +24,7 @@ use identity::secrets::{
 use identity::settings::{Location, Settings};
 use identity::store::{PointerWriter as _, StoreError};
 use identity::token::verify::{Expected, Verifier};
+use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use crate::aws_endpoint::AwsEndpoint;
@@ -82,12 +83,16 @@ pub struct Platform {
     pub hosts: Hosts,
     /// The port of HTTPS.
     pub port: u16,
+    /// The port of HTTP.
+    pub(crate) http_port: u16,
     /// Whether this start has replaced the certificate authority, so that clients must trust the new one.
     pub is_new_authority: bool,
     /// Verifies tokens for `token inspect`.
     pub verifier: Verifier,
     /// The function that replaces keys.
     pub rotate_keys: RotateKeys,
+    /// Held during a replacement of keys.
+    pub(crate) replacing: Mutex<()>,
     /// The secrets, for scheduled rotations.
     pub secrets: EmbeddedSecretsManager,
     /// The table, for lists of identities.
@@ -213,6 +218,7 @@ impl Platform {
         Ok(Self {
             hosts,
             port: options.https_port,
+            http_port: options.http_port,
             is_new_authority,
             verifier: adapters.verifier(expected.clone()),
             router: Arc::new(Router {
@@ -229,6 +235,7 @@ impl Platform {
             data_dir,
             state: options.state,
             rotate_keys,
+            replacing: Mutex::default(),
             aws_endpoint: AwsEndpoint::new(database.clone(), secrets.clone(), system.as_ref()),
             database,
             controlled: Controlled { gate, journal, token_clock, notices: Arc::default() },

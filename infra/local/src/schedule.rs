@@ -54,6 +54,7 @@ pub async fn rotate_every(platform: &Platform, period: Duration, report: impl Fn
 /// # Errors
 /// [`ScheduleError`] with the step that failed in every attempt.
 pub async fn rotate(platform: &Platform) -> Result<(), ScheduleError> {
+    let _alone = platform.replacing.lock().await;
     let version = VersionId::random(platform.adapters.system.as_ref());
     platform
         .secrets

@@ -16,8 +16,10 @@ export async function start({ options = [], program = installed(), timeout = 30_
   const directory = mkdtempSync(join(tmpdir(), "acs-identity-"));
   const logFile = join(directory, "server.log");
   const log = openSync(logFile, "w");
-  const own = ["--data-dir", directory, "--ephemeral", "--https-port", "0", "--http-port", "0"];
-  const child = spawn(program, [...own, ...options], { stdio: ["ignore", log, log] });
+  // Variables, because each option of the caller beats its variable.
+  const env = { ...process.env, ACS_IDENTITY_HTTPS_PORT: "0", ACS_IDENTITY_HTTP_PORT: "0" };
+  if (!env.ACS_IDENTITY_DEV) env.ACS_IDENTITY_EPHEMERAL = "true";
+  const child = spawn(program, ["--data-dir", directory, ...options], { env, stdio: ["ignore", log, log] });
   closeSync(log);
   const ended = new Promise((resolve) => child.once("exit", resolve).once("error", resolve));
   const server = new Server(child, ended, directory, logFile);
@@ -106,7 +108,9 @@ export class Server {
     const content = method === "GET" ? undefined : JSON.stringify(body);
     if (content !== undefined) headers["content-type"] = "application/json";
     return new Promise((resolve, reject) => {
-      const sent = request(new URL(`_local/v1/${path}`, this.httpEndpoint), { method, headers }, async (answer) => {
+      // The endpoint may have a name that only other machines can resolve.
+      const here = `http://127.0.0.1:${new URL(this.httpEndpoint).port}/_local/v1/`;
+      const sent = request(new URL(path, here), { method, headers }, async (answer) => {
         let text = "";
         for await (const part of answer.setEncoding("utf8")) text += part;
         if (answer.statusCode >= 300) {

@@ -9,6 +9,9 @@ use super::failure::UsageError;
 
 const PREFIX: &str = "ACS_IDENTITY_";
 
+/// The variable of `--data-dir`.
+pub(crate) const DATA_DIR: &str = "ACS_IDENTITY_DATA_DIR";
+
 /// A variable that builds read and the program does not.
 const OF_BUILDS: &str = "ACS_IDENTITY_COMMIT";
 
@@ -40,6 +43,16 @@ fn of_options(command: Command, set: &[(OsString, OsString)]) -> Command {
 
 fn variable(option: &str) -> String {
     PREFIX.to_owned() + &option.replace('-', "_").to_ascii_uppercase()
+}
+
+/// The variables that keep the requests of the SDKs for this machine from a proxy. They also have the names that are set
+/// already.
+#[expect(clippy::disallowed_methods, reason = "the composition root of a command reads its settings")]
+pub(crate) fn without_proxy() -> [(&'static str, String); 2] {
+    const LOOPBACK: &str = "localhost,127.0.0.1,::1";
+    let set = ["NO_PROXY", "no_proxy"].into_iter().find_map(|name| std::env::var(name).ok());
+    let names = set.filter(|names| !names.is_empty()).map(|names| names + ",").unwrap_or_default() + LOOPBACK;
+    [("NO_PROXY", names.clone()), ("no_proxy", names)]
 }
 
 /// Refuses a variable with the prefix that is no option, because it may be misspelled.

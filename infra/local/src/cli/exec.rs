@@ -13,6 +13,7 @@ use nix::unistd::{Pid, getpgrp, tcgetpgrp};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 
+use super::environment;
 use super::failure::Failure;
 use super::options::Start;
 use super::place::Place;
@@ -37,7 +38,7 @@ pub(crate) async fn exec(mut start: Start, command: Vec<OsString>) -> Result<Exi
     let listeners = Listeners::bind(start.listen, https, http).map_err(Failure::other)?;
     let ports = (listeners.https_port(), listeners.http_port());
     let (platform, _) = tokio::select! {
-        opened = serve::open(place.directory.clone(), start, ports) => opened?,
+        opened = serve::open_with_control(place.directory.clone(), start, ports) => opened?,
         signal = signals.next() => return Ok(ExitCode::from(status_of(signal as i32))),
     };
     let variables = env_file::read(&place.directory).map_err(Failure::other)?.unwrap_or_default();
@@ -45,11 +46,15 @@ pub(crate) async fn exec(mut start: Start, command: Vec<OsString>) -> Result<Exi
     let stopped = async { drop(stopped.await) };
     let (router, tls) = (platform.router.clone(), platform.tls.clone());
     let server = tokio::spawn(listeners.serve(router, tls, Limits::default(), stopped));
+    let ready = serve::ready(&platform).map_err(Failure::other)?;
     let mut command = command.into_iter();
     let program = command.next().unwrap_or_default();
     let spawned = Command::new(&program)
         .args(command)
         .envs(variables.iter().map(|(name, value)| (name, value.as_str())))
+        .envs(environment::without_proxy())
+        // Commands of this program then use this server.
+        .env(environment::DATA_DIR, &platform.data_dir)
         .kill_on_drop(true)
         .spawn();
     let status = match spawned {
@@ -62,6 +67,8 @@ pub(crate) async fn exec(mut start: Start, command: Vec<OsString>) -> Result<Exi
         }
     };
     // The files must be at rest when the directory is removed.
+    platform.controlled.notices.stop();
+    drop(ready);
     drop(stop);
     let _ = server.await;
     if status != 0 {

@@ -11,6 +11,8 @@ use acs_identity::platform::Options;
 use acs_identity::schedule;
 use acs_identity::state::StateKind;
 use acs_identity::trust::EntraOptions;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args as _, Command};
 use functions::aws::published_keys::ACCESS_KEYS;
 use identity::api::cors::Origin;
 use identity::authn::entra::{EntraAuthority, Principal};
@@ -30,7 +32,7 @@ pub(crate) struct Start {
     pub(crate) ephemeral: bool,
     /// Serve the published development resource: its id, access keys and Entra passwords are public and the same on every
     /// machine. The state is in memory [default directory: .local/dev].
-    #[arg(long, conflicts_with_all = ["ephemeral", "keys"])]
+    #[arg(long)]
     pub(crate) dev: bool,
     /// The access keys of a new resource: primary=BASE64,secondary=BASE64, or @FILE with this text. Other users of the
     /// machine can read the options of a process, so a file is the better place.
@@ -106,6 +108,31 @@ impl Start {
         }
     }
 
+    /// Settles options that exclude each other. An option beats a variable. `matches` are those of the command.
+    ///
+    /// # Errors
+    /// [`UsageError`] for two options, or for two variables.
+    pub(crate) fn settle(&mut self, matches: &ArgMatches) -> Result<(), UsageError> {
+        let is_option = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+        let [dev, ephemeral, keys] = ["dev", "ephemeral", "keys"].map(is_option);
+        let excluded = |other: &str| Err(UsageError(format!("--dev cannot be used with {other}")));
+        if self.dev && self.ephemeral {
+            match (dev, ephemeral) {
+                (true, false) => self.ephemeral = false,
+                (false, true) => self.dev = false,
+                _ => return excluded("--ephemeral"),
+            }
+        }
+        if self.dev && self.keys.is_some() {
+            match (dev, keys) {
+                (true, false) => self.keys = None,
+                (false, true) => self.dev = false,
+                _ => return excluded("--keys"),
+            }
+        }
+        Ok(())
+    }
+
     fn access_keys(&self) -> Result<Option<Arc<AccessKeys>>, UsageError> {
         if self.dev {
             let [primary, secondary] = ACCESS_KEYS;
@@ -143,6 +170,27 @@ impl Start {
             },
             route_rules: self.route_rules,
         })
+    }
+}
+
+/// Refuses options that would have no effect on a command: those of the server before the name of the command.
+///
+/// # Errors
+/// [`UsageError`] with the first such option.
+pub(crate) fn check_place(command: &str, matches: &ArgMatches) -> Result<(), UsageError> {
+    let is_option = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
+    let of_server = Start::augment_args(Command::new(""));
+    let mut given = of_server.get_arguments().filter(|option| is_option(option.get_id().as_str()));
+    match (command, given.next().and_then(|option| option.get_long())) {
+        ("platform", _) => Ok(()),
+        ("exec", Some(option)) => Err(UsageError(format!("give --{option} after exec"))),
+        ("exec", None) if is_option("data_dir") => {
+            Err(UsageError("exec has a temporary state directory; leave out --data-dir".to_owned()))
+        }
+        (_, Some(option)) => {
+            Err(UsageError(format!("--{option} is for the server; {command} does not start one")))
+        }
+        (_, None) => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use acs_identity::ready;
+use acs_identity::control;
 use acs_identity::state::StateKind;
 use tempfile::TempDir;
 
@@ -46,6 +46,6 @@ impl Place {
 
 /// The default directory in which a server is running, the one of kept state first.
 pub(crate) fn of_running_server() -> PathBuf {
-    let runs = |directory: &&str| ready::path(directory.as_ref()).exists();
+    let runs = |directory: &&str| control::is_running(directory.as_ref());
     [KEPT, PUBLISHED].into_iter().find(runs).unwrap_or(KEPT).into()
 }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use acs_identity::aws_endpoint::AwsEndpoint;
-use acs_identity::control_api::access::ControlAccess;
+use acs_identity::control_api::access::{self, ControlAccess};
 use acs_identity::control_api::{self, ControlApi};
+use acs_identity::files::{self, FileError};
 use acs_identity::gateway::{Limits, Listeners};
 use acs_identity::output::start_page::PUBLISHED_WARNING;
 use acs_identity::output::{environment, functions_page, print, start_page};
@@ -32,24 +33,12 @@ pub(crate) async fn serve(data_dir: Option<PathBuf>, start: Start) -> Result<(),
     let listeners = Listeners::bind(start.listen, https, http)?;
     let ports = (listeners.https_port(), listeners.http_port());
     let place = Place::new(data_dir, start.state())?;
-    let (has_control, has_remote_console, seed) = (!start.no_control, start.console, start.seed.clone());
-    let (platform, connection_strings) = open(place.directory.clone(), start, ports).await?;
-    let access = match platform.state {
-        StateKind::Published => ControlAccess::Open,
-        StateKind::Kept | StateKind::Ephemeral => ControlAccess::Token,
-    };
-    if has_control {
-        ControlApi::start(&platform, access, has_remote_console)?;
-    }
-    if let Some(file) = &seed {
-        control_api::seed::apply_file(&platform, file).await?;
-    }
+    let (platform, connection_strings) = open_with_control(place.directory.clone(), start, ports).await?;
     if platform.state == StateKind::Published {
         console::warn(PUBLISHED_WARNING);
     }
     print(&start_page::page(&platform, &connection_strings))?;
-    let endpoints = [("https", platform.endpoint()), ("http", platform.http_endpoint())];
-    let ready = ReadySignal::send(&platform.data_dir, platform.resource.resource.id, &endpoints)?;
+    let ready = ready(&platform)?;
     let stop = async {
         stop.next().await;
         platform.controlled.notices.stop();
@@ -88,6 +77,36 @@ pub(crate) async fn serve_aws(
     }
     drop(ready);
     Ok(print("Stopped.\n")?)
+}
+
+/// Tells other programs that the server answers.
+pub(crate) fn ready(platform: &Platform) -> Result<ReadySignal, FileError> {
+    let endpoints = [("https", platform.endpoint()), ("http", platform.http_endpoint())];
+    ReadySignal::send(&platform.data_dir, platform.resource.resource.id, &endpoints)
+}
+
+/// As [`open`], with the control API and the seed.
+pub(crate) async fn open_with_control(
+    data_dir: PathBuf,
+    start: Start,
+    ports: (u16, u16),
+) -> Result<(Arc<Platform>, ConnectionStrings), Box<dyn Error>> {
+    let (has_control, has_remote_console, seed) = (!start.no_control, start.console, start.seed.clone());
+    let (platform, connection_strings) = open(data_dir, start, ports).await?;
+    let access = match platform.state {
+        StateKind::Published => ControlAccess::Open,
+        StateKind::Kept | StateKind::Ephemeral => ControlAccess::Token,
+    };
+    // A file of an earlier start would name a token or identities that this server does not know.
+    files::remove(&platform.data_dir.join(access::FILE))?;
+    files::remove(&platform.data_dir.join(control_api::seed::ANSWER))?;
+    if has_control {
+        ControlApi::start(&platform, access, has_remote_console)?;
+    }
+    if let Some(file) = &seed {
+        control_api::seed::apply_file(&platform, file).await?;
+    }
+    Ok((platform, connection_strings))
 }
 
 /// Opens the state, writes the `env` file, and starts the tasks that run beside the listeners.

@@ -189,19 +189,19 @@ impl Context {
 
     /// Prints the variables of the local server.
     pub(crate) fn env(&self, format: Format) -> Result<(), Failure> {
-        let variables = env_file::read(&self.data_dir).map_err(Failure::other)?;
-        let variables = variables.ok_or_else(|| control::ControlError::NotRunning(self.data_dir.clone()))?;
+        local::Running::read(&self.data_dir)?;
+        let variables = env_file::read(&self.data_dir).map_err(Failure::other)?.unwrap_or_default();
         let lines = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         write(&environment::render(lines, format))
     }
 
     /// Asks the local server whether it can do its work.
     pub(crate) async fn healthcheck(&self) -> Result<(), Failure> {
-        let endpoints = local::Endpoints::read(&self.data_dir).map_err(Failure::other)?;
+        let endpoints = local::Running::read(&self.data_dir).map_err(Failure::other)?;
         let port = endpoints.http_port().ok_or_else(|| failed("the server has no HTTP port".to_owned()))?;
         let url = format!("http://127.0.0.1:{port}/_local/ready");
         let request = HttpRequest::get(&url).map_err(Failure::other)?;
-        let answer = client::send(request, &url, None).await.map_err(Failure::other)?;
+        let answer = client::send(request, &url).await.map_err(Failure::other)?;
         match answer.status {
             200 => write("ready\n"),
             status => Err(failed(format!("not ready: {url} answers with status {status}"))),

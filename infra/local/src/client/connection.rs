@@ -67,7 +67,7 @@ impl FromStr for Endpoint {
         };
         let authority = uri.authority().map(|authority| authority.as_str().to_ascii_lowercase());
         let authority =
-            authority.filter(|authority| !authority.contains('@')).ok_or(ConnectionError::Endpoint)?;
+            authority.filter(|authority| has_port_or_none(authority)).ok_or(ConnectionError::Endpoint)?;
         if uri.query().is_some() {
             return Err(ConnectionError::Endpoint);
         }
@@ -76,6 +76,13 @@ impl FromStr for Endpoint {
         }
         Ok(Self { is_secure, authority, path: uri.path().trim_end_matches('/').to_owned() })
     }
+}
+
+/// Whether the port of host and port, if there is one, is a number of a port. The library for URLs ignores others.
+fn has_port_or_none(authority: &str) -> bool {
+    let after_host = authority.rsplit(']').next().unwrap_or(authority);
+    let port = after_host.split_once(':').map(|(_, port)| port);
+    !authority.contains('@') && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 impl Endpoint {
@@ -150,6 +157,9 @@ mod tests {
             ("endpoint=https://canary@a/;accesskey=canary", ConnectionError::Endpoint),
             ("endpoint=https://a/?canary;accesskey=canary", ConnectionError::Endpoint),
             ("endpoint=http://canary/;accesskey=canary", ConnectionError::PlainHttp),
+            ("endpoint=http://localhost:99999/;accesskey=canary", ConnectionError::Endpoint),
+            ("endpoint=http://localhost:0/;accesskey=canary", ConnectionError::Endpoint),
+            ("endpoint=https://[::1]:a/;accesskey=canary", ConnectionError::Endpoint),
         ] {
             let refused = text.parse::<Connection>().err().unwrap();
             assert_eq!(refused, error, "{text}");

@@ -1,22 +1,22 @@
 //! The running local server, as its state directory describes it, and the choice between it and other endpoints.
 
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::path::Path;
 
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::Client;
 use super::connection::{Connection, ConnectionError, Endpoint};
-use crate::control::ControlError;
+use crate::control::{self, ControlError};
 use crate::files;
 use crate::output::{env_file, environment};
 use crate::ready;
 
-/// The endpoints of a running server.
+/// The running server of a state directory, as `ready.json` describes it.
 #[derive(Deserialize)]
-pub struct Endpoints {
-    https: Option<String>,
-    http: Option<String>,
+pub struct Running {
+    endpoints: HashMap<String, String>,
 }
 
 /// There is no endpoint to call.
@@ -28,25 +28,29 @@ pub enum EndpointError {
     Connection { origin: String, source: ConnectionError },
 }
 
-impl Endpoints {
-    /// The endpoints of the server on a state directory.
+impl Running {
+    /// Reads the file. A killed server leaves it, so the server must also listen on its control socket.
     ///
     /// # Errors
     /// [`ControlError`] when no server is running there.
     pub fn read(data_dir: &Path) -> Result<Self, ControlError> {
-        #[derive(Deserialize)]
-        struct Ready {
-            endpoints: Endpoints,
-        }
-        let text = files::read(&ready::path(data_dir))?;
-        let ready = text.and_then(|text| serde_json::from_slice::<Ready>(&text).ok());
-        ready.map(|ready| ready.endpoints).ok_or_else(|| ControlError::NotRunning(data_dir.to_owned()))
+        let text = files::read(&ready::path(data_dir))?.filter(|_| control::is_running(data_dir));
+        let running = text.and_then(|text| serde_json::from_slice(&text).ok());
+        running.ok_or_else(|| ControlError::NotRunning(data_dir.to_owned()))
     }
 
     /// The port of plain HTTP on loopback.
     #[must_use]
     pub fn http_port(&self) -> Option<u16> {
-        self.http.as_ref()?.trim_end_matches('/').rsplit_once(':')?.1.parse().ok()
+        self.endpoints.get("http")?.trim_end_matches('/').rsplit_once(':')?.1.parse().ok()
+    }
+
+    /// The endpoint on loopback, if `endpoint` is the one for clients. Its name and its port may be those of a container's
+    /// host or of a proxy, which this machine cannot always reach.
+    fn on_loopback(&self, endpoint: &Endpoint) -> Option<Endpoint> {
+        let public: Endpoint = self.endpoints.get("https")?.parse().ok()?;
+        let port = self.http_port().filter(|_| public == *endpoint)?;
+        format!("http://localhost:{port}/").parse().ok()
     }
 }
 
@@ -56,7 +60,7 @@ impl Endpoints {
 /// # Errors
 /// [`EndpointError`].
 pub fn client(given: Option<(String, Zeroizing<String>)>, data_dir: &Path) -> Result<Client, EndpointError> {
-    let local = Endpoints::read(data_dir);
+    let local = Running::read(data_dir);
     let (origin, text) = match given {
         Some(given) => given,
         None => {
@@ -66,15 +70,10 @@ pub fn client(given: Option<(String, Zeroizing<String>)>, data_dir: &Path) -> Re
             (path.display().to_string(), text.unwrap_or_default())
         }
     };
-    let connection: Connection =
+    let mut connection: Connection =
         text.parse().map_err(|source| EndpointError::Connection { origin, source })?;
-    let https = local.ok().and_then(|local| local.https?.parse::<Endpoint>().ok());
-    let is_local = https.is_some_and(|https| https == connection.endpoint);
-    let authority: Option<PathBuf> = is_local.then(|| absolute(&data_dir.join("ca.pem")));
-    Ok(Client::new(connection, authority))
-}
-
-/// The path as an option of another program, which may run elsewhere.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+    if let Some(endpoint) = local.ok().and_then(|local| local.on_loopback(&connection.endpoint)) {
+        connection.endpoint = endpoint;
+    }
+    Ok(Client::new(connection))
 }

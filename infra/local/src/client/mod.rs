@@ -10,7 +10,6 @@ pub mod calls;
 pub mod connection;
 pub mod local;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_smithy_http_client::Connector;
@@ -29,7 +28,6 @@ use zeroize::Zeroizing;
 
 use self::calls::Call;
 use self::connection::Connection;
-use crate::files::{self, FileError};
 use crate::output::quoted;
 
 /// Longest time for a request and its answer.
@@ -41,8 +39,6 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// A service at an endpoint.
 pub struct Client {
     connection: Connection,
-    /// The certificate authority of the local server. Without it, the client trusts the roots of the system.
-    authority: Option<PathBuf>,
 }
 
 /// A request with its signature. No `Debug`: its body may hold a token.
@@ -65,15 +61,13 @@ pub enum CallError {
     /// The endpoint is no identity service.
     #[error("the answer of {0} is not one of an identity service")]
     Unexpected(String),
-    #[error(transparent)]
-    Authority(#[from] FileError),
 }
 
 impl Client {
-    /// A client for this connection. `authority` is a PEM file with the only certificate authority to trust.
+    /// A client for this connection. It trusts the roots of the system.
     #[must_use]
-    pub fn new(connection: Connection, authority: Option<PathBuf>) -> Self {
-        Self { connection, authority }
+    pub fn new(connection: Connection) -> Self {
+        Self { connection }
     }
 
     /// Signs a call. The signature is valid for some minutes.
@@ -108,7 +102,7 @@ impl Client {
     /// [`CallError`].
     pub async fn send(&self, SignedRequest { request, .. }: SignedRequest) -> Result<Value, CallError> {
         let endpoint = self.connection.endpoint.to_string();
-        let answer = send(request, &endpoint, self.authority.as_deref()).await?;
+        let answer = send(request, &endpoint).await?;
         let body = serde_json::from_slice(&answer.body);
         match answer.status {
             200..=299 if answer.body.is_empty() => Ok(Value::Null),
@@ -123,9 +117,6 @@ impl Client {
     pub fn curl(&self, SignedRequest { request, body }: &SignedRequest) -> Zeroizing<String> {
         let mut line = Zeroizing::new(format!("curl -sS -X {} {}", request.method(), quoted(request.uri())));
         let mut add = |option: &str, value: &str| line.extend([" ", option, " ", &quoted(value)]);
-        if let Some(authority) = &self.authority {
-            add("--cacert", &authority.display().to_string());
-        }
         let headers = request.headers().iter().filter(|(name, _)| *name != "user-agent");
         headers.for_each(|(name, value)| add("-H", &format!("{name}: {value}")));
         if request.method() == "POST" {
@@ -158,13 +149,9 @@ pub struct Answer {
 ///
 /// # Errors
 /// [`CallError`].
-pub async fn send(
-    request: HttpRequest,
-    endpoint: &str,
-    authority: Option<&Path>,
-) -> Result<Answer, CallError> {
+pub async fn send(request: HttpRequest, endpoint: &str) -> Result<Answer, CallError> {
     let unreachable = |cause: String| CallError::Unreachable { endpoint: endpoint.to_owned(), cause };
-    let connector = connector(request.uri().starts_with("https:"), authority)?
+    let connector = connector(request.uri().starts_with("https:"))
         .ok_or_else(|| unreachable("TLS cannot be set up".to_owned()))?;
     let exchange = async {
         let answer = connector.call(request).await.map_err(|error| unreachable(error_chain(&error)))?;
@@ -183,17 +170,12 @@ pub async fn send(
     timeout(DEADLINE, exchange).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// Reading the roots of the system takes time, so plain HTTP and the local server do without.
-fn connector(secure: bool, authority: Option<&Path>) -> Result<Option<Connector>, FileError> {
+/// Reading the roots of the system takes time, so plain HTTP does without.
+fn connector(secure: bool) -> Option<Connector> {
     if !secure {
-        return Ok(Some(Connector::builder().build_http()));
+        return Some(Connector::builder().build_http());
     }
-    let pem = authority.map(files::read).transpose()?.flatten();
-    let roots = match pem {
-        Some(pem) => TrustStore::empty().with_pem_certificate(pem.as_slice()),
-        None => TrustStore::default(),
-    };
-    let tls = TlsContext::builder().with_trust_store(roots).build().ok();
+    let tls = TlsContext::builder().with_trust_store(TrustStore::default()).build().ok()?;
     let builder = Connector::builder().tls_provider(Provider::rustls(CryptoMode::AwsLc));
-    Ok(tls.map(|tls| builder.tls_context(tls).build()))
+    Some(builder.tls_context(tls).build())
 }

@@ -1,13 +1,14 @@
 //! The errors of calls, and their status.
 
 use dynoxide::DynoxideError;
-use functions::rotate_keys::RotateKeysError;
 use http::StatusCode;
 use identity::api::limits::MAX_BODY;
+use identity::keys::rotation::RotationError;
 use serde::de::DeserializeOwned;
 
 use crate::files::FileError;
 use crate::listing::ListingError;
+use crate::replacement::ReplaceKeysError;
 
 /// Largest snapshot, in bytes.
 pub(super) const MAX_SNAPSHOT: usize = 16 * 1024 * 1024;
@@ -37,19 +38,19 @@ pub enum CallError {
     /// The effect is unclear.
     #[error("the table: {0}")]
     Table(#[from] DynoxideError),
-    /// The keys may have been replaced. A repetition is safe.
     #[error("the keys: {0}")]
-    Keys(#[from] RotateKeysError),
+    Keys(#[from] RotationError),
+    /// Some keys may have been replaced. A repetition is safe.
+    #[error("the keys: {0}")]
+    ReplaceKeys(#[from] ReplaceKeysError),
     /// The effect is unclear. A repetition is safe.
     #[error("cannot keep the change: {0}")]
     File(#[from] FileError),
     #[error(transparent)]
     Listing(#[from] ListingError),
-    /// The service has refused a part of a seed. The parts before it are done.
+    /// The service has refused a part of a seed, or cannot do it now. The parts before it are done.
     #[error("{part}: {message}")]
-    Refused { part: String, message: String },
-    #[error("{0}")]
-    Published(String),
+    Refused { part: String, message: String, is_unavailable: bool },
     #[error("four streams of events are open already; close a page")]
     TooManyStreams,
     #[error("the server is stopping")]
@@ -63,7 +64,9 @@ impl CallError {
 
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) | Self::Unconfirmed(_) | Self::Refused { .. } => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::Unconfirmed(_) | Self::Refused { is_unavailable: false, .. } => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -78,7 +81,11 @@ impl CallError {
 
 /// Parses a body. An empty one stands for `{}`. The message of an error names the member.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
-    let body = if body.is_empty() { b"{}" } else { body };
+    let body = if body.is_empty() { b"{}" } else { body.trim_ascii_start() };
+    // The decoder would take the elements of an array for the members in their order.
+    if body.starts_with(b"[") {
+        return Err(CallError::malformed("the body is an array; give an object"));
+    }
     let mut decoder = serde_json::Deserializer::from_slice(body);
     let parsed = serde_path_to_error::deserialize(&mut decoder)
         .map_err(|error| CallError::Malformed(format!("{}: {}", error.path(), error.inner())))?;

@@ -39,7 +39,6 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use functions::rotate_keys::RotateKeysError;
 use http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -66,11 +65,11 @@ use self::journal::JournalQuery;
 use self::records::Leave;
 use self::replies::{error, json_reply, status};
 use self::seed::SeedDocument;
-use self::snapshot::LoadRequest;
+use self::snapshot::Snapshot;
 use self::token_clock::ClockRequest;
-use crate::control;
 use crate::files::FileError;
 use crate::platform::Platform;
+use crate::replacement::replace_keys;
 use crate::state;
 
 /// A call of the control API.
@@ -301,8 +300,8 @@ async fn execute(
         }
         Operation::ReadState => snapshot::read(&platform).await.map(Some),
         Operation::LoadState => {
-            let LoadRequest { confirm, snapshot } = parse(body)?;
-            check_confirmation(&platform, &request.headers, confirm.as_deref())?;
+            let snapshot: Snapshot = parse(body)?;
+            check_confirmation(&platform, &request.headers, snapshot.confirm.as_deref())?;
             let loaded = to_the_end(async move { snapshot::load(&platform, snapshot).await }).await;
             notices.records_replaced();
             loaded.map(|()| None)
@@ -313,7 +312,7 @@ async fn execute(
             let InspectRequest { tokens } = parse(body)?;
             Ok(Some(views::verdicts(&platform, &tokens).await))
         }
-        Operation::ListKeys => Ok(Some(platform.rotate_keys.keys().await.map_err(RotateKeysError::from)?)),
+        Operation::ListKeys => Ok(Some(platform.rotate_keys.keys().await?)),
         Operation::RotateKeys | Operation::RegenerateKey => {
             let ReplaceRequest { slot, confirm } = parse(body)?;
             check_confirmation(&platform, &request.headers, confirm.as_deref())?;
@@ -324,16 +323,9 @@ async fn execute(
                 (Operation::RotateKeys, _) => return Err(CallError::malformed("slot: leave it out")),
                 _ => return Err(CallError::malformed("slot: give primary or secondary")),
             };
-            to_the_end(async move { replace_keys(&platform, event).await }).await.map(Some)
+            to_the_end(async move { Ok(replace_keys(&platform, [event]).await?) }).await.map(Some)
         }
     }
-}
-
-/// Replaces keys as an operator does, and writes the new ones into the files for clients.
-async fn replace_keys(platform: &Platform, event: Value) -> Result<Value, CallError> {
-    let state = platform.rotate_keys.handle(event).await?;
-    control::rewrite_env(platform).await.map_err(CallError::Published)?;
-    Ok(state)
 }
 
 /// Runs a change to its end, also when the client goes away.
@@ -347,11 +339,12 @@ async fn to_the_end<T: Send + 'static>(
 async fn reset(platform: &Platform, keys: bool) -> Result<(), CallError> {
     let _alone = platform.controlled.gate.write().await;
     let leave = if keys {
-        for event in [json!({"regenerate": "primary"}), json!({"regenerate": "secondary"})] {
-            platform.rotate_keys.handle(event).await?;
-        }
-        platform.rotate_keys.handle(json!({"rotate": "signing-keys"})).await?;
-        control::rewrite_env(platform).await.map_err(CallError::Published)?;
+        let events = [
+            json!({"regenerate": "primary"}),
+            json!({"regenerate": "secondary"}),
+            json!({"rotate": "signing-keys"}),
+        ];
+        replace_keys(platform, events).await?;
         Leave::Nothing
     } else {
         Leave::RevokedEntraIdentities

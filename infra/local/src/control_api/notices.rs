@@ -10,7 +10,7 @@ use tokio::time::timeout;
 const MAX_STREAMS: usize = 4;
 
 /// Longest wait for the place of a stream whose reader is gone.
-const MAX_CHECK: Duration = Duration::from_secs(1);
+const MAX_CHECK: Duration = Duration::from_secs(5);
 
 /// Changes that no audit line shows.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]

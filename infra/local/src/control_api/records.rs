@@ -6,6 +6,8 @@
 use dynoxide::DynoxideError;
 use functions::aws::table::{FEED_PARTITION, IDENTITY_PREFIX};
 use identity::ids::RawId;
+use identity::store::CreationId;
+use identity::store::assignments::{Assignment, AssignmentVersion};
 use serde_json::{Value, json};
 
 use crate::dynamodb::EmbeddedDynamoDb;
@@ -40,15 +42,24 @@ impl Records {
         Ok(Self { state, assignments })
     }
 
-    /// Whether every record has a partition key of these records.
-    pub(super) fn have_known_kinds(&self) -> bool {
-        self.state.iter().all(is_kept_in_state) && self.assignments.iter().all(is_assignment)
+    /// Checks the forms of the records that a list of identities does not read.
+    ///
+    /// # Errors
+    /// A message that names the first record of another form.
+    pub(super) fn check_forms(&self) -> Result<(), String> {
+        let of_state = |item| is_kept_in_state(item) && has_custom_id_form(item);
+        let wrong = |list: &str, place: Option<usize>| {
+            place.map_or(Ok(()), |index| Err(format!("{list}[{index}]: give a record of a snapshot")))
+        };
+        wrong("records", self.state.iter().position(|item| !of_state(item)))?;
+        let of_assignments = |item| is_assignment(item) && has_assignment_form(item);
+        wrong("assignments", self.assignments.iter().position(|item| !of_assignments(item)))
     }
 
-    pub(super) fn write(self, database: &EmbeddedDynamoDb) -> Result<(), DynoxideError> {
-        let put = |table: &str, item: Value| json!({"Put": {"TableName": table, "Item": item}});
-        let state = self.state.into_iter().map(|item| put(TABLE, item));
-        let assignments = self.assignments.into_iter().map(|item| put(ASSIGNMENTS_TABLE, item));
+    pub(super) fn write(&self, database: &EmbeddedDynamoDb) -> Result<(), DynoxideError> {
+        let put = |table: &str, item: &Value| json!({"Put": {"TableName": table, "Item": item}});
+        let state = self.state.iter().map(|item| put(TABLE, item));
+        let assignments = self.assignments.iter().map(|item| put(ASSIGNMENTS_TABLE, item));
         transact(database, &state.chain(assignments).collect::<Vec<_>>())
     }
 }
@@ -91,6 +102,22 @@ fn is_kept_in_state(item: &Value) -> bool {
 
 fn is_assignment(item: &Value) -> bool {
     key(item).is_some_and(|key| key != FEED_PARTITION)
+}
+
+/// Whether the record is of another kind, or has the members of a custom id's record.
+fn has_custom_id_form(item: &Value) -> bool {
+    let is_custom_id = key(item).is_some_and(|key| key.starts_with("custom-id#"));
+    let text = |name: &str| item.get(name).map(|value| value["S"].as_str().unwrap_or_default());
+    let is_creation = |text: &str| text.parse::<CreationId>().is_ok();
+    let is_identity = |text: &str| text.parse::<RawId>().is_ok();
+    !is_custom_id || text("creation").is_some_and(is_creation) && text("identity").is_none_or(is_identity)
+}
+
+fn has_assignment_form(item: &Value) -> bool {
+    let text = |name: &str| item.get(name).map(|value| value["S"].as_str().unwrap_or_default());
+    let is_list = |text: &str| serde_json::from_str::<Vec<Assignment>>(text).is_ok();
+    let is_version = |text: &str| text.parse::<AssignmentVersion>().is_ok();
+    text("assignments").is_some_and(is_list) && text("version").is_none_or(is_version)
 }
 
 fn transact(database: &EmbeddedDynamoDb, writes: &[Value]) -> Result<(), DynoxideError> {

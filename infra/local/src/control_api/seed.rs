@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use functions::rotate_keys::RotateKeysError;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use identity::api::pipeline::{Body, Request};
@@ -19,12 +18,12 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::call_error::{CallError, parse};
-use crate::entra::{NewPerson, PersonKind};
+use crate::entra::{NewPerson, PersonKind, PutPersonError};
 use crate::files::{self, FileError, Readers};
 use crate::platform::Platform;
 
 /// The file with the ids and tokens of the seed of a start.
-const ANSWER: &str = "seed.json";
+pub const ANSWER: &str = "seed.json";
 
 const VERSION: &str = "api-version=2023-10-01";
 const PREVIEW: &str = "api-version=2025-03-02-preview";
@@ -134,12 +133,12 @@ pub async fn apply_file(platform: &Platform, path: &Path) -> Result<(), SeedFile
 pub(super) fn put_person(platform: &Platform, person: SeedPerson) -> Result<(), CallError> {
     let SeedPerson { name, kind, object_id, password } = person;
     let part = format!("people {name}");
-    let refused = |message: String| CallError::Refused { part, message };
+    let refused = |message, is_unavailable| CallError::Refused { part, message, is_unavailable };
     let Some(entra) = &platform.router.entra else {
-        return Err(refused("the server has a real Entra authority".to_owned()));
+        return Err(refused("the server has a real Entra authority".to_owned(), false));
     };
     let put = entra.put_person(NewPerson { name, kind, object_id, password });
-    put.map(drop).map_err(|error| refused(error.to_string()))
+    put.map(drop).map_err(|error| refused(error.to_string(), matches!(error, PutPersonError::File(_))))
 }
 
 /// A client of the service in this process.
@@ -151,7 +150,7 @@ struct Caller<'a> {
 
 impl<'a> Caller<'a> {
     async fn new(platform: &'a Platform) -> Result<Self, CallError> {
-        let keys = platform.access_keys().await.map_err(RotateKeysError::from)?;
+        let keys = platform.access_keys().await?;
         Ok(Self { platform, keys, host: platform.hosts.public().to_string() })
     }
 
@@ -194,7 +193,11 @@ impl<'a> Caller<'a> {
     }
 
     async fn call(&self, part: &str, method: Method, target: &str, body: &Value) -> Result<Value, CallError> {
-        let refused = |message: String| CallError::Refused { part: part.to_owned(), message };
+        let refused = |message: String, is_unavailable| CallError::Refused {
+            part: part.to_owned(),
+            message,
+            is_unavailable,
+        };
         let body = body.to_string();
         let unsigned = UnsignedRequest { method: &method, target, host: &self.host, body: body.as_bytes() };
         let [(_, key), _] = self.keys.each();
@@ -202,7 +205,7 @@ impl<'a> Caller<'a> {
         let host = ("host", self.host.clone());
         for (name, value) in unsigned.sign(key, self.platform.adapters.system.now()).into_iter().chain([host])
         {
-            let value = HeaderValue::from_str(&value).map_err(|error| refused(error.to_string()))?;
+            let value = HeaderValue::from_str(&value).map_err(|error| refused(error.to_string(), false))?;
             headers.insert(if name == "host" { HOST } else { HeaderName::from_static(name) }, value);
         }
         let target = Target::from_wire(target);
@@ -213,7 +216,8 @@ impl<'a> Caller<'a> {
             StatusCode::OK | StatusCode::CREATED => Ok(answer),
             status => {
                 let message = answer.pointer("/error/message").and_then(Value::as_str);
-                Err(refused(message.map_or_else(|| format!("status {status}"), str::to_owned)))
+                let message = message.map_or_else(|| format!("status {status}"), str::to_owned);
+                Err(refused(message, status.is_server_error()))
             }
         }
     }

@@ -86,7 +86,8 @@ impl TokenClock {
         let (now, real) = (self.now(), self.real.now());
         json!({
             "now": now.format(&Rfc3339).unwrap_or_default(),
-            "offsetSeconds": (now - real).as_seconds_f64().round(),
+            // The sum makes a negative zero positive.
+            "offsetSeconds": (now - real).as_seconds_f64().round() + 0.0,
             "frozen": matches!(self.setting(), Setting::Stopped(_)),
         })
     }

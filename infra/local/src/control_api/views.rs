@@ -1,7 +1,6 @@
 //! Parts of the state, for pages and tests.
 
 use functions::aws::table::FEED_PARTITION;
-use functions::rotate_keys::RotateKeysError;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
@@ -48,7 +47,7 @@ pub(super) fn identity(platform: &Platform, path: &str) -> Result<Value, CallErr
 
 /// The values with which clients connect. They hold secrets.
 pub(super) async fn connection(platform: &Platform) -> Result<Value, CallError> {
-    let strings = platform.connection_strings().await.map_err(RotateKeysError::from)?;
+    let strings = platform.connection_strings().await?;
     Ok(json!({
         "resourceId": platform.resource.resource.id.to_string(),
         "algorithm": platform.resource.algorithm.as_str(),

@@ -112,12 +112,13 @@ impl EntraStandIn {
     fn choice(&self, form: &Form) -> Result<Choice, OAuthError> {
         let mut prompts = form.get("prompt").unwrap_or_default().split_ascii_whitespace();
         let shows_page = match prompts.next() {
-            None | Some("none") => false,
+            None => false,
+            Some("none") if prompts.next().is_none() => false,
             Some("login" | "select_account" | "consent") => true,
             Some(_) => return Err(OAuthError::unsupported_prompt()),
         };
         let directory = self.directory();
-        let silent = form.get("prompt") == Some("none");
+        let silent = form.get("prompt").is_some_and(|prompt| prompt.trim() == "none");
         let person = match form.get("login_hint") {
             _ if shows_page => None,
             Some(name) => directory.people().named(name),
@@ -397,6 +398,7 @@ pub(super) mod tests {
             (&[("code_challenge_method", "plain")], "invalid_request", 50_149),
             (&[("code_challenge_method", "")], "invalid_request", 50_149),
             (&[("prompt", "maybe")], "invalid_request", 90_023),
+            (&[("prompt", "none login")], "invalid_request", 90_023),
             (&[("prompt", "none"), ("login_hint", "nobody@local.test")], "login_required", 50_058),
             (&[("login_hint", "disabled@local.test")], "access_denied", 50_057),
             (without, "consent_required", 65_001),
@@ -523,12 +525,43 @@ pub(super) mod tests {
         stand_in.put_person(disabled).unwrap_or_else(|error| panic!("{error}"));
         let app = stand_in.user_app_id().to_string();
         for (grant, code) in [
-            ([("grant_type", "refresh_token"), ("refresh_token", &refresh_token), ("a", "")], 70_000),
+            ([("grant_type", "refresh_token"), ("refresh_token", &refresh_token), ("a", "")], 50_057),
             ([("grant_type", "password"), ("username", &user.name), ("password", &user.password)], 50_057),
         ] {
             let members = [&grant[..], &[("client_id", &app), ("scope", SCOPE)]].concat();
             let answer: Value = from_slice(post(&stand_in, "token", &members).body()).unwrap();
             assert_eq!(answer["error_codes"][0], code, "{answer}");
+        }
+    }
+
+    #[test]
+    fn new_passwords_end_refresh_tokens_and_repetitions_do_not() {
+        let stand_in = stand_in();
+        let user = stand_in.people().remove(0);
+        let code = in_query(&get(&stand_in, &[("login_hint", user.name.as_str())]), "code").unwrap();
+        let mut refresh_token = redeem(&stand_in, &code)["refresh_token"].as_str().unwrap().to_owned();
+        let app = stand_in.user_app_id().to_string();
+        let own = user.password.as_str();
+        for (password, error) in
+            [(Some(own), Value::Null), (None, Value::Null), (Some("new"), Value::from(70_000))]
+        {
+            let password = password.map(|text| zeroize::Zeroizing::new(text.to_owned()));
+            let same = NewPerson {
+                name: user.name.clone(),
+                kind: user.kind,
+                object_id: Some(user.object_id),
+                password,
+            };
+            stand_in.put_person(same).unwrap_or_else(|error| panic!("{error}"));
+            let members = [
+                ("grant_type", "refresh_token"),
+                ("refresh_token", refresh_token.as_str()),
+                ("client_id", &app),
+                ("scope", SCOPE),
+            ];
+            let answer: Value = from_slice(post(&stand_in, "token", &members).body()).unwrap();
+            assert_eq!(answer["error_codes"][0], error, "{answer}");
+            refresh_token = answer["refresh_token"].as_str().unwrap_or_default().to_owned();
         }
     }
 }

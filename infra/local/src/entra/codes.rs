@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn replaced_people_have_no_codes_and_no_refresh_tokens() {
+    fn ended_people_have_no_codes_and_no_refresh_tokens() {
         let mut store = Store::new();
         let (code, other) = (store.code(None), store.code(None));
         let token = store.redeem(&code, CLIENT, URI, None, 0).unwrap();

@@ -303,15 +303,20 @@ impl EntraStandIn {
         self.directory().applications().cloned().collect()
     }
 
-    /// Adds a person. If a person has the object id or the name, the new one replaces it, and its codes and refresh tokens
-    /// end.
+    /// Adds a person. If a person has the object id or the name, the new one replaces it. A new password ends the codes and
+    /// the refresh tokens, as in Entra.
     ///
     /// # Errors
     /// [`PutPersonError`].
     pub fn put_person(&self, person: NewPerson) -> Result<Person, PutPersonError> {
         let random = directory::random_person(self.random.as_ref());
-        let person = self.change(|directory| directory.people_mut().put(person, random))?;
-        self.grants().end(person.object_id);
+        let (former, person) = self.change(|directory| {
+            let former = directory.people().with_id_or_name(&person).map(|former| former.password.clone());
+            directory.people_mut().put(person, random).map(|person| (former, person))
+        })?;
+        if former.is_some_and(|password| *password != *person.password) {
+            self.grants().end(person.object_id);
+        }
         Ok(person)
     }
 

@@ -130,6 +130,11 @@ impl People {
         self.iter().find(|person| person.object_id == object_id)
     }
 
+    /// The person that `new` would replace.
+    pub(super) fn with_id_or_name(&self, new: &NewPerson) -> Option<&Person> {
+        new.object_id.and_then(|id| self.with_id(id)).or_else(|| self.named(&new.name))
+    }
+
     /// Replaces the person with this object id or name, or adds a person made from `random`.
     pub(super) fn put(
         &mut self,

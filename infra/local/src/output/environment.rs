@@ -112,7 +112,7 @@ pub fn render<'a>(variables: impl Iterator<Item = (&'a str, &'a str)>, format: F
     for (name, value) in variables {
         let line = match format {
             Format::Sh => format!("{name}={}", super::quoted(value)),
-            Format::Powershell => format!("$env:{name} = '{}'", value.replace('\'', "''")),
+            Format::Powershell => format!("$env:{name} = '{}'", doubled(value)),
             Format::Cmd => format!("set \"{name}={}\"", value.replace('%', "%%")),
             Format::Docker | Format::Json => format!("{name}={value}"),
         };
@@ -122,23 +122,28 @@ pub fn render<'a>(variables: impl Iterator<Item = (&'a str, &'a str)>, format: F
     text
 }
 
+/// The text between single quotes of PowerShell, which takes typographic quotes for the same.
+fn doubled(text: &str) -> String {
+    text.chars().flat_map(|c| std::iter::repeat_n(c, if "'‘’‚‛".contains(c) { 2 } else { 1 })).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn each_shell_gets_its_own_quotes() {
-        let variables = [("KEY", "endpoint=https://a/;accesskey=b+/="), ("PATH_OF", "/it's 100%")];
+        let variables = [("KEY", "endpoint=https://a/;accesskey=b+/="), ("PATH_OF", "/it’s it's 100%")];
         for (format, text) in [
-            (Format::Sh, "KEY='endpoint=https://a/;accesskey=b+/='\nPATH_OF='/it'\\''s 100%'\n"),
-            (Format::Docker, "KEY=endpoint=https://a/;accesskey=b+/=\nPATH_OF=/it's 100%\n"),
+            (Format::Sh, "KEY='endpoint=https://a/;accesskey=b+/='\nPATH_OF='/it’s it'\\''s 100%'\n"),
+            (Format::Docker, "KEY=endpoint=https://a/;accesskey=b+/=\nPATH_OF=/it’s it's 100%\n"),
             (
                 Format::Powershell,
-                "$env:KEY = 'endpoint=https://a/;accesskey=b+/='\n$env:PATH_OF = '/it''s 100%'\n",
+                "$env:KEY = 'endpoint=https://a/;accesskey=b+/='\n$env:PATH_OF = '/it’’s it''s 100%'\n",
             ),
             (
                 Format::Cmd,
-                "set \"KEY=endpoint=https://a/;accesskey=b+/=\"\r\nset \"PATH_OF=/it's 100%%\"\r\n",
+                "set \"KEY=endpoint=https://a/;accesskey=b+/=\"\r\nset \"PATH_OF=/it’s it's 100%%\"\r\n",
             ),
         ] {
             assert_eq!(render(variables.into_iter(), format).as_str(), text, "{format:?}");

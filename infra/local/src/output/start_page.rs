@@ -57,10 +57,15 @@ Ctrl-C stops the server. {place}
 }
 
 /// The link to the console. Only a terminal shows the control token, because other output often ends in logs of CI systems.
+/// Without `--console`, only browsers of this machine get it, at a name of loopback.
 fn console(platform: &Platform) -> String {
     let Some(control) = platform.router.control.get() else { return String::new() };
     let key = if std::io::stdout().is_terminal() { control.console_key() } else { Zeroizing::default() };
-    format!("  console             {}_local/{}\n", platform.http_endpoint(), key.as_str())
+    let endpoint = match control.has_remote_console() {
+        true => platform.http_endpoint().to_owned(),
+        false => format!("http://localhost:{}/", platform.http_port),
+    };
+    format!("  console             {endpoint}_local/{}\n", key.as_str())
 }
 
 fn published(platform: &Platform) -> String {

@@ -64,10 +64,13 @@ class Process:
     def _spawn(self, options: Sequence[str]) -> None:
         # A session of its own keeps Ctrl-C from the server, so that tests can finish with it.
         own = {"start_new_session": True}
-        ports = ("--https-port", "0", "--http-port", "0")
-        command = [self.program, "--data-dir", str(self.data_dir), "--ephemeral", *ports, *options]
+        # Variables, because each option of the caller beats its variable.
+        env = os.environ | {"ACS_IDENTITY_HTTPS_PORT": "0", "ACS_IDENTITY_HTTP_PORT": "0"}
+        if not env.get("ACS_IDENTITY_DEV"):
+            env["ACS_IDENTITY_EPHEMERAL"] = "true"
+        command = [self.program, "--data-dir", str(self.data_dir), *options]
         with open(self.log_file, "wb") as log:
-            self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **own)
+            self._server = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **own)
         guard = ["/bin/sh", "-c", GUARD, "guard", str(self._server.pid), str(self.data_dir)]
         self._guard = subprocess.Popen(
             guard, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **own)

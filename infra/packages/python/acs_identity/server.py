@@ -8,7 +8,7 @@ import ssl
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Iterator
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from .control import Control
 from .process import Process, StartError
@@ -21,7 +21,9 @@ class Server:
 
     def __init__(self, process: Process):
         self._process = process
-        self._control = Control(self.http_endpoint, self.data_dir / "control-token")
+        # The endpoint may have a name that only other machines can resolve.
+        port = urlsplit(self.http_endpoint).port
+        self._control = Control(f"http://127.0.0.1:{port}", self.data_dir / "control-token")
 
     @property
     def connection_string(self) -> str:
