@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 
 use crate::files::FileError;
 use crate::listing::ListingError;
-use crate::replacement::ReplaceKeysError;
 
 /// Largest snapshot, in bytes.
 pub(super) const MAX_SNAPSHOT: usize = 16 * 1024 * 1024;
@@ -42,7 +41,7 @@ pub enum CallError {
     Keys(#[from] RotationError),
     /// Some keys may have been replaced. A repetition is safe.
     #[error("the keys: {0}")]
-    ReplaceKeys(#[from] ReplaceKeysError),
+    ReplaceKeys(String),
     /// The effect is unclear. A repetition is safe.
     #[error("cannot keep the change: {0}")]
     File(#[from] FileError),

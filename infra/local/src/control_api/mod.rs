@@ -69,7 +69,7 @@ use self::snapshot::Snapshot;
 use self::token_clock::ClockRequest;
 use crate::files::FileError;
 use crate::platform::Platform;
-use crate::replacement::replace_keys;
+use crate::replacement::{ReplaceKeysError, replace_keys};
 use crate::state;
 
 /// A call of the control API.
@@ -382,6 +382,13 @@ fn check_confirmation(
         return Err(CallError::Unconfirmed(resource));
     }
     Ok(())
+}
+
+/// The conversion is here, because the platform uses the module of the errors.
+impl From<ReplaceKeysError> for CallError {
+    fn from(error: ReplaceKeysError) -> Self {
+        Self::ReplaceKeys(error_chain(&error))
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
