@@ -15,7 +15,7 @@ import stand_in
 import template as sam
 from life import check_life_cycle
 
-LOCAL = sam.ROOT / "target" / "debug" / "acs-identity"
+LOCAL = pathlib.Path(os.environ.get("LOCAL_PROGRAM", sam.ROOT / "target" / "debug" / "acs-identity"))
 STARTS_WITHIN = 60
 CONNECTION_STRING = "COMMUNICATION_SERVICES_CONNECTION_STRING"
 
