@@ -37,7 +37,8 @@ const MAX_REQUEST: usize = 16 * 1024 * 1024;
 pub struct AwsEndpoint {
     dynamodb: SharedHttpConnector,
     secrets_manager: SharedHttpConnector,
-    access_key_id: Arc<str>,
+    /// The access key id for clients. Their secret key may have any value.
+    pub access_key_id: Arc<str>,
 }
 
 /// The request gets no answer from a service.
@@ -72,12 +73,6 @@ impl AwsEndpoint {
             secrets_manager: SharedHttpConnector::new(secrets_manager),
             access_key_id: format!("local{:032x}", u128::from_be_bytes(bytes)).into(),
         }
-    }
-
-    /// The access key id for clients. Their secret key may have any value.
-    #[must_use]
-    pub fn access_key_id(&self) -> &str {
-        &self.access_key_id
     }
 
     /// Listens on loopback. Port 0 takes a free port.
@@ -196,7 +191,7 @@ mod tests {
         let head = format!(
             "POST / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Credential={}/x\r\n\
              X-Amz-Target: DynamoDB_20120810.GetItem\r\nContent-Length: 10\r\n\r\n",
-            endpoint.access_key_id()
+            endpoint.access_key_id
         );
         for (sent, answer) in [("", ""), ("POST / HT", ""), (&head, "HTTP/1.1 400 Bad Request")] {
             let (mut client, server) = duplex(64 * 1024);

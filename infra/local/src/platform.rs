@@ -96,8 +96,10 @@ pub struct Platform {
     pub controlled: Controlled,
     /// The embedded services for other processes.
     pub aws_endpoint: AwsEndpoint,
-    endpoint: String,
-    http_endpoint: String,
+    /// The HTTPS endpoint, for SDK clients.
+    pub endpoint: String,
+    /// The HTTP endpoint.
+    pub http_endpoint: String,
 }
 
 /// The local server cannot start. Each message names the part, the file and the next step.
@@ -238,24 +240,12 @@ impl Platform {
         })
     }
 
-    /// The HTTPS endpoint, for SDK clients.
-    #[must_use]
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-
-    /// The HTTP endpoint.
-    #[must_use]
-    pub fn http_endpoint(&self) -> &str {
-        &self.http_endpoint
-    }
-
     /// The connection strings of the access keys in force.
     ///
     /// # Errors
     /// [`RotationError`] when they cannot be read.
     pub async fn connection_strings(&self) -> Result<ConnectionStrings, RotationError> {
-        let endpoint = self.endpoint();
+        let endpoint = &self.endpoint;
         let [primary, secondary] = self.access_keys().await?.each().map(|(_, key)| {
             Zeroizing::new(format!("endpoint={endpoint};accesskey={}", key.encoded().as_str()))
         });

@@ -61,16 +61,9 @@ pub struct Environment {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ServiceError {
+    /// AWS's name of the error, such as `ResourceNotFoundException`.
     code: &'static str,
     message: String,
-}
-
-impl ServiceError {
-    /// AWS's name of the error, such as `ResourceNotFoundException`.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        self.code
-    }
 }
 
 fn error(code: &'static str, message: impl Into<String>) -> ServiceError {
@@ -357,7 +350,7 @@ mod tests {
             }
             Begin(version) => match manager.begin_rotation(NAME, &id(version)) {
                 Ok(()) => "ok".to_owned(),
-                Err(failure) => failure.code().to_owned(),
+                Err(failure) => failure.code.to_owned(),
             },
         }
     }
@@ -661,7 +654,7 @@ mod tests {
         let absent = put().secret_string("one").send().await;
         assert_eq!(code(absent), "ResourceNotFoundException");
         let absent = manager.begin_rotation(NAME, &id("v1")).unwrap_err();
-        assert_eq!(absent.code(), "ResourceNotFoundException");
+        assert_eq!(absent.code, "ResourceNotFoundException");
         assert_eq!(run(&manager, &Create("v1", "one")).await, "ok");
 
         let largest = "x".repeat(65_536);
@@ -691,7 +684,7 @@ mod tests {
             assert_ne!(code(created), "ok", "{name}");
         }
         let short = manager.begin_rotation(NAME, "short").unwrap_err();
-        assert_eq!(short.code(), PARAMETER);
+        assert_eq!(short.code, PARAMETER);
     }
 
     #[tokio::test]

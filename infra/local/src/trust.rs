@@ -62,7 +62,7 @@ pub fn open(
     let stand_in =
         EntraStandIn::open(directory, &base, hosts, clock.clone(), adapters.system.clone(), generate)?;
     let stand_in = Arc::new(stand_in);
-    let tenant = stand_in.tenant();
+    let tenant = stand_in.tenant;
     tenants.push(tenant);
     principals.push(Principal { tenant, object: stand_in.service_principal_object_id() });
     let authority = base.parse().map_err(|_| TrustError::Authority(base.clone()))?;

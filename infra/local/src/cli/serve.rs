@@ -30,7 +30,7 @@ pub(crate) async fn serve(data_dir: Option<PathBuf>, start: Start) -> Result<(),
     let mut stop = Signals::listen(&Signals::STOP)?;
     let (https, http) = (start.https_port.unwrap_or(HTTPS_PORT), start.http_port.unwrap_or(HTTP_PORT));
     let listeners = Listeners::bind(start.listen, https, http)?;
-    let ports = (listeners.https_port(), listeners.http_port());
+    let ports = (listeners.https_port, listeners.http_port);
     let place = Place::new(data_dir, start.state())?;
     let (has_control, has_remote_console, seed) = (!start.no_control, start.console, start.seed.clone());
     let (platform, connection_strings) = open(place.directory.clone(), start, ports).await?;
@@ -48,7 +48,7 @@ pub(crate) async fn serve(data_dir: Option<PathBuf>, start: Start) -> Result<(),
         console::warn(PUBLISHED_WARNING);
     }
     print(&start_page::page(&platform, &connection_strings))?;
-    let endpoints = [("https", platform.endpoint()), ("http", platform.http_endpoint())];
+    let endpoints = [("https", platform.endpoint.as_str()), ("http", platform.http_endpoint.as_str())];
     let ready = ReadySignal::send(&platform.data_dir, platform.resource.resource.id, &endpoints)?;
     let stop = async {
         stop.next().await;

@@ -178,7 +178,7 @@ impl<'a> Caller<'a> {
     async fn assign(&self, platform: &Platform, assignment: SeedAssignment) -> Result<(), CallError> {
         let SeedAssignment { kind, object_id, tenant_id, principal_type, client_ids } = assignment;
         let part = format!("assignments {object_id}");
-        let tenant = tenant_id.or_else(|| platform.router.entra.as_ref().map(|entra| entra.tenant()));
+        let tenant = tenant_id.or_else(|| platform.router.entra.as_ref().map(|entra| entra.tenant));
         let tenant = tenant.ok_or_else(|| CallError::Malformed(format!("{part}: give tenantId")))?;
         let (path, body) = match kind {
             AssignmentKind::Entra => (

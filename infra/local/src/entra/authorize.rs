@@ -497,7 +497,7 @@ pub(super) mod tests {
     #[test]
     fn every_authority_has_the_page() {
         let stand_in = stand_in();
-        let tenant = stand_in.tenant();
+        let tenant = stand_in.tenant;
         for authority in ["/adfs", "/entra/common", "/entra/organizations", &format!("/entra/{tenant}")] {
             let target = format!("{authority}/oauth2/v2.0/authorize");
             let page = stand_in.handle(&Method::GET, &target, &from_host("localhost:8443"), b"");

@@ -274,7 +274,7 @@ mod tests {
     use tempfile::tempdir;
 
     use super::super::EntraStandIn;
-    use super::super::tests::{BASE, open, open_at};
+    use super::super::tests::{BASE, jwks, open, open_at};
     use super::*;
 
     #[test]
@@ -283,7 +283,7 @@ mod tests {
         let made = open(&dir, BASE, 1).unwrap();
         // Another random source, and another port.
         let kept = open(&dir, "https://localhost:9443/entra", 2).unwrap();
-        assert_eq!(kept.tenant(), made.tenant());
+        assert_eq!(kept.tenant, made.tenant);
         assert_eq!(kept.user_object_id(), made.user_object_id());
         assert_eq!(kept.user_app_id(), made.user_app_id());
         assert_eq!(kept.service_principal_object_id(), made.service_principal_object_id());
@@ -357,7 +357,7 @@ mod tests {
         let migrated = open(&dir, BASE, 1).unwrap();
         let id = |number: u128| Uuid::from_u128(0x11111111_0000_4000_8000_000000000000 + number);
         assert_eq!(
-            (migrated.tenant(), migrated.user_object_id(), migrated.user_app_id()),
+            (migrated.tenant, migrated.user_object_id(), migrated.user_app_id()),
             (id(1), id(2), id(3))
         );
         assert_eq!(migrated.service_principal_object_id(), id(5));
@@ -372,7 +372,7 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.contains("former-refresh-token"));
         let again = open(&dir, BASE, 2).unwrap();
-        assert_eq!(again.jwks_json(), migrated.jwks_json());
+        assert_eq!(jwks(&again), jwks(&migrated));
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
 

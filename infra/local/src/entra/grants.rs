@@ -235,7 +235,7 @@ mod tests {
         members: &[(&str, &str)],
     ) -> (u16, Value) {
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(members).finish();
-        let target = format!("/entra/{}/{endpoint}", stand_in.tenant());
+        let target = format!("/entra/{}/{endpoint}", stand_in.tenant);
         let response = stand_in.handle(&Method::POST, &target, headers, body.as_bytes());
         (response.status().as_u16(), from_slice(response.body()).unwrap())
     }

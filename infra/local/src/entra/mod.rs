@@ -83,12 +83,13 @@ const ADFS: &str = "adfs";
 
 /// The stand-in: one tenant.
 pub struct EntraStandIn {
+    /// The base URL without a trailing slash.
     base: String,
     /// The path of `base`, without a trailing slash.
     prefix: String,
     /// The accepted values of `Host`.
     hosts: Hosts,
-    tenant: Uuid,
+    pub tenant: Uuid,
     directory: Mutex<Directory>,
     /// The file with the directory, if it is kept.
     path: Option<PathBuf>,
@@ -249,28 +250,10 @@ impl EntraStandIn {
         Some(document.to_string().into())
     }
 
-    /// The published keys of the tenant, as in the answer of `discovery/v2.0/keys`.
-    #[must_use]
-    pub fn jwks_json(&self) -> String {
-        self.key_set(Version::Two, RequestedTenant::Tenant).unwrap_or_default().to_string()
-    }
-
-    /// The base URL without a trailing slash, for the configuration of verifiers.
-    #[must_use]
-    pub fn base_url(&self) -> &str {
-        &self.base
-    }
-
     /// The authority of clients.
     #[must_use]
     pub fn authority_url(&self) -> String {
         format!("{}/{ADFS}", self.public_origin())
-    }
-
-    /// The tenant's id.
-    #[must_use]
-    pub fn tenant(&self) -> Uuid {
-        self.tenant
     }
 
     /// The object id of the service principal that may call the service, the `oid` of its tokens.
@@ -456,6 +439,11 @@ mod tests {
         open_at(DirectorySource::Memory, BASE, 1, FrozenClock::at_noon()).unwrap()
     }
 
+    /// The published keys of the tenant.
+    pub(super) fn jwks(stand_in: &EntraStandIn) -> Value {
+        stand_in.key_set(Version::Two, RequestedTenant::Tenant).unwrap()
+    }
+
     fn get(stand_in: &EntraStandIn, target: &str) -> (u16, Value) {
         let response = stand_in.handle(&Method::GET, target, &HeaderMap::new(), b"");
         (response.status().as_u16(), from_slice(response.body()).unwrap_or_default())
@@ -469,7 +457,7 @@ mod tests {
         {
             assert!(matches!(open(&dir, base, 1), Err(OpenDirectoryError::BaseUrl(_))), "{base}");
         }
-        assert_eq!(open(&dir, "https://localhost:8443/entra/", 1).unwrap().base_url(), BASE);
+        assert_eq!(open(&dir, "https://localhost:8443/entra/", 1).unwrap().base, BASE);
     }
 
     #[test]
@@ -477,7 +465,7 @@ mod tests {
         let dir = tempdir().unwrap();
         let below = open(&dir, BASE, 1).unwrap();
         let at_root = open(&dir, "https://localhost:8443", 1).unwrap();
-        let tenant = below.tenant();
+        let tenant = below.tenant;
         for (path, with_base, without) in [
             ("/entra/anything/at/all", true, false),
             ("/entra", false, false),
@@ -500,10 +488,10 @@ mod tests {
     #[test]
     fn letter_case_and_final_slash_do_not_change_the_endpoint() {
         let stand_in = stand_in();
-        let tenant = stand_in.tenant().to_string().to_uppercase();
+        let tenant = stand_in.tenant.to_string().to_uppercase();
         let keys = get(&stand_in, &format!("/Entra/{tenant}/Discovery/v2.0/KEYS/"));
         assert_eq!(keys.0, 200);
-        assert_eq!(keys, get(&stand_in, &format!("/entra/{}/discovery/v2.0/keys", stand_in.tenant())));
+        assert_eq!(keys, get(&stand_in, &format!("/entra/{}/discovery/v2.0/keys", stand_in.tenant)));
         assert_eq!(get(&stand_in, "/ENTRA/Common/.well-known/openid-configuration").0, 200);
         assert_eq!(get(&stand_in, "/entra/common/discovery/keys//").0, 404);
         assert_eq!(stand_in.methods("/entra/common/OAuth2/Token/"), "POST");
@@ -512,7 +500,7 @@ mod tests {
     #[test]
     fn unknown_endpoints_get_404_and_unsupported_tenants_400() {
         let stand_in = stand_in();
-        let tenant = stand_in.tenant();
+        let tenant = stand_in.tenant;
         assert_eq!(get(&stand_in, &format!("/entra/{tenant}/oauth2/authorize")).0, 404);
         assert_eq!(get(&stand_in, "/entra/").0, 404);
         assert_eq!(get(&stand_in, "/elsewhere").0, 404);
@@ -527,14 +515,14 @@ mod tests {
     #[test]
     fn documents_equal_the_answers_to_get() {
         let stand_in = stand_in();
-        let tenant = stand_in.tenant();
+        let tenant = stand_in.tenant;
         for path in ["v2.0/.well-known/openid-configuration", "discovery/v2.0/keys", "discovery/keys"] {
             let document = stand_in.document(&format!("{BASE}/{tenant}/{path}")).unwrap();
             let answered = get(&stand_in, &format!("/entra/{tenant}/{path}"));
             assert_eq!(answered, (200, from_slice(&document).unwrap()));
         }
         let keys = stand_in.document(&format!("{BASE}/{tenant}/discovery/v2.0/keys")).unwrap();
-        assert_eq!(stand_in.jwks_json(), str::from_utf8(&keys).unwrap());
+        assert_eq!(jwks(&stand_in).to_string(), str::from_utf8(&keys).unwrap());
         for url in [
             format!("{BASE}x/{tenant}/discovery/keys"),
             format!("{BASE}/{tenant}/oauth2/token"),

@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn each_version_has_the_claims_of_entra() {
         let stand_in = stand_in();
-        let (tenant, user) = (stand_in.tenant().to_string(), &stand_in.people().remove(0));
+        let (tenant, user) = (stand_in.tenant.to_string(), &stand_in.people().remove(0));
         let (app, oid) = (stand_in.user_app_id().to_string(), user.object_id.to_string());
         let validity = Validity { not_before: 1, expires: 2 };
         let client = Client { id: stand_in.user_app_id(), confidential: false };

@@ -41,8 +41,8 @@ JavaScript (npm install @azure/communication-identity):
 Ctrl-C stops the server. {place}
 
 "#,
-        endpoint = platform.endpoint(),
-        http = platform.http_endpoint(),
+        endpoint = platform.endpoint,
+        http = platform.http_endpoint,
         primary = primary.as_str(),
         ca = platform.data_dir.join("ca.pem").display(),
         resource = platform.resource.resource.id,
@@ -60,7 +60,7 @@ Ctrl-C stops the server. {place}
 fn console(platform: &Platform) -> String {
     let Some(control) = platform.router.control.get() else { return String::new() };
     let key = if std::io::stdout().is_terminal() { control.console_key() } else { Zeroizing::default() };
-    format!("  console             {}_local/{}\n", platform.http_endpoint(), key.as_str())
+    format!("  console             {}_local/{}\n", platform.http_endpoint, key.as_str())
 }
 
 fn published(platform: &Platform) -> String {
@@ -104,7 +104,7 @@ fn entra(platform: &Platform) -> String {
          authority           {}\n  tenant              {}\n  service principal   {}\n  \
          Teams user          {} ({}), application {}\n\n",
         entra.authority_url(),
-        entra.tenant(),
+        entra.tenant,
         of("AZURE_CLIENT_ID"),
         of("COMMUNICATION_MSAL_USERNAME"),
         entra.user_object_id(),
