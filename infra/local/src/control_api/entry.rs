@@ -5,13 +5,14 @@ use http::{Method, Response, StatusCode};
 use identity::api::functions::Function;
 use identity::api::limits::MAX_BODY;
 use identity::api::pipeline::Body;
+use identity::api::reply;
 use identity::api::routes::{self, Callers};
 use identity::authn::target::Target;
 
 use super::call_error::MAX_SNAPSHOT;
 use super::calls::{ReplyBody, whole};
 use super::page;
-use super::replies::{error, status};
+use super::replies::error;
 use super::rules;
 use crate::health;
 use crate::invoke;
@@ -59,10 +60,10 @@ pub(crate) async fn answer(
             return page::from_root(request).filter(|_| has_console(router, peer)).map(whole);
         };
         let is_answered = !is_open(router, request, target) || is_admitted_probe(refusal, target, path);
-        return (!is_answered).then(|| whole(status(refusal)));
+        return (!is_answered).then(|| whole(reply::empty(refusal)));
     }
     let mut reply = match check(router, request, peer) {
-        Err(refusal) if !is_admitted_probe(refusal, target, path) => whole(status(refusal)),
+        Err(refusal) if !is_admitted_probe(refusal, target, path) => whole(reply::empty(refusal)),
         _ => answer_own(router, request, target, body, peer).await,
     };
     rules::add_headers(reply.headers_mut());
@@ -87,7 +88,7 @@ async fn answer_own(
         Some(control) if is_call => control.answer(request, body, peer.is_local).await,
         _ => {
             let file = page::file(request).filter(|_| has_console(router, peer));
-            whole(file.unwrap_or_else(|| status(StatusCode::NOT_FOUND)))
+            whole(file.unwrap_or_else(|| reply::empty(StatusCode::NOT_FOUND)))
         }
     }
 }

@@ -45,6 +45,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Either;
 use identity::api::pipeline::Body;
+use identity::api::reply;
 use identity::error_chain::error_chain;
 use identity::keys::AccessSlot;
 use identity::lifetime::{ISSUED_AT_LEEWAY, Lifetime, TOMBSTONE};
@@ -64,7 +65,7 @@ use self::entry::BASE;
 use self::events::Sources;
 use self::journal::JournalQuery;
 use self::records::Leave;
-use self::replies::{error, json_reply, status};
+use self::replies::{error, json_reply};
 use self::seed::SeedDocument;
 use self::snapshot::LoadRequest;
 use self::token_clock::ClockRequest;
@@ -215,7 +216,7 @@ impl ControlCalls for ControlApi {
             }
             Ok((platform, operation, body)) => {
                 whole(match execute(platform, operation, request, body).await {
-                    Ok(None) => status(StatusCode::NO_CONTENT),
+                    Ok(None) => reply::empty(StatusCode::NO_CONTENT),
                     Ok(Some(answer)) => json_reply(StatusCode::OK, &answer),
                     Err(failed) => refusal(&failed),
                 })

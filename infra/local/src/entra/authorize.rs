@@ -4,6 +4,7 @@ use bytes::Bytes;
 use form_urlencoded::Serializer;
 use http::header::{CACHE_CONTROL, HeaderValue, LOCATION, REFERRER_POLICY};
 use http::{HeaderMap, Method, Response, StatusCode};
+use identity::api::reply;
 use uuid::Uuid;
 
 use super::EntraStandIn;
@@ -59,7 +60,7 @@ impl EntraStandIn {
         body: &[u8],
     ) -> Response<Bytes> {
         if let Err(refusal) = rules::check_host(headers, &self.hosts) {
-            return super::status(refusal);
+            return reply::empty(refusal);
         }
         let outcome = match *method {
             Method::GET => self.open_page(query),
@@ -205,7 +206,7 @@ fn reply<'a>(
         _ => '?',
     };
     let members = Serializer::new(String::new()).extend_pairs(members).finish();
-    let mut response = super::status(StatusCode::FOUND);
+    let mut response = reply::empty(StatusCode::FOUND);
     if let Ok(location) = HeaderValue::try_from(format!("{redirect_uri}{separator}{members}")) {
         response.headers_mut().insert(LOCATION, location);
     }

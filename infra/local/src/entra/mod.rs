@@ -59,8 +59,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
+use http::header::{CACHE_CONTROL, HOST};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
+use identity::api::reply;
 use identity::host::Hosts;
 use identity::keys::KeyMaterialError;
 use identity::keys::signing::{SigningKey, SigningKeys};
@@ -201,7 +202,7 @@ impl EntraStandIn {
         body: &[u8],
     ) -> Result<Response<Bytes>, OAuthError> {
         let path = routed(path);
-        let not_found = || Ok(status(StatusCode::NOT_FOUND));
+        let not_found = || Ok(reply::empty(StatusCode::NOT_FOUND));
         let Some(rest) = self.relative(&path) else { return not_found() };
         let (authority, endpoint) = match rest.split_once('/') {
             // MSAL for Java takes the path of the base URL for the tenant, and drops the tenant.
@@ -393,17 +394,8 @@ fn routed(path: &str) -> String {
 }
 
 fn json(status: StatusCode, document: &Value) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(document.to_string()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-cache"));
-    response
-}
-
-fn status(status: StatusCode) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::new());
-    *response.status_mut() = status;
+    let mut response = reply::json(status, "application/json; charset=utf-8", document);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-cache"));
     response
 }
 
