@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use acs_identity::aws_endpoint::AwsEndpoint;
-use acs_identity::control_api::access::ControlAccess;
 use acs_identity::control_api::{self, ControlApi};
 use acs_identity::gateway::{Limits, Listeners};
 use acs_identity::output::start_page::PUBLISHED_WARNING;
@@ -34,12 +33,8 @@ pub(crate) async fn serve(data_dir: Option<PathBuf>, start: Start) -> Result<(),
     let place = Place::new(data_dir, start.state())?;
     let (has_control, has_remote_console, seed) = (!start.no_control, start.console, start.seed.clone());
     let (platform, connection_strings) = open(place.directory.clone(), start, ports).await?;
-    let access = match platform.state {
-        StateKind::Published => ControlAccess::Open,
-        StateKind::Kept | StateKind::Ephemeral => ControlAccess::Token,
-    };
     if has_control {
-        ControlApi::start(&platform, access, has_remote_console)?;
+        ControlApi::start(&platform, has_remote_console)?;
     }
     if let Some(file) = &seed {
         control_api::seed::apply_file(&platform, file).await?;

@@ -19,7 +19,7 @@
 //! | [`snapshot`] | the records as one document |
 //! | [`views`] | identities, keys and verdicts on tokens |
 
-pub mod access;
+mod access;
 mod call_error;
 pub mod calls;
 mod entry;
@@ -58,7 +58,7 @@ pub use self::call_error::CallError;
 pub use self::entry::Peer;
 pub(crate) use self::entry::{answer, body_limit, is_own};
 
-use self::access::{ControlAccess, ControlToken};
+use self::access::ControlToken;
 use self::call_error::parse;
 use self::calls::{ControlCalls, Controlled, ReplyBody, whole};
 use self::entry::BASE;
@@ -72,7 +72,7 @@ use self::token_clock::ClockRequest;
 use crate::control;
 use crate::files::FileError;
 use crate::platform::Platform;
-use crate::state;
+use crate::state::{self, StateKind};
 
 /// A call of the control API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +132,8 @@ pub const ROUTES: &[Route] = &[
 /// The control API of one server.
 pub struct ControlApi {
     platform: Weak<Platform>,
-    access: ControlAccess,
+    /// Whether callers on this machine need no token. The keys of the resource are then published.
+    is_open: bool,
     token: ControlToken,
     has_remote_console: bool,
 }
@@ -176,13 +177,10 @@ impl ControlApi {
     ///
     /// # Errors
     /// [`FileError`] when the token cannot be written.
-    pub fn start(
-        platform: &Arc<Platform>,
-        access: ControlAccess,
-        has_remote_console: bool,
-    ) -> Result<(), FileError> {
+    pub fn start(platform: &Arc<Platform>, has_remote_console: bool) -> Result<(), FileError> {
+        let is_open = platform.state == StateKind::Published;
         let token = ControlToken::create(&platform.data_dir, platform.adapters.system.as_ref())?;
-        let api = Self { platform: Arc::downgrade(platform), access, token, has_remote_console };
+        let api = Self { platform: Arc::downgrade(platform), is_open, token, has_remote_console };
         let _ = platform.router.control.set(Box::new(api));
         Ok(())
     }
@@ -192,7 +190,7 @@ impl ControlApi {
 impl ControlCalls for ControlApi {
     /// A caller on another machine always needs the token.
     fn admits(&self, request: &Parts, is_local: bool) -> bool {
-        (self.access == ControlAccess::Open && is_local) || self.token.is_in(&request.headers)
+        (self.is_open && is_local) || self.token.is_in(&request.headers)
     }
 
     fn has_remote_console(&self) -> bool {
@@ -200,9 +198,10 @@ impl ControlCalls for ControlApi {
     }
 
     fn console_key(&self) -> Zeroizing<String> {
-        match self.access {
-            ControlAccess::Open => Zeroizing::default(),
-            ControlAccess::Token => Zeroizing::new(format!("#k={}", self.token.expose())),
+        if self.is_open {
+            Zeroizing::default()
+        } else {
+            Zeroizing::new(format!("#k={}", self.token.expose()))
         }
     }
 
