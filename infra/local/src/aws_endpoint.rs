@@ -66,12 +66,10 @@ impl AwsEndpoint {
         secrets_manager: EmbeddedSecretsManager,
         random: &dyn Random,
     ) -> Self {
-        let mut bytes = [0; 16];
-        random.fill(&mut bytes);
         Self {
             dynamodb: SharedHttpConnector::new(dynamodb),
             secrets_manager: SharedHttpConnector::new(secrets_manager),
-            access_key_id: format!("local{:032x}", u128::from_be_bytes(bytes)).into(),
+            access_key_id: format!("local{:032x}", random.number()).into(),
         }
     }
 

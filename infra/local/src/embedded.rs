@@ -18,7 +18,7 @@ use identity::error_chain::error_chain;
 pub(crate) const TABLE: &str = "communication-identity";
 pub(crate) const ASSIGNMENTS_TABLE: &str = "communication-identity-assignments";
 
-/// The region in the clients' configuration. The embedded services ignore it.
+/// The region in the clients' configuration and in ARNs. The embedded services ignore the region of a request.
 pub(crate) const REGION: &str = "us-east-1";
 
 /// A table or a secret cannot be created.

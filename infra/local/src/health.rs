@@ -168,7 +168,7 @@ fn body(settings: &Settings, status: &str) -> Bytes {
 #[cfg(test)]
 mod tests {
     use http::Request;
-    use identity::testing::{CapturedAudit, settings};
+    use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, settings};
 
     use http::header::HOST;
 
@@ -176,11 +176,8 @@ mod tests {
     use crate::secrets_manager::{EmbeddedSecretsManager, Environment};
 
     fn secrets() -> EmbeddedSecretsManager {
-        EmbeddedSecretsManager::in_memory(Environment {
-            region: embedded::REGION.to_owned(),
-            epoch_seconds: Arc::new(|| 1_709_294_400),
-            random_bytes: Arc::new(|bytes| bytes.fill(7)),
-        })
+        let random = Arc::new(SeededRandom::new(7));
+        EmbeddedSecretsManager::in_memory(Environment { clock: FrozenClock::at_noon(), random })
     }
 
     async fn answer(health: &Health, method: Method, path: &str, host: &str) -> Option<(u16, String)> {

@@ -1,5 +1,6 @@
 //! The Entra authority that the local server trusts: the stand-in, or a real authority.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,7 +12,8 @@ use identity::host::Hosts;
 use identity::keys::Algorithm;
 use uuid::Uuid;
 
-use crate::entra::{DirectorySource, EntraStandIn, OpenDirectoryError};
+use crate::entra::{EntraStandIn, OpenDirectoryError};
+use crate::state::StateKind;
 
 /// The tokens of Entra that a local server accepts.
 #[derive(Default)]
@@ -42,7 +44,8 @@ pub enum TrustError {
 /// # Errors
 /// [`TrustError`].
 pub fn open(
-    directory: DirectorySource<'_>,
+    state: StateKind,
+    data_dir: &Path,
     endpoint: &str,
     hosts: Hosts,
     options: EntraOptions,
@@ -60,7 +63,7 @@ pub fn open(
     let base = format!("{endpoint}entra");
     let generate = || system::generate(Algorithm::Rs256);
     let stand_in =
-        EntraStandIn::open(directory, &base, hosts, clock.clone(), adapters.system.clone(), generate)?;
+        EntraStandIn::open(state, data_dir, &base, hosts, clock.clone(), adapters.system.clone(), generate)?;
     let stand_in = Arc::new(stand_in);
     let tenant = stand_in.tenant;
     tenants.push(tenant);

@@ -67,9 +67,11 @@ impl EntraStandIn {
             Method::POST => self.click(body),
             _ => Err(OAuthError::malformed()),
         };
-        outcome.unwrap_or_else(|error| {
-            sign_in_page::refusal(&error.description(self.clock.now(), self.guid(), self.guid()))
-        })
+        outcome.unwrap_or_else(|error| sign_in_page::refusal(&self.describe(&error)))
+    }
+
+    fn describe(&self, error: &OAuthError) -> String {
+        error.description(self.clock.now(), self.random.guid(), self.random.guid())
     }
 
     fn open_page(&self, query: &str) -> Result<Response<Bytes>, OAuthError> {
@@ -156,7 +158,7 @@ impl EntraStandIn {
 
     /// Sends an error to the redirect URI.
     fn refuse(&self, request: &AuthorizationRequest, error: &OAuthError) -> Response<Bytes> {
-        let description = error.description(self.clock.now(), self.guid(), self.guid());
+        let description = self.describe(error);
         let members = vec![("error", error.at_authorize()), ("error_description", &description)];
         reply(&request.redirect_uri, request.mode, request.state.as_deref(), members)
     }

@@ -8,11 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use identity::runtime::Random;
 use time::{Duration, OffsetDateTime};
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::authorize::AuthorizationRequest;
-use super::directory::{bytes, text};
+use super::directory::text;
 use super::oauth_error::OAuthError;
 
 /// Life of a code. Entra allows a few minutes; RFC 6749 section 4.1.2 allows ten.
@@ -108,7 +108,7 @@ impl Grants {
         random: &dyn Random,
     ) -> Zeroizing<String> {
         let code = Zeroizing::new(text::<32>(random));
-        let chain = Builder::from_random_bytes(bytes(random)).into_uuid();
+        let chain = random.guid();
         let digest = hash(&code);
         push(&mut self.codes, Code { digest, person, request, issued: now, chain, is_redeemed: false });
         code
@@ -162,7 +162,7 @@ impl Grants {
         now: OffsetDateTime,
         random: &dyn Random,
     ) -> Zeroizing<String> {
-        let id = Builder::from_random_bytes(bytes(random)).into_uuid();
+        let id = random.guid();
         self.start(id, sign_in, now, random)
     }
 

@@ -9,27 +9,17 @@ use identity::keys::signing::SigningKeys;
 use identity::runtime::Random;
 use identity::secrets::Secret;
 use serde::{Deserialize, Serialize};
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::identifiers::{Identifiers, PersonIdentifiers, guid};
 use super::people::{Application, People, Person, PersonKind};
 use super::published;
 use crate::files::{self, FileError, Readers};
+use crate::state::{self, StateKind};
 
 /// The domain of user names. `.test` is never a real domain (RFC 6761 section 6.2).
 pub(super) const DOMAIN: &str = "local.test";
-
-/// The origin of the tenant.
-#[derive(Clone, Copy)]
-pub enum DirectorySource<'a> {
-    /// The file `entra.json` in this folder. The first start creates it.
-    File(&'a Path),
-    /// Random values that are not kept.
-    Memory,
-    /// The published values for development, which are the same on every machine. The keys are random and not kept.
-    Published,
-}
 
 /// The stand-in cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -187,17 +177,19 @@ impl FormerDirectory {
     }
 }
 
-/// The directory of this source, its keys if it has them, and the file in which changes are kept.
+/// The directory of this kind of state, its keys if it has them, and the file in which changes are kept. Only a kept
+/// directory has keys and a file.
 pub(super) fn open(
-    source: DirectorySource<'_>,
+    state: StateKind,
+    data_dir: &Path,
     random: &dyn Random,
 ) -> Result<(Directory, Option<SigningKeys>, Option<PathBuf>), OpenDirectoryError> {
-    let folder = match source {
-        DirectorySource::File(folder) => folder,
-        DirectorySource::Memory => return Ok((Directory::new(random_identifiers(random)), None, None)),
-        DirectorySource::Published => return Ok((Directory::new(published::identifiers()), None, None)),
-    };
-    let path = folder.join("entra.json");
+    match state {
+        StateKind::Kept => {}
+        StateKind::Ephemeral => return Ok((Directory::new(random_identifiers(random)), None, None)),
+        StateKind::Published => return Ok((Directory::new(published::identifiers()), None, None)),
+    }
+    let path = data_dir.join(state::DIRECTORY);
     let directory = match files::read(&path)? {
         Some(text) => read(&path, &text, random)?,
         None => {
@@ -235,7 +227,7 @@ fn parse_keys(text: &str) -> Option<SigningKeys> {
 }
 
 fn random_identifiers(random: &dyn Random) -> Identifiers {
-    let guid = || Builder::from_random_bytes(bytes(random)).into_uuid();
+    let guid = || random.guid();
     Identifiers {
         tenant: guid(),
         user_app: (guid(), guid()),
@@ -249,8 +241,7 @@ fn random_identifiers(random: &dyn Random) -> Identifiers {
 }
 
 pub(super) fn random_person(random: &dyn Random) -> PersonIdentifiers {
-    let object_id = Builder::from_random_bytes(bytes(random)).into_uuid();
-    (object_id, text::<32>(random).into(), text::<18>(random).into())
+    (random.guid(), text::<32>(random).into(), text::<18>(random).into())
 }
 
 pub(super) fn bytes<const N: usize>(random: &dyn Random) -> [u8; N] {
@@ -270,11 +261,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use identity::keys::Algorithm;
-    use identity::testing::{self, FrozenClock};
+    use identity::testing;
     use tempfile::tempdir;
 
     use super::super::EntraStandIn;
-    use super::super::tests::{BASE, jwks, open, open_at};
+    use super::super::tests::{BASE, in_memory, jwks, open};
     use super::*;
 
     #[test]
@@ -378,16 +369,15 @@ mod tests {
 
     #[test]
     fn published_directories_are_the_same_and_memory_is_not() {
-        let open = |source, seed| open_at(source, BASE, seed, FrozenClock::at_noon()).unwrap();
         let facts = |stand_in: &EntraStandIn| {
             let env =
                 stand_in.env().into_iter().filter(|(name, _)| *name != "COMMUNICATION_EXPIRED_TEAMS_TOKEN");
             let people = stand_in.people().into_iter().map(|person| (person.object_id, person.password));
             (env.collect::<Vec<_>>(), people.collect::<Vec<_>>(), stand_in.service_principal_object_id())
         };
-        let published = facts(&open(DirectorySource::Published, 1));
-        assert!(published == facts(&open(DirectorySource::Published, 2)));
-        let memory = facts(&open(DirectorySource::Memory, 1));
-        assert!(memory != facts(&open(DirectorySource::Memory, 2)) && memory != published);
+        let published = facts(&in_memory(StateKind::Published, 1));
+        assert!(published == facts(&in_memory(StateKind::Published, 2)));
+        let memory = facts(&in_memory(StateKind::Ephemeral, 1));
+        assert!(memory != facts(&in_memory(StateKind::Ephemeral, 2)) && memory != published);
     }
 }

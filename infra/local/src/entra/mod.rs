@@ -55,7 +55,7 @@ mod redirect_uri;
 mod sign_in_page;
 mod tokens;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -67,17 +67,18 @@ use identity::keys::KeyMaterialError;
 use identity::keys::signing::{SigningKey, SigningKeys};
 use identity::runtime::{Clock, Random};
 use serde_json::Value;
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use codes::Grants;
+pub use directory::OpenDirectoryError;
 use directory::{DOMAIN, Directory};
-pub use directory::{DirectorySource, OpenDirectoryError};
 use oauth_error::OAuthError;
 pub use people::{Application, NewPerson, Person, PersonKind, PutPersonError};
 use tokens::Version;
 
 use crate::files::FileError;
+use crate::state::StateKind;
 
 /// The name of the tenant in the authority for clients. They ask no server of Microsoft about it.
 const ADFS: &str = "adfs";
@@ -113,13 +114,14 @@ enum RequestedTenant<'a> {
 }
 
 impl EntraStandIn {
-    /// Opens the directory of this source. Its RSA keys come from `generate` at their first use. `base_url` is the authority host
-    /// with a path, such as `https://localhost:8443/entra`. `hosts` are the accepted values of `Host`.
+    /// Opens the directory of this kind of state. Its RSA keys come from `generate` at their first use. `base_url` is the
+    /// authority host with a path, such as `https://localhost:8443/entra`. `hosts` are the accepted values of `Host`.
     ///
     /// # Errors
     /// [`OpenDirectoryError`].
     pub fn open(
-        source: DirectorySource<'_>,
+        state: StateKind,
+        data_dir: &Path,
         base_url: &str,
         hosts: Hosts,
         clock: Arc<dyn Clock>,
@@ -132,7 +134,7 @@ impl EntraStandIn {
             return Err(OpenDirectoryError::BaseUrl(base_url.to_owned()));
         }
         let prefix = uri.path().trim_end_matches('/').to_ascii_lowercase();
-        let (directory, keys, path) = directory::open(source, random.as_ref())?;
+        let (directory, keys, path) = directory::open(state, data_dir, random.as_ref())?;
         let (tenant, grants, generate) = (directory.tenant, Mutex::default(), Box::new(generate));
         let (directory, keys) = (Mutex::new(directory), Mutex::new(keys.map(Arc::new)));
         Ok(Self { base, prefix, hosts, tenant, directory, path, grants, keys, generate, clock, random })
@@ -187,8 +189,8 @@ impl EntraStandIn {
             Err(error) => {
                 let correlation =
                     headers.get("client-request-id").and_then(|id| id.to_str().ok()?.parse().ok());
-                let correlation = correlation.unwrap_or_else(|| self.guid());
-                json(error.status(), &error.to_json(self.clock.now(), self.guid(), correlation))
+                let correlation = correlation.unwrap_or_else(|| self.random.guid());
+                json(error.status(), &error.to_json(self.clock.now(), self.random.guid(), correlation))
             }
         }
     }
@@ -381,10 +383,6 @@ impl EntraStandIn {
     fn random_bytes<const N: usize>(&self) -> [u8; N] {
         directory::bytes(self.random.as_ref())
     }
-
-    fn guid(&self) -> Uuid {
-        Builder::from_random_bytes(self.random_bytes()).into_uuid()
-    }
 }
 
 /// The path as it is routed, by the rules of the service: in lower case, without one slash at its end.
@@ -411,24 +409,28 @@ mod tests {
     pub(super) const BASE: &str = "https://localhost:8443/entra";
 
     pub(super) fn open(dir: &TempDir, base_url: &str, seed: u64) -> Result<EntraStandIn, OpenDirectoryError> {
-        open_at(DirectorySource::File(dir.path()), base_url, seed, FrozenClock::at_noon())
+        open_at(StateKind::Kept, dir.path(), base_url, seed)
     }
 
-    pub(super) fn open_at(
-        source: DirectorySource<'_>,
+    pub(super) fn in_memory(state: StateKind, seed: u64) -> EntraStandIn {
+        open_at(state, Path::new("unused"), BASE, seed).unwrap()
+    }
+
+    fn open_at(
+        state: StateKind,
+        data_dir: &Path,
         base_url: &str,
         seed: u64,
-        clock: Arc<FrozenClock>,
     ) -> Result<EntraStandIn, OpenDirectoryError> {
         let hosts: Hosts = "localhost:8443,127.0.0.1:8443".parse().unwrap();
-        let random = Arc::new(SeededRandom::new(seed));
-        EntraStandIn::open(source, base_url, hosts.at_any_port(), clock, random, || {
+        let (clock, random) = (FrozenClock::at_noon(), Arc::new(SeededRandom::new(seed)));
+        EntraStandIn::open(state, data_dir, base_url, hosts.at_any_port(), clock, random, || {
             Ok(testing::signing_key(Algorithm::Rs256, 0))
         })
     }
 
     pub(super) fn stand_in() -> EntraStandIn {
-        open_at(DirectorySource::Memory, BASE, 1, FrozenClock::at_noon()).unwrap()
+        in_memory(StateKind::Ephemeral, 1)
     }
 
     /// The published keys of the tenant.

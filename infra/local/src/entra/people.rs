@@ -170,11 +170,10 @@ impl People {
 
 #[cfg(test)]
 mod tests {
-    use identity::testing::FrozenClock;
     use tempfile::tempdir;
 
-    use super::super::tests::{BASE, open, open_at};
-    use super::super::{DirectorySource, EntraStandIn};
+    use super::super::EntraStandIn;
+    use super::super::tests::{BASE, open, stand_in};
     use super::*;
 
     fn new(name: &str, object_id: Option<Uuid>) -> NewPerson {
@@ -228,7 +227,7 @@ mod tests {
 
     #[test]
     fn malformed_names_and_conflicts_are_refused() {
-        let stand_in = open_at(DirectorySource::Memory, BASE, 1, FrozenClock::at_noon()).unwrap();
+        let stand_in = stand_in();
         for name in ["", "a b", "a\nb", "a\u{0}", &"x".repeat(MAX_NAME + 1)] {
             assert!(matches!(stand_in.put_person(new(name, None)), Err(PutPersonError::Name)), "{name}");
         }
