@@ -216,7 +216,12 @@ impl Platform {
                 authorizer: Arc::new(adapters.authorizer(expected, rules, audit.clone())),
                 service: Arc::new(adapters.service(settings, entra, Function::ALL, metrics.clone())),
                 entra: stand_in,
-                health: Health::new(&adapters, database.clone(), metrics, authority.unwrap_or_default()),
+                health: Health {
+                    adapters: adapters.clone(),
+                    database: database.clone(),
+                    metrics,
+                    authority: authority.unwrap_or_default().into(),
+                },
                 gate: gate.clone(),
                 control: OnceLock::new(),
             }),

@@ -14,7 +14,7 @@ use super::calls::{ReplyBody, whole};
 use super::page;
 use super::replies::error;
 use super::rules;
-use crate::health;
+use crate::health::Document;
 use crate::invoke;
 use crate::router::Router;
 
@@ -115,7 +115,7 @@ pub(crate) fn is_own(path: &str) -> bool {
 fn is_open(router: &Router, request: &Parts, target: &Target) -> bool {
     let public = || routes::find(target, Function::ALL).is_some_and(|path| path.callers() == Callers::Anyone);
     let entra = || router.entra.as_ref().is_some_and(|entra| entra.answers(request.uri.path()));
-    health::is_open(target, request.uri.path())
+    Document::of(target, request.uri.path()).is_some()
         || invoke::is_invocation(&request.method, request.uri.path())
         || entra()
         || public()
@@ -123,5 +123,5 @@ fn is_open(router: &Router, request: &Parts, target: &Target) -> bool {
 
 /// A probe by address has a host that is no name of this server. Its answer is a status without a body.
 fn is_admitted_probe(refusal: StatusCode, target: &Target, path: &str) -> bool {
-    refusal == StatusCode::MISDIRECTED_REQUEST && health::is_probe(target, path)
+    refusal == StatusCode::MISDIRECTED_REQUEST && Document::of(target, path).is_some_and(Document::is_probe)
 }
