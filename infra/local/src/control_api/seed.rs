@@ -13,20 +13,20 @@ use identity::authn::hmac::UnsignedRequest;
 use identity::authn::target::Target;
 use identity::keys::access::AccessKeys;
 use identity::runtime::Clock as _;
+use identity::store::assignments::AssignmentKind;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use super::call_error::{CallError, parse};
-use crate::entra::{NewPerson, PersonKind};
+use crate::client::calls::Call;
+use crate::entra::NewPerson;
 use crate::files::{self, FileError, Readers};
 use crate::platform::Platform;
 
 /// The file with the ids and tokens of the seed of a start.
 const ANSWER: &str = "seed.json";
 
-const VERSION: &str = "api-version=2023-10-01";
 const PREVIEW: &str = "api-version=2025-03-02-preview";
 
 /// The document. A repetition gives the same identities and new tokens.
@@ -37,7 +37,7 @@ pub struct SeedDocument {
     #[serde(default)]
     identities: BTreeMap<String, SeedIdentity>,
     #[serde(default)]
-    people: Vec<SeedPerson>,
+    people: Vec<NewPerson>,
     #[serde(default)]
     assignments: Vec<SeedAssignment>,
 }
@@ -60,15 +60,6 @@ struct SeedToken {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct SeedPerson {
-    name: String,
-    kind: PersonKind,
-    object_id: Option<Uuid>,
-    password: Option<Zeroizing<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct SeedAssignment {
     kind: AssignmentKind,
     object_id: Uuid,
@@ -76,13 +67,6 @@ struct SeedAssignment {
     tenant_id: Option<Uuid>,
     principal_type: String,
     client_ids: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum AssignmentKind {
-    Entra,
-    TeamsExtension,
 }
 
 /// Applies the parts in order. Returns the id and the tokens of each identity by its name.
@@ -131,15 +115,13 @@ pub async fn apply_file(platform: &Platform, path: &Path) -> Result<(), SeedFile
 }
 
 /// Adds or replaces a person of the Entra stand-in.
-pub(super) fn put_person(platform: &Platform, person: SeedPerson) -> Result<(), CallError> {
-    let SeedPerson { name, kind, object_id, password } = person;
-    let part = format!("people {name}");
+pub(super) fn put_person(platform: &Platform, person: NewPerson) -> Result<(), CallError> {
+    let part = format!("people {}", person.name);
     let refused = |message: String| CallError::Refused { part, message };
     let Some(entra) = &platform.router.entra else {
         return Err(refused("the server has a real Entra authority".to_owned()));
     };
-    let put = entra.put_person(NewPerson { name, kind, object_id, password });
-    put.map(drop).map_err(|error| refused(error.to_string()))
+    entra.put_person(person).map(drop).map_err(|error| refused(error.to_string()))
 }
 
 /// A client of the service in this process.
@@ -159,18 +141,14 @@ impl<'a> Caller<'a> {
         let SeedIdentity { custom_id, tokens } = identity;
         let custom_id = custom_id.unwrap_or_else(|| format!("seed:{name}"));
         let part = format!("identities.{name}");
-        let body = json!({"customId": custom_id});
+        let body = json!({"customId": custom_id}).to_string();
         let created = self.call(&part, Method::POST, &format!("/identities?{PREVIEW}"), &body).await?;
         let id = created.pointer("/identity/id").and_then(Value::as_str).unwrap_or_default().to_owned();
         let mut issued = Vec::new();
         for (index, SeedToken { scopes, minutes }) in tokens.into_iter().enumerate() {
-            let body = match minutes {
-                Some(minutes) => json!({"scopes": scopes, "expiresInMinutes": minutes}),
-                None => json!({"scopes": scopes}),
-            };
             let part = format!("{part}.tokens[{index}]");
-            let target = format!("/identities/{id}/:issueAccessToken?{VERSION}");
-            issued.push(self.call(&part, Method::POST, &target, &body).await?);
+            let call = Call::issue_token(&id, &scopes, minutes);
+            issued.push(self.call(&part, call.method, &call.target, &call.body).await?);
         }
         Ok(json!({"id": id, "tokens": issued}))
     }
@@ -190,12 +168,11 @@ impl<'a> Caller<'a> {
                 json!({"principalType": principal_type, "clientIds": client_ids}),
             ),
         };
-        self.call(&part, Method::PUT, &format!("{path}?{PREVIEW}"), &body).await.map(drop)
+        self.call(&part, Method::PUT, &format!("{path}?{PREVIEW}"), &body.to_string()).await.map(drop)
     }
 
-    async fn call(&self, part: &str, method: Method, target: &str, body: &Value) -> Result<Value, CallError> {
+    async fn call(&self, part: &str, method: Method, target: &str, body: &str) -> Result<Value, CallError> {
         let refused = |message: String| CallError::Refused { part: part.to_owned(), message };
-        let body = body.to_string();
         let unsigned = UnsignedRequest { method: &method, target, host: &self.host, body: body.as_bytes() };
         let [(_, key), _] = self.keys.each();
         let mut headers = HeaderMap::new();
@@ -206,7 +183,7 @@ impl<'a> Caller<'a> {
             headers.insert(if name == "host" { HOST } else { HeaderName::from_static(name) }, value);
         }
         let target = Target::from_wire(target);
-        let request = Request { method, target, headers, body: Body::Complete(body.into()) };
+        let request = Request { method, target, headers, body: Body::Complete(body.to_owned().into()) };
         let reply = self.platform.router.service.handle(request).await;
         let answer: Value = serde_json::from_slice(reply.body()).unwrap_or_default();
         match reply.status() {

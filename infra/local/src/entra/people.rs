@@ -38,6 +38,8 @@ pub struct Person {
 }
 
 /// A person to add or to replace. A missing member stays as it is, and is random for a new person.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct NewPerson {
     /// The name at sign-in: 1 to 100 characters without white space.
     pub name: String,
