@@ -62,7 +62,6 @@ use self::access::ControlToken;
 use self::call_error::parse;
 use self::calls::{ControlCalls, Controlled, ReplyBody, whole};
 use self::entry::BASE;
-use self::events::Sources;
 use self::journal::JournalQuery;
 use self::records::Leave;
 use self::replies::{error, json_reply};
@@ -209,8 +208,7 @@ impl ControlCalls for ControlApi {
         match self.route(request, body, is_local) {
             Err(failed) => whole(refusal(&failed)),
             Ok((platform, Operation::StreamEvents, _)) => {
-                let Controlled { journal, token_clock, notices, .. } = platform.controlled.clone();
-                let opened = events::open(Sources { journal, token_clock, notices }, &request.headers).await;
+                let opened = events::open(platform.controlled.clone(), &request.headers).await;
                 opened.map_or_else(|failed| whole(refusal(&failed)), |stream| stream.map(Either::Right))
             }
             Ok((platform, operation, body)) => {
