@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::identifiers::{Identifiers, PersonIdentifiers, guid};
+use super::identifiers::{Identifiers, PersonIdentifiers};
 use super::people::{Application, People, Person, PersonKind};
 use super::published;
 use crate::files::{self, FileError, Readers};
@@ -39,7 +39,6 @@ pub enum OpenDirectoryError {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Directory {
-    #[serde(with = "guid")]
     pub(super) tenant: Uuid,
     /// The people at the first start.
     initial_people: People,
@@ -127,10 +126,8 @@ impl Directory {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FormerDirectory {
-    #[serde(with = "guid")]
     tenant: Uuid,
     user: FormerUser,
-    #[serde(with = "guid")]
     user_app: Uuid,
     service_principal: FormerPrincipal,
     signing_keys: Zeroizing<String>,
@@ -139,7 +136,6 @@ struct FormerDirectory {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FormerUser {
-    #[serde(with = "guid")]
     object_id: Uuid,
     name: String,
     subject: Zeroizing<String>,
@@ -152,9 +148,7 @@ struct FormerUser {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FormerPrincipal {
-    #[serde(with = "guid")]
     client_id: Uuid,
-    #[serde(with = "guid")]
     object_id: Uuid,
     client_secret: Zeroizing<String>,
 }

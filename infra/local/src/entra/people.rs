@@ -5,7 +5,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::apis::Api;
-use super::identifiers::{PersonIdentifiers, guid};
+use super::identifiers::PersonIdentifiers;
 use super::oauth_error::OAuthError;
 use crate::files::FileError;
 
@@ -27,7 +27,6 @@ pub enum PersonKind {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Person {
-    #[serde(with = "guid")]
     pub object_id: Uuid,
     /// The name at sign-in, such as `user@local.test`.
     pub name: String,
@@ -65,10 +64,8 @@ pub enum PutPersonError {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Application {
-    #[serde(with = "guid")]
     pub client_id: Uuid,
     /// The object id of the service principal: the `oid` of its own tokens.
-    #[serde(with = "guid")]
     pub object_id: Uuid,
     /// The secret. A public client has none.
     pub secret: Option<Zeroizing<String>>,
