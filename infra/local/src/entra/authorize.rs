@@ -42,13 +42,6 @@ enum ResponseMode {
     FormPost,
 }
 
-/// The way to the person.
-enum Choice {
-    /// The page lists the people.
-    Page,
-    Person(Person),
-}
-
 impl EntraStandIn {
     /// Answers a request for the sign-in page (GET), or a click on it (POST). A request with a foreign `Host` gets no page,
     /// because a page of another site could read it under that name.
@@ -98,8 +91,8 @@ impl EntraStandIn {
         };
         let choice = request.complete(&form, &application).and_then(|()| self.choice(&form));
         Ok(match choice {
-            Ok(Choice::Person(person)) => self.sign_in(&person, request),
-            Ok(Choice::Page) => self.page(request),
+            Ok(Some(person)) => self.sign_in(&person, request),
+            Ok(None) => self.page(request),
             Err(error) => self.refuse(&request, &error),
         })
     }
@@ -111,8 +104,8 @@ impl EntraStandIn {
         sign_in_page::page(&people, &value, &client, &redirect_uri)
     }
 
-    /// The person of a request that needs no page.
-    fn choice(&self, form: &Form) -> Result<Choice, OAuthError> {
+    /// The person of a request that needs no page. `None` leads to the page.
+    fn choice(&self, form: &Form) -> Result<Option<Person>, OAuthError> {
         let mut prompts = form.get("prompt").unwrap_or_default().split_ascii_whitespace();
         let shows_page = match prompts.next() {
             None | Some("none") => false,
@@ -127,11 +120,7 @@ impl EntraStandIn {
             None if silent => Some(&directory.people().first),
             None => None,
         };
-        match person {
-            Some(person) => Ok(Choice::Person(person.clone())),
-            None if silent => Err(OAuthError::no_session()),
-            None => Ok(Choice::Page),
-        }
+        if person.is_none() && silent { Err(OAuthError::no_session()) } else { Ok(person.cloned()) }
     }
 
     /// A click on the page. A link cannot do this, because a browser may open a link before a person does.
