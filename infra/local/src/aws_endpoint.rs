@@ -4,6 +4,7 @@
 //! A request must name the access key id, which only the owner of the state directory can read. Its `Host` must be the
 //! endpoint's own address. The endpoint does not check the signature.
 
+use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,8 +104,12 @@ impl AwsEndpoint {
         let respond = service_fn(move |request| {
             let (endpoint, mut under_way) = (self.clone(), UnderWay::begin(Arc::clone(&requests)));
             async move {
-                let reply = endpoint.respond(request, &mut under_way, limits.idle_timeout).await;
-                Ok::<_, std::convert::Infallible>(reply)
+                let reply = endpoint.forward(request, &mut under_way, limits.idle_timeout).await;
+                Ok::<_, Infallible>(reply.unwrap_or_else(|error| {
+                    let mut refusal = Response::new(Full::from(error.to_string()));
+                    *refusal.status_mut() = StatusCode::BAD_REQUEST;
+                    refusal
+                }))
             }
         });
         let mut builder = http1::Builder::new();
@@ -115,19 +120,6 @@ impl AwsEndpoint {
             () = activity.closed() => {}
             () = activity.idle(limits.idle_timeout, limits.keep_alive) => {}
         }
-    }
-
-    async fn respond(
-        &self,
-        request: Request<Incoming>,
-        under_way: &mut UnderWay,
-        body_timeout: Duration,
-    ) -> Response<Full<Bytes>> {
-        self.forward(request, under_way, body_timeout).await.unwrap_or_else(|error| {
-            let mut response = Response::new(Full::from(error.to_string()));
-            *response.status_mut() = StatusCode::BAD_REQUEST;
-            response
-        })
     }
 
     async fn forward(

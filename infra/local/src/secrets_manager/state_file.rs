@@ -102,21 +102,21 @@ impl StateFile {
     /// Names the resource in the file. A file of another resource is refused.
     pub(super) fn bind(&self, resource: &str, secrets: &Secrets) -> Result<(), OpenError> {
         let path = || self.path.clone();
-        if let Some(kept) = self.resource.get() {
-            let (kept, given) = (kept.clone(), resource.to_owned());
-            let is_same = kept == given;
-            return if is_same {
-                Ok(())
-            } else {
+        match self.resource.get() {
+            Some(kept) if kept == resource => Ok(()),
+            Some(kept) => {
+                let (kept, given) = (kept.clone(), resource.to_owned());
                 Err(OpenError::OtherResource { path: path(), kept, given })
-            };
+            }
+            None => {
+                // No other thread sets the value, because the file is opened by one.
+                let _ = self.resource.set(resource.to_owned());
+                if !self.path.exists() {
+                    return Ok(());
+                }
+                self.save(secrets).map_err(|source| OpenError::File { path: path(), source })
+            }
         }
-        // No other thread sets the value, because the file is opened by one.
-        let _ = self.resource.set(resource.to_owned());
-        if self.path.exists() {
-            self.save(secrets).map_err(|source| OpenError::File { path: path(), source })?;
-        }
-        Ok(())
     }
 
     /// Replaces the content. After a success, the new content is on the disk. After an error, the disk has either the old
