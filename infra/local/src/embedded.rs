@@ -1,6 +1,8 @@
 //! The production adapters over the embedded services, with the tables and the secrets that a deployment's template
 //! creates.
 
+use std::error::Error;
+
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::types::{
@@ -42,8 +44,10 @@ pub async fn adapters(
     let config = |http| sdk_config(http, REGION.to_owned(), credentials(), None);
     let database = aws::dynamodb(&config(SharedHttpClient::new(database)));
     let secrets = aws::secrets_manager(&config(SharedHttpClient::new(secrets)));
-    prepare_table(&database, TABLE, &["pk"]).await?;
-    prepare_table(&database, ASSIGNMENTS_TABLE, &["pk", "sk"]).await?;
+    for (table, keys) in [(TABLE, &["pk"][..]), (ASSIGNMENTS_TABLE, &["pk", "sk"])] {
+        let prepared = prepare_table(&database, table, keys).await;
+        prepared.map_err(|error| PrepareError { what: "the tables", cause: error_chain(error.as_ref()) })?;
+    }
     prepare_secrets(&secrets).await?;
     let name = |secret: SecretName| secret.as_str().to_owned();
     let names = StateNames {
@@ -61,8 +65,7 @@ async fn prepare_table(
     client: &aws_sdk_dynamodb::Client,
     table: &str,
     keys: &[&str],
-) -> Result<(), PrepareError> {
-    let fault = |cause: String| PrepareError { what: "the tables", cause };
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     if client.describe_table().table_name(table).send().await.is_ok() {
         return Ok(());
     }
@@ -71,19 +74,11 @@ async fn prepare_table(
         let attribute =
             AttributeDefinition::builder().attribute_name(*name).attribute_type(ScalarAttributeType::S);
         let key = KeySchemaElement::builder().attribute_name(*name).key_type(key_type);
-        create = create
-            .attribute_definitions(attribute.build().map_err(|error| fault(error_chain(&error)))?)
-            .key_schema(key.build().map_err(|error| fault(error_chain(&error)))?);
+        create = create.attribute_definitions(attribute.build()?).key_schema(key.build()?);
     }
-    create.send().await.map_err(|error| fault(error_chain(&error)))?;
+    create.send().await?;
     let ttl = TimeToLiveSpecification::builder().attribute_name("expires_at").enabled(true);
-    client
-        .update_time_to_live()
-        .table_name(table)
-        .time_to_live_specification(ttl.build().map_err(|error| fault(error_chain(&error)))?)
-        .send()
-        .await
-        .map_err(|error| fault(error_chain(&error)))?;
+    client.update_time_to_live().table_name(table).time_to_live_specification(ttl.build()?).send().await?;
     Ok(())
 }
 
