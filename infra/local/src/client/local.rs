@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Client;
@@ -11,13 +11,6 @@ use crate::control::ControlError;
 use crate::files;
 use crate::output::{env_file, environment};
 use crate::ready;
-
-/// The endpoints of a running server.
-#[derive(Deserialize)]
-pub struct Endpoints {
-    https: Option<String>,
-    http: Option<String>,
-}
 
 /// There is no endpoint to call.
 #[derive(Debug, thiserror::Error)]
@@ -28,26 +21,16 @@ pub enum EndpointError {
     Connection { origin: String, source: ConnectionError },
 }
 
-impl Endpoints {
-    /// The endpoints of the server on a state directory.
-    ///
-    /// # Errors
-    /// [`ControlError`] when no server is running there.
-    pub fn read(data_dir: &Path) -> Result<Self, ControlError> {
-        #[derive(Deserialize)]
-        struct Ready {
-            endpoints: Endpoints,
-        }
-        let text = files::read(&ready::path(data_dir))?;
-        let ready = text.and_then(|text| serde_json::from_slice::<Ready>(&text).ok());
-        ready.map(|ready| ready.endpoints).ok_or_else(|| ControlError::NotRunning(data_dir.to_owned()))
-    }
-
-    /// The port of plain HTTP on loopback.
-    #[must_use]
-    pub fn http_port(&self) -> Option<u16> {
-        self.http.as_ref()?.trim_end_matches('/').rsplit_once(':')?.1.parse().ok()
-    }
+/// The URL of an endpoint, such as `https`, of the server on a state directory.
+///
+/// # Errors
+/// [`ControlError`] when no server is running there.
+pub fn endpoint(data_dir: &Path, name: &str) -> Result<Option<String>, ControlError> {
+    let text = files::read(&ready::path(data_dir))?;
+    let ready = text.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+    let ready = ready.ok_or_else(|| ControlError::NotRunning(data_dir.to_owned()))?;
+    let endpoint = ready.pointer(&format!("/endpoints/{name}"));
+    Ok(endpoint.and_then(Value::as_str).map(str::to_owned))
 }
 
 /// A client for a connection string. Without one, a client for the running server. `origin` names the option or the
@@ -56,11 +39,11 @@ impl Endpoints {
 /// # Errors
 /// [`EndpointError`].
 pub fn client(given: Option<(String, Zeroizing<String>)>, data_dir: &Path) -> Result<Client, EndpointError> {
-    let local = Endpoints::read(data_dir);
+    let https = endpoint(data_dir, "https");
     let (origin, text) = match given {
         Some(given) => given,
         None => {
-            local.as_ref().map_err(|_| ControlError::NotRunning(data_dir.to_owned()))?;
+            https.as_ref().map_err(|_| ControlError::NotRunning(data_dir.to_owned()))?;
             let path = environment::path(data_dir);
             let text = env_file::value(data_dir, environment::PRIMARY).map_err(ControlError::from)?;
             (path.display().to_string(), text.unwrap_or_default())
@@ -68,7 +51,7 @@ pub fn client(given: Option<(String, Zeroizing<String>)>, data_dir: &Path) -> Re
     };
     let connection: Connection =
         text.parse().map_err(|source| EndpointError::Connection { origin, source })?;
-    let https = local.ok().and_then(|local| local.https?.parse::<Endpoint>().ok());
+    let https = https.ok().flatten().and_then(|https| https.parse::<Endpoint>().ok());
     let is_local = https.is_some_and(|https| https == connection.endpoint);
     let authority: Option<PathBuf> = is_local.then(|| absolute(&data_dir.join("ca.pem")));
     Ok(Client::new(connection, authority))
