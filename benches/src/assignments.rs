@@ -16,7 +16,7 @@ use identity::store::assignments::{Assignment, AssignmentKind, PrincipalType};
 use identity::testing::SeededRandom;
 use serde::Deserialize;
 use tokio::runtime::Runtime;
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 
 use crate::generator::{Work, ask_all};
 use crate::programs::{Server, request, scratch, variables};
@@ -104,11 +104,7 @@ async fn entra_token(server: &Server, state: &Path) -> String {
 fn seed(state: &Path, user: &User, size: usize) {
     let database = Database::new(state.join("dynamodb.sqlite").to_str().unwrap()).unwrap();
     let random = SeededRandom::new(2);
-    let others = std::iter::repeat_with(|| {
-        let mut bytes = [0; 16];
-        random.fill(&mut bytes);
-        Builder::from_random_bytes(bytes).into_uuid()
-    });
+    let others = std::iter::repeat_with(|| random.guid());
     let objects = std::iter::once(user.oid).chain(others).take(size);
     let items = objects.map(|object| item(object, user.tid)).collect();
     database.import_items(ASSIGNMENTS_TABLE, items, ImportOptions::default()).unwrap();

@@ -32,6 +32,7 @@ pub struct StateNames {
 }
 
 /// The adapters over one AWS configuration.
+#[derive(Clone)]
 pub struct Adapters {
     pub system: Arc<System>,
     /// The time of tokens. [`Self::new`] takes the machine's time for it.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
+use uuid::{Builder, Uuid};
 
 /// The time, and a timer.
 #[async_trait]
@@ -31,6 +32,11 @@ pub trait Random: Send + Sync {
         let mut bytes = [0; 16];
         self.fill(&mut bytes);
         u128::from_be_bytes(bytes)
+    }
+
+    /// A random GUID (RFC 9562 section 5.4).
+    fn guid(&self) -> Uuid {
+        Builder::from_random_bytes(self.number().to_be_bytes()).into_uuid()
     }
 }
 

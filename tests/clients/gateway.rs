@@ -51,7 +51,7 @@ pub(crate) struct Gateway {
 impl Gateway {
     pub(crate) async fn start(test: &str, limits: Limits) -> Self {
         let listeners = Listeners::bind(None, 0, 0).unwrap();
-        let (https_port, http_port) = (listeners.https_port(), listeners.http_port());
+        let (https_port, http_port) = (listeners.https_port, listeners.http_port);
         let options = Options {
             data_dir: state_directory(env!("CARGO_TARGET_TMPDIR"), test),
             state: StateKind::Kept,

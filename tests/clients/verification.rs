@@ -288,14 +288,14 @@ async fn only_the_online_example_sees_a_revocation() {
 
     let (issuer, id) =
         (platform.resource.resource.issuer.to_string(), platform.resource.resource.id.to_string());
-    let key_set = format!("{}.well-known/jwks.json", platform.endpoint());
+    let key_set = format!("{}.well-known/jwks.json", platform.endpoint);
     let authority = platform.data_dir.join("ca.pem");
     let common = [("ISSUER", issuer.as_str()), ("RESOURCE_ID", &id)];
     let online = [
         ("TABLE_NAME", "communication-identity"),
         ("AWS_ENDPOINT_URL", &aws),
         ("AWS_REGION", "us-east-1"),
-        ("AWS_ACCESS_KEY_ID", platform.aws_endpoint.access_key_id()),
+        ("AWS_ACCESS_KEY_ID", &platform.aws_endpoint.access_key_id),
         ("AWS_SECRET_ACCESS_KEY", "local"),
     ];
     let offline = [("JWKS_URI", key_set.as_str()), ("SSL_CERT_FILE", authority.to_str().unwrap())];
@@ -303,7 +303,7 @@ async fn only_the_online_example_sees_a_revocation() {
     let offline =
         tokio::task::block_in_place(|| Example::start("offline", &[&common[..], &offline].concat()));
 
-    the_aws_port_refuses_unknown_callers(&aws, platform.aws_endpoint.access_key_id()).await;
+    the_aws_port_refuses_unknown_callers(&aws, &platform.aws_endpoint.access_key_id).await;
 
     let (user, token) = resource.user_with_token("chat.join").await;
     for example in [&online, &offline] {

@@ -20,7 +20,7 @@ use identity::keys::signing::SigningKey;
 use identity::keys::{Algorithm, KeyId, Slot};
 use identity::memory::Memory;
 use identity::resource_servers::ResourceServerOperator;
-use identity::runtime::{Clock as _, Random as _};
+use identity::runtime::Clock as _;
 use identity::secrets::{SecretName, SecretStore, SecretStoreWriter, VersionId};
 use identity::settings::Settings;
 use identity::store::feed::Feed;
@@ -141,12 +141,8 @@ impl Ports {
     /// # Panics
     /// When the embedded services cannot be set up.
     pub async fn embedded(seed: u64) -> (Self, Embedded) {
-        let random = Arc::new(SeededRandom::new(seed));
-        let environment = Environment {
-            region: "us-east-1".to_owned(),
-            epoch_seconds: Arc::new(|| 1_709_294_400),
-            random_bytes: Arc::new(move |bytes| random.fill(bytes)),
-        };
+        let environment =
+            Environment { clock: FrozenClock::at_noon(), random: Arc::new(SeededRandom::new(seed)) };
         let secrets_manager = EmbeddedSecretsManager::in_memory(environment);
         let services = Embedded {
             dynamodb: FaultyClient::over(EmbeddedDynamoDb::in_memory().unwrap(), seed),

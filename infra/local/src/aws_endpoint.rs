@@ -4,6 +4,7 @@
 //! A request must name the access key id, which only the owner of the state directory can read. Its `Host` must be the
 //! endpoint's own address. The endpoint does not check the signature.
 
+use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +38,8 @@ const MAX_REQUEST: usize = 16 * 1024 * 1024;
 pub struct AwsEndpoint {
     dynamodb: SharedHttpConnector,
     secrets_manager: SharedHttpConnector,
-    access_key_id: Arc<str>,
+    /// The access key id for clients. Their secret key may have any value.
+    pub access_key_id: Arc<str>,
 }
 
 /// The request gets no answer from a service.
@@ -65,19 +67,11 @@ impl AwsEndpoint {
         secrets_manager: EmbeddedSecretsManager,
         random: &dyn Random,
     ) -> Self {
-        let mut bytes = [0; 16];
-        random.fill(&mut bytes);
         Self {
             dynamodb: SharedHttpConnector::new(dynamodb),
             secrets_manager: SharedHttpConnector::new(secrets_manager),
-            access_key_id: format!("local{:032x}", u128::from_be_bytes(bytes)).into(),
+            access_key_id: format!("local{:032x}", random.number()).into(),
         }
-    }
-
-    /// The access key id for clients. Their secret key may have any value.
-    #[must_use]
-    pub fn access_key_id(&self) -> &str {
-        &self.access_key_id
     }
 
     /// Listens on loopback. Port 0 takes a free port.
@@ -110,8 +104,12 @@ impl AwsEndpoint {
         let respond = service_fn(move |request| {
             let (endpoint, mut under_way) = (self.clone(), UnderWay::begin(Arc::clone(&requests)));
             async move {
-                let reply = endpoint.respond(request, &mut under_way, limits.idle_timeout).await;
-                Ok::<_, std::convert::Infallible>(reply)
+                let reply = endpoint.forward(request, &mut under_way, limits.idle_timeout).await;
+                Ok::<_, Infallible>(reply.unwrap_or_else(|error| {
+                    let mut refusal = Response::new(Full::from(error.to_string()));
+                    *refusal.status_mut() = StatusCode::BAD_REQUEST;
+                    refusal
+                }))
             }
         });
         let mut builder = http1::Builder::new();
@@ -122,19 +120,6 @@ impl AwsEndpoint {
             () = activity.closed() => {}
             () = activity.idle(limits.idle_timeout, limits.keep_alive) => {}
         }
-    }
-
-    async fn respond(
-        &self,
-        request: Request<Incoming>,
-        under_way: &mut UnderWay,
-        body_timeout: Duration,
-    ) -> Response<Full<Bytes>> {
-        self.forward(request, under_way, body_timeout).await.unwrap_or_else(|error| {
-            let mut response = Response::new(Full::from(error.to_string()));
-            *response.status_mut() = StatusCode::BAD_REQUEST;
-            response
-        })
     }
 
     async fn forward(
@@ -196,7 +181,7 @@ mod tests {
         let head = format!(
             "POST / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Credential={}/x\r\n\
              X-Amz-Target: DynamoDB_20120810.GetItem\r\nContent-Length: 10\r\n\r\n",
-            endpoint.access_key_id()
+            endpoint.access_key_id
         );
         for (sent, answer) in [("", ""), ("POST / HT", ""), (&head, "HTTP/1.1 400 Bad Request")] {
             let (mut client, server) = duplex(64 * 1024);

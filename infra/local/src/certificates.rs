@@ -98,14 +98,9 @@ pub fn ephemeral_server_config(
     names: &[String],
     now: OffsetDateTime,
 ) -> Result<ServerConfig, CertificateError> {
-    let file = dir.join(AUTHORITY_FILE);
-    let authority_key = KeyPair::generate()?;
-    let text = authority(names, now)?.self_signed(&authority_key)?.pem();
-    let authority = CertificateAuthority::from_pem(file.clone(), text.as_bytes(), authority_key, now)?;
+    let authority = CertificateAuthority::create(dir.join(AUTHORITY_FILE), KeyPair::generate()?, names, now)?;
     let key = KeyPair::generate()?;
-    let leaf = authority.sign(&key, names, now)?;
-    files::replace(&file, text.as_bytes(), Readers::Everyone)?;
-    config(&leaf, &key)
+    config(&authority.sign(&key, names, now)?, &key)
 }
 
 fn config(leaf: &Certificate, key: &KeyPair) -> Result<ServerConfig, CertificateError> {
@@ -202,15 +197,22 @@ impl CertificateAuthority {
             (None, None) => (None, create_key(&key_file)?),
             (Some(_), None) => return Err(unusable(&key_file, "is missing")),
         };
-        let text = match certificate {
-            Some(text) => text,
-            None => {
-                let text = authority(names, now)?.self_signed(&key)?.pem().into_bytes();
-                files::replace(&file, &text, Readers::Everyone)?;
-                Zeroizing::new(text)
-            }
-        };
-        Self::from_pem(file, &text, key, now)
+        match certificate {
+            Some(text) => Self::from_pem(file, &text, key, now),
+            None => Self::create(file, key, names, now),
+        }
+    }
+
+    /// A new certificate for this key, with the right to sign for `names`. The file with the former one is replaced.
+    fn create(
+        file: PathBuf,
+        key: KeyPair,
+        names: &[String],
+        now: OffsetDateTime,
+    ) -> Result<Self, CertificateError> {
+        let text = authority(names, now)?.self_signed(&key)?.pem();
+        files::replace(&file, text.as_bytes(), Readers::Everyone)?;
+        Self::from_pem(file, text.as_bytes(), key, now)
     }
 
     /// The authority with this certificate and key.
@@ -258,10 +260,7 @@ impl CertificateAuthority {
     fn widen(&self, dir: &Path, names: &[String], now: OffsetDateTime) -> Result<Self, CertificateError> {
         let key_file = dir.join(KEY_FILE);
         let text = files::read(&key_file)?.ok_or_else(|| unusable(&key_file, "is missing"))?;
-        let key = parse_key(&key_file, &text)?;
-        let text = authority(names, now)?.self_signed(&key)?.pem().into_bytes();
-        files::replace(&self.file, &text, Readers::Everyone)?;
-        Self::from_pem(self.file.clone(), &text, key, now)
+        Self::create(self.file.clone(), parse_key(&key_file, &text)?, names, now)
     }
 
     /// Verifies `leaf` as a client that trusts the authority, and returns whether the constraints permit its names. A key

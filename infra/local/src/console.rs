@@ -90,32 +90,19 @@ fn readable_step(event: &KeyEvent) -> String {
 /// `12:00:00 200 issue_access_token 8:acs:... chat,voip (primary) 1.2 ms`
 fn readable(event: &AuditEvent) -> String {
     let clock = event.time.get(11..19).unwrap_or(&event.time);
-    let mut line =
-        format!("{clock} {} {}", event.status, event.operation.map_or("-", AuditedOperation::as_str));
-    let mut add = |text: &str| {
-        line.push(' ');
-        line.push_str(text);
-    };
-    if let Some(principal) = &event.principal {
-        add(principal);
-    }
-    if let Some(identity) = &event.identity {
-        add(identity);
-    }
-    if !event.scopes.is_empty() {
-        add(&event.scopes.join(","));
-    }
-    if let Some(slot) = event.slot {
-        add(&format!("({slot})"));
-    }
-    if let Some(error) = event.error {
-        add(error);
-    }
-    if let Some(reason) = &event.reason {
-        add(&format!("[{reason}]"));
-    }
-    add(&format!("{}.{} ms", event.latency_us / 1_000, event.latency_us % 1_000 / 100));
-    line
+    let operation = event.operation.map_or("-", AuditedOperation::as_str);
+    let (milliseconds, tenths) = (event.latency_us / 1_000, event.latency_us % 1_000 / 100);
+    let parts = [
+        Some(format!("{clock} {} {operation}", event.status)),
+        event.principal.clone(),
+        event.identity.clone(),
+        (!event.scopes.is_empty()).then(|| event.scopes.join(",")),
+        event.slot.map(|slot| format!("({slot})")),
+        event.error.map(str::to_owned),
+        event.reason.as_ref().map(|reason| format!("[{reason}]")),
+        Some(format!("{milliseconds}.{tenths} ms")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -284,23 +284,17 @@ fn run<Q: DeserializeOwned, A: Serialize>(
 /// engine's own HTTP server reads the marker, and this program does not contain that server.
 fn refusal(message: &str) -> DynoxideError {
     let text = message.rfind(" at line ").and_then(|end| message.get(..end)).unwrap_or(message);
-    let marked = text.split_once(':').and_then(|(marker, rest)| match marker {
-        "VALIDATION" | "VALIDATION_REQUEST" | "VALIDATION_AS_READ" => {
-            Some(DynoxideError::ValidationException(rest.to_owned()))
+    match text.split_once(':') {
+        Some(("VALIDATION" | "VALIDATION_REQUEST" | "VALIDATION_AS_READ", rest)) => {
+            DynoxideError::ValidationException(rest.to_owned())
         }
-        "SERIALIZATION" | "SERIALIZATION_AS_READ" => {
-            Some(DynoxideError::SerializationException(rest.to_owned()))
+        Some(("SERIALIZATION" | "SERIALIZATION_AS_READ", rest)) => {
+            DynoxideError::SerializationException(rest.to_owned())
         }
-        _ => None,
-    });
-    // AWS reports an absent member as a validation error, not as a decoding error.
-    marked.unwrap_or_else(|| {
-        if text.starts_with("missing field") {
-            DynoxideError::ValidationException(text.to_owned())
-        } else {
-            DynoxideError::SerializationException(text.to_owned())
-        }
-    })
+        // AWS reports an absent member as a validation error, not as a decoding error.
+        _ if text.starts_with("missing field") => DynoxideError::ValidationException(text.to_owned()),
+        _ => DynoxideError::SerializationException(text.to_owned()),
+    }
 }
 
 /// Only the name, so that no content reaches a log.

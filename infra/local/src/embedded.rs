@@ -1,6 +1,8 @@
 //! The production adapters over the embedded services, with the tables and the secrets that a deployment's template
 //! creates.
 
+use std::error::Error;
+
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::types::{
@@ -18,7 +20,7 @@ use identity::error_chain::error_chain;
 pub(crate) const TABLE: &str = "communication-identity";
 pub(crate) const ASSIGNMENTS_TABLE: &str = "communication-identity-assignments";
 
-/// The region in the clients' configuration. The embedded services ignore it.
+/// The region in the clients' configuration and in ARNs. The embedded services ignore the region of a request.
 pub(crate) const REGION: &str = "us-east-1";
 
 /// A table or a secret cannot be created.
@@ -61,8 +63,10 @@ pub(crate) async fn prepare_tables(
     database: impl HttpClient + 'static,
 ) -> Result<aws_sdk_dynamodb::Client, PrepareError> {
     let client = aws::dynamodb(&config(database));
-    prepare_table(&client, TABLE, &["pk"]).await?;
-    prepare_table(&client, ASSIGNMENTS_TABLE, &["pk", "sk"]).await?;
+    for (table, keys) in [(TABLE, &["pk"][..]), (ASSIGNMENTS_TABLE, &["pk", "sk"])] {
+        let prepared = prepare_table(&client, table, keys).await;
+        prepared.map_err(|error| PrepareError { what: "the tables", cause: error_chain(error.as_ref()) })?;
+    }
     Ok(client)
 }
 
@@ -72,8 +76,7 @@ async fn prepare_table(
     client: &aws_sdk_dynamodb::Client,
     table: &str,
     keys: &[&str],
-) -> Result<(), PrepareError> {
-    let fault = |cause: String| PrepareError { what: "the tables", cause };
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     if client.describe_table().table_name(table).send().await.is_ok() {
         return Ok(());
     }
@@ -82,19 +85,11 @@ async fn prepare_table(
         let attribute =
             AttributeDefinition::builder().attribute_name(*name).attribute_type(ScalarAttributeType::S);
         let key = KeySchemaElement::builder().attribute_name(*name).key_type(key_type);
-        create = create
-            .attribute_definitions(attribute.build().map_err(|error| fault(error_chain(&error)))?)
-            .key_schema(key.build().map_err(|error| fault(error_chain(&error)))?);
+        create = create.attribute_definitions(attribute.build()?).key_schema(key.build()?);
     }
-    create.send().await.map_err(|error| fault(error_chain(&error)))?;
+    create.send().await?;
     let ttl = TimeToLiveSpecification::builder().attribute_name("expires_at").enabled(true);
-    client
-        .update_time_to_live()
-        .table_name(table)
-        .time_to_live_specification(ttl.build().map_err(|error| fault(error_chain(&error)))?)
-        .send()
-        .await
-        .map_err(|error| fault(error_chain(&error)))?;
+    client.update_time_to_live().table_name(table).time_to_live_specification(ttl.build()?).send().await?;
     Ok(())
 }
 

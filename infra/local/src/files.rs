@@ -74,10 +74,7 @@ fn file_number(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// Removes a file. A missing file is no error.
-///
-/// # Errors
-/// [`FileError`] when the file stays.
-pub fn remove(path: &Path) -> Result<(), FileError> {
+pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(FileError::new("remove", path, error)),
         _ => Ok(()),

@@ -46,8 +46,8 @@ use crate::router::Router;
 pub struct Listeners {
     https: Vec<TcpListener>,
     http: Vec<TcpListener>,
-    https_port: u16,
-    http_port: u16,
+    pub https_port: u16,
+    pub http_port: u16,
 }
 
 /// Largest head of a request, in bytes. It is several times the limit of API Gateway.
@@ -81,18 +81,6 @@ impl Listeners {
         let (https, https_port) = bind_port(address, https_port, |at| bind_socket(at, "https"))?;
         let (http, http_port) = bind_port(address, http_port, |at| bind_socket(at, "http"))?;
         Ok(Self { https, http, https_port, http_port })
-    }
-
-    /// The port of HTTPS.
-    #[must_use]
-    pub fn https_port(&self) -> u16 {
-        self.https_port
-    }
-
-    /// The port of HTTP.
-    #[must_use]
-    pub fn http_port(&self) -> u16 {
-        self.http_port
     }
 
     /// Serves until `stop` is ready. Requests under way may then finish within the grace time.

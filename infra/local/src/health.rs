@@ -7,9 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use functions::adapters::Adapters;
-use functions::aws::secrets_manager::SecretsManager;
-use functions::aws::table::Table;
-use functions::system::System;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -38,18 +35,17 @@ const METHODS: &str = "GET, HEAD";
 
 /// The parts of the server that a probe checks.
 pub struct Health {
-    table: Arc<Table>,
-    secrets: Arc<SecretsManager>,
-    database: EmbeddedDynamoDb,
-    metrics: Arc<Metrics>,
-    system: Arc<System>,
+    pub(crate) adapters: Adapters,
+    /// The database under the adapters.
+    pub(crate) database: EmbeddedDynamoDb,
+    pub(crate) metrics: Arc<Metrics>,
     /// The certificate of the authority, in PEM.
-    authority: Bytes,
+    pub(crate) authority: Bytes,
 }
 
 /// A document that anyone may read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Document {
+pub(crate) enum Document {
     Alive,
     Ready,
     Authority,
@@ -58,7 +54,7 @@ enum Document {
 
 impl Document {
     /// The paths of the service have any letter case, as its routes have.
-    fn of(target: &Target, path: &str) -> Option<Self> {
+    pub(crate) fn of(target: &Target, path: &str) -> Option<Self> {
         match path {
             ALIVE => Some(Self::Alive),
             READY => Some(Self::Ready),
@@ -69,36 +65,13 @@ impl Document {
         }
     }
 
-    /// Whether its status alone is an answer.
-    fn is_probe(self) -> bool {
+    /// Whether its status alone is an answer. A probe answers also a host that is no name of this server.
+    pub(crate) fn is_probe(self) -> bool {
         matches!(self, Self::Alive | Self::Ready)
     }
 }
 
-/// Whether the path is one of the documents.
-pub(crate) fn is_open(target: &Target, path: &str) -> bool {
-    Document::of(target, path).is_some()
-}
-
-/// Whether the path is a probe, which answers also a host that is no name of this server.
-pub(crate) fn is_probe(target: &Target, path: &str) -> bool {
-    Document::of(target, path).is_some_and(Document::is_probe)
-}
-
 impl Health {
-    /// Checks these adapters and the database under them, and shows these metrics.
-    #[must_use]
-    pub fn new(
-        adapters: &Adapters,
-        database: EmbeddedDynamoDb,
-        metrics: Arc<Metrics>,
-        authority: Vec<u8>,
-    ) -> Self {
-        let (table, secrets) = (adapters.table.clone(), adapters.secrets.clone());
-        let (system, authority) = (adapters.system.clone(), authority.into());
-        Self { table, secrets, database, metrics, system, authority }
-    }
-
     /// The reply to a request for one of the documents. `None` if the request has another path.
     ///
     /// A request by an address that is no accepted host gets the status of the health only.
@@ -142,15 +115,15 @@ impl Health {
 
     /// The age of the oldest signing key in force, in seconds.
     async fn key_age(&self) -> Option<i64> {
-        let pointer = self.table.pointer().await.ok()??;
-        Some(self.system.now().unix_timestamp() - pointer.published.oldest().ok()?)
+        let pointer = self.adapters.table.pointer().await.ok()??;
+        Some(self.adapters.system.now().unix_timestamp() - pointer.published.oldest().ok()?)
     }
 
     /// Whether the keys in force can be read and the table takes writes.
     async fn is_ready(&self) -> bool {
-        let Ok(Some(pointer)) = self.table.pointer().await else { return false };
-        let access_keys = self.secrets.read(SecretName::AccessKeys, &pointer.access_keys).await;
-        let signing_keys = self.secrets.read(SecretName::SigningKeys, &pointer.signing_keys).await;
+        let Ok(Some(pointer)) = self.adapters.table.pointer().await else { return false };
+        let access_keys = self.adapters.secrets.read(SecretName::AccessKeys, &pointer.access_keys).await;
+        let signing_keys = self.adapters.secrets.read(SecretName::SigningKeys, &pointer.signing_keys).await;
         access_keys.is_ok() && signing_keys.is_ok() && self.database.check_writes(embedded::TABLE).is_ok()
     }
 }
@@ -168,7 +141,7 @@ fn body(settings: &Settings, status: &str) -> Bytes {
 #[cfg(test)]
 mod tests {
     use http::Request;
-    use identity::testing::{CapturedAudit, settings};
+    use identity::testing::{CapturedAudit, FrozenClock, SeededRandom, settings};
 
     use http::header::HOST;
 
@@ -176,11 +149,8 @@ mod tests {
     use crate::secrets_manager::{EmbeddedSecretsManager, Environment};
 
     fn secrets() -> EmbeddedSecretsManager {
-        EmbeddedSecretsManager::in_memory(Environment {
-            region: embedded::REGION.to_owned(),
-            epoch_seconds: Arc::new(|| 1_709_294_400),
-            random_bytes: Arc::new(|bytes| bytes.fill(7)),
-        })
+        let random = Arc::new(SeededRandom::new(7));
+        EmbeddedSecretsManager::in_memory(Environment { clock: FrozenClock::at_noon(), random })
     }
 
     async fn answer(health: &Health, method: Method, path: &str, host: &str) -> Option<(u16, String)> {
@@ -194,12 +164,8 @@ mod tests {
     async fn server_without_keys_is_unavailable() {
         let database = EmbeddedDynamoDb::in_memory().unwrap();
         let adapters = embedded::adapters(database.clone(), secrets()).await.unwrap();
-        let health = Health::new(
-            &adapters,
-            database,
-            Arc::new(Metrics::new(Arc::new(CapturedAudit::default()))),
-            Vec::new(),
-        );
+        let metrics = Arc::new(Metrics::new(Arc::new(CapturedAudit::default())));
+        let health = Health { adapters, database, metrics, authority: Bytes::new() };
         let (status, body) = answer(&health, Method::GET, "/health", "localhost:8443").await.unwrap();
         assert_eq!(status, 503);
         assert!(body.contains(r#""status":"unavailable""#), "{body}");

@@ -3,12 +3,15 @@
 
 use bytes::Bytes;
 use functions::authorizer;
-use http::{HeaderValue, Method, Response};
+use http::{HeaderValue, Method, Response, StatusCode};
+use identity::api::reply;
 use identity::authorization::authorizer::Authorizer;
 use serde_json::{Value, json};
 
 /// The path of `Invoke` for this function. No other function can be invoked.
 pub(crate) const PATH: &str = "/2015-03-31/functions/authorizer/invocations";
+
+const JSON: &str = "application/json";
 
 /// Whether a request invokes the function.
 pub(crate) fn is_invocation(method: &Method, path: &str) -> bool {
@@ -19,17 +22,12 @@ pub(crate) fn is_invocation(method: &Method, path: &str) -> bool {
 pub(crate) async fn handle(authorizer: &Authorizer, event: &[u8]) -> Response<Bytes> {
     let event = serde_json::from_slice(event).unwrap_or(Value::Null);
     match authorizer::handle(authorizer, event).await {
-        Ok(answer) => reply(&answer),
+        Ok(answer) => reply::json(StatusCode::OK, JSON, &answer),
         Err(error) => {
-            let mut reply = reply(&json!({"errorType": error.code(), "errorMessage": error.to_string()}));
+            let answer = json!({"errorType": error.code(), "errorMessage": error.to_string()});
+            let mut reply = reply::json(StatusCode::OK, JSON, &answer);
             reply.headers_mut().insert("x-amz-function-error", HeaderValue::from_static("Unhandled"));
             reply
         }
     }
-}
-
-fn reply(answer: &Value) -> Response<Bytes> {
-    let mut reply = Response::new(answer.to_string().into());
-    reply.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
-    reply
 }

@@ -65,7 +65,7 @@ pub enum ListingError {
 pub fn identities(database: &EmbeddedDynamoDb) -> Result<Vec<ListedIdentity>, ListingError> {
     let mut listed = Vec::new();
     for item in database.items(embedded::TABLE)? {
-        if is_identity(&item) {
+        if key(&item).is_some_and(|key| key.starts_with(IDENTITY_PREFIX)) {
             listed.push(parse(&item).ok_or(ListingError::Record)?);
         }
     }
@@ -74,9 +74,9 @@ pub fn identities(database: &EmbeddedDynamoDb) -> Result<Vec<ListedIdentity>, Li
     Ok(listed.into_iter().map(|(_, identity)| identity).collect())
 }
 
-fn is_identity(item: &Value) -> bool {
-    let key = item.get("pk").and_then(|key| key.get("S")).and_then(Value::as_str);
-    key.is_some_and(|key| key.starts_with(IDENTITY_PREFIX))
+/// The partition key of an item.
+pub(crate) fn key(item: &Value) -> Option<&str> {
+    item.get("pk")?.get("S")?.as_str()
 }
 
 /// The identity and the second of its creation.

@@ -17,7 +17,7 @@ use identity::keys::Algorithm;
 use identity::keys::access::AccessKeys;
 use identity::keys::rotation::RotationError;
 use identity::lifetime::DateWindow;
-use identity::runtime::{Clock as _, Random as _};
+use identity::runtime::Clock as _;
 use identity::secrets::{
     SecretName, SecretStore as _, SecretStoreError, SecretStoreWriter as _, StagingLabel, VersionId,
 };
@@ -42,7 +42,7 @@ use crate::ready;
 use crate::resource::{self, Choices, LocalResource, ResourceError};
 use crate::router::Router;
 use crate::secrets_manager::{self, EmbeddedSecretsManager, Environment};
-use crate::state::{self, DATABASE, PUBLISHED_RESOURCE, SECRETS, StateKind, StateKindError};
+use crate::state::{self, DATABASE, RESOURCE, SECRETS, StateKind, StateKindError};
 use crate::trust::{self, EntraOptions, TrustError};
 use crate::trust_files;
 
@@ -101,8 +101,10 @@ pub struct Platform {
     pub controlled: Controlled,
     /// The embedded services for other processes.
     pub aws_endpoint: AwsEndpoint,
-    endpoint: String,
-    http_endpoint: String,
+    /// The HTTPS endpoint, for SDK clients.
+    pub endpoint: String,
+    /// The HTTP endpoint.
+    pub http_endpoint: String,
 }
 
 /// The local server cannot start. Each message names the part, the file and the next step.
@@ -164,18 +166,13 @@ impl Platform {
         let metrics = Arc::new(Metrics::new(audit.clone()));
         let data_dir = state::directory(&options.data_dir)?;
         let system = Arc::new(System::new());
+        let environment = Environment { clock: system.clone(), random: system.clone() };
         // This step comes first, because its lock keeps a second server out of the directory.
-        let (secrets, database) = open_services(options.state, &data_dir, environment(&system))?;
+        let (secrets, database) = open_services(options.state, &data_dir, environment)?;
         let choices =
             Choices { algorithm: options.algorithm, location: options.location, region: options.region };
         let port = options.https_port;
-        let resource = match options.state {
-            StateKind::Kept => resource::open(&data_dir, port, &choices, system.as_ref())?,
-            StateKind::Ephemeral => resource::ephemeral(port, &choices, system.as_ref(), None)?,
-            StateKind::Published => {
-                resource::ephemeral(port, &choices, system.as_ref(), Some(PUBLISHED_RESOURCE))?
-            }
-        };
+        let resource = resource::open(&data_dir, options.state, port, &choices, system.as_ref())?;
         secrets.bind(&resource.resource.id.to_string())?;
         let adapters = embedded::adapters(database.clone(), secrets.clone()).await?;
         let token_clock = Arc::new(TokenClock::new(adapters.system.clone()));
@@ -193,8 +190,8 @@ impl Platform {
         rotate_keys.set_up().await.map_err(keys_error)?;
         let endpoint = format!("https://{}/", options.names.authority(options.https_port)?);
         let hosts = options.names.accepted(options.https_port, options.http_port)?;
-        let directory = options.state.entra(&data_dir);
-        let (entra, stand_in) = trust::open(directory, &endpoint, hosts.clone(), options.entra, &adapters)?;
+        let (entra, stand_in) =
+            trust::open(options.state, &data_dir, &endpoint, hosts.clone(), options.entra, &adapters)?;
         let former_authority = certificates::authority_pem(&data_dir)?;
         let (names, now) = (options.names.certified(), adapters.system.now());
         let tls = match options.state {
@@ -225,7 +222,12 @@ impl Platform {
                 authorizer: Arc::new(adapters.authorizer(expected, rules, audit.clone())),
                 service: Arc::new(adapters.service(settings, entra, Function::ALL, metrics.clone())),
                 entra: stand_in,
-                health: Health::new(&adapters, database.clone(), metrics, authority.unwrap_or_default()),
+                health: Health {
+                    adapters: adapters.clone(),
+                    database: database.clone(),
+                    metrics,
+                    authority: authority.unwrap_or_default().into(),
+                },
                 gate: gate.clone(),
                 control: OnceLock::new(),
             }),
@@ -245,24 +247,12 @@ impl Platform {
         })
     }
 
-    /// The HTTPS endpoint, for SDK clients.
-    #[must_use]
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-
-    /// The HTTP endpoint.
-    #[must_use]
-    pub fn http_endpoint(&self) -> &str {
-        &self.http_endpoint
-    }
-
     /// The connection strings of the access keys in force.
     ///
     /// # Errors
     /// [`RotationError`] when they cannot be read.
     pub async fn connection_strings(&self) -> Result<ConnectionStrings, RotationError> {
-        let endpoint = self.endpoint();
+        let endpoint = &self.endpoint;
         let [primary, secondary] = self.access_keys().await?.each().map(|(_, key)| {
             Zeroizing::new(format!("endpoint={endpoint};accesskey={}", key.encoded().as_str()))
         });
@@ -339,17 +329,8 @@ fn check_for_lost_files(data_dir: &Path) -> Result<(), StartError> {
     if is_missing(&data_dir.join(SECRETS)) {
         return Ok(());
     }
-    let lost = [resource::FILE, DATABASE].map(|file| data_dir.join(file)).into_iter().find(is_missing);
+    let lost = [RESOURCE, DATABASE].map(|file| data_dir.join(file)).into_iter().find(is_missing);
     lost.map_or(Ok(()), |path| Err(StartError::Lost(path)))
-}
-
-fn environment(system: &Arc<System>) -> Environment {
-    let (clock, random) = (Arc::clone(system), Arc::clone(system));
-    Environment {
-        region: embedded::REGION.to_owned(),
-        epoch_seconds: Arc::new(move || clock.now().unix_timestamp()),
-        random_bytes: Arc::new(move |bytes| random.fill(bytes)),
-    }
 }
 
 #[cfg(test)]
@@ -420,7 +401,7 @@ pub(crate) mod tests {
         // A process that is killed does not move the log into the table file.
         assert!(fs::metadata(dir.path().join(DATABASE)).unwrap().len() > 0);
         drop(platform);
-        for file in [resource::FILE, DATABASE] {
+        for file in [RESOURCE, DATABASE] {
             let (path, kept) = (dir.path().join(file), dir.path().join("kept"));
             fs::rename(&path, &kept).unwrap();
             let refused = try_open(dir.path()).await.err().unwrap();
@@ -437,7 +418,7 @@ pub(crate) mod tests {
     async fn state_files_of_another_resource_are_refused() {
         let [dir, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         drop((open(dir.path()).await, open(other.path()).await));
-        for file in [resource::FILE, SECRETS, DATABASE] {
+        for file in [RESOURCE, SECRETS, DATABASE] {
             let (path, kept) = (dir.path().join(file), dir.path().join("kept"));
             fs::rename(&path, &kept).unwrap();
             fs::copy(other.path().join(file), &path).unwrap();

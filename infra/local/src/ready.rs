@@ -5,21 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use identity::ids::ResourceId;
-use serde::Serialize;
+use serde_json::json;
 
 use crate::files::{self, FileError, Readers};
-
-/// The content of the file.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Document<'a> {
-    version: &'a str,
-    /// The process, so that a reader can recognise the file of a process that was killed.
-    pid: u32,
-    /// The URL for each scheme or service.
-    endpoints: BTreeMap<&'a str, &'a str>,
-    resource_id: String,
-}
 
 /// The signal. Dropping it removes the file.
 pub struct ReadySignal {
@@ -37,12 +25,13 @@ impl ReadySignal {
         resource_id: ResourceId,
         endpoints: &[(&str, &str)],
     ) -> Result<Self, FileError> {
-        let document = Document {
-            version: env!("CARGO_PKG_VERSION"),
-            pid: std::process::id(),
-            endpoints: endpoints.iter().copied().collect(),
-            resource_id: resource_id.to_string(),
-        };
+        let document = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            // So that a reader can recognise the file of a process that was killed.
+            "pid": std::process::id(),
+            "endpoints": endpoints.iter().copied().collect::<BTreeMap<_, _>>(),
+            "resourceId": resource_id.to_string(),
+        });
         let path = path(data_dir);
         files::replace_json(&path, &document, Readers::Everyone)?;
         Ok(Self { path })

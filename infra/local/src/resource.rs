@@ -7,9 +7,9 @@ use identity::keys::Algorithm;
 use identity::runtime::Random;
 use identity::settings::{Issuer, Location, Resource};
 use serde::{Deserialize, Serialize};
-use uuid::{Builder, Uuid};
 
 use crate::files::{self, FileError, Readers};
+use crate::state::{PUBLISHED_RESOURCE, RESOURCE, StateKind};
 
 /// The resource, with the signature algorithm of its tokens.
 #[derive(Clone)]
@@ -43,8 +43,6 @@ pub enum ResourceError {
     Differs { path: PathBuf, choice: &'static str, kept: String, given: String },
 }
 
-pub(crate) const FILE: &str = "resource.json";
-
 /// The content of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,57 +54,44 @@ struct Document {
     algorithm: Algorithm,
 }
 
-/// Reads `resource.json` in `dir`. A missing file is created, with the issuer `https://localhost:<port>`.
+/// Reads `resource.json` in `dir`. Without the file, makes a resource with the issuer `https://localhost:<port>`, and
+/// keeps it there unless the state is in memory.
 ///
 /// # Errors
 /// [`ResourceError`].
 pub fn open(
     dir: &Path,
+    state: StateKind,
     https_port: u16,
     choices: &Choices,
     random: &dyn Random,
 ) -> Result<LocalResource, ResourceError> {
-    let path = dir.join(FILE);
-    let document = match files::read(&path)? {
+    let path = dir.join(RESOURCE);
+    let kept = if state.is_in_memory() { None } else { files::read(&path)? };
+    let document = match kept {
         Some(text) => {
             let kept = serde_json::from_slice(&text).map_err(|_| ResourceError::Content(path.clone()))?;
             check_choices(&path, &kept, choices)?;
             kept
         }
         None => {
-            let made = create(https_port, choices, random);
-            files::replace_json(&path, &made, Readers::Owner)?;
+            let made = create(state, https_port, choices, random);
+            if !state.is_in_memory() {
+                files::replace_json(&path, &made, Readers::Owner)?;
+            }
             made
         }
     };
     parse(&document).ok_or(ResourceError::Content(path))
 }
 
-/// A resource that is not kept, with the id `id` or a new id.
-///
-/// # Errors
-/// [`ResourceError`].
-pub fn ephemeral(
-    https_port: u16,
-    choices: &Choices,
-    random: &dyn Random,
-    id: Option<Uuid>,
-) -> Result<LocalResource, ResourceError> {
-    let mut document = create(https_port, choices, random);
-    if let Some(id) = id {
-        document.id = id.to_string();
-    }
-    parse(&document).ok_or_else(|| ResourceError::Content(FILE.into()))
-}
-
-fn create(https_port: u16, choices: &Choices, random: &dyn Random) -> Document {
-    let mut bytes = [0; 16];
-    random.fill(&mut bytes);
+fn create(state: StateKind, https_port: u16, choices: &Choices, random: &dyn Random) -> Document {
+    let id = if state == StateKind::Published { PUBLISHED_RESOURCE } else { random.guid() };
     let chosen = |location: &Option<Location>, default: &str| {
         location.as_ref().map_or_else(|| default.to_owned(), |location| location.as_str().to_owned())
     };
     Document {
-        id: ResourceId::new(Builder::from_random_bytes(bytes).into_uuid()).to_string(),
+        id: ResourceId::new(id).to_string(),
         issuer: format!("https://localhost:{https_port}"),
         location: chosen(&choices.location, "unitedstates"),
         region: chosen(&choices.region, "amer"),

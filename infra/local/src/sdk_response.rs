@@ -8,13 +8,10 @@ use aws_smithy_types::body::SdkBody;
 
 /// A response that is complete.
 pub(crate) fn ready(status: u16, content_type: &'static str, body: String) -> HttpConnectorFuture {
-    HttpConnectorFuture::ready(response(status, content_type, body))
-}
-
-fn response(status: u16, content_type: &'static str, body: String) -> Result<HttpResponse, ConnectorError> {
-    let status =
-        StatusCode::try_from(status).map_err(|error| ConnectorError::other(Box::new(error), None))?;
-    let mut response = HttpResponse::new(status, SdkBody::from(body));
-    response.headers_mut().insert("content-type", content_type);
-    Ok(response)
+    let response = StatusCode::try_from(status).map(|status| {
+        let mut response = HttpResponse::new(status, SdkBody::from(body));
+        response.headers_mut().insert("content-type", content_type);
+        response
+    });
+    HttpConnectorFuture::ready(response.map_err(|error| ConnectorError::other(Box::new(error), None)))
 }

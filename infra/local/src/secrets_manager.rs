@@ -29,6 +29,7 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use identity::runtime::{Clock, Random};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -40,37 +41,22 @@ use crate::sdk_response;
 const TARGET_PREFIX: &str = "secretsmanager.";
 const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 
-/// The current time, in seconds since 1970.
-pub type EpochSeconds = Arc<dyn Fn() -> i64 + Send + Sync>;
-
-/// Fills a buffer with random bytes.
-pub type RandomBytes = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
-
 /// The inputs of the stand-in.
 #[derive(Clone)]
 pub struct Environment {
-    /// The region in ARNs.
-    pub region: String,
     /// The clock, for the dates of secrets and versions.
-    pub epoch_seconds: EpochSeconds,
+    pub clock: Arc<dyn Clock>,
     /// The source of ARN suffixes and of version ids that a caller does not choose.
-    pub random_bytes: RandomBytes,
+    pub random: Arc<dyn Random>,
 }
 
 /// An error of the service, in the form of the wire. It never quotes a value.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ServiceError {
+    /// AWS's name of the error, such as `ResourceNotFoundException`.
     code: &'static str,
     message: String,
-}
-
-impl ServiceError {
-    /// AWS's name of the error, such as `ResourceNotFoundException`.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        self.code
-    }
 }
 
 fn error(code: &'static str, message: impl Into<String>) -> ServiceError {
@@ -166,13 +152,11 @@ impl EmbeddedSecretsManager {
     }
 
     fn now(&self) -> i64 {
-        (self.inner.environment.epoch_seconds)()
+        self.inner.environment.clock.now().unix_timestamp()
     }
 
-    fn random<const N: usize>(&self) -> [u8; N] {
-        let mut bytes = [0; N];
-        (self.inner.environment.random_bytes)(&mut bytes);
-        bytes
+    fn random(&self) -> &dyn Random {
+        self.inner.environment.random.as_ref()
     }
 
     /// The secrets. A panic elsewhere cannot leave them half changed, because a change replaces them whole.
@@ -272,28 +256,20 @@ impl HttpClient for EmbeddedSecretsManager {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::sync::atomic::{AtomicU8, Ordering};
 
     use aws_sdk_secretsmanager::Client;
     use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region};
     use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
     use aws_sdk_secretsmanager::primitives::Blob;
     use aws_sdk_secretsmanager::types::Tag;
+    use identity::testing::{FrozenClock, NOON, SeededRandom};
 
     use super::*;
 
     const NAME: &str = "signing-keys";
-    const NOW: i64 = 1_800_000_000;
 
     fn environment() -> Environment {
-        let calls = AtomicU8::new(0);
-        Environment {
-            region: "local".to_owned(),
-            epoch_seconds: Arc::new(|| NOW),
-            random_bytes: Arc::new(move |bytes| {
-                bytes.fill(calls.fetch_add(1, Ordering::Relaxed));
-            }),
-        }
+        Environment { clock: FrozenClock::at_noon(), random: Arc::new(SeededRandom::new(1)) }
     }
 
     fn manager() -> EmbeddedSecretsManager {
@@ -357,7 +333,7 @@ mod tests {
             }
             Begin(version) => match manager.begin_rotation(NAME, &id(version)) {
                 Ok(()) => "ok".to_owned(),
-                Err(failure) => failure.code().to_owned(),
+                Err(failure) => failure.code.to_owned(),
             },
         }
     }
@@ -625,7 +601,7 @@ mod tests {
         let created = create.secret_string("one").send().await.unwrap();
         let arn = created.arn().unwrap();
         let (stem, suffix) = arn.rsplit_once('-').unwrap();
-        let expected = format!("arn:aws:secretsmanager:local:000000000000:secret:{NAME}");
+        let expected = format!("arn:aws:secretsmanager:us-east-1:000000000000:secret:{NAME}");
         assert_eq!(stem, expected);
         assert_eq!(suffix.len(), 6);
         assert!(suffix.chars().all(|letter| letter.is_ascii_alphanumeric()));
@@ -636,13 +612,13 @@ mod tests {
         assert_eq!(got.name(), Some(NAME));
         assert_eq!(got.version_id(), created.version_id());
         assert_eq!(got.version_stages(), ["AWSCURRENT"]);
-        assert_eq!(got.created_date().unwrap().secs(), NOW);
+        assert_eq!(got.created_date().unwrap().secs(), NOON.unix_timestamp());
 
         let describe = || client.describe_secret().secret_id(arn).send();
         let described = describe().await.unwrap();
         assert_eq!(described.description(), Some("keys"));
         assert_eq!(described.rotation_enabled(), Some(false));
-        assert_eq!(described.last_changed_date().unwrap().secs(), NOW);
+        assert_eq!(described.last_changed_date().unwrap().secs(), NOON.unix_timestamp());
         manager.begin_rotation(arn, &id("v2")).unwrap();
         assert_eq!(describe().await.unwrap().rotation_enabled(), Some(true));
 
@@ -661,7 +637,7 @@ mod tests {
         let absent = put().secret_string("one").send().await;
         assert_eq!(code(absent), "ResourceNotFoundException");
         let absent = manager.begin_rotation(NAME, &id("v1")).unwrap_err();
-        assert_eq!(absent.code(), "ResourceNotFoundException");
+        assert_eq!(absent.code, "ResourceNotFoundException");
         assert_eq!(run(&manager, &Create("v1", "one")).await, "ok");
 
         let largest = "x".repeat(65_536);
@@ -691,7 +667,7 @@ mod tests {
             assert_ne!(code(created), "ok", "{name}");
         }
         let short = manager.begin_rotation(NAME, "short").unwrap_err();
-        assert_eq!(short.code(), PARAMETER);
+        assert_eq!(short.code, PARAMETER);
     }
 
     #[tokio::test]

@@ -14,14 +14,13 @@ use uuid::{Uuid, uuid};
 
 use crate::certificates;
 use crate::console;
-use crate::entra::DirectorySource;
 use crate::files::{self, FileError, Readers};
-use crate::resource;
 
+pub(crate) const RESOURCE: &str = "resource.json";
 pub(crate) const SECRETS: &str = "secrets.json";
 pub(crate) const DATABASE: &str = "dynamodb.sqlite";
+pub(crate) const DIRECTORY: &str = "entra.json";
 const ROOT: u32 = 0;
-const DIRECTORY: &str = "entra.json";
 
 /// The id of the published resource. It is public, as the access keys in `functions::aws::published_keys` and the Entra
 /// directory in `entra::published`.
@@ -68,21 +67,12 @@ impl StateKind {
         self != Self::Kept
     }
 
-    /// The source of the Entra directory.
-    pub(crate) fn entra(self, dir: &Path) -> DirectorySource<'_> {
-        match self {
-            Self::Kept => DirectorySource::File(dir),
-            Self::Ephemeral => DirectorySource::Memory,
-            Self::Published => DirectorySource::Published,
-        }
-    }
-
     /// Refuses a directory of the other kind, and marks the directory of a state in memory. The caller must hold the lock
     /// of the directory.
     pub(crate) fn claim(self, dir: &Path) -> Result<(), StateKindError> {
         let has = |file: &str| dir.join(file).exists();
         if self.is_in_memory() {
-            let kept = [resource::FILE, SECRETS, DATABASE, DIRECTORY, certificates::KEY_FILE];
+            let kept = [RESOURCE, SECRETS, DATABASE, DIRECTORY, certificates::KEY_FILE];
             if let Some(file) = kept.into_iter().find(|file| has(file)) {
                 return Err(StateKindError::Kept { dir: dir.to_owned(), file });
             }

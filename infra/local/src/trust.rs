@@ -1,5 +1,6 @@
 //! The Entra authority that the local server trusts: the stand-in, or a real authority.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,7 +12,8 @@ use identity::host::Hosts;
 use identity::keys::Algorithm;
 use uuid::Uuid;
 
-use crate::entra::{DirectorySource, EntraStandIn, OpenDirectoryError};
+use crate::entra::{EntraStandIn, OpenDirectoryError};
+use crate::state::StateKind;
 
 /// The tokens of Entra that a local server accepts.
 #[derive(Default)]
@@ -42,44 +44,41 @@ pub enum TrustError {
 /// # Errors
 /// [`TrustError`].
 pub fn open(
-    directory: DirectorySource<'_>,
+    state: StateKind,
+    data_dir: &Path,
     endpoint: &str,
     hosts: Hosts,
     options: EntraOptions,
     adapters: &Adapters,
 ) -> Result<(Entra, Option<Arc<EntraStandIn>>), TrustError> {
     let EntraOptions { authority, mut tenants, mut principals } = options;
-    if let Some(authority) = authority {
-        let settings = EntraSettings { authority, tenants, principals };
-        if !settings.is_consistent() {
-            return Err(TrustError::Principal);
-        }
-        return Ok((Entra::new(settings, Arc::new(HttpsFetch::new()), adapters.token_clock.clone()), None));
-    }
     let clock = adapters.token_clock.clone();
-    let base = format!("{endpoint}entra");
-    let generate = || system::generate(Algorithm::Rs256);
-    let stand_in =
-        EntraStandIn::open(directory, &base, hosts, clock.clone(), adapters.system.clone(), generate)?;
-    let stand_in = Arc::new(stand_in);
-    let tenant = stand_in.tenant();
-    tenants.push(tenant);
-    principals.push(Principal { tenant, object: stand_in.service_principal_object_id() });
-    let authority = base.parse().map_err(|_| TrustError::Authority(base.clone()))?;
+    let (authority, fetch, stand_in): (_, Arc<dyn Fetch>, _) = match authority {
+        Some(authority) => (authority, Arc::new(HttpsFetch::new()), None),
+        None => {
+            let base = format!("{endpoint}entra");
+            let (random, generate) = (adapters.system.clone(), || system::generate(Algorithm::Rs256));
+            let stand_in =
+                EntraStandIn::open(state, data_dir, &base, hosts, clock.clone(), random, generate)?;
+            let stand_in = Arc::new(stand_in);
+            tenants.push(stand_in.tenant);
+            let object = stand_in.service_principal_object_id();
+            principals.push(Principal { tenant: stand_in.tenant, object });
+            let authority = base.parse().map_err(|_| TrustError::Authority(base))?;
+            (authority, stand_in.clone(), Some(stand_in))
+        }
+    };
     let settings = EntraSettings { authority, tenants, principals };
     if !settings.is_consistent() {
         return Err(TrustError::Principal);
     }
-    let fetch = Arc::new(FromStandIn(stand_in.clone()));
-    Ok((Entra::new(settings, fetch, clock), Some(stand_in)))
+    Ok((Entra::new(settings, fetch, clock), stand_in))
 }
 
-/// Reads documents from the stand-in in this process, without the network.
-struct FromStandIn(Arc<EntraStandIn>);
-
+/// Reads documents in this process, without the network.
 #[async_trait]
-impl Fetch for FromStandIn {
+impl Fetch for EntraStandIn {
     async fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
-        self.0.document(url).map(|document| document.to_vec()).ok_or(FetchError::Status(404))
+        self.document(url).map(|document| document.to_vec()).ok_or(FetchError::Status(404))
     }
 }

@@ -5,9 +5,8 @@
 
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use p12_keystore::{Certificate, KeyStore, KeyStoreEntry};
+use pem::{EncodeConfig, LineEnding, Pem, encode_config};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -36,7 +35,8 @@ pub(crate) fn write(dir: &Path, authority: &[u8]) -> Result<(), FileError> {
     let roots = system_roots();
     let mut bundle = if roots.is_empty() { NO_ROOTS.to_owned() } else { String::new() };
     for root in &roots {
-        bundle.extend(["-----BEGIN CERTIFICATE-----\n", &lines(root), "-----END CERTIFICATE-----\n"]);
+        let root = Pem::new("CERTIFICATE", root.as_ref());
+        bundle.push_str(&encode_config(&root, EncodeConfig::new().set_line_ending(LineEnding::LF)));
     }
     bundle.push_str(&String::from_utf8_lossy(authority));
     files::update(&dir.join(BUNDLE), bundle.as_bytes(), Readers::Everyone)?;
@@ -52,15 +52,6 @@ fn system_roots() -> Vec<CertificateDer<'static>> {
     let mut roots = rustls_native_certs::load_native_certs().certs;
     roots.retain(|root| !certificates::is_local_authority(root));
     roots
-}
-
-fn lines(root: &CertificateDer<'_>) -> String {
-    let text = STANDARD.encode(root);
-    let mut lines = String::new();
-    for line in text.as_bytes().chunks(64) {
-        lines.extend([&String::from_utf8_lossy(line), "\n"]);
-    }
-    lines
 }
 
 fn trust_store(roots: &[CertificateDer<'_>], authority: &[u8]) -> p12_keystore::Result<Vec<u8>> {

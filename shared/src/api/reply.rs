@@ -274,7 +274,7 @@ impl ResponseContext<'_> {
     #[must_use]
     pub fn into_response(&self, outcome: Result<&Reply, &ErrorRow>) -> Response<Bytes> {
         let mut response = match outcome {
-            Ok(Reply::Done) => bare(StatusCode::NO_CONTENT),
+            Ok(Reply::Done) => empty(StatusCode::NO_CONTENT),
             Ok(Reply::Created(body)) => success(StatusCode::CREATED, body),
             Ok(Reply::Assignment { body, is_new: true }) => success(StatusCode::CREATED, body),
             Ok(Reply::Assignment { body, is_new: false }) => success(StatusCode::OK, body),
@@ -335,7 +335,7 @@ pub fn drop_body(reply: &mut Response<Bytes>) {
 /// The reply to `OPTIONS` (RFC 9110 section 9.3.7). The methods are those of the path, or empty.
 #[must_use]
 pub fn with_methods(methods: &str) -> Response<Bytes> {
-    let mut response = bare(StatusCode::NO_CONTENT);
+    let mut response = empty(StatusCode::NO_CONTENT);
     if let Some(methods) = HeaderValue::from_str(methods).ok().filter(|methods| !methods.is_empty()) {
         response.headers_mut().insert(ALLOW, methods);
     }
@@ -354,7 +354,7 @@ fn refusal(error: &ErrorRow) -> Response<Bytes> {
             json(error.status, "application/json", &body)
         }
         ErrorForm::Empty => {
-            let mut response = bare(error.status);
+            let mut response = empty(error.status);
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             response
         }
@@ -385,9 +385,11 @@ fn introspected(token: Option<&Verified>) -> Response<Bytes> {
     response
 }
 
-fn json(status: StatusCode, content_type: &'static str, body: &impl Serialize) -> Response<Bytes> {
+/// A reply with a JSON body.
+#[must_use]
+pub fn json(status: StatusCode, content_type: &'static str, body: &impl Serialize) -> Response<Bytes> {
     let mut written = Vec::with_capacity(USUAL_BODY);
-    // Serialization cannot fail, because the bodies are plain structs of strings.
+    // Serialization cannot fail, because every member name of a body is text.
     let _ = serde_json::to_writer(&mut written, body);
     let mut response = Response::new(written.into());
     *response.status_mut() = status;
@@ -395,7 +397,9 @@ fn json(status: StatusCode, content_type: &'static str, body: &impl Serialize) -
     response
 }
 
-fn bare(status: StatusCode) -> Response<Bytes> {
+/// A reply without a body.
+#[must_use]
+pub fn empty(status: StatusCode) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = status;
     response

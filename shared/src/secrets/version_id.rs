@@ -3,7 +3,6 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use uuid::Builder;
 
 use crate::runtime::Random;
 
@@ -16,9 +15,7 @@ impl VersionId {
     /// A new version id: a random GUID, as Secrets Manager makes them.
     #[must_use]
     pub fn random(random: &dyn Random) -> Self {
-        let mut bytes = [0; 16];
-        random.fill(&mut bytes);
-        Self::new(Builder::from_random_bytes(bytes).into_uuid().hyphenated().to_string())
+        Self::new(random.guid().to_string())
     }
 
     /// A version id that Secrets Manager returned.

@@ -15,7 +15,8 @@ use crate::authn::entra::EntraToken;
 use crate::runtime::Random;
 
 /// The two kinds of assignments. Each has its own routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum AssignmentKind {
     /// Users of the resource.
     Entra,

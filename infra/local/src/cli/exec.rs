@@ -36,7 +36,7 @@ pub(crate) async fn exec(mut start: Start, command: Vec<OsString>) -> Result<Exi
     start.ephemeral = !start.dev;
     let (https, http) = (start.https_port.unwrap_or(0), start.http_port.unwrap_or(0));
     let listeners = Listeners::bind(start.listen, https, http).map_err(Failure::other)?;
-    let ports = (listeners.https_port(), listeners.http_port());
+    let ports = (listeners.https_port, listeners.http_port);
     let (platform, _) = tokio::select! {
         opened = serve::open_with_control(place.directory.clone(), start, ports) => opened?,
         signal = signals.next() => return Ok(ExitCode::from(status_of(signal as i32))),

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use acs_identity::control::{self, Command};
 use acs_identity::output::key_page;
 use acs_identity::output::report::{Form, FormError, Report};
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -19,15 +19,12 @@ pub(crate) enum KeyAction {
     Rotate,
     /// Replace an access key of the running server and its signing key. Every token that was issued through it is
     /// revoked.
-    Regenerate { slot: AccessKeySlot },
+    Regenerate {
+        #[arg(value_parser = ["primary", "secondary"])]
+        slot: String,
+    },
     /// List the signing keys in force at the running server.
     Keys,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum AccessKeySlot {
-    Primary,
-    Secondary,
 }
 
 impl Context {
@@ -37,14 +34,14 @@ impl Context {
         }
         let command = match action {
             KeyAction::Rotate => Command::Invoke(json!({"rotate": "signing-keys"})),
-            KeyAction::Regenerate { slot } => Command::Invoke(json!({"regenerate": slot.name()})),
+            KeyAction::Regenerate { slot } => Command::Invoke(json!({"regenerate": slot})),
             KeyAction::Keys => Command::Keys,
         };
         let keys = key_page::keys(&control::send(&self.data_dir, &command).await?);
         let printed = match action {
             KeyAction::Keys => return self.print(&keys),
             KeyAction::Rotate => self.print_rotated(&keys),
-            KeyAction::Regenerate { slot } => self.print_regenerated(slot.name(), &keys),
+            KeyAction::Regenerate { slot } => self.print_regenerated(slot, &keys),
         };
         printed
             .map_err(|failure| failure.after_effect("the command has taken effect, but its answer is lost"))
@@ -73,14 +70,5 @@ impl Context {
             key_page::new_connection_string(&self.data_dir, slot).map_err(Failure::other)?;
         let json = json!({"connectionString": *string, "keys": keys.json});
         self.print(&Report::single(json, &["connection_string"], vec![string.to_string()]))
-    }
-}
-
-impl AccessKeySlot {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Primary => "primary",
-            Self::Secondary => "secondary",
-        }
     }
 }

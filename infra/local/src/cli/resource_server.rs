@@ -53,7 +53,7 @@ impl Context {
 fn credential(answer: &Value, secret: &str) -> Report {
     let id = answer.get("clientId").and_then(Value::as_str).unwrap_or_default();
     let json = json!({"client_id": id, "client_secret": secret});
-    Report::single(json, &["client_id", "client_secret"], vec![id.to_owned(), secret.to_owned()])
+    Report::object(json, &["client_id", "client_secret"])
 }
 
 fn list(answer: &Value) -> Report {

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use acs_identity::aws_endpoint::AwsEndpoint;
-use acs_identity::control_api::access::{self, ControlAccess};
 use acs_identity::control_api::{self, ControlApi};
-use acs_identity::files::{self, FileError};
+use acs_identity::files::FileError;
 use acs_identity::gateway::{Limits, Listeners};
 use acs_identity::output::start_page::PUBLISHED_WARNING;
 use acs_identity::output::{environment, functions_page, print, start_page};
@@ -31,7 +30,7 @@ pub(crate) async fn serve(data_dir: Option<PathBuf>, start: Start) -> Result<(),
     let mut stop = Signals::listen(&Signals::STOP)?;
     let (https, http) = (start.https_port.unwrap_or(HTTPS_PORT), start.http_port.unwrap_or(HTTP_PORT));
     let listeners = Listeners::bind(start.listen, https, http)?;
-    let ports = (listeners.https_port(), listeners.http_port());
+    let ports = (listeners.https_port, listeners.http_port);
     let place = Place::new(data_dir, start.state())?;
     let (platform, connection_strings) = open_with_control(place.directory.clone(), start, ports).await?;
     if platform.state == StateKind::Published {
@@ -81,7 +80,7 @@ pub(crate) async fn serve_aws(
 
 /// Tells other programs that the server answers.
 pub(crate) fn ready(platform: &Platform) -> Result<ReadySignal, FileError> {
-    let endpoints = [("https", platform.endpoint()), ("http", platform.http_endpoint())];
+    let endpoints = [("https", platform.endpoint.as_str()), ("http", platform.http_endpoint.as_str())];
     ReadySignal::send(&platform.data_dir, platform.resource.resource.id, &endpoints)
 }
 
@@ -93,15 +92,9 @@ pub(crate) async fn open_with_control(
 ) -> Result<(Arc<Platform>, ConnectionStrings), Box<dyn Error>> {
     let (has_control, has_remote_console, seed) = (!start.no_control, start.console, start.seed.clone());
     let (platform, connection_strings) = open(data_dir, start, ports).await?;
-    let access = match platform.state {
-        StateKind::Published => ControlAccess::Open,
-        StateKind::Kept | StateKind::Ephemeral => ControlAccess::Token,
-    };
-    // A file of an earlier start would name a token or identities that this server does not know.
-    files::remove(&platform.data_dir.join(access::FILE))?;
-    files::remove(&platform.data_dir.join(control_api::seed::ANSWER))?;
+    control_api::remove_former_files(&platform.data_dir)?;
     if has_control {
-        ControlApi::start(&platform, access, has_remote_console)?;
+        ControlApi::start(&platform, has_remote_console)?;
     }
     if let Some(file) = &seed {
         control_api::seed::apply_file(&platform, file).await?;

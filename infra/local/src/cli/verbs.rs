@@ -23,6 +23,9 @@ use super::failure::Failure;
 const CONNECTION_VARIABLES: [&str; 2] =
     ["AZURE_COMMUNICATION_CONNECTION_STRING", "COMMUNICATION_SERVICES_CONNECTION_STRING"];
 
+/// The columns of an identity.
+const IDENTITY: &[&str] = &["id", "origin", "created", "revision", "state"];
+
 /// The commands about users.
 #[derive(Subcommand)]
 pub(crate) enum UserAction {
@@ -126,14 +129,13 @@ impl Context {
             UserAction::Delete(change) => {
                 self.change("delete the user", &change, &Call::delete_user(&change.user)).await
             }
-            UserAction::List => self.print(&identities(self.identities().await?)),
+            UserAction::List => self.print(&Report::list(self.identities().await?, IDENTITY)),
             UserAction::Show { id } => {
                 let mut all = self.identities().await?;
                 let list = all.as_array_mut().map(std::mem::take).unwrap_or_default();
                 let found = list.into_iter().find(|identity| identity["id"] == *id);
                 let found = found.ok_or_else(|| failed(format!("no user has the id {id:?}")))?;
-                let Report { columns, mut rows, .. } = identities(json!([found]));
-                self.print(&Report::single(found, columns, rows.pop().unwrap_or_default()))
+                self.print(&Report::object(found, IDENTITY))
             }
         }
     }
@@ -156,11 +158,7 @@ impl Context {
                 };
                 let (token, expires_on) = token_of(token.unwrap_or(&Value::Null))?;
                 let json = json!({"user_id": user, "token": token, "expires_on": expires_on});
-                self.print(&Report::single(
-                    json,
-                    &["user_id", "token", "expires_on"],
-                    vec![user, token, expires_on],
-                ))
+                self.print(&Report::object(json, &["user_id", "token", "expires_on"]))
             }
             TokenAction::Revoke(change) => {
                 self.change("revoke every token of", &change, &Call::revoke_tokens(&change.user)).await
@@ -170,7 +168,7 @@ impl Context {
                 let Some(answer) = self.call(&remote, &call).await? else { return Ok(()) };
                 let (token, expires_on) = token_of(&answer)?;
                 let json = json!({"token": token, "expires_on": expires_on});
-                self.print(&Report::single(json, &["token", "expires_on"], vec![token, expires_on]))
+                self.print(&Report::object(json, &["token", "expires_on"]))
             }
             TokenAction::Inspect { token } => self.inspect(&token_argument(token)?).await,
         }
@@ -189,7 +187,7 @@ impl Context {
 
     /// Prints the variables of the local server.
     pub(crate) fn env(&self, format: Format) -> Result<(), Failure> {
-        local::Running::read(&self.data_dir)?;
+        local::http_port(&self.data_dir)?;
         let variables = env_file::read(&self.data_dir).map_err(Failure::other)?.unwrap_or_default();
         let lines = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         write(&environment::render(lines, format))
@@ -197,8 +195,7 @@ impl Context {
 
     /// Asks the local server whether it can do its work.
     pub(crate) async fn healthcheck(&self) -> Result<(), Failure> {
-        let endpoints = local::Running::read(&self.data_dir).map_err(Failure::other)?;
-        let port = endpoints.http_port().ok_or_else(|| failed("the server has no HTTP port".to_owned()))?;
+        let port = local::http_port(&self.data_dir).map_err(Failure::other)?;
         let url = format!("http://127.0.0.1:{port}/_local/ready");
         let request = HttpRequest::get(&url).map_err(Failure::other)?;
         let answer = client::send(request, &url).await.map_err(Failure::other)?;
@@ -248,10 +245,6 @@ impl Context {
 fn variable(name: &str) -> Option<(String, Zeroizing<String>)> {
     let value = std::env::var(name).ok().filter(|value| !value.trim().is_empty())?;
     Some((name.to_owned(), Zeroizing::new(value)))
-}
-
-fn identities(list: Value) -> Report {
-    Report::list(list, &["id", "origin", "created", "revision", "state"])
 }
 
 fn token_argument(argument: String) -> Result<Zeroizing<String>, Failure> {

@@ -17,10 +17,10 @@ pub struct Connection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     is_secure: bool,
-    /// In lower case.
-    authority: String,
-    /// Without a slash at its end.
-    path: String,
+    /// Host and port, in lower case.
+    pub(super) authority: String,
+    /// The path below which the operations are, without a slash at its end.
+    pub(super) path: String,
 }
 
 /// The text is not a connection string. The message does not quote it, because it may hold a key.
@@ -91,23 +91,11 @@ impl Endpoint {
         if self.is_secure { "https" } else { "http" }
     }
 
-    /// Host and port, as given.
-    #[must_use]
-    pub fn authority(&self) -> &str {
-        &self.authority
-    }
-
     /// The value of `Host`: without the port that the scheme implies.
     #[must_use]
     pub fn host(&self) -> String {
         let implied = if self.is_secure { ":443" } else { ":80" };
         self.authority.strip_suffix(implied).unwrap_or(&self.authority).to_owned()
-    }
-
-    /// The path below which the operations are, without a slash at its end.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        &self.path
     }
 }
 
@@ -189,7 +177,7 @@ mod tests {
             ("https://a:8443/v1/", "a:8443", "/v1"),
         ] {
             let endpoint: Endpoint = text.parse().unwrap();
-            assert_eq!((endpoint.host().as_str(), endpoint.path()), (host, path), "{text}");
+            assert_eq!((endpoint.host().as_str(), endpoint.path.as_str()), (host, path), "{text}");
         }
     }
 }

@@ -76,14 +76,14 @@ impl Client {
     /// [`CallError`] when the endpoint cannot be part of a request.
     pub fn sign(&self, call: &Call, now: OffsetDateTime) -> Result<SignedRequest, CallError> {
         let Connection { key, endpoint } = &self.connection;
-        let target = [endpoint.path(), &call.target].concat();
+        let target = [&*endpoint.path, &call.target].concat();
         let (host, body) = (endpoint.host(), &call.body);
         let unsigned =
             UnsignedRequest { method: &call.method, target: &target, host: &host, body: body.as_bytes() };
         let mut request = HttpRequest::new(SdkBody::from(body.as_str()));
         let unexpected = || CallError::Unexpected(endpoint.to_string());
         request.set_method(call.method.as_str()).map_err(|_| unexpected())?;
-        let url = format!("{}://{}{target}", endpoint.scheme(), endpoint.authority());
+        let url = format!("{}://{}{target}", endpoint.scheme(), endpoint.authority);
         request.set_uri(url).map_err(|_| unexpected())?;
         for (name, value) in unsigned.sign(key, now) {
             request.headers_mut().insert(name, value);

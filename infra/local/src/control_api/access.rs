@@ -13,19 +13,10 @@ use zeroize::Zeroizing;
 use crate::files::{self, FileError, Readers};
 
 /// The file in the state directory that holds the token.
-pub const FILE: &str = "control-token";
+pub(super) const FILE: &str = "control-token";
 
 /// Length of the token's random part, in bytes.
 const LENGTH: usize = 24;
-
-/// The callers of the control API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ControlAccess {
-    /// A caller with the control token.
-    Token,
-    /// A caller with the control token, and every caller on this machine. For a resource whose keys are published.
-    Open,
-}
 
 /// The token of one start. No `Debug`: it is secret.
 pub(super) struct ControlToken(Zeroizing<String>);

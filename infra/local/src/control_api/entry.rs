@@ -5,15 +5,16 @@ use http::{Method, Response, StatusCode};
 use identity::api::functions::Function;
 use identity::api::limits::MAX_BODY;
 use identity::api::pipeline::Body;
+use identity::api::reply;
 use identity::api::routes::{self, Callers};
 use identity::authn::target::Target;
 
 use super::call_error::MAX_SNAPSHOT;
 use super::calls::{ReplyBody, whole};
 use super::page;
-use super::replies::{error, status};
+use super::replies::error;
 use super::rules;
-use crate::health;
+use crate::health::Document;
 use crate::invoke;
 use crate::router::Router;
 
@@ -59,10 +60,10 @@ pub(crate) async fn answer(
             return page::from_root(request).filter(|_| has_console(router, peer)).map(whole);
         };
         let is_answered = !is_open(router, request, target) || is_admitted_probe(refusal, target, path);
-        return (!is_answered).then(|| whole(status(refusal)));
+        return (!is_answered).then(|| whole(reply::empty(refusal)));
     }
     let mut reply = match check(router, request, peer) {
-        Err(refusal) if !is_admitted_probe(refusal, target, path) => whole(status(refusal)),
+        Err(refusal) if !is_admitted_probe(refusal, target, path) => whole(reply::empty(refusal)),
         _ => answer_own(router, request, target, body, peer).await,
     };
     rules::add_headers(reply.headers_mut());
@@ -87,7 +88,7 @@ async fn answer_own(
         Some(control) if is_call => control.answer(request, body, peer.is_local).await,
         _ => {
             let file = page::file(request).filter(|_| has_console(router, peer));
-            whole(file.unwrap_or_else(|| status(StatusCode::NOT_FOUND)))
+            whole(file.unwrap_or_else(|| reply::empty(StatusCode::NOT_FOUND)))
         }
     }
 }
@@ -114,7 +115,7 @@ pub(crate) fn is_own(path: &str) -> bool {
 fn is_open(router: &Router, request: &Parts, target: &Target) -> bool {
     let public = || routes::find(target, Function::ALL).is_some_and(|path| path.callers() == Callers::Anyone);
     let entra = || router.entra.as_ref().is_some_and(|entra| entra.answers(request.uri.path()));
-    health::is_open(target, request.uri.path())
+    Document::of(target, request.uri.path()).is_some()
         || invoke::is_invocation(&request.method, request.uri.path())
         || entra()
         || public()
@@ -122,5 +123,5 @@ fn is_open(router: &Router, request: &Parts, target: &Target) -> bool {
 
 /// A probe by address has a host that is no name of this server. Its answer is a status without a body.
 fn is_admitted_probe(refusal: StatusCode, target: &Target, path: &str) -> bool {
-    refusal == StatusCode::MISDIRECTED_REQUEST && health::is_probe(target, path)
+    refusal == StatusCode::MISDIRECTED_REQUEST && Document::of(target, path).is_some_and(Document::is_probe)
 }

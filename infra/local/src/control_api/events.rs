@@ -4,7 +4,6 @@
 //! stream.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,9 +14,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 
 use super::call_error::CallError;
-use super::journal::{Journal, Kind, Line};
-use super::notices::Notices;
-use super::token_clock::TokenClock;
+use super::calls::Controlled;
+use super::journal::Line;
 
 /// The pause between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -44,16 +42,9 @@ const BUFFER: usize = 4;
 /// The number of the last line that the client has seen.
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// The parts of the state that a stream reads.
-pub(super) struct Sources {
-    pub(super) journal: Arc<Journal>,
-    pub(super) token_clock: Arc<TokenClock>,
-    pub(super) notices: Arc<Notices>,
-}
-
 /// One open stream.
 struct Stream {
-    sources: Sources,
+    controlled: Controlled,
     sender: Sender<Bytes>,
     /// The number of the last line that was sent.
     sent: u64,
@@ -68,14 +59,14 @@ struct LostReader;
 /// # Errors
 /// [`CallError::TooManyStreams`].
 pub(super) async fn open(
-    sources: Sources,
+    controlled: Controlled,
     headers: &HeaderMap,
 ) -> Result<Response<Channel<Bytes>>, CallError> {
-    let place = sources.notices.place().await.ok_or(CallError::TooManyStreams)?;
+    let place = controlled.notices.place().await.ok_or(CallError::TooManyStreams)?;
     let (sender, body) = Channel::new(BUFFER);
     let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.parse().ok());
-    let sent = last.unwrap_or_else(|| sources.journal.newest());
-    let stream = Stream { sources, sender, sent, _place: place };
+    let sent = last.unwrap_or_else(|| controlled.journal.newest());
+    let stream = Stream { controlled, sender, sent, _place: place };
     tokio::spawn(stream.run());
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -90,8 +81,8 @@ impl Stream {
     }
 
     async fn send_until(&mut self, end: Instant) -> Result<(), LostReader> {
-        let mut newest = self.sources.journal.subscribe();
-        let mut changes = self.sources.notices.subscribe();
+        let mut newest = self.controlled.journal.subscribe();
+        let mut changes = self.controlled.notices.subscribe();
         let mut seen = *changes.borrow_and_update();
         let mut heartbeat = interval(HEARTBEAT);
         // Its numbers begin again after a restart of the server. Then the client has seen a later one.
@@ -115,7 +106,7 @@ impl Stream {
                         self.send("event: reset\ndata: {}\n\n".to_owned()).await?;
                     }
                     if now.clock != seen.clock {
-                        let state = self.sources.token_clock.state();
+                        let state = self.controlled.token_clock.state();
                         self.send(format!("event: clock\ndata: {state}\n\n")).await?;
                     }
                     if now.checks != seen.checks {
@@ -131,17 +122,13 @@ impl Stream {
 
     /// Sends the lines after the last one.
     async fn send_lines(&mut self) -> Result<(), LostReader> {
-        let (lines, dropped) = self.sources.journal.after(self.sent, MAX_LINES);
+        let (lines, dropped) = self.controlled.journal.after(self.sent, MAX_LINES);
         if dropped > 0 {
             self.send(format!("event: dropped\ndata: {dropped}\n\n")).await?;
         }
         let mut text = String::new();
         for Line { number, kind, event } in &lines {
-            let name = match kind {
-                Kind::Request => "request",
-                Kind::Keys => "keys",
-            };
-            let _ = write!(text, "id: {number}\nevent: {name}\ndata: {event}\n\n");
+            let _ = write!(text, "id: {number}\nevent: {kind}\ndata: {event}\n\n");
             self.sent = *number;
         }
         if text.is_empty() { Ok(()) } else { self.send(text).await }

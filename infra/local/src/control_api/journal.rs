@@ -30,17 +30,10 @@ pub struct Journal {
 #[derive(Clone)]
 pub(super) struct Line {
     pub(super) number: u64,
-    pub(super) kind: Kind,
+    /// `request`; or `keys` for a step of a key replacement and for a change of a resource server's credential.
+    pub(super) kind: &'static str,
     /// The event as JSON. A reader parses it, so that a request does not wait for it.
     pub(super) event: String,
-}
-
-/// The kinds of audit lines.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Request,
-    /// A step of a key replacement, or a change of a resource server's credential.
-    Keys,
 }
 
 /// The query of `GET requests`.
@@ -103,7 +96,7 @@ impl Journal {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, kind: Kind, event: &impl Serialize) {
+    fn keep(&self, kind: &'static str, event: &impl Serialize) {
         let event = serde_json::to_string(event).unwrap_or_default();
         let mut lines = self.lines();
         let number = *self.newest.borrow() + 1;
@@ -183,12 +176,12 @@ impl Line {
 
 impl Audit for Journal {
     fn request(&self, event: &AuditEvent) {
-        self.keep(Kind::Request, event);
+        self.keep("request", event);
         self.audit.request(event);
     }
 
     fn keys(&self, event: &KeyEvent) {
-        self.keep(Kind::Keys, event);
+        self.keep("keys", event);
         self.audit.keys(event);
     }
 }

@@ -19,7 +19,7 @@
 //! | [`snapshot`] | the records as one document |
 //! | [`views`] | identities, keys and verdicts on tokens |
 
-pub mod access;
+mod access;
 mod call_error;
 pub mod calls;
 mod entry;
@@ -35,6 +35,7 @@ mod snapshot;
 pub mod token_clock;
 mod views;
 
+use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -44,6 +45,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Either;
 use identity::api::pipeline::Body;
+use identity::api::reply;
 use identity::error_chain::error_chain;
 use identity::keys::AccessSlot;
 use identity::lifetime::{ISSUED_AT_LEEWAY, Lifetime, TOMBSTONE};
@@ -56,21 +58,20 @@ pub use self::call_error::CallError;
 pub use self::entry::Peer;
 pub(crate) use self::entry::{answer, body_limit, is_own};
 
-use self::access::{ControlAccess, ControlToken};
+use self::access::ControlToken;
 use self::call_error::parse;
 use self::calls::{ControlCalls, Controlled, ReplyBody, whole};
 use self::entry::BASE;
-use self::events::Sources;
 use self::journal::JournalQuery;
 use self::records::Leave;
-use self::replies::{error, json_reply, status};
+use self::replies::{error, json_reply};
 use self::seed::SeedDocument;
 use self::snapshot::Snapshot;
 use self::token_clock::ClockRequest;
-use crate::files::FileError;
+use crate::files::{self, FileError};
 use crate::platform::Platform;
 use crate::replacement::{ReplaceKeysError, replace_keys};
-use crate::state;
+use crate::state::{self, StateKind};
 
 /// A call of the control API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +131,8 @@ pub const ROUTES: &[Route] = &[
 /// The control API of one server.
 pub struct ControlApi {
     platform: Weak<Platform>,
-    access: ControlAccess,
+    /// Whether callers on this machine need no token. The keys of the resource are then published.
+    is_open: bool,
     token: ControlToken,
     has_remote_console: bool,
 }
@@ -168,19 +170,25 @@ struct ResetRequest {
     confirm: Option<String>,
 }
 
+/// Removes the files of an earlier start: the token and the answer to the seed. This server does not know them.
+///
+/// # Errors
+/// [`FileError`] when a file stays.
+pub fn remove_former_files(data_dir: &Path) -> Result<(), FileError> {
+    files::remove(&data_dir.join(access::FILE))?;
+    files::remove(&data_dir.join(seed::ANSWER))
+}
+
 impl ControlApi {
     /// Serves the control API of a platform, with a new token in the state directory. A second call has no effect.
     /// `has_remote_console` is whether browsers of other machines get the console.
     ///
     /// # Errors
     /// [`FileError`] when the token cannot be written.
-    pub fn start(
-        platform: &Arc<Platform>,
-        access: ControlAccess,
-        has_remote_console: bool,
-    ) -> Result<(), FileError> {
+    pub fn start(platform: &Arc<Platform>, has_remote_console: bool) -> Result<(), FileError> {
+        let is_open = platform.state == StateKind::Published;
         let token = ControlToken::create(&platform.data_dir, platform.adapters.system.as_ref())?;
-        let api = Self { platform: Arc::downgrade(platform), access, token, has_remote_console };
+        let api = Self { platform: Arc::downgrade(platform), is_open, token, has_remote_console };
         let _ = platform.router.control.set(Box::new(api));
         Ok(())
     }
@@ -190,7 +198,7 @@ impl ControlApi {
 impl ControlCalls for ControlApi {
     /// A caller on another machine always needs the token.
     fn admits(&self, request: &Parts, is_local: bool) -> bool {
-        (self.access == ControlAccess::Open && is_local) || self.token.is_in(&request.headers)
+        (self.is_open && is_local) || self.token.is_in(&request.headers)
     }
 
     fn has_remote_console(&self) -> bool {
@@ -198,9 +206,10 @@ impl ControlCalls for ControlApi {
     }
 
     fn console_key(&self) -> Zeroizing<String> {
-        match self.access {
-            ControlAccess::Open => Zeroizing::default(),
-            ControlAccess::Token => Zeroizing::new(format!("#k={}", self.token.expose())),
+        if self.is_open {
+            Zeroizing::default()
+        } else {
+            Zeroizing::new(format!("#k={}", self.token.expose()))
         }
     }
 
@@ -208,13 +217,12 @@ impl ControlCalls for ControlApi {
         match self.route(request, body, is_local) {
             Err(failed) => whole(refusal(&failed)),
             Ok((platform, Operation::StreamEvents, _)) => {
-                let Controlled { journal, token_clock, notices, .. } = platform.controlled.clone();
-                let opened = events::open(Sources { journal, token_clock, notices }, &request.headers).await;
+                let opened = events::open(platform.controlled.clone(), &request.headers).await;
                 opened.map_or_else(|failed| whole(refusal(&failed)), |stream| stream.map(Either::Right))
             }
             Ok((platform, operation, body)) => {
                 whole(match execute(platform, operation, request, body).await {
-                    Ok(None) => status(StatusCode::NO_CONTENT),
+                    Ok(None) => reply::empty(StatusCode::NO_CONTENT),
                     Ok(Some(answer)) => json_reply(StatusCode::OK, &answer),
                     Err(failed) => refusal(&failed),
                 })

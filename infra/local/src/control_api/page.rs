@@ -5,7 +5,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 
-use super::replies::status;
+use identity::api::reply;
 
 /// The path of the page.
 pub(crate) const PATH: &str = "/_local/";
@@ -42,7 +42,7 @@ pub(super) fn from_root(request: &Parts) -> Option<Response<Bytes>> {
 }
 
 fn moved(to_page: StatusCode) -> Response<Bytes> {
-    let mut reply = status(to_page);
+    let mut reply = reply::empty(to_page);
     reply.headers_mut().insert(LOCATION, HeaderValue::from_static(PATH));
     reply
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::dynamodb::EmbeddedDynamoDb;
 use crate::embedded::{ASSIGNMENTS_TABLE, TABLE};
+use crate::listing::key;
 
 /// The starts of the partition keys in the state table.
 const KINDS: [&str; 3] = [IDENTITY_PREFIX, "custom-id#", "assignments#"];
@@ -90,10 +91,6 @@ fn revoked(item: &Value) -> Option<Value> {
     let mut revoked = item.clone();
     *revoked.get_mut("revision")? = json!({"N": (revision + 1).to_string()});
     Some(revoked)
-}
-
-fn key(item: &Value) -> Option<&str> {
-    item.get("pk")?.get("S")?.as_str()
 }
 
 fn is_kept_in_state(item: &Value) -> bool {

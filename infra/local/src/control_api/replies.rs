@@ -1,8 +1,8 @@
 //! Replies of the control API.
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode};
+use identity::api::reply;
 use serde_json::{Value, json};
 
 pub(super) fn error(status: StatusCode, message: &str) -> Response<Bytes> {
@@ -10,14 +10,5 @@ pub(super) fn error(status: StatusCode, message: &str) -> Response<Bytes> {
 }
 
 pub(super) fn json_reply(status: StatusCode, body: &Value) -> Response<Bytes> {
-    let mut reply = Response::new(Bytes::from(body.to_string()));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    reply
-}
-
-pub(super) fn status(status: StatusCode) -> Response<Bytes> {
-    let mut reply = Response::new(Bytes::new());
-    *reply.status_mut() = status;
-    reply
+    reply::json(status, "application/json", body)
 }

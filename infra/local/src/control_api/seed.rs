@@ -12,20 +12,20 @@ use identity::authn::hmac::UnsignedRequest;
 use identity::authn::target::Target;
 use identity::keys::access::AccessKeys;
 use identity::runtime::Clock as _;
+use identity::store::assignments::AssignmentKind;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use super::call_error::{CallError, parse};
-use crate::entra::{NewPerson, PersonKind, PutPersonError};
+use crate::client::calls::Call;
+use crate::entra::{NewPerson, PutPersonError};
 use crate::files::{self, FileError, Readers};
 use crate::platform::Platform;
 
 /// The file with the ids and tokens of the seed of a start.
-pub const ANSWER: &str = "seed.json";
+pub(super) const ANSWER: &str = "seed.json";
 
-const VERSION: &str = "api-version=2023-10-01";
 const PREVIEW: &str = "api-version=2025-03-02-preview";
 
 /// The document. A repetition gives the same identities and new tokens.
@@ -36,7 +36,7 @@ pub struct SeedDocument {
     #[serde(default)]
     identities: BTreeMap<String, SeedIdentity>,
     #[serde(default)]
-    people: Vec<SeedPerson>,
+    people: Vec<NewPerson>,
     #[serde(default)]
     assignments: Vec<SeedAssignment>,
 }
@@ -59,15 +59,6 @@ struct SeedToken {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct SeedPerson {
-    name: String,
-    kind: PersonKind,
-    object_id: Option<Uuid>,
-    password: Option<Zeroizing<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct SeedAssignment {
     kind: AssignmentKind,
     object_id: Uuid,
@@ -75,13 +66,6 @@ struct SeedAssignment {
     tenant_id: Option<Uuid>,
     principal_type: String,
     client_ids: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum AssignmentKind {
-    Entra,
-    TeamsExtension,
 }
 
 /// Applies the parts in order. Returns the id and the tokens of each identity by its name.
@@ -130,14 +114,13 @@ pub async fn apply_file(platform: &Platform, path: &Path) -> Result<(), SeedFile
 }
 
 /// Adds or replaces a person of the Entra stand-in.
-pub(super) fn put_person(platform: &Platform, person: SeedPerson) -> Result<(), CallError> {
-    let SeedPerson { name, kind, object_id, password } = person;
-    let part = format!("people {name}");
+pub(super) fn put_person(platform: &Platform, person: NewPerson) -> Result<(), CallError> {
+    let part = format!("people {}", person.name);
     let refused = |message, is_unavailable| CallError::Refused { part, message, is_unavailable };
     let Some(entra) = &platform.router.entra else {
         return Err(refused("the server has a real Entra authority".to_owned(), false));
     };
-    let put = entra.put_person(NewPerson { name, kind, object_id, password });
+    let put = entra.put_person(person);
     put.map(drop).map_err(|error| refused(error.to_string(), matches!(error, PutPersonError::File(_))))
 }
 
@@ -158,18 +141,14 @@ impl<'a> Caller<'a> {
         let SeedIdentity { custom_id, tokens } = identity;
         let custom_id = custom_id.unwrap_or_else(|| format!("seed:{name}"));
         let part = format!("identities.{name}");
-        let body = json!({"customId": custom_id});
+        let body = json!({"customId": custom_id}).to_string();
         let created = self.call(&part, Method::POST, &format!("/identities?{PREVIEW}"), &body).await?;
         let id = created.pointer("/identity/id").and_then(Value::as_str).unwrap_or_default().to_owned();
         let mut issued = Vec::new();
         for (index, SeedToken { scopes, minutes }) in tokens.into_iter().enumerate() {
-            let body = match minutes {
-                Some(minutes) => json!({"scopes": scopes, "expiresInMinutes": minutes}),
-                None => json!({"scopes": scopes}),
-            };
             let part = format!("{part}.tokens[{index}]");
-            let target = format!("/identities/{id}/:issueAccessToken?{VERSION}");
-            issued.push(self.call(&part, Method::POST, &target, &body).await?);
+            let call = Call::issue_token(&id, &scopes, minutes);
+            issued.push(self.call(&part, call.method, &call.target, &call.body).await?);
         }
         Ok(json!({"id": id, "tokens": issued}))
     }
@@ -177,7 +156,7 @@ impl<'a> Caller<'a> {
     async fn assign(&self, platform: &Platform, assignment: SeedAssignment) -> Result<(), CallError> {
         let SeedAssignment { kind, object_id, tenant_id, principal_type, client_ids } = assignment;
         let part = format!("assignments {object_id}");
-        let tenant = tenant_id.or_else(|| platform.router.entra.as_ref().map(|entra| entra.tenant()));
+        let tenant = tenant_id.or_else(|| platform.router.entra.as_ref().map(|entra| entra.tenant));
         let tenant = tenant.ok_or_else(|| CallError::Malformed(format!("{part}: give tenantId")))?;
         let (path, body) = match kind {
             AssignmentKind::Entra => (
@@ -189,16 +168,15 @@ impl<'a> Caller<'a> {
                 json!({"principalType": principal_type, "clientIds": client_ids}),
             ),
         };
-        self.call(&part, Method::PUT, &format!("{path}?{PREVIEW}"), &body).await.map(drop)
+        self.call(&part, Method::PUT, &format!("{path}?{PREVIEW}"), &body.to_string()).await.map(drop)
     }
 
-    async fn call(&self, part: &str, method: Method, target: &str, body: &Value) -> Result<Value, CallError> {
+    async fn call(&self, part: &str, method: Method, target: &str, body: &str) -> Result<Value, CallError> {
         let refused = |message: String, is_unavailable| CallError::Refused {
             part: part.to_owned(),
             message,
             is_unavailable,
         };
-        let body = body.to_string();
         let unsigned = UnsignedRequest { method: &method, target, host: &self.host, body: body.as_bytes() };
         let [(_, key), _] = self.keys.each();
         let mut headers = HeaderMap::new();
@@ -209,7 +187,7 @@ impl<'a> Caller<'a> {
             headers.insert(if name == "host" { HOST } else { HeaderName::from_static(name) }, value);
         }
         let target = Target::from_wire(target);
-        let request = Request { method, target, headers, body: Body::Complete(body.into()) };
+        let request = Request { method, target, headers, body: Body::Complete(body.to_owned().into()) };
         let reply = self.platform.router.service.handle(request).await;
         let answer: Value = serde_json::from_slice(reply.body()).unwrap_or_default();
         match reply.status() {

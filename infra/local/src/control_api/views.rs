@@ -51,8 +51,8 @@ pub(super) async fn connection(platform: &Platform) -> Result<Value, CallError> 
     Ok(json!({
         "resourceId": platform.resource.resource.id.to_string(),
         "algorithm": platform.resource.algorithm.as_str(),
-        "endpoint": platform.endpoint(),
-        "httpEndpoint": platform.http_endpoint(),
+        "endpoint": platform.endpoint,
+        "httpEndpoint": platform.http_endpoint,
         "connectionStrings": {
             "primary": strings.primary.as_str(),
             "secondary": strings.secondary.as_str(),
@@ -77,7 +77,7 @@ fn entra(entra: &EntraStandIn) -> Value {
         .collect();
     json!({
         "authority": entra.authority_url(),
-        "tenantId": entra.tenant().to_string(),
+        "tenantId": entra.tenant.to_string(),
         "applications": applications,
     })
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use form_urlencoded::Serializer;
 use http::header::{CACHE_CONTROL, HeaderValue, LOCATION, REFERRER_POLICY};
 use http::{HeaderMap, Method, Response, StatusCode};
+use identity::api::reply;
 use uuid::Uuid;
 
 use super::EntraStandIn;
@@ -41,13 +42,6 @@ enum ResponseMode {
     FormPost,
 }
 
-/// The way to the person.
-enum Choice {
-    /// The page lists the people.
-    Page,
-    Person(Person),
-}
-
 impl EntraStandIn {
     /// Answers a request for the sign-in page (GET), or a click on it (POST). A request with a foreign `Host` gets no page,
     /// because a page of another site could read it under that name.
@@ -59,16 +53,18 @@ impl EntraStandIn {
         body: &[u8],
     ) -> Response<Bytes> {
         if let Err(refusal) = rules::check_host(headers, &self.hosts) {
-            return super::status(refusal);
+            return reply::empty(refusal);
         }
         let outcome = match *method {
             Method::GET => self.open_page(query),
             Method::POST => self.click(body),
             _ => Err(OAuthError::malformed()),
         };
-        outcome.unwrap_or_else(|error| {
-            sign_in_page::refusal(&error.description(self.clock.now(), self.guid(), self.guid()))
-        })
+        outcome.unwrap_or_else(|error| sign_in_page::refusal(&self.describe(&error)))
+    }
+
+    fn describe(&self, error: &OAuthError) -> String {
+        error.description(self.clock.now(), self.random.guid(), self.random.guid())
     }
 
     fn open_page(&self, query: &str) -> Result<Response<Bytes>, OAuthError> {
@@ -95,8 +91,8 @@ impl EntraStandIn {
         };
         let choice = request.complete(&form, &application).and_then(|()| self.choice(&form));
         Ok(match choice {
-            Ok(Choice::Person(person)) => self.sign_in(&person, request),
-            Ok(Choice::Page) => self.page(request),
+            Ok(Some(person)) => self.sign_in(&person, request),
+            Ok(None) => self.page(request),
             Err(error) => self.refuse(&request, &error),
         })
     }
@@ -108,8 +104,8 @@ impl EntraStandIn {
         sign_in_page::page(&people, &value, &client, &redirect_uri)
     }
 
-    /// The person of a request that needs no page.
-    fn choice(&self, form: &Form) -> Result<Choice, OAuthError> {
+    /// The person of a request that needs no page. `None` leads to the page.
+    fn choice(&self, form: &Form) -> Result<Option<Person>, OAuthError> {
         let mut prompts = form.get("prompt").unwrap_or_default().split_ascii_whitespace();
         let shows_page = match prompts.next() {
             None => false,
@@ -125,11 +121,7 @@ impl EntraStandIn {
             None if silent => Some(&directory.people().first),
             None => None,
         };
-        match person {
-            Some(person) => Ok(Choice::Person(person.clone())),
-            None if silent => Err(OAuthError::no_session()),
-            None => Ok(Choice::Page),
-        }
+        if person.is_none() && silent { Err(OAuthError::no_session()) } else { Ok(person.cloned()) }
     }
 
     /// A click on the page. A link cannot do this, because a browser may open a link before a person does.
@@ -156,7 +148,7 @@ impl EntraStandIn {
 
     /// Sends an error to the redirect URI.
     fn refuse(&self, request: &AuthorizationRequest, error: &OAuthError) -> Response<Bytes> {
-        let description = error.description(self.clock.now(), self.guid(), self.guid());
+        let description = self.describe(error);
         let members = vec![("error", error.at_authorize()), ("error_description", &description)];
         reply(&request.redirect_uri, request.mode, request.state.as_deref(), members)
     }
@@ -206,7 +198,7 @@ fn reply<'a>(
         _ => '?',
     };
     let members = Serializer::new(String::new()).extend_pairs(members).finish();
-    let mut response = super::status(StatusCode::FOUND);
+    let mut response = reply::empty(StatusCode::FOUND);
     if let Ok(location) = HeaderValue::try_from(format!("{redirect_uri}{separator}{members}")) {
         response.headers_mut().insert(LOCATION, location);
     }
@@ -499,7 +491,7 @@ pub(super) mod tests {
     #[test]
     fn every_authority_has_the_page() {
         let stand_in = stand_in();
-        let tenant = stand_in.tenant();
+        let tenant = stand_in.tenant;
         for authority in ["/adfs", "/entra/common", "/entra/organizations", &format!("/entra/{tenant}")] {
             let target = format!("{authority}/oauth2/v2.0/authorize");
             let page = stand_in.handle(&Method::GET, &target, &from_host("localhost:8443"), b"");

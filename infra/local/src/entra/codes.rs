@@ -8,11 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use identity::runtime::Random;
 use time::{Duration, OffsetDateTime};
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::authorize::AuthorizationRequest;
-use super::directory::{bytes, text};
+use super::directory::text;
 use super::oauth_error::OAuthError;
 
 /// Life of a code. Entra allows a few minutes; RFC 6749 section 4.1.2 allows ten.
@@ -108,7 +108,7 @@ impl Grants {
         random: &dyn Random,
     ) -> Zeroizing<String> {
         let code = Zeroizing::new(text::<32>(random));
-        let chain = Builder::from_random_bytes(bytes(random)).into_uuid();
+        let chain = random.guid();
         let digest = hash(&code);
         push(&mut self.codes, Code { digest, person, request, issued: now, chain, is_redeemed: false });
         code
@@ -155,18 +155,8 @@ impl Grants {
         Ok(Redeemed { sign_in, nonce, refresh_token })
     }
 
-    /// Begins a chain without a code. The result is its first refresh token.
-    pub(super) fn start_chain(
-        &mut self,
-        sign_in: SignIn,
-        now: OffsetDateTime,
-        random: &dyn Random,
-    ) -> Zeroizing<String> {
-        let id = Builder::from_random_bytes(bytes(random)).into_uuid();
-        self.start(id, sign_in, now, random)
-    }
-
-    fn start(
+    /// Begins a chain with this id. The result is its first refresh token.
+    pub(super) fn start(
         &mut self,
         id: Uuid,
         sign_in: SignIn,
@@ -353,7 +343,7 @@ mod tests {
     fn refresh_tokens_belong_to_a_client_and_expire() {
         let mut store = Store::new();
         let sign_in = SignIn { person: PERSON, client: CLIENT, scope: "s".to_owned() };
-        let token = store.grants.start_chain(sign_in, NOON, &store.random);
+        let token = store.grants.start(Uuid::from_u128(3), sign_in, NOON, &store.random);
         let foreign = store.grants.refresh(&token, Uuid::from_u128(9), NOON, &store.random);
         assert_eq!(foreign.err().map(|error| error.code()), Some(70_000));
         for unknown in ["", ".", "x.y", &format!("{}.x", Uuid::nil())] {

@@ -9,27 +9,17 @@ use identity::keys::signing::SigningKeys;
 use identity::runtime::Random;
 use identity::secrets::Secret;
 use serde::{Deserialize, Serialize};
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::identifiers::{Identifiers, PersonIdentifiers, guid};
+use super::identifiers::{Identifiers, PersonIdentifiers};
 use super::people::{Application, People, Person, PersonKind};
 use super::published;
 use crate::files::{self, FileError, Readers};
+use crate::state::{self, StateKind};
 
 /// The domain of user names. `.test` is never a real domain (RFC 6761 section 6.2).
 pub(super) const DOMAIN: &str = "local.test";
-
-/// The origin of the tenant.
-#[derive(Clone, Copy)]
-pub enum DirectorySource<'a> {
-    /// The file `entra.json` in this folder. The first start creates it.
-    File(&'a Path),
-    /// Random values that are not kept.
-    Memory,
-    /// The published values for development, which are the same on every machine. The keys are random and not kept.
-    Published,
-}
 
 /// The stand-in cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +39,6 @@ pub enum OpenDirectoryError {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Directory {
-    #[serde(with = "guid")]
     pub(super) tenant: Uuid,
     /// The people at the first start.
     initial_people: People,
@@ -137,10 +126,8 @@ impl Directory {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FormerDirectory {
-    #[serde(with = "guid")]
     tenant: Uuid,
     user: FormerUser,
-    #[serde(with = "guid")]
     user_app: Uuid,
     service_principal: FormerPrincipal,
     signing_keys: Zeroizing<String>,
@@ -149,7 +136,6 @@ struct FormerDirectory {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FormerUser {
-    #[serde(with = "guid")]
     object_id: Uuid,
     name: String,
     subject: Zeroizing<String>,
@@ -162,9 +148,7 @@ struct FormerUser {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FormerPrincipal {
-    #[serde(with = "guid")]
     client_id: Uuid,
-    #[serde(with = "guid")]
     object_id: Uuid,
     client_secret: Zeroizing<String>,
 }
@@ -187,17 +171,19 @@ impl FormerDirectory {
     }
 }
 
-/// The directory of this source, its keys if it has them, and the file in which changes are kept.
+/// The directory of this kind of state, its keys if it has them, and the file in which changes are kept. Only a kept
+/// directory has keys and a file.
 pub(super) fn open(
-    source: DirectorySource<'_>,
+    state: StateKind,
+    data_dir: &Path,
     random: &dyn Random,
 ) -> Result<(Directory, Option<SigningKeys>, Option<PathBuf>), OpenDirectoryError> {
-    let folder = match source {
-        DirectorySource::File(folder) => folder,
-        DirectorySource::Memory => return Ok((Directory::new(random_identifiers(random)), None, None)),
-        DirectorySource::Published => return Ok((Directory::new(published::identifiers()), None, None)),
-    };
-    let path = folder.join("entra.json");
+    match state {
+        StateKind::Kept => {}
+        StateKind::Ephemeral => return Ok((Directory::new(random_identifiers(random)), None, None)),
+        StateKind::Published => return Ok((Directory::new(published::identifiers()), None, None)),
+    }
+    let path = data_dir.join(state::DIRECTORY);
     let directory = match files::read(&path)? {
         Some(text) => read(&path, &text, random)?,
         None => {
@@ -235,7 +221,7 @@ fn parse_keys(text: &str) -> Option<SigningKeys> {
 }
 
 fn random_identifiers(random: &dyn Random) -> Identifiers {
-    let guid = || Builder::from_random_bytes(bytes(random)).into_uuid();
+    let guid = || random.guid();
     Identifiers {
         tenant: guid(),
         user_app: (guid(), guid()),
@@ -249,8 +235,7 @@ fn random_identifiers(random: &dyn Random) -> Identifiers {
 }
 
 pub(super) fn random_person(random: &dyn Random) -> PersonIdentifiers {
-    let object_id = Builder::from_random_bytes(bytes(random)).into_uuid();
-    (object_id, text::<32>(random).into(), text::<18>(random).into())
+    (random.guid(), text::<32>(random).into(), text::<18>(random).into())
 }
 
 pub(super) fn bytes<const N: usize>(random: &dyn Random) -> [u8; N] {
@@ -270,11 +255,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use identity::keys::Algorithm;
-    use identity::testing::{self, FrozenClock};
+    use identity::testing;
     use tempfile::tempdir;
 
     use super::super::EntraStandIn;
-    use super::super::tests::{BASE, open, open_at};
+    use super::super::tests::{BASE, in_memory, jwks, open};
     use super::*;
 
     #[test]
@@ -283,7 +268,7 @@ mod tests {
         let made = open(&dir, BASE, 1).unwrap();
         // Another random source, and another port.
         let kept = open(&dir, "https://localhost:9443/entra", 2).unwrap();
-        assert_eq!(kept.tenant(), made.tenant());
+        assert_eq!(kept.tenant, made.tenant);
         assert_eq!(kept.user_object_id(), made.user_object_id());
         assert_eq!(kept.user_app_id(), made.user_app_id());
         assert_eq!(kept.service_principal_object_id(), made.service_principal_object_id());
@@ -357,7 +342,7 @@ mod tests {
         let migrated = open(&dir, BASE, 1).unwrap();
         let id = |number: u128| Uuid::from_u128(0x11111111_0000_4000_8000_000000000000 + number);
         assert_eq!(
-            (migrated.tenant(), migrated.user_object_id(), migrated.user_app_id()),
+            (migrated.tenant, migrated.user_object_id(), migrated.user_app_id()),
             (id(1), id(2), id(3))
         );
         assert_eq!(migrated.service_principal_object_id(), id(5));
@@ -372,22 +357,21 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.contains("former-refresh-token"));
         let again = open(&dir, BASE, 2).unwrap();
-        assert_eq!(again.jwks_json(), migrated.jwks_json());
+        assert_eq!(jwks(&again), jwks(&migrated));
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
 
     #[test]
     fn published_directories_are_the_same_and_memory_is_not() {
-        let open = |source, seed| open_at(source, BASE, seed, FrozenClock::at_noon()).unwrap();
         let facts = |stand_in: &EntraStandIn| {
             let env =
                 stand_in.env().into_iter().filter(|(name, _)| *name != "COMMUNICATION_EXPIRED_TEAMS_TOKEN");
             let people = stand_in.people().into_iter().map(|person| (person.object_id, person.password));
             (env.collect::<Vec<_>>(), people.collect::<Vec<_>>(), stand_in.service_principal_object_id())
         };
-        let published = facts(&open(DirectorySource::Published, 1));
-        assert!(published == facts(&open(DirectorySource::Published, 2)));
-        let memory = facts(&open(DirectorySource::Memory, 1));
-        assert!(memory != facts(&open(DirectorySource::Memory, 2)) && memory != published);
+        let published = facts(&in_memory(StateKind::Published, 1));
+        assert!(published == facts(&in_memory(StateKind::Published, 2)));
+        let memory = facts(&in_memory(StateKind::Ephemeral, 1));
+        assert!(memory != facts(&in_memory(StateKind::Ephemeral, 2)) && memory != published);
     }
 }

@@ -119,7 +119,7 @@ mod tests {
     use http::header::HOST;
     use http::{HeaderMap, HeaderValue, Method};
 
-    use super::super::tests::{BASE, stand_in};
+    use super::super::tests::{BASE, jwks, stand_in};
     use super::*;
 
     /// The sorted names of the members. The order in a JSON value depends on the library's build features.
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn metadata_leads_to_the_endpoints_of_its_version() {
         let stand_in = stand_in();
-        let own = stand_in.tenant().to_string();
+        let own = stand_in.tenant.to_string();
         for (version, prefix, oauth2, keys) in [
             (Version::One, "", "oauth2/token", "discovery/keys"),
             (Version::Two, "v2.0/", "oauth2/v2.0/token", "discovery/v2.0/keys"),
@@ -176,7 +176,7 @@ mod tests {
                 assert!(url.starts_with(&format!("{origin}/adfs/")), "{url}");
             }
             assert_eq!(metadata["token_endpoint"], format!("{origin}/adfs/oauth2/v2.0/token"));
-            assert_eq!(get("/adfs/discovery/v2.0/keys").to_string(), stand_in.jwks_json());
+            assert_eq!(get("/adfs/discovery/v2.0/keys"), jwks(&stand_in));
             assert_eq!(get("/adfs/v2.0/.well-known/openid-configuration"), Value::Null);
         }
     }
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn published_keys_have_only_the_members_of_entra() {
         let stand_in = stand_in();
-        let issuer = format!("{BASE}/{}/v2.0", stand_in.tenant());
+        let issuer = format!("{BASE}/{}/v2.0", stand_in.tenant);
         for (version, authority, expected, issuer) in [
             (Version::One, RequestedTenant::Tenant, vec!["e", "kid", "kty", "n", "use"], None),
             (

@@ -6,7 +6,6 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use serde_json::{Map, Value, json};
-use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::EntraStandIn;
@@ -15,20 +14,15 @@ use super::codes::{Redeemed, SignIn};
 use super::form::Form;
 use super::oauth_error::OAuthError;
 use super::people::{Application, Person};
-use super::tokens::{Client, Subject, Version};
+use super::tokens::{Subject, Version};
 
 /// The subject of a granted token, with the values of the sign-in.
 struct Granted {
-    subject: GrantedTo,
+    subject: Subject,
     /// The scopes of the sign-in, for a request without scopes.
     scope: Option<String>,
     nonce: Option<String>,
     refresh_token: Option<Zeroizing<String>>,
-}
-
-enum GrantedTo {
-    Service { object_id: Uuid, idtyp: bool },
-    User(Person),
 }
 
 impl EntraStandIn {
@@ -53,19 +47,19 @@ impl EntraStandIn {
                 RequestedScopes::parse(scope.ok_or_else(|| OAuthError::missing(missing))?)?
             }
         };
-        let client = Client { id: application.client_id, confidential: application.secret.is_some() };
         match &granted.subject {
-            GrantedTo::Service { .. } if !requested.access.default => Err(OAuthError::not_by_default()),
-            GrantedTo::Service { .. } => Ok(()),
-            GrantedTo::User(person) => person.check(requested.access.api, client.id),
+            Subject::Service { .. } if !requested.access.default => Err(OAuthError::not_by_default()),
+            Subject::Service { .. } => Ok(()),
+            Subject::User(person) => person.check(requested.access.api, application.client_id),
         }?;
-        if let ("password", GrantedTo::User(person), true) = (grant, &granted.subject, requested.offline) {
+        if let ("password", Subject::User(person), true) = (grant, &granted.subject, requested.offline) {
             let scope = requested.access.scopes();
-            let sign_in = SignIn { person: person.object_id, client: client.id, scope };
-            let token = self.grants().start_chain(sign_in, self.clock.now(), self.random.as_ref());
+            let sign_in = SignIn { person: person.object_id, client: application.client_id, scope };
+            let (id, now) = (self.random.guid(), self.clock.now());
+            let token = self.grants().start(id, sign_in, now, self.random.as_ref());
             granted.refresh_token = Some(token);
         }
-        self.answer(endpoint, &form, client, &granted, &requested)
+        self.answer(endpoint, &form, &application, &granted, &requested)
     }
 
     /// The application, authenticated by `client_secret_basic`, `client_secret_post`, or without a secret.
@@ -98,12 +92,12 @@ impl EntraStandIn {
         let redeemed = match grant {
             "client_credentials" if application.secret.is_some() => {
                 let idtyp = application.idtyp || form.get("optional_claims") == Some("idtyp");
-                let subject = GrantedTo::Service { object_id: application.object_id, idtyp };
+                let subject = Subject::Service { object_id: application.object_id, idtyp };
                 return Ok(Granted { subject, scope: None, nonce: None, refresh_token: None });
             }
             "client_credentials" => return Err(OAuthError::public_client_alone()),
             "password" => {
-                let subject = GrantedTo::User(self.with_password(form)?);
+                let subject = Subject::User(self.with_password(form)?);
                 let nonce = form.get("nonce").map(str::to_owned);
                 return Ok(Granted { subject, scope: None, nonce, refresh_token: None });
             }
@@ -124,7 +118,7 @@ impl EntraStandIn {
         let person = person.ok_or_else(|| OAuthError::invalid_grant(grant))?;
         // Without the new token, a client could not continue the chain.
         let (scope, refresh_token) = (Some(sign_in.scope), Some(refresh_token));
-        Ok(Granted { subject: GrantedTo::User(person), scope, nonce, refresh_token })
+        Ok(Granted { subject: Subject::User(person), scope, nonce, refresh_token })
     }
 
     fn with_password(&self, form: &Form) -> Result<Person, OAuthError> {
@@ -138,23 +132,18 @@ impl EntraStandIn {
         &self,
         endpoint: Version,
         form: &Form,
-        client: Client,
+        client: &Application,
         granted: &Granted,
         requested: &RequestedScopes,
     ) -> Result<Value, OAuthError> {
-        let subject = match &granted.subject {
-            GrantedTo::Service { object_id, idtyp } => {
-                Subject::Service { object_id: *object_id, idtyp: *idtyp }
-            }
-            GrantedTo::User(person) => Subject::User(person),
-        };
         let version = match form.get("token_version") {
             Some("2") => Version::Two,
             _ => Version::One,
         };
         let validity = self.validity();
         let seconds = validity.expires - self.clock.now().unix_timestamp();
-        let token = self.access_token(version, &requested.access, client, subject, validity)?;
+        let token =
+            self.sign(&self.access_claims(version, &requested.access, client, &granted.subject, validity))?;
         let mut answer = Map::new();
         let mut add = |name: &str, value: Value| answer.insert(name.to_owned(), value);
         add("token_type", "Bearer".into());
@@ -173,7 +162,7 @@ impl EntraStandIn {
                 add("ext_expires_in", seconds.into());
             }
         }
-        if let Subject::User(user) = subject {
+        if let Subject::User(user) = &granted.subject {
             let scope = match endpoint {
                 Version::One => requested.access.permissions.join(" "),
                 Version::Two => requested.access.scopes(),
@@ -235,7 +224,7 @@ mod tests {
         members: &[(&str, &str)],
     ) -> (u16, Value) {
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(members).finish();
-        let target = format!("/entra/{}/{endpoint}", stand_in.tenant());
+        let target = format!("/entra/{}/{endpoint}", stand_in.tenant);
         let response = stand_in.handle(&Method::POST, &target, headers, body.as_bytes());
         (response.status().as_u16(), from_slice(response.body()).unwrap())
     }

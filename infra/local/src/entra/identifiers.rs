@@ -18,19 +18,3 @@ pub(super) struct Identifiers {
 
 /// The object id, the subject and the password of a person.
 pub(super) type PersonIdentifiers = (Uuid, Zeroizing<String>, Zeroizing<String>);
-
-/// A GUID as its usual text.
-pub(super) mod guid {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-    use uuid::Uuid;
-
-    pub(in super::super) fn serialize<S: Serializer>(guid: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(guid)
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Uuid, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(|_| D::Error::custom("not a GUID"))
-    }
-}

@@ -55,40 +55,43 @@ mod redirect_uri;
 mod sign_in_page;
 mod tokens;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
+use http::header::{CACHE_CONTROL, HOST};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
+use identity::api::reply;
 use identity::host::Hosts;
 use identity::keys::KeyMaterialError;
 use identity::keys::signing::{SigningKey, SigningKeys};
 use identity::runtime::{Clock, Random};
 use serde_json::Value;
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use codes::Grants;
+pub use directory::OpenDirectoryError;
 use directory::{DOMAIN, Directory};
-pub use directory::{DirectorySource, OpenDirectoryError};
 use oauth_error::OAuthError;
 pub use people::{Application, NewPerson, Person, PersonKind, PutPersonError};
 use tokens::Version;
 
 use crate::files::FileError;
+use crate::state::StateKind;
 
 /// The name of the tenant in the authority for clients. They ask no server of Microsoft about it.
 const ADFS: &str = "adfs";
 
 /// The stand-in: one tenant.
 pub struct EntraStandIn {
+    /// The base URL without a trailing slash.
     base: String,
     /// The path of `base`, without a trailing slash.
     prefix: String,
     /// The accepted values of `Host`.
     hosts: Hosts,
-    tenant: Uuid,
+    pub tenant: Uuid,
     directory: Mutex<Directory>,
     /// The file with the directory, if it is kept.
     path: Option<PathBuf>,
@@ -111,13 +114,14 @@ enum RequestedTenant<'a> {
 }
 
 impl EntraStandIn {
-    /// Opens the directory of this source. Its RSA keys come from `generate` at their first use. `base_url` is the authority host
-    /// with a path, such as `https://localhost:8443/entra`. `hosts` are the accepted values of `Host`.
+    /// Opens the directory of this kind of state. Its RSA keys come from `generate` at their first use. `base_url` is the
+    /// authority host with a path, such as `https://localhost:8443/entra`. `hosts` are the accepted values of `Host`.
     ///
     /// # Errors
     /// [`OpenDirectoryError`].
     pub fn open(
-        source: DirectorySource<'_>,
+        state: StateKind,
+        data_dir: &Path,
         base_url: &str,
         hosts: Hosts,
         clock: Arc<dyn Clock>,
@@ -130,7 +134,7 @@ impl EntraStandIn {
             return Err(OpenDirectoryError::BaseUrl(base_url.to_owned()));
         }
         let prefix = uri.path().trim_end_matches('/').to_ascii_lowercase();
-        let (directory, keys, path) = directory::open(source, random.as_ref())?;
+        let (directory, keys, path) = directory::open(state, data_dir, random.as_ref())?;
         let (tenant, grants, generate) = (directory.tenant, Mutex::default(), Box::new(generate));
         let (directory, keys) = (Mutex::new(directory), Mutex::new(keys.map(Arc::new)));
         Ok(Self { base, prefix, hosts, tenant, directory, path, grants, keys, generate, clock, random })
@@ -185,8 +189,8 @@ impl EntraStandIn {
             Err(error) => {
                 let correlation =
                     headers.get("client-request-id").and_then(|id| id.to_str().ok()?.parse().ok());
-                let correlation = correlation.unwrap_or_else(|| self.guid());
-                json(error.status(), &error.to_json(self.clock.now(), self.guid(), correlation))
+                let correlation = correlation.unwrap_or_else(|| self.random.guid());
+                json(error.status(), &error.to_json(self.clock.now(), self.random.guid(), correlation))
             }
         }
     }
@@ -200,7 +204,7 @@ impl EntraStandIn {
         body: &[u8],
     ) -> Result<Response<Bytes>, OAuthError> {
         let path = routed(path);
-        let not_found = || Ok(status(StatusCode::NOT_FOUND));
+        let not_found = || Ok(reply::empty(StatusCode::NOT_FOUND));
         let Some(rest) = self.relative(&path) else { return not_found() };
         let (authority, endpoint) = match rest.split_once('/') {
             // MSAL for Java takes the path of the base URL for the tenant, and drops the tenant.
@@ -249,28 +253,10 @@ impl EntraStandIn {
         Some(document.to_string().into())
     }
 
-    /// The published keys of the tenant, as in the answer of `discovery/v2.0/keys`.
-    #[must_use]
-    pub fn jwks_json(&self) -> String {
-        self.key_set(Version::Two, RequestedTenant::Tenant).unwrap_or_default().to_string()
-    }
-
-    /// The base URL without a trailing slash, for the configuration of verifiers.
-    #[must_use]
-    pub fn base_url(&self) -> &str {
-        &self.base
-    }
-
     /// The authority of clients.
     #[must_use]
     pub fn authority_url(&self) -> String {
         format!("{}/{ADFS}", self.public_origin())
-    }
-
-    /// The tenant's id.
-    #[must_use]
-    pub fn tenant(&self) -> Uuid {
-        self.tenant
     }
 
     /// The object id of the service principal that may call the service, the `oid` of its tokens.
@@ -402,10 +388,6 @@ impl EntraStandIn {
     fn random_bytes<const N: usize>(&self) -> [u8; N] {
         directory::bytes(self.random.as_ref())
     }
-
-    fn guid(&self) -> Uuid {
-        Builder::from_random_bytes(self.random_bytes()).into_uuid()
-    }
 }
 
 /// The path as it is routed, by the rules of the service: in lower case, without one slash at its end.
@@ -415,17 +397,8 @@ fn routed(path: &str) -> String {
 }
 
 fn json(status: StatusCode, document: &Value) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(document.to_string()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-cache"));
-    response
-}
-
-fn status(status: StatusCode) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::new());
-    *response.status_mut() = status;
+    let mut response = reply::json(status, "application/json; charset=utf-8", document);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-cache"));
     response
 }
 
@@ -441,24 +414,33 @@ mod tests {
     pub(super) const BASE: &str = "https://localhost:8443/entra";
 
     pub(super) fn open(dir: &TempDir, base_url: &str, seed: u64) -> Result<EntraStandIn, OpenDirectoryError> {
-        open_at(DirectorySource::File(dir.path()), base_url, seed, FrozenClock::at_noon())
+        open_at(StateKind::Kept, dir.path(), base_url, seed)
     }
 
-    pub(super) fn open_at(
-        source: DirectorySource<'_>,
+    pub(super) fn in_memory(state: StateKind, seed: u64) -> EntraStandIn {
+        open_at(state, Path::new("unused"), BASE, seed).unwrap()
+    }
+
+    fn open_at(
+        state: StateKind,
+        data_dir: &Path,
         base_url: &str,
         seed: u64,
-        clock: Arc<FrozenClock>,
     ) -> Result<EntraStandIn, OpenDirectoryError> {
         let hosts: Hosts = "localhost:8443,127.0.0.1:8443".parse().unwrap();
-        let random = Arc::new(SeededRandom::new(seed));
-        EntraStandIn::open(source, base_url, hosts.at_any_port(), clock, random, || {
+        let (clock, random) = (FrozenClock::at_noon(), Arc::new(SeededRandom::new(seed)));
+        EntraStandIn::open(state, data_dir, base_url, hosts.at_any_port(), clock, random, || {
             Ok(testing::signing_key(Algorithm::Rs256, 0))
         })
     }
 
     pub(super) fn stand_in() -> EntraStandIn {
-        open_at(DirectorySource::Memory, BASE, 1, FrozenClock::at_noon()).unwrap()
+        in_memory(StateKind::Ephemeral, 1)
+    }
+
+    /// The published keys of the tenant.
+    pub(super) fn jwks(stand_in: &EntraStandIn) -> Value {
+        stand_in.key_set(Version::Two, RequestedTenant::Tenant).unwrap()
     }
 
     fn get(stand_in: &EntraStandIn, target: &str) -> (u16, Value) {
@@ -474,7 +456,7 @@ mod tests {
         {
             assert!(matches!(open(&dir, base, 1), Err(OpenDirectoryError::BaseUrl(_))), "{base}");
         }
-        assert_eq!(open(&dir, "https://localhost:8443/entra/", 1).unwrap().base_url(), BASE);
+        assert_eq!(open(&dir, "https://localhost:8443/entra/", 1).unwrap().base, BASE);
     }
 
     #[test]
@@ -482,7 +464,7 @@ mod tests {
         let dir = tempdir().unwrap();
         let below = open(&dir, BASE, 1).unwrap();
         let at_root = open(&dir, "https://localhost:8443", 1).unwrap();
-        let tenant = below.tenant();
+        let tenant = below.tenant;
         for (path, with_base, without) in [
             ("/entra/anything/at/all", true, false),
             ("/entra", false, false),
@@ -505,10 +487,10 @@ mod tests {
     #[test]
     fn letter_case_and_final_slash_do_not_change_the_endpoint() {
         let stand_in = stand_in();
-        let tenant = stand_in.tenant().to_string().to_uppercase();
+        let tenant = stand_in.tenant.to_string().to_uppercase();
         let keys = get(&stand_in, &format!("/Entra/{tenant}/Discovery/v2.0/KEYS/"));
         assert_eq!(keys.0, 200);
-        assert_eq!(keys, get(&stand_in, &format!("/entra/{}/discovery/v2.0/keys", stand_in.tenant())));
+        assert_eq!(keys, get(&stand_in, &format!("/entra/{}/discovery/v2.0/keys", stand_in.tenant)));
         assert_eq!(get(&stand_in, "/ENTRA/Common/.well-known/openid-configuration").0, 200);
         assert_eq!(get(&stand_in, "/entra/common/discovery/keys//").0, 404);
         assert_eq!(stand_in.methods("/entra/common/OAuth2/Token/"), "POST");
@@ -517,7 +499,7 @@ mod tests {
     #[test]
     fn unknown_endpoints_get_404_and_unsupported_tenants_400() {
         let stand_in = stand_in();
-        let tenant = stand_in.tenant();
+        let tenant = stand_in.tenant;
         assert_eq!(get(&stand_in, &format!("/entra/{tenant}/oauth2/authorize")).0, 404);
         assert_eq!(get(&stand_in, "/entra/").0, 404);
         assert_eq!(get(&stand_in, "/elsewhere").0, 404);
@@ -532,14 +514,14 @@ mod tests {
     #[test]
     fn documents_equal_the_answers_to_get() {
         let stand_in = stand_in();
-        let tenant = stand_in.tenant();
+        let tenant = stand_in.tenant;
         for path in ["v2.0/.well-known/openid-configuration", "discovery/v2.0/keys", "discovery/keys"] {
             let document = stand_in.document(&format!("{BASE}/{tenant}/{path}")).unwrap();
             let answered = get(&stand_in, &format!("/entra/{tenant}/{path}"));
             assert_eq!(answered, (200, from_slice(&document).unwrap()));
         }
         let keys = stand_in.document(&format!("{BASE}/{tenant}/discovery/v2.0/keys")).unwrap();
-        assert_eq!(stand_in.jwks_json(), str::from_utf8(&keys).unwrap());
+        assert_eq!(jwks(&stand_in).to_string(), str::from_utf8(&keys).unwrap());
         for url in [
             format!("{BASE}x/{tenant}/discovery/keys"),
             format!("{BASE}/{tenant}/oauth2/token"),

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::apis::Api;
-use super::identifiers::{PersonIdentifiers, guid};
+use super::identifiers::PersonIdentifiers;
 use super::oauth_error::OAuthError;
 use crate::files::FileError;
 
@@ -27,7 +27,6 @@ pub enum PersonKind {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Person {
-    #[serde(with = "guid")]
     pub object_id: Uuid,
     /// The name at sign-in, such as `user@local.test`.
     pub name: String,
@@ -38,6 +37,8 @@ pub struct Person {
 }
 
 /// A person to add or to replace. A missing member stays as it is, and is random for a new person.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct NewPerson {
     /// The name at sign-in: 1 to 100 characters without white space.
     pub name: String,
@@ -63,10 +64,8 @@ pub enum PutPersonError {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Application {
-    #[serde(with = "guid")]
     pub client_id: Uuid,
     /// The object id of the service principal: the `oid` of its own tokens.
-    #[serde(with = "guid")]
     pub object_id: Uuid,
     /// The secret. A public client has none.
     pub secret: Option<Zeroizing<String>>,
@@ -175,11 +174,10 @@ impl People {
 
 #[cfg(test)]
 mod tests {
-    use identity::testing::FrozenClock;
     use tempfile::tempdir;
 
-    use super::super::tests::{BASE, open, open_at};
-    use super::super::{DirectorySource, EntraStandIn};
+    use super::super::EntraStandIn;
+    use super::super::tests::{BASE, open, stand_in};
     use super::*;
 
     fn new(name: &str, object_id: Option<Uuid>) -> NewPerson {
@@ -233,7 +231,7 @@ mod tests {
 
     #[test]
     fn malformed_names_and_conflicts_are_refused() {
-        let stand_in = open_at(DirectorySource::Memory, BASE, 1, FrozenClock::at_noon()).unwrap();
+        let stand_in = stand_in();
         for name in ["", "a b", "a\nb", "a\u{0}", &"x".repeat(MAX_NAME + 1)] {
             assert!(matches!(stand_in.put_person(new(name, None)), Err(PutPersonError::Name)), "{name}");
         }

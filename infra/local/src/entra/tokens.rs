@@ -19,23 +19,14 @@ pub(super) enum Version {
     Two,
 }
 
-/// The client of a request.
-#[derive(Clone, Copy)]
-pub(super) struct Client {
-    pub(super) id: Uuid,
-    /// Whether the client has presented its secret.
-    pub(super) confidential: bool,
-}
-
 /// The subject of a token.
-#[derive(Clone, Copy)]
-pub(super) enum Subject<'a> {
+pub(super) enum Subject {
     /// The client itself. Its tokens have `idtyp` only on request, because the claim is optional in Entra.
     Service {
         object_id: Uuid,
         idtyp: bool,
     },
-    User(&'a Person),
+    User(Person),
 }
 
 /// The validity of a token, in seconds since 1970.
@@ -68,44 +59,30 @@ impl EntraStandIn {
         Validity { not_before: now - BACKDATED, expires: now + 3_600 + i64::from(more) }
     }
 
-    pub(super) fn access_token(
+    /// The claims of an access token. A client with a secret has presented it.
+    pub(super) fn access_claims(
         &self,
         version: Version,
         access: &Access,
-        client: Client,
-        subject: Subject<'_>,
-        validity: Validity,
-    ) -> Result<Zeroizing<String>, KeyMaterialError> {
-        self.sign(&self.access_claims(version, access, client, subject, validity))
-    }
-
-    fn access_claims(
-        &self,
-        version: Version,
-        access: &Access,
-        client: Client,
-        subject: Subject<'_>,
+        client: &Application,
+        subject: &Subject,
         validity: Validity,
     ) -> Map<String, Value> {
-        let audience = match version {
-            Version::One => &access.resource,
-            Version::Two => access.api.app_id,
+        let (audience, app, proof) = match version {
+            Version::One => (access.resource.as_str(), "appid", "appidacr"),
+            Version::Two => (access.api.app_id, "azp", "azpacr"),
         };
         let mut claims = self.claims(version, audience, subject, validity);
-        let (app, proof) = match version {
-            Version::One => ("appid", "appidacr"),
-            Version::Two => ("azp", "azpacr"),
-        };
         let mut add = |name: &str, value: Value| claims.insert(name.to_owned(), value);
-        add(app, client.id.to_string().into());
-        add(proof, if client.confidential { "1" } else { "0" }.into());
-        match (subject, version) {
-            (Subject::Service { idtyp, .. }, _) => {
-                if idtyp {
+        add(app, client.client_id.to_string().into());
+        add(proof, if client.secret.is_some() { "1" } else { "0" }.into());
+        match subject {
+            Subject::Service { idtyp, .. } => {
+                if *idtyp {
                     add("idtyp", "app".into());
                 }
             }
-            (Subject::User(user), _) => {
+            Subject::User(user) => {
                 add("scp", access.permissions.join(" ").into());
                 if version == Version::One {
                     add("acr", "1".into());
@@ -127,13 +104,13 @@ impl EntraStandIn {
     /// The id token, which names the signed-in user to the client.
     pub(super) fn id_token(
         &self,
-        client: Client,
+        client: &Application,
         user: &Person,
         nonce: Option<&str>,
         validity: Validity,
     ) -> Result<Zeroizing<String>, KeyMaterialError> {
-        let audience = client.id.to_string();
-        let mut claims = self.claims(Version::Two, &audience, Subject::User(user), validity);
+        let (audience, subject) = (client.client_id.to_string(), Subject::User(user.clone()));
+        let mut claims = self.claims(Version::Two, &audience, &subject, validity);
         claims.insert("preferred_username".to_owned(), user.name.as_str().into());
         if let Some(nonce) = nonce {
             claims.insert("nonce".to_owned(), nonce.into());
@@ -147,8 +124,8 @@ impl EntraStandIn {
         let access = Access::of_resource(apis::TEAMS).ok()?;
         let expires = (self.clock.now() - Duration::HOUR).unix_timestamp();
         let validity = Validity { not_before: expires - 3_600 - BACKDATED, expires };
-        let client = Client { id: app.client_id, confidential: false };
-        let claims = self.access_claims(Version::One, &access, client, Subject::User(user), validity);
+        let subject = Subject::User(user.clone());
+        let claims = self.access_claims(Version::One, &access, app, &subject, validity);
         let key_id = URL_SAFE_NO_PAD.encode(self.random_bytes::<32>());
         compact(&key_id, &claims, |_| Ok(self.random_bytes::<256>().to_vec())).ok()
     }
@@ -158,12 +135,12 @@ impl EntraStandIn {
         &self,
         version: Version,
         audience: &str,
-        subject: Subject<'_>,
+        subject: &Subject,
         validity: Validity,
     ) -> Map<String, Value> {
         let tenant = self.tenant.to_string();
         let (object, subject, name) = match subject {
-            Subject::Service { object_id, .. } => (object_id, object_id.to_string(), None),
+            Subject::Service { object_id, .. } => (*object_id, object_id.to_string(), None),
             Subject::User(user) => (user.object_id, user.subject.to_string(), Some("Local User")),
         };
         let mut claims = Map::new();
@@ -184,7 +161,7 @@ impl EntraStandIn {
         claims
     }
 
-    fn sign(&self, claims: &Map<String, Value>) -> Result<Zeroizing<String>, KeyMaterialError> {
+    pub(super) fn sign(&self, claims: &Map<String, Value>) -> Result<Zeroizing<String>, KeyMaterialError> {
         let keys = self.keys()?;
         let key = keys.of(Slot::Primary);
         compact(key.id().as_str(), claims, |input| key.sign(input))
@@ -244,16 +221,16 @@ mod tests {
     #[test]
     fn each_version_has_the_claims_of_entra() {
         let stand_in = stand_in();
-        let (tenant, user) = (stand_in.tenant().to_string(), &stand_in.people().remove(0));
+        let (tenant, user) = (stand_in.tenant.to_string(), &stand_in.people().remove(0));
         let (app, oid) = (stand_in.user_app_id().to_string(), user.object_id.to_string());
         let validity = Validity { not_before: 1, expires: 2 };
-        let client = Client { id: stand_in.user_app_id(), confidential: false };
+        let (client, subject) = (stand_in.applications().remove(0), Subject::User(user.clone()));
         let scope =
             "https://communication.azure.com/clients/VoIP https://communication.azure.com/clients/Chat";
         let access = RequestedScopes::parse(scope).unwrap_or_else(|_| panic!()).access;
         let claims = |version| {
-            let token =
-                stand_in.access_token(version, &access, client, Subject::User(user), validity).unwrap();
+            let claims = stand_in.access_claims(version, &access, &client, &subject, validity);
+            let token = stand_in.sign(&claims).unwrap();
             without(verified(&stand_in, &token), &["uti"])
         };
         let both = json!({"oid": oid, "sub": user.subject.as_str(), "tid": tenant, "name": "Local User",
@@ -276,13 +253,12 @@ mod tests {
         let stand_in = stand_in();
         let principal = stand_in.applications().remove(1);
         let access = Access::of_resource("https://communication.azure.com/").unwrap_or_else(|_| panic!());
-        let client = Client { id: principal.client_id, confidential: true };
         for (version, idtyp) in
             [(Version::One, false), (Version::Two, false), (Version::One, true), (Version::Two, true)]
         {
             let subject = Subject::Service { object_id: principal.object_id, idtyp };
-            let token =
-                stand_in.access_token(version, &access, client, subject, stand_in.validity()).unwrap();
+            let claims = stand_in.access_claims(version, &access, &principal, &subject, stand_in.validity());
+            let token = stand_in.sign(&claims).unwrap();
             let claims = verified(&stand_in, &token);
             assert_eq!(claims.get("idtyp"), idtyp.then_some(&"app".into()));
             assert_eq!(

@@ -90,7 +90,7 @@ fn variables(
     let key = primary.split_once(";accesskey=").map(|(_, key)| key).unwrap_or_default();
     let mut all = vec![(PRIMARY, primary.clone()), (SECONDARY, secondary.clone()), (ACCESS_KEY, value(key))];
     all.extend(CONNECTION_STRINGS.map(|name| (name, primary.clone())));
-    all.extend(ENDPOINTS.map(|name| (name, value(platform.endpoint()))));
+    all.extend(ENDPOINTS.map(|name| (name, value(&platform.endpoint))));
     all.extend([
         ("SSL_CERT_FILE", in_dir(trust_files::BUNDLE)),
         ("REQUESTS_CA_BUNDLE", in_dir(trust_files::BUNDLE)),

@@ -29,7 +29,7 @@ fn env(platform: &Platform, aws_endpoint: &str) -> Zeroizing<String> {
     let values = [
         ("AWS_ENDPOINT_URL", aws_endpoint.to_owned()),
         ("AWS_REGION", embedded::REGION.to_owned()),
-        ("AWS_ACCESS_KEY_ID", platform.aws_endpoint.access_key_id().to_owned()),
+        ("AWS_ACCESS_KEY_ID", platform.aws_endpoint.access_key_id.to_string()),
         // The endpoint does not check signatures, but the SDK needs a key to make one.
         ("AWS_SECRET_ACCESS_KEY", "local".to_owned()),
         ("TABLE_NAME", embedded::TABLE.to_owned()),
@@ -76,7 +76,7 @@ Ctrl-C stops the services. Identities, keys and tokens stay in {dir}.
         cert = tls.0.display(),
         key = tls.1.display(),
         client = environment::path(&platform.data_dir).display(),
-        endpoint = platform.endpoint(),
+        endpoint = platform.endpoint,
         dir = platform.data_dir.display(),
     )
 }

@@ -42,16 +42,17 @@ impl Report {
         Self { json, columns, rows: vec![row], is_list: false }
     }
 
+    /// A single object, with a value for each named member.
+    #[must_use]
+    pub fn object(json: Value, columns: &'static [&'static str]) -> Self {
+        let row = cells(&json, columns);
+        Self::single(json, columns, row)
+    }
+
     /// A list of objects, with a column for each named member.
     #[must_use]
     pub fn list(json: Value, columns: &'static [&'static str]) -> Self {
-        let cell = |object: &Value, name: &str| match object.get(name) {
-            Some(Value::String(text)) => text.clone(),
-            None | Some(Value::Null) => "-".to_owned(),
-            Some(other) => other.to_string(),
-        };
-        let row = |object: &Value| columns.iter().map(|name| cell(object, name)).collect();
-        let rows = json.as_array().into_iter().flatten().map(row).collect();
+        let rows = json.as_array().into_iter().flatten().map(|object| cells(object, columns)).collect();
         Self { json, columns, rows, is_list: true }
     }
 
@@ -92,6 +93,15 @@ impl Report {
         }
         text
     }
+}
+
+fn cells(object: &Value, columns: &[&str]) -> Vec<String> {
+    let cell = |name: &&str| match object.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(other) => other.to_string(),
+    };
+    columns.iter().map(cell).collect()
 }
 
 #[cfg(test)]

@@ -41,8 +41,8 @@ JavaScript (npm install @azure/communication-identity):
 Ctrl-C stops the server. {place}
 
 "#,
-        endpoint = platform.endpoint(),
-        http = platform.http_endpoint(),
+        endpoint = platform.endpoint,
+        http = platform.http_endpoint,
         primary = primary.as_str(),
         ca = platform.data_dir.join("ca.pem").display(),
         resource = platform.resource.resource.id,
@@ -62,7 +62,7 @@ fn console(platform: &Platform) -> String {
     let Some(control) = platform.router.control.get() else { return String::new() };
     let key = if std::io::stdout().is_terminal() { control.console_key() } else { Zeroizing::default() };
     let endpoint = match control.has_remote_console() {
-        true => platform.http_endpoint().to_owned(),
+        true => platform.http_endpoint.clone(),
         false => format!("http://localhost:{}/", platform.http_port),
     };
     format!("  console             {endpoint}_local/{}\n", key.as_str())
@@ -109,7 +109,7 @@ fn entra(platform: &Platform) -> String {
          authority           {}\n  tenant              {}\n  service principal   {}\n  \
          Teams user          {} ({}), application {}\n\n",
         entra.authority_url(),
-        entra.tenant(),
+        entra.tenant,
         of("AZURE_CLIENT_ID"),
         of("COMMUNICATION_MSAL_USERNAME"),
         entra.user_object_id(),

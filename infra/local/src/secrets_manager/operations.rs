@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use identity::runtime::Random;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::versions::{CURRENT, Secret, SecretText, no_secret};
 use super::{EmbeddedSecretsManager, ServiceError, error, invalid_parameter, invalid_request, not_found};
+use crate::embedded::REGION;
 
 /// Limit of the bytes in one value.
 const VALUE_LIMIT: usize = 65_536;
@@ -68,9 +70,8 @@ pub(super) fn create(manager: &EmbeddedSecretsManager, request: Create) -> Resul
     check_name(&name)?;
     value.as_ref().map_or(Ok(()), check_value)?;
     let token = version_id(manager, client_request_token)?;
-    let region = &manager.inner.environment.region;
     let suffix = arn_suffix(manager.random());
-    let arn = format!("arn:aws:secretsmanager:{region}:000000000000:secret:{name}-{suffix}");
+    let arn = format!("arn:aws:secretsmanager:{REGION}:000000000000:secret:{name}-{suffix}");
     let now = manager.now();
     manager.commit(|secrets| {
         if let Some(secret) = secrets.find(&name) {
@@ -220,16 +221,15 @@ fn answer(secret: &Secret, more: Value) -> String {
 
 /// The version id in a request, or a new one.
 fn version_id(manager: &EmbeddedSecretsManager, token: Option<String>) -> Result<String, ServiceError> {
-    let token = token.unwrap_or_else(|| {
-        let id = uuid::Builder::from_random_bytes(manager.random()).into_uuid();
-        id.to_string()
-    });
+    let token = token.unwrap_or_else(|| manager.random().guid().to_string());
     check_token(&token)?;
     Ok(token)
 }
 
-fn arn_suffix(random: [u8; 6]) -> String {
-    random
+fn arn_suffix(random: &dyn Random) -> String {
+    let mut bytes = [0; 6];
+    random.fill(&mut bytes);
+    bytes
         .iter()
         .filter_map(|byte| ARN_ALPHABET.get(usize::from(*byte) % ARN_ALPHABET.len()))
         .map(|letter| char::from(*letter))

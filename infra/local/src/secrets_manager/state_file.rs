@@ -102,21 +102,21 @@ impl StateFile {
     /// Names the resource in the file. A file of another resource is refused.
     pub(super) fn bind(&self, resource: &str, secrets: &Secrets) -> Result<(), OpenError> {
         let path = || self.path.clone();
-        if let Some(kept) = self.resource.get() {
-            let (kept, given) = (kept.clone(), resource.to_owned());
-            let is_same = kept == given;
-            return if is_same {
-                Ok(())
-            } else {
+        match self.resource.get() {
+            Some(kept) if kept == resource => Ok(()),
+            Some(kept) => {
+                let (kept, given) = (kept.clone(), resource.to_owned());
                 Err(OpenError::OtherResource { path: path(), kept, given })
-            };
+            }
+            None => {
+                // No other thread sets the value, because the file is opened by one.
+                let _ = self.resource.set(resource.to_owned());
+                if !self.path.exists() {
+                    return Ok(());
+                }
+                self.save(secrets).map_err(|source| OpenError::File { path: path(), source })
+            }
         }
-        // No other thread sets the value, because the file is opened by one.
-        let _ = self.resource.set(resource.to_owned());
-        if self.path.exists() {
-            self.save(secrets).map_err(|source| OpenError::File { path: path(), source })?;
-        }
-        Ok(())
     }
 
     /// Replaces the content. After a success, the new content is on the disk. After an error, the disk has either the old
@@ -167,7 +167,7 @@ fn private() -> OpenOptions {
 
 #[cfg(test)]
 mod tests {
-    use super::super::versions::Secret;
+    use super::super::versions::{Secret, SecretText};
     use super::*;
 
     /// An empty directory of this test's own.
@@ -178,10 +178,14 @@ mod tests {
         path
     }
 
+    fn text(text: &str) -> SecretText {
+        serde_json::from_value(text.into()).unwrap()
+    }
+
     /// One secret with one version, `value` under the id `id`.
     fn secrets(id: &str, value: &str) -> Secrets {
         let mut secret = Secret::new("name".to_owned(), "arn".to_owned(), None, 1);
-        secret.put(id, value.to_owned().into(), &[], 2).unwrap();
+        secret.put(id, text(value), &[], 2).unwrap();
         let mut secrets = Secrets::default();
         secrets.add(secret);
         secrets
@@ -201,7 +205,7 @@ mod tests {
         assert!(secret.version("v1").is_none());
         assert_eq!(secret.labels_of("v2"), ["AWSCURRENT"]);
         let version = secret.version("v2").unwrap();
-        assert!(version.value == Some("two".to_owned().into()));
+        assert!(version.value == Some(text("two")));
     }
 
     #[test]

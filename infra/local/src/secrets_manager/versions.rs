@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{ServiceError, error, invalid_parameter, invalid_request, not_found};
@@ -17,26 +17,14 @@ pub(super) const PENDING: &str = "AWSPENDING";
 const LABEL_LIMIT: usize = 20;
 
 /// The text of a secret, wiped when its last owner drops it. It has no `Debug`, so no type that contains it has one.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "String")]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(super) struct SecretText(Arc<Zeroizing<String>>);
 
 impl SecretText {
     /// Length in bytes.
     pub(super) fn len(&self) -> usize {
         self.0.len()
-    }
-}
-
-impl From<String> for SecretText {
-    fn from(text: String) -> Self {
-        Self(Arc::new(Zeroizing::new(text)))
-    }
-}
-
-impl Serialize for SecretText {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
     }
 }
 
