@@ -76,7 +76,7 @@ impl Client {
     /// [`CallError`] when the endpoint cannot be part of a request.
     pub fn sign(&self, call: &Call, now: OffsetDateTime) -> Result<SignedRequest, CallError> {
         let Connection { key, endpoint } = &self.connection;
-        let target = [&*endpoint.path, &call.target].concat();
+        let target = [endpoint.path.as_str(), &call.target].concat();
         let (host, body) = (endpoint.host(), &call.body);
         let unsigned =
             UnsignedRequest { method: &call.method, target: &target, host: &host, body: body.as_bytes() };
