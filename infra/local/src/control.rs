@@ -58,7 +58,7 @@ pub enum ControlError {
     File(#[from] FileError),
     #[error("cannot use the control socket {}: {source}", path.display())]
     Socket { path: PathBuf, source: io::Error },
-    #[error("the path {} is too long for a socket; choose a shorter --data-dir, or a shorter TMPDIR for a temporary one", .0.display())]
+    #[error("the path {} is too long for a socket; choose a --data-dir with a shorter path, or a shorter TMPDIR if the directory is a temporary one", .0.display())]
     LongPath(PathBuf),
     #[error(
         "the command has {0} bytes, and the server takes at most {MAX_COMMAND}; check the text of the token"
