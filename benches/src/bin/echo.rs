@@ -4,13 +4,8 @@ use std::net::Ipv4Addr;
 
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
-use mimalloc::MiMalloc;
 use serde_json::Value;
 use tokio::net::TcpListener;
-
-/// The allocator of the local server.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> Result<(), std::io::Error> {

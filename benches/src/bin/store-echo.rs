@@ -11,13 +11,8 @@ use axum::{Json, Router};
 use benches::raw::{MESSAGE, RawKey};
 use benches::store_call::StoreCall;
 use identity::keys::Algorithm;
-use mimalloc::MiMalloc;
 use serde_json::Value;
 use tokio::net::TcpListener;
-
-/// The allocator of the local server.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 struct Floor {
     call: StoreCall,

@@ -17,11 +17,6 @@ use cli::options::{self, Start};
 use cli::resource_server::ResourceServerAction;
 use cli::verbs::{Context, TokenAction, UserAction};
 use cli::{environment, exec, place, serve};
-use mimalloc::MiMalloc;
-
-/// A request of the server makes hundreds of small allocations. The system's allocator takes a tenth of its CPU time more.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A communication identity service on this machine. Without a command, it starts the server.
 #[derive(Parser)]
