@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
 
-use e2e::server::{Server, program, state_directory};
+use e2e::server::{Ready, Server, program, state_directory};
 use serde_json::{Value, json};
 
 use crate::local_server::in_python;
@@ -448,6 +448,21 @@ fn variables_of_an_ended_server_are_not_printed() {
         let (status, message) = failure(&mut local(&state, verb));
         assert!(status == 3 && message.contains("no server is running"), "{verb:?}: {message}");
     }
+}
+
+#[test]
+fn variables_of_the_platform_for_functions_are_printed() {
+    let state = state_directory(SCRATCH, "verbs-platform");
+    let mut command = local(&state, &["--algorithm", "ES256", "platform", "--aws-port", "0"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let ready = Ready::wait(&state, &mut child).unwrap();
+    assert!(ready.endpoints.contains_key("aws"));
+    let variables = text(&mut local(&state, &["env"]));
+    let health = failure(&mut local(&state, &["healthcheck"]));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(variables.contains("accesskey="), "{variables}");
+    assert!(health.0 == 1 && health.1.contains("has no HTTP port"), "{health:?}");
 }
 
 /// Waits for a signal and exits with its number.

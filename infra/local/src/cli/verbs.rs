@@ -187,7 +187,7 @@ impl Context {
 
     /// Prints the variables of the local server.
     pub(crate) fn env(&self, format: Format) -> Result<(), Failure> {
-        local::http_port(&self.data_dir)?;
+        local::Running::read(&self.data_dir)?;
         let variables = env_file::read(&self.data_dir).map_err(Failure::other)?.unwrap_or_default();
         let lines = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         write(&environment::render(lines, format))
@@ -195,7 +195,8 @@ impl Context {
 
     /// Asks the local server whether it can do its work.
     pub(crate) async fn healthcheck(&self) -> Result<(), Failure> {
-        let port = local::http_port(&self.data_dir).map_err(Failure::other)?;
+        let running = local::Running::read(&self.data_dir).map_err(Failure::other)?;
+        let port = running.http_port().ok_or_else(|| failed("the server has no HTTP port".to_owned()))?;
         let url = format!("http://127.0.0.1:{port}/_local/ready");
         let request = HttpRequest::get(&url).map_err(Failure::other)?;
         let answer = client::send(request, &url).await.map_err(Failure::other)?;

@@ -15,7 +15,9 @@ use crate::embedded::{ASSIGNMENTS_TABLE, TABLE};
 use crate::listing::key;
 
 /// The starts of the partition keys in the state table.
-const KINDS: [&str; 3] = [IDENTITY_PREFIX, "custom-id#", "assignments#"];
+const KINDS: [&str; 3] = [IDENTITY_PREFIX, CUSTOM_ID_PREFIX, "assignments#"];
+
+const CUSTOM_ID_PREFIX: &str = "custom-id#";
 
 /// Most writes in one transaction.
 const TRANSACTION: usize = 100;
@@ -103,18 +105,21 @@ fn is_assignment(item: &Value) -> bool {
 
 /// Whether the record is of another kind, or has the members of a custom id's record.
 fn has_custom_id_form(item: &Value) -> bool {
-    let is_custom_id = key(item).is_some_and(|key| key.starts_with("custom-id#"));
-    let text = |name: &str| item.get(name).map(|value| value["S"].as_str().unwrap_or_default());
-    let is_creation = |text: &str| text.parse::<CreationId>().is_ok();
+    let is_custom_id = key(item).is_some_and(|key| key.starts_with(CUSTOM_ID_PREFIX));
+    let has_creation = || text(item, "creation").is_some_and(|text| text.parse::<CreationId>().is_ok());
     let is_identity = |text: &str| text.parse::<RawId>().is_ok();
-    !is_custom_id || text("creation").is_some_and(is_creation) && text("identity").is_none_or(is_identity)
+    !is_custom_id || has_creation() && text(item, "identity").is_none_or(is_identity)
 }
 
 fn has_assignment_form(item: &Value) -> bool {
-    let text = |name: &str| item.get(name).map(|value| value["S"].as_str().unwrap_or_default());
     let is_list = |text: &str| serde_json::from_str::<Vec<Assignment>>(text).is_ok();
     let is_version = |text: &str| text.parse::<AssignmentVersion>().is_ok();
-    text("assignments").is_some_and(is_list) && text("version").is_none_or(is_version)
+    text(item, "assignments").is_some_and(is_list) && text(item, "version").is_none_or(is_version)
+}
+
+/// The text of an attribute, which is empty for another type. `None` if there is no such attribute.
+fn text<'a>(item: &'a Value, name: &str) -> Option<&'a str> {
+    item.get(name).map(|value| value["S"].as_str().unwrap_or_default())
 }
 
 fn transact(database: &EmbeddedDynamoDb, writes: &[Value]) -> Result<(), DynoxideError> {
