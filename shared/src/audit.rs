@@ -21,7 +21,7 @@ use crate::token::scope::ScopeSet;
 use crate::token::verify::TokenError;
 
 /// The audit line of a request.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEvent {
     /// The arrival of the request, RFC 3339, UTC.
@@ -134,7 +134,7 @@ impl Outcome {
 }
 
 /// The audit line of one step of a replacement of keys, or of a change of a resource server's credential. The last step is `done`.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyEvent {
     /// The end of the step, RFC 3339, UTC.

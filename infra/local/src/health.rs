@@ -59,9 +59,10 @@ impl Document {
             ALIVE => Some(Self::Alive),
             READY => Some(Self::Ready),
             AUTHORITY => Some(Self::Authority),
-            _ if routes::is_path(target, HEALTH) => Some(Self::Ready),
-            _ if routes::is_path(target, METRICS) => Some(Self::Metrics),
-            _ => None,
+            _ => match routes::path_among(target, &[HEALTH, METRICS])? {
+                HEALTH => Some(Self::Ready),
+                _ => Some(Self::Metrics),
+            },
         }
     }
 

@@ -222,7 +222,9 @@ fn signed_headers(names: &str) -> Result<Vec<String>, Denial> {
 
 /// The signed values, joined by `;`: the text before the host's value, and the text after it.
 fn values_around_host(names: &[String], headers: &HeaderMap) -> Result<(String, String), Denial> {
-    let (mut before, mut after, mut at_host) = (String::new(), String::new(), false);
+    // The usual values fit.
+    let [mut before, mut after] = [(); 2].map(|()| String::with_capacity(64));
+    let mut at_host = false;
     for (index, name) in names.iter().enumerate() {
         let part = if at_host { &mut after } else { &mut before };
         if index > 0 {

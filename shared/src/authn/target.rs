@@ -151,7 +151,8 @@ impl Target {
             (PathForm::Decoded, _) => self.candidates().into_iter().next(),
             (PathForm::Wire, None) => Some(TargetCandidate { text: self.path.clone(), signer: Signer::Sdk }),
             (PathForm::Wire, Some(query)) => {
-                Some(TargetCandidate { text: format!("{}?{query}", self.path), signer: Signer::Sdk })
+                let text = [self.path.as_str(), "?", query].concat();
+                Some(TargetCandidate { text, signer: Signer::Sdk })
             }
         }
     }
@@ -180,7 +181,10 @@ impl Target {
             paths.add_cut(&path);
         }
         let query = self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-        let candidate = |(path, signer)| TargetCandidate { text: format!("{path}{query}"), signer };
+        let candidate = |(mut text, signer): (String, Signer)| {
+            text.push_str(&query);
+            TargetCandidate { text, signer }
+        };
         paths.0.into_iter().map(candidate).collect()
     }
 
@@ -230,7 +234,8 @@ impl Paths {
 fn add_wire(paths: &mut Paths, path: &str) {
     let Ok(decoded) = percent_decode_str(path).decode_utf8() else { return };
     if decoded.bytes().all(in_identifier_path) {
-        if decoded.matches('/').count() == path.matches('/').count() {
+        let slashes = |text: &str| text.bytes().filter(|b| *b == b'/').count();
+        if slashes(&decoded) == slashes(path) {
             add_escapes(paths, &decoded);
         }
     } else if !decoded.contains('%') && !is_other_target(path, &decoded) {
@@ -255,41 +260,55 @@ fn add_decoded(paths: &mut Paths, path: &str) {
     if path.bytes().all(in_identifier_path) {
         return add_escapes(paths, path);
     }
-    paths.add(encoded(path, ":", escaped), Signer::Sdk);
+    paths.add(path.split('/').map(escaped).collect::<Vec<_>>().join("/"), Signer::Sdk);
     if !path.contains(['?', '#']) || path.contains(' ') {
         paths.add(path.to_owned(), Signer::Sdk);
     }
 }
 
-/// The encodings of a decoded path: the colons of the identifier and of the action, each in every form that clients use.
-/// The SDKs use the first two.
+/// The encodings of colons in a decoded path: of an identifier, and before an action. SDKs use the first two.
+const COLONS: [(&str, &str, Signer); 9] = [
+    ("%3A", ":", Signer::Sdk),
+    (":", ":", Signer::Sdk),
+    ("%3A", "%3A", Signer::Other),
+    ("%3A", "%3a", Signer::Other),
+    ("%3a", ":", Signer::Other),
+    ("%3a", "%3A", Signer::Other),
+    ("%3a", "%3a", Signer::Other),
+    (":", "%3A", Signer::Other),
+    (":", "%3a", Signer::Other),
+];
+
+/// Adds the encodings of a decoded path.
 fn add_escapes(paths: &mut Paths, path: &str) {
-    let mut add = |identifier_colon: &str, action_colon: &str, signer| {
-        let path = encoded(path, action_colon, |segment| segment.replace(':', identifier_colon));
-        paths.add(path, signer);
-    };
-    add("%3A", ":", Signer::Sdk);
-    add(":", ":", Signer::Sdk);
-    for identifier_colon in ["%3A", "%3a", ":"] {
-        for action_colon in [":", "%3A", "%3a"] {
-            add(identifier_colon, action_colon, Signer::Other);
-        }
+    if !path.contains(':') {
+        return paths.add(path.to_owned(), Signer::Sdk);
+    }
+    for (of_identifier, of_action, signer) in COLONS {
+        paths.add(with_colons(path, of_identifier, of_action), signer);
     }
 }
 
-/// The path with this colon before an action, and with every other text encoded by `other`.
-fn encoded(path: &str, action_colon: &str, other: impl Fn(&str) -> String) -> String {
-    let encode = |segment: &str| match segment.strip_prefix(':') {
-        Some(action) => format!("{action_colon}{}", other(action)),
-        None => other(segment),
-    };
-    path.split('/').map(encode).collect::<Vec<_>>().join("/")
+/// The path with these colons. The colon of an action begins a segment.
+fn with_colons(path: &str, of_identifier: &str, of_action: &str) -> String {
+    let mut parts = path.split(':');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let begins_segment = text.is_empty() || text.ends_with('/');
+        text.push_str(if begins_segment { of_action } else { of_identifier });
+        text.push_str(part);
+    }
+    text
 }
 
-/// Escapes everything but unreserved characters (RFC 3986 section 2.3), as SDKs escape an identifier.
+/// Escapes everything but unreserved characters (RFC 3986 section 2.3), as SDKs escape an identifier. They do not escape
+/// the colon before an action.
 fn escaped(segment: &str) -> String {
     const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-    utf8_percent_encode(segment, RESERVED).to_string()
+    match segment.strip_prefix(':') {
+        Some(action) => format!(":{}", utf8_percent_encode(action, RESERVED)),
+        None => utf8_percent_encode(segment, RESERVED).to_string(),
+    }
 }
 
 fn in_identifier_path(b: u8) -> bool {

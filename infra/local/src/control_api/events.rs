@@ -127,8 +127,9 @@ impl Stream {
             self.send(format!("event: dropped\ndata: {dropped}\n\n")).await?;
         }
         let mut text = String::new();
-        for Line { number, kind, event } in &lines {
-            let _ = write!(text, "id: {number}\nevent: {kind}\ndata: {event}\n\n");
+        for Line { number, event } in &lines {
+            let data = serde_json::to_string(event).unwrap_or_default();
+            let _ = write!(text, "id: {number}\nevent: {}\ndata: {data}\n\n", event.kind());
             self.sent = *number;
         }
         if text.is_empty() { Ok(()) } else { self.send(text).await }

@@ -30,10 +30,26 @@ pub struct Journal {
 #[derive(Clone)]
 pub(super) struct Line {
     pub(super) number: u64,
-    /// `request`; or `keys` for a step of a key replacement and for a change of a resource server's credential.
-    pub(super) kind: &'static str,
-    /// The event as JSON. A reader parses it, so that a request does not wait for it.
-    pub(super) event: String,
+    pub(super) event: Event,
+}
+
+/// The event of a line. A reader turns it into JSON, so that a request does not wait for it.
+#[derive(Clone, Serialize)]
+#[serde(untagged)]
+pub(super) enum Event {
+    Request(AuditEvent),
+    /// A step of a key replacement, or a change of a resource server's credential.
+    Keys(KeyEvent),
+}
+
+impl Event {
+    /// The name of the event in the stream for pages.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Request(_) => "request",
+            Self::Keys(_) => "keys",
+        }
+    }
 }
 
 /// The query of `GET requests`.
@@ -96,14 +112,13 @@ impl Journal {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, kind: &'static str, event: &impl Serialize) {
-        let event = serde_json::to_string(event).unwrap_or_default();
+    fn keep(&self, event: Event) {
         let mut lines = self.lines();
         let number = *self.newest.borrow() + 1;
         if lines.len() == KEPT {
             lines.pop_front();
         }
-        lines.push_back(Line { number, kind, event });
+        lines.push_back(Line { number, event });
         // Under the lock, so that a reader of this number finds the line.
         self.newest.send_replace(number);
     }
@@ -166,7 +181,7 @@ impl Journal {
 
 impl Line {
     fn numbered(&self) -> Value {
-        let mut event: Value = serde_json::from_str(&self.event).unwrap_or_default();
+        let mut event = serde_json::to_value(&self.event).unwrap_or_default();
         if let Value::Object(members) = &mut event {
             members.insert("number".to_owned(), self.number.into());
         }
@@ -176,12 +191,12 @@ impl Line {
 
 impl Audit for Journal {
     fn request(&self, event: &AuditEvent) {
-        self.keep("request", event);
+        self.keep(Event::Request(event.clone()));
         self.audit.request(event);
     }
 
     fn keys(&self, event: &KeyEvent) {
-        self.keep("keys", event);
+        self.keep(Event::Keys(event.clone()));
         self.audit.keys(event);
     }
 }
