@@ -113,7 +113,7 @@ pub fn world() -> &'static World {
 
 /// The segments of a path, as the authorizer reads them.
 pub fn request_path(path: &str) -> Result<RequestPath, AmbiguousPathError> {
-    RequestPath::of(Target::from_wire(path).segments().map_err(|_| AmbiguousPathError)?)
+    RequestPath::of(Target::from_wire(path).segments().map_err(|_| AmbiguousPathError)?.to_vec())
 }
 
 impl World {

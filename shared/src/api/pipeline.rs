@@ -155,7 +155,7 @@ impl Service {
         let context = OperationContext {
             service: self,
             caller: &caller,
-            parameters: &parameters,
+            parameters,
             target: &request.target,
             headers: &request.headers,
             body,

@@ -3,6 +3,7 @@
 //! The sources are docs/wire-contract.md#schemas, docs/wire-contract.md#error-catalogue and
 //! docs/wire-contract.md#response-headers.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,12 +85,12 @@ pub struct RevocationsBody {
 
 /// The introspection of an active token, with its claims (RFC 7662 section 2.2).
 #[derive(Serialize)]
-struct IntrospectionBody {
+struct IntrospectionBody<'a> {
     active: bool,
     token_type: &'static str,
     /// With `scope`, also for a token without it.
     #[serde(flatten)]
-    claims: Claims,
+    claims: Cow<'a, Claims>,
     capabilities: Vec<&'static str>,
     capabilities_by_room_role: Vec<&'static str>,
 }
@@ -242,12 +243,16 @@ impl DiscoveryBody {
     }
 }
 
-impl IntrospectionBody {
-    fn of(token: &Verified) -> Self {
+impl<'a> IntrospectionBody<'a> {
+    fn of(token: &'a Verified) -> Self {
+        let mut claims = Cow::Borrowed(&token.claims);
+        if claims.scope.is_none() {
+            claims.to_mut().scope = Some(token.claims.scopes.spaced());
+        }
         Self {
             active: true,
             token_type: "Bearer",
-            claims: Claims { scope: Some(token.claims.scopes.spaced()), ..token.claims.clone() },
+            claims,
             capabilities: Capability::names(&token.claims.scopes, Permit::Granted),
             capabilities_by_room_role: Capability::names(&token.claims.scopes, Permit::ByRoomRole),
         }

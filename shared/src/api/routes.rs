@@ -243,7 +243,7 @@ const fn document(path: &'static str, operation: Operation) -> Route {
 /// The path of a request, which has at least one route. All routes of a path have the same function and callers.
 pub struct PathMatch {
     first: &'static Route,
-    segments: Vec<String>,
+    parameters: Parameters,
 }
 
 /// The decoded segments that match the parts in braces.
@@ -357,10 +357,8 @@ impl PathMatch {
 
     /// The parameters in the path.
     #[must_use]
-    pub fn parameters(&self) -> Parameters {
-        let pairs = self.first.path.split('/').skip(1).zip(&self.segments);
-        let parameters = pairs.filter(|(part, _)| part.starts_with('{'));
-        Parameters(parameters.map(|(part, segment)| (part, segment.clone())).collect())
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
     }
 
     fn routes(&self) -> impl Iterator<Item = &'static Route> {
@@ -372,25 +370,27 @@ impl PathMatch {
 #[must_use]
 pub fn find(target: &Target, functions: &[Function]) -> Option<PathMatch> {
     let segments = segments(target)?;
-    let matches = |route: &&Route| functions.contains(&route.function) && fits(route.path, &segments);
+    let matches = |route: &&Route| functions.contains(&route.function) && fits(route.path, segments);
     let first = ROUTES.iter().find(matches)?;
-    Some(PathMatch { first, segments })
+    let pairs = first.path.split('/').skip(1).zip(segments);
+    let parameters = pairs.filter(|(part, _)| part.starts_with('{'));
+    let parameters = parameters.map(|(part, segment)| (part, segment.clone())).collect();
+    Some(PathMatch { first, parameters: Parameters(parameters) })
 }
 
 /// The path of a target among these paths, by the rules of [`find`].
 #[must_use]
 pub fn path_among<'a>(target: &Target, paths: &[&'a str]) -> Option<&'a str> {
     let segments = segments(target)?;
-    paths.iter().copied().find(|path| fits(path, &segments))
+    paths.iter().copied().find(|path| fits(path, segments))
 }
 
 /// The decoded segments of a target. A path with one slash at its end is the path without it.
-fn segments(target: &Target) -> Option<Vec<String>> {
-    let mut segments = target.segments().ok()?;
-    if segments.len() > 1 && segments.last().is_some_and(String::is_empty) {
-        segments.pop();
+fn segments(target: &Target) -> Option<&[String]> {
+    match target.segments().ok()? {
+        [path @ .., last] if !path.is_empty() && last.is_empty() => Some(path),
+        path => Some(path),
     }
-    Some(segments)
 }
 
 /// Fixed segments match without letter case, as in the routing of ASP.NET (docs/wire-contract.md#transport). A

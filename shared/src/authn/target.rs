@@ -4,6 +4,7 @@
 //! set of texts may have been signed, the candidates (decision record 0005). Each routes as the request does.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -15,6 +16,8 @@ pub struct Target {
     path: String,
     query: Option<String>,
     path_form: PathForm,
+    /// Decoded once, because routing reads them several times.
+    segments: Result<Arc<[String]>, MalformedPathError>,
 }
 
 /// The form in which the host in front delivers the path.
@@ -93,14 +96,19 @@ impl Target {
             Some((path, query)) => (path, Some(query.to_owned())),
             None => (target, None),
         };
-        Self { path: path.to_owned(), query, path_form: PathForm::Wire }
+        Self::new(path.to_owned(), query, PathForm::Wire)
     }
 
     /// A target with a path that the host has decoded, and with the query as the client sent it.
     #[must_use]
     pub fn from_decoded_path(path: &str, query: &str) -> Self {
         let query = (!query.is_empty()).then(|| query.to_owned());
-        Self { path: path.to_owned(), query, path_form: PathForm::Decoded }
+        Self::new(path.to_owned(), query, PathForm::Decoded)
+    }
+
+    fn new(path: String, query: Option<String>, path_form: PathForm) -> Self {
+        let segments = segments(&path, path_form);
+        Self { path, query, path_form, segments }
     }
 
     /// The path as delivered.
@@ -123,15 +131,8 @@ impl Target {
     ///
     /// # Errors
     /// [`MalformedPathError`] when a segment is not UTF-8 after decoding.
-    pub fn segments(&self) -> Result<Vec<String>, MalformedPathError> {
-        let decode = |segment: &str| match self.path_form {
-            PathForm::Decoded => Ok(segment.to_owned()),
-            PathForm::Wire => match percent_decode_str(segment).decode_utf8() {
-                Ok(text) => Ok(text.into_owned()),
-                Err(_) => Err(MalformedPathError),
-            },
-        };
-        self.path.trim_start_matches('/').split('/').map(decode).collect()
+    pub fn segments(&self) -> Result<&[String], MalformedPathError> {
+        self.segments.as_deref().map_err(|error| *error)
     }
 
     /// The same target, as if the host had delivered its path in the other form.
@@ -141,7 +142,7 @@ impl Target {
             PathForm::Decoded => PathForm::Wire,
             PathForm::Wire => PathForm::Decoded,
         };
-        (Self { path_form, ..self.clone() }, path_form)
+        (Self::new(self.path.clone(), self.query.clone(), path_form), path_form)
     }
 
     /// The first of [`Self::candidates`]. Most requests need no other one.
@@ -193,6 +194,17 @@ impl Target {
         let rest = self.path.trim_start_matches('/');
         if self.path.starts_with('/') { format!("/{rest}") } else { rest.to_owned() }
     }
+}
+
+fn segments(path: &str, path_form: PathForm) -> Result<Arc<[String]>, MalformedPathError> {
+    let decode = |segment: &str| match path_form {
+        PathForm::Decoded => Ok(segment.to_owned()),
+        PathForm::Wire => match percent_decode_str(segment).decode_utf8() {
+            Ok(text) => Ok(text.into_owned()),
+            Err(_) => Err(MalformedPathError),
+        },
+    };
+    path.trim_start_matches('/').split('/').map(decode).collect()
 }
 
 /// The first segments of the paths of clients that cut the target.
@@ -478,7 +490,7 @@ mod tests {
         let found = routes::find(target, Function::ALL)?;
         let route =
             ROUTES.iter().find(|route| found.route(&route.method).is_ok_and(|own| own.path == route.path))?;
-        Some((route.path, found.parameters()))
+        Some((route.path, found.parameters().clone()))
     }
 
     proptest! {
@@ -528,7 +540,8 @@ mod tests {
                 let slashes = path.trim_start_matches('/').matches('/').count();
                 prop_assert_eq!(segments.len(), slashes + 1);
                 let encoded: Vec<_> = segments.iter().map(|segment| escaped(segment)).collect();
-                prop_assert_eq!(Target::from_wire(&encoded.join("/")).segments(), Ok(segments));
+                let again = Target::from_wire(&encoded.join("/"));
+                prop_assert_eq!(again.segments(), Ok(segments));
             } else {
                 prop_assert!(path.contains('%'), "only an escape can be malformed");
             }

@@ -216,7 +216,7 @@ fn segments(target: &Target) -> Result<Vec<String>, AmbiguousPathError> {
     if rest.starts_with('/') {
         return Err(AmbiguousPathError);
     }
-    target.segments().map_err(|_| AmbiguousPathError)
+    target.segments().map(<[String]>::to_vec).map_err(|_| AmbiguousPathError)
 }
 
 fn audit_event(
