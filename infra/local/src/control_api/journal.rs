@@ -37,7 +37,7 @@ pub(super) struct Line {
 #[derive(Clone, Serialize)]
 #[serde(untagged)]
 pub(super) enum Event {
-    Request(AuditEvent),
+    Request(Box<AuditEvent>),
     /// A step of a key replacement, or a change of a resource server's credential.
     Keys(KeyEvent),
 }
@@ -191,7 +191,7 @@ impl Line {
 
 impl Audit for Journal {
     fn request(&self, event: &AuditEvent) {
-        self.keep(Event::Request(event.clone()));
+        self.keep(Event::Request(Box::new(event.clone())));
         self.audit.request(event);
     }
 
