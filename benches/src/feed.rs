@@ -15,7 +15,7 @@ use tokio::task::LocalSet;
 
 use crate::generator::{answer, connect};
 use crate::measure::{micros, quantile};
-use crate::programs::{program, state_directory};
+use crate::programs::{released_server, state_directory};
 use crate::report::{Section, Table, figure};
 use crate::scenario::{Site, site};
 
@@ -87,7 +87,7 @@ async fn lags(site: &Site, credential: &str) -> Vec<f64> {
 
 /// The value of `Authorization` of a resource server.
 fn credential(state: &std::path::Path) -> String {
-    let mut add = Command::new(program("acs-identity"));
+    let mut add = Command::new(released_server());
     add.arg("--data-dir").arg(state).args(["resource-server", "add", "bench", "-o", "json"]);
     let output = add.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

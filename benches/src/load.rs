@@ -9,9 +9,9 @@ use benches::raw::{MESSAGE, RawKey};
 use identity::keys::Algorithm;
 
 use crate::measure::{median, own_cpu_of};
-use crate::programs::{Server, build, program};
+use crate::programs::{Server, build, build_released_server, program};
 use crate::report::{Section, Table, at_most, figure};
-use crate::scenario::{Rounds, Scenario, Site, ended, site, without_identities};
+use crate::scenario::{Rounds, Scenario, Site, ended, plain_site, site, without_identities};
 
 /// Rounds. They are many and short, because the machine's speed changes from second to second.
 const ROUNDS: usize = 9;
@@ -29,6 +29,8 @@ struct Cell<'a> {
     site: &'a Site,
     scenario: Scenario,
     algorithm: Algorithm,
+    /// Whether the server is a plain build, as the floors are.
+    is_plain: bool,
     connections: usize,
     rounds: Rounds,
 }
@@ -38,11 +40,13 @@ impl Cell<'_> {
         let name = self.scenario.name();
         let depends =
             Scenario::OF_BOTH.contains(&self.scenario) || Scenario::FLOORS_OF_BOTH.contains(&self.scenario);
-        if depends { format!("{name}, {}", self.algorithm.as_str()) } else { name.to_owned() }
+        let label = if depends { format!("{name}, {}", self.algorithm.as_str()) } else { name.to_owned() };
+        if self.is_plain { label + ", plain build" } else { label }
     }
 }
 
 pub fn build_programs() {
+    build_released_server();
     build(&["--package", "acs-identity"]);
     build(&["--package", "benches", "--bin", "echo", "--bin", "store-echo"]);
 }
@@ -52,6 +56,8 @@ pub fn run() -> Section {
     let mut section = Section::begin("load");
     let es256 = site(&runtime, "load-es256", Algorithm::Es256);
     let rs256 = site(&runtime, "load-rs256", Algorithm::Rs256);
+    let plain_es256 = plain_site(&runtime, "load-plain-es256", Algorithm::Es256);
+    let plain_rs256 = plain_site(&runtime, "load-plain-rs256", Algorithm::Rs256);
     let (state, identity) = ended(&runtime, "load-floor");
     let floors = Floors::new();
     let echo = without_identities(Server::echo(Command::new(program("echo"))), &es256);
@@ -70,6 +76,9 @@ pub fn run() -> Section {
     rows.extend(Scenario::OF_BOTH.into_iter().flat_map(|scenario| of_both(scenario, [&es256, &rs256])));
     rows.extend(Scenario::OF_ONE.map(|scenario| (&es256, scenario, Algorithm::Es256)));
     let mut cells: Vec<_> = rows.into_iter().flat_map(cells).collect();
+    for row in Scenario::WITH_FLOOR.into_iter().flat_map(|it| of_both(it, [&plain_es256, &plain_rs256])) {
+        cells.push(Cell { is_plain: true, ..cell(row, TYPICAL) });
+    }
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         rounds.push(floors.measure());
@@ -95,8 +104,12 @@ fn of_both<'a>(scenario: Scenario, [es256, rs256]: [&'a Site; 2]) -> [Row<'a>; 2
     [(es256, scenario, Algorithm::Es256), (rs256, scenario, Algorithm::Rs256)]
 }
 
-fn cells((site, scenario, algorithm): Row<'_>) -> [Cell<'_>; 3] {
-    CONNECTIONS.map(|connections| Cell { site, scenario, algorithm, connections, rounds: Rounds::default() })
+fn cells(row: Row<'_>) -> [Cell<'_>; 3] {
+    CONNECTIONS.map(|connections| cell(row, connections))
+}
+
+fn cell((site, scenario, algorithm): Row<'_>, connections: usize) -> Cell<'_> {
+    Cell { site, scenario, algorithm, is_plain: false, connections, rounds: Rounds::default() }
 }
 
 /// The floors of one round, in CPU microseconds.
@@ -180,18 +193,16 @@ fn targets(cells: &[Cell<'_>], floors: &[Floor]) -> Table {
         let verdict = target.map(|target| at_most(ratio, target)).unwrap_or_default();
         table.row([cell.label(), cpu, name.to_owned(), figure(least), figure(ratio), verdict]);
     };
-    for (scenario, floor, target) in [
-        (Scenario::Issue, Scenario::StoreSign, 1.25),
-        (Scenario::Introspect, Scenario::StoreVerify, 1.15),
-        (Scenario::Authorize, Scenario::StoreVerify, 1.15),
-    ] {
-        let of = |scenario| {
-            cells.iter().filter(move |cell| cell.scenario == scenario && cell.connections == TYPICAL)
+    let typical = || cells.iter().filter(|cell| cell.connections == TYPICAL);
+    for cell in typical() {
+        let (floor, target) = match cell.scenario {
+            Scenario::Issue => (Scenario::StoreSign, 1.25),
+            Scenario::Introspect | Scenario::Authorize => (Scenario::StoreVerify, 1.15),
+            _ => continue,
         };
-        for (cell, floor) in of(scenario).zip(of(floor)) {
-            assert!(cell.algorithm == floor.algorithm);
-            row(cell, floor.scenario.name(), &|round| floor.rounds.cpu_of(round), Some(target));
-        }
+        let is_floor = |other: &&Cell<'_>| other.scenario == floor && other.algorithm == cell.algorithm;
+        let floor = typical().find(is_floor).unwrap();
+        row(cell, floor.scenario.name(), &|round| floor.rounds.cpu_of(round), Some(target));
     }
     let echoed = |round: usize| echo.rounds.cpu_of(round);
     for (scenario, hmacs, target) in

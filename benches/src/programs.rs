@@ -27,6 +27,18 @@ pub fn build(arguments: &[&str]) {
     assert!(built.unwrap().success(), "{arguments:?} does not build");
 }
 
+/// Builds the local server as a release has it: for the counts of its branches under a load.
+pub fn build_released_server() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/packages/build");
+    let built = Command::new(script).arg("program").stdout(Stdio::null()).status();
+    assert!(built.unwrap().success(), "the local server does not build");
+}
+
+/// The local server as a release has it.
+pub fn released_server() -> PathBuf {
+    target_directory().join("packages/program/acs-identity")
+}
+
 /// A program of the release profile.
 pub fn program(name: &str) -> PathBuf {
     target_directory().join("release").join(name)
@@ -59,9 +71,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// The local server over a state directory.
+    /// The local server of a release over a state directory.
     pub fn local(state: &Path, algorithm: Algorithm) -> Self {
-        Self::local_of(Command::new(program("acs-identity")), state, algorithm)
+        Self::local_of(Command::new(released_server()), state, algorithm)
     }
 
     /// The same, started by this command.

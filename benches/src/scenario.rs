@@ -1,6 +1,7 @@
 //! The requests that the servers receive, and their cost.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use tokio::runtime::Runtime;
 
 use crate::generator::{Until, Work, ask_all, drive};
 use crate::measure::{median, micros};
-use crate::programs::{Server, request, scratch, state_directory};
+use crate::programs::{Server, program, request, scratch, state_directory};
 use crate::report::figure;
 
 const CREATE: &str = "/identities?api-version=2023-10-01";
@@ -51,6 +52,8 @@ pub enum Scenario {
 impl Scenario {
     pub const FLOORS_OF_BOTH: [Self; 2] = [Self::StoreSign, Self::StoreVerify];
     pub const OF_BOTH: [Self; 4] = [Self::Issue, Self::CreateWithToken, Self::Introspect, Self::Authorize];
+    /// Scenarios with one read of the store and one signature or verification, as their floors have.
+    pub const WITH_FLOOR: [Self; 3] = [Self::Issue, Self::Introspect, Self::Authorize];
     /// Scenarios without a signature and a verification. One algorithm stands for both.
     pub const OF_ONE: [Self; 4] = [Self::Revoke, Self::Refused, Self::RefusedIssue, Self::Garbage];
 
@@ -202,6 +205,12 @@ async fn ask(server: &Server, request: Request<Full<Bytes>>, status: StatusCode)
 /// A local server with its own state directory, and its identities.
 pub fn site(runtime: &Runtime, name: &str, algorithm: Algorithm) -> Site {
     runtime.block_on(Site::new(Server::local(&scratch(name), algorithm)))
+}
+
+/// As [`site`], with the program of a plain build.
+pub fn plain_site(runtime: &Runtime, name: &str, algorithm: Algorithm) -> Site {
+    let server = Server::local_of(Command::new(program("acs-identity")), &scratch(name), algorithm);
+    runtime.block_on(Site::new(server))
 }
 
 /// The state of a local server that has ended, and an identity in that state.

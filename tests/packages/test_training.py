@@ -1,0 +1,48 @@
+"""The optimization of a release: the training of the program, and the flags of the second build."""
+
+import importlib.machinery
+import importlib.util
+import os
+import pathlib
+import platform
+import sys
+
+import pytest
+
+from conftest import ROOT
+
+PACKAGES = ROOT / "infra" / "packages"
+PROGRAM = os.environ.get("LOCAL_PROGRAM", ROOT / "target" / "debug" / "acs-identity")
+
+
+@pytest.fixture
+def build(monkeypatch):
+    """The build command as a module."""
+    monkeypatch.syspath_prepend(str(PACKAGES))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    loader = importlib.machinery.SourceFileLoader("packages_build", str(PACKAGES / "build"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+def test_every_request_of_the_training_has_the_expected_answer(build):
+    build.training.train(PROGRAM, rounds=1)
+
+
+def test_a_release_is_optimized_for_the_counts_of_its_training(build, monkeypatch):
+    steps = []
+    monkeypatch.setattr(build, "run", lambda *command, env=None: steps.append((command, env)))
+    monkeypatch.setattr(build.training, "train", lambda program: steps.append(program))
+    triple = f"{platform.machine()}-unknown-linux-musl"
+    variables = build.flags(triple, "cargo", "build", "--target", triple)
+    _, (command, counting), program, (merge, _) = steps
+    assert command == ("cargo", "build", "--target", triple)
+    assert counting["RUSTFLAGS"].endswith(f"-Cprofile-generate={ROOT}/target/training/{triple}")
+    assert program == pathlib.Path(counting["CARGO_TARGET_DIR"]) / triple / "release" / "acs-identity"
+    assert variables["RUSTFLAGS"].endswith(f"-Cprofile-use={merge[merge.index('--output') + 1]}")
+
+
+def test_a_release_for_another_architecture_has_no_training(build, capsys):
+    assert build.flags("riscv64gc-unknown-linux-gnu", "cargo", "build") == {}
+    assert "riscv64gc-unknown-linux-gnu" in capsys.readouterr().err
