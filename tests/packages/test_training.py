@@ -38,7 +38,7 @@ def test_a_release_is_optimized_for_the_counts_of_its_training(build, monkeypatc
     variables = build.flags(triple, "cargo", "build", "--target", triple)
     _, (command, counting), program, (merge, _) = steps
     assert command == ("cargo", "build", "--target", triple)
-    assert counting["RUSTFLAGS"].endswith(f"-Cprofile-generate={ROOT}/target/training/{triple}")
+    assert counting["RUSTFLAGS"].endswith(f"-Cprofile-generate={ROOT}/target/training/counts/{triple}")
     assert program == pathlib.Path(counting["CARGO_TARGET_DIR"]) / triple / "release" / "acs-identity"
     assert variables["RUSTFLAGS"].endswith(f"-Cprofile-use={merge[merge.index('--output') + 1]}")
 
