@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pathlib
 import platform
+import subprocess
 import sys
 
 import pytest
@@ -46,3 +47,10 @@ def test_a_release_is_optimized_for_the_counts_of_its_training(build, monkeypatc
 def test_a_release_for_another_architecture_has_no_training(build, capsys):
     assert build.flags("riscv64gc-unknown-linux-gnu", "cargo", "build") == {}
     assert "riscv64gc-unknown-linux-gnu" in capsys.readouterr().err
+
+
+def test_the_linker_of_a_counting_build_joins_the_name_of_a_symbol():
+    variable = f"CARGO_TARGET_{platform.machine().upper()}_UNKNOWN_LINUX_MUSL_LINKER"
+    command = (PACKAGES / "counting_linker", "-o", "a b", "-u", "symbol", "end")
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {variable: "echo"})
+    assert done.stdout == "-o a b -Wl,-u,symbol end\n"
