@@ -24,13 +24,12 @@ AUTHORIZE = "/2015-03-31/functions/authorizer/invocations"
 
 
 class Client:
-    """A client that signs its requests as the SDKs do, on one open connection."""
+    """A client that signs its requests as the SDKs do, on an open connection."""
 
-    def __init__(self, server):
-        endpoint = urllib.parse.urlsplit(server.http_endpoint)
-        self.host = endpoint.netloc
+    def __init__(self, server, endpoint, connection):
+        self.host = address(endpoint)
         self.key = base64.b64decode(server.connection_string.rpartition("accesskey=")[2])
-        self.connection = http.client.HTTPConnection("127.0.0.1", endpoint.port)
+        self.connection = connection
 
     def signed(self, target, body, key=None):
         digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
@@ -59,9 +58,19 @@ def train(program, rounds=300):
     """Starts the program with each algorithm and ends it as an operator does. Then it writes its profile."""
     for algorithm in ALGORITHMS:
         with acs_identity("--algorithm", algorithm, program=str(program)) as server:
-            client = Client(server)
+            secure = http.client.HTTPSConnection(address(server.endpoint), context=server.ssl_context)
+            clients = (
+                Client(server, server.endpoint, secure),
+                Client(server, server.http_endpoint, http.client.HTTPConnection(address(server.http_endpoint))),
+            )
             for turn in range(rounds):
-                one_round(client, turn)
+                one_round(clients[turn % 2], turn)
+                # The next request opens a new connection.
+                secure.close()
+
+
+def address(endpoint):
+    return urllib.parse.urlsplit(endpoint).netloc
 
 
 def one_round(client, turn):
