@@ -31,17 +31,34 @@ def test_every_request_of_the_training_has_the_expected_answer(build):
     build.training.train(PROGRAM, rounds=1)
 
 
-def test_a_release_is_optimized_for_the_counts_of_its_training(build, monkeypatch):
-    steps = []
-    monkeypatch.setattr(build, "run", lambda *command, env=None: steps.append((command, env)))
-    monkeypatch.setattr(build.training, "train", lambda program: steps.append(program))
+def test_a_release_is_optimized_for_the_counts_of_its_training(build, monkeypatch, tmp_path):
     triple = f"{platform.machine()}-unknown-linux-musl"
+    program = tmp_path / "training" / triple / "release" / "acs-identity"
+    program.parent.mkdir(parents=True)
+    program.write_text("a program that counts")
+    steps = []
+    monkeypatch.setattr(build, "TARGET", tmp_path)
+    monkeypatch.setattr(build, "run", lambda *command, env=None: steps.append((command, env)))
+    monkeypatch.setattr(build.training, "train", steps.append)
     variables = build.flags(triple, "cargo", "build", "--target", triple)
-    _, (command, counting), program, (merge, _) = steps
+    _, (command, counting), trained, (merge, _) = steps
     assert command == ("cargo", "build", "--target", triple)
-    assert counting["RUSTFLAGS"].endswith(f"-Cprofile-generate={ROOT}/target/training/counts/{triple}")
-    assert program == pathlib.Path(counting["CARGO_TARGET_DIR"]) / triple / "release" / "acs-identity"
-    assert variables["RUSTFLAGS"].endswith(f"-Cprofile-use={merge[merge.index('--output') + 1]}")
+    assert counting["RUSTFLAGS"].endswith(f"-Cprofile-generate={tmp_path}/training/counts/{triple}")
+    assert trained == program
+    counts = merge[merge.index("--output") + 1]
+    assert variables["RUSTFLAGS"].endswith(f"-Cprofile-use={counts}")
+
+    program.write_text("another one")
+    build.flags.cache_clear()
+    assert build.flags(triple, "cargo", "build", "--target", triple) != variables, "cargo builds anew"
+
+    counts.parent.mkdir(parents=True)
+    counts.write_text("counts of the first program")
+    program.write_text("a program that counts")
+    build.flags.cache_clear()
+    steps.clear()
+    assert build.flags(triple, "cargo", "build", "--target", triple) == variables
+    assert program not in steps, "the same program needs no second training"
 
 
 def test_a_release_for_another_architecture_has_no_training(build, capsys):
