@@ -366,13 +366,17 @@ impl PathMatch {
     }
 }
 
+fn parts(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').skip(1)
+}
+
 /// The path of a target, among the paths of these functions.
 #[must_use]
 pub fn find(target: &Target, functions: &[Function]) -> Option<PathMatch> {
     let segments = segments(target)?;
     let matches = |route: &&Route| functions.contains(&route.function) && fits(route.path, segments);
     let first = ROUTES.iter().find(matches)?;
-    let pairs = first.path.split('/').skip(1).zip(segments);
+    let pairs = parts(first.path).zip(segments);
     let parameters = pairs.filter(|(part, _)| part.starts_with('{'));
     let parameters = parameters.map(|(part, segment)| (part, segment.clone())).collect();
     Some(PathMatch { first, parameters: Parameters(parameters) })
@@ -475,8 +479,7 @@ mod tests {
                     OBJECT => "O2".to_owned(),
                     _ => fixed(part),
                 };
-                let spelled: String =
-                    route.path.split('/').skip(1).map(|text| format!("/{}", part(text))).collect();
+                let spelled: String = parts(route.path).map(|text| format!("/{}", part(text))).collect();
                 for target in [spelled.clone(), format!("{spelled}/"), format!("//{spelled}/?a=/")] {
                     let path = find(&Target::from_wire(&target), Function::ALL).unwrap();
                     assert_eq!(path.route(&route.method).unwrap().operation, route.operation, "{target}");

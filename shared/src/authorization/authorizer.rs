@@ -173,13 +173,13 @@ impl Authorizer {
         let find = |segments: &[String]| self.rules.find(method, &RequestPath::of(segments.to_vec()).ok()?);
         match (segments.split_first(), &request.stage) {
             (Some((first, rest)), Some(stage)) if first == stage => {
-                if find(&segments).is_some() {
+                if find(segments).is_some() {
                     None
                 } else {
                     find(rest)
                 }
             }
-            _ => find(&segments),
+            _ => find(segments),
         }
     }
 }
@@ -211,12 +211,12 @@ fn subprotocol_tokens(headers: &HeaderMap) -> Vec<&str> {
 
 /// The segments of the path, under stricter rules than for this service's own paths. A leading `//` is refused, because a
 /// resource server may read it differently.
-fn segments(target: &Target) -> Result<Vec<String>, AmbiguousPathError> {
+fn segments(target: &Target) -> Result<&[String], AmbiguousPathError> {
     let rest = target.path().strip_prefix('/').ok_or(AmbiguousPathError)?;
     if rest.starts_with('/') {
         return Err(AmbiguousPathError);
     }
-    target.segments().map(<[String]>::to_vec).map_err(|_| AmbiguousPathError)
+    target.segments().map_err(|_| AmbiguousPathError)
 }
 
 fn audit_event(
