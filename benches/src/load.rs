@@ -47,8 +47,12 @@ impl Cell<'_> {
 
 pub fn build_programs() {
     build_released_server();
-    build(&["--package", "acs-identity"]);
     build(&["--package", "benches", "--bin", "echo", "--bin", "store-echo"]);
+}
+
+/// Builds the local server as the floors are built.
+pub fn build_plain_server() {
+    build(&["--package", "acs-identity"]);
 }
 
 pub fn run() -> Section {

@@ -82,6 +82,9 @@ fn main() {
     ) {
         load::build_programs();
     }
+    if matches!(command, Command::Load | Command::Instructions | Command::All) {
+        load::build_plain_server();
+    }
     if matches!(command, Command::Cold | Command::Quota | Command::All) {
         cold::build_programs();
     }
