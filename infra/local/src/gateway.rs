@@ -195,12 +195,14 @@ impl Connection {
             async move {
                 let is_http1 = request.version() <= Version::HTTP_11;
                 let (parts, body) = request.into_parts();
-                let head = Head::new(parts, peer);
+                let request = Arrived::new(parts, peer);
+                let head =
+                    router.service.head(&request.parts.method, &request.target, &request.parts.headers);
                 let mut memory = BodyMemory::default();
-                let read = head.read(&router, body, &open, &mut memory);
+                let read = request.read(&router, head.needs_body(), body, &open, &mut memory);
                 let body = timeout(limits.idle_timeout, read).await.map_err(|_| BrokenBody)??;
                 under_way.complete();
-                let mut reply = respond(&router, head, body).await;
+                let mut reply = respond(&router, &request, head, body).await;
                 if is_http1 {
                     reply.headers_mut().insert(KEEP_ALIVE, hint);
                 }
@@ -223,14 +225,14 @@ impl Connection {
     }
 }
 
-/// A request without its body.
-struct Head {
+/// A request whose body has not been read.
+struct Arrived {
     parts: http::request::Parts,
     target: Target,
     peer: Peer,
 }
 
-impl Head {
+impl Arrived {
     fn new(mut parts: http::request::Parts, peer: Peer) -> Self {
         name_host(&mut parts);
         let peer = Peer { is_local: peer.is_local && !is_forwarded(&parts.headers), ..peer };
@@ -242,29 +244,34 @@ impl Head {
     async fn read<'a>(
         &self,
         router: &Router,
+        service_needs_body: bool,
         body: Incoming,
         open: &'a OpenConnections,
         memory: &mut BodyMemory<'a>,
     ) -> Result<Body, BrokenBody> {
-        let Self { parts, target, peer } = self;
+        let Self { parts, peer, .. } = self;
         let limit = control_api::body_limit(router, parts, *peer);
         let path = parts.uri.path();
         let is_own = control_api::is_own(path)
             || invoke::is_invocation(&parts.method, path)
             || router.entra.as_ref().is_some_and(|entra| entra.answers(path));
-        let is_kept = is_own || router.service.needs_body(&parts.method, target, &parts.headers);
-        let memory = is_kept.then_some((open, memory));
+        let memory = (is_own || service_needs_body).then_some((open, memory));
         body::read(body, limit, memory).await
     }
 }
 
-async fn respond(router: &Router, head: Head, body: Body) -> Response<ReplyBody> {
-    let Head { parts, target, peer } = head;
-    head::check(&parts);
-    if let Some(response) = control_api::answer(router, &parts, &target, &body, peer).await {
+async fn respond(
+    router: &Router,
+    request: &Arrived,
+    head: pipeline::Head<'_>,
+    body: Body,
+) -> Response<ReplyBody> {
+    let Arrived { parts, target, peer } = request;
+    head::check(parts);
+    if let Some(response) = control_api::answer(router, parts, target, &body, *peer).await {
         return response;
     }
-    if let Some(response) = router.health.answer(&router.service.settings, &target, &parts).await {
+    if let Some(response) = router.health.answer(&router.service.settings, target, parts).await {
         return whole(response);
     }
     let _shared = router.gate.read().await;
@@ -276,15 +283,14 @@ async fn respond(router: &Router, head: Head, body: Body) -> Response<ReplyBody>
     if let (Some(entra), Body::Complete(body)) = (&router.entra, &body)
         && entra.answers(parts.uri.path())
     {
-        return whole(respond_as_entra(router, entra, &parts, body));
+        return whole(respond_as_entra(router, entra, parts, body));
     }
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let shows_reason = peer.is_local && host.is_some_and(is_loopback);
-    let request = pipeline::Request { method: parts.method, target, headers: parts.headers, body };
     let is_protected = peer.is_secure || peer.is_local;
     let transport = if is_protected { Transport::Protected } else { Transport::Exposed };
     let delivery = Delivery { transport, ..Delivery::default() };
-    let mut response = router.service.handle_delivered(request, &delivery).await;
+    let mut response = router.service.respond(head, &body, &delivery).await;
     if shows_reason {
         show_reason(&mut response);
     }

@@ -14,7 +14,7 @@ use crate::api::service::Service;
 use crate::audit::{Arrival, AuditContext};
 use crate::authn::basic::PresentedCredential;
 use crate::authn::entra::{Audience, EntraError, EntraToken};
-use crate::authn::hmac::{HmacInput, SignedRequest};
+use crate::authn::hmac::SignedRequest;
 use crate::authn::target::Target;
 use crate::authn::{Caller, Denial, Scheme};
 use crate::correlation::{Correlation, Delivery, Transport};
@@ -36,6 +36,23 @@ pub struct Request {
     pub body: Body,
 }
 
+/// A request without its body, and the facts that follow from it alone.
+pub struct Head<'a> {
+    method: &'a Method,
+    target: &'a Target,
+    headers: &'a HeaderMap,
+    path: Option<PathMatch>,
+    callers: Callers,
+    credential: Result<Credential<'a>, Denial>,
+}
+
+/// The credential of a request, not yet compared with anything secret.
+enum Credential<'a> {
+    Signature(SignedRequest),
+    Basic(&'a str),
+    Bearer(&'a str),
+}
+
 /// A request's body.
 pub enum Body {
     Complete(Bytes),
@@ -47,22 +64,58 @@ pub enum Body {
     NoMemory,
 }
 
+impl Head<'_> {
+    /// Whether the reply depends on the body. It does not if the head alone is refused, or if the route is public. A host
+    /// can then drop the body, so that callers without a key occupy no memory.
+    #[must_use]
+    pub fn needs_body(&self) -> bool {
+        match (self.callers, &self.credential) {
+            (Callers::Anyone, _) | (_, Err(_)) => false,
+            (callers, Ok(Credential::Basic(_))) => callers == Callers::ServiceOrResourceServer,
+            (_, Ok(Credential::Signature(_) | Credential::Bearer(_))) => true,
+        }
+    }
+}
+
 impl Service {
     /// Answers a request of a host that has no facts beside the request.
     pub async fn handle(&self, request: Request) -> Response<Bytes> {
         self.handle_delivered(request, &Delivery::default()).await
     }
 
-    /// Answers every request as the contract describes, and writes exactly one audit line.
+    /// Answers a request.
     pub async fn handle_delivered(&self, request: Request, delivery: &Delivery) -> Response<Bytes> {
+        let Request { method, target, headers, body } = &request;
+        self.respond(self.head(method, target, headers), body, delivery).await
+    }
+
+    /// Makes the checks of a request that need neither its body nor a key.
+    pub fn head<'a>(&self, method: &'a Method, target: &'a Target, headers: &'a HeaderMap) -> Head<'a> {
+        let path = routes::find(target, self.functions);
+        let callers = path.as_ref().map_or(self.callers_without_path(), PathMatch::callers);
+        let takes_signature = matches!(callers, Callers::Service | Callers::ServiceOrResourceServer);
+        let credential = Scheme::of(headers).and_then(|scheme| match scheme {
+            Scheme::AccessKey if takes_signature => {
+                let now = self.clock.now();
+                let signed = SignedRequest::parse_head(method, target, headers, &self.settings, now);
+                signed.map(Credential::Signature)
+            }
+            Scheme::AccessKey => Err(Denial::Scheme),
+            Scheme::Basic(value) => Ok(Credential::Basic(value)),
+            Scheme::Bearer(token) => Ok(Credential::Bearer(token)),
+        });
+        Head { method, target, headers, path, callers, credential }
+    }
+
+    /// Answers every request as the contract describes, and writes exactly one audit line.
+    pub async fn respond(&self, head: Head<'_>, body: &Body, delivery: &Delivery) -> Response<Bytes> {
         let arrival = Arrival::now(self.clock.as_ref(), self.random.as_ref());
-        let client_request_id = client_request_id(&request.headers);
-        let correlation = Correlation::of(&request.headers, delivery);
+        let Head { method, headers, callers, .. } = head;
+        let client_request_id = client_request_id(headers);
+        let correlation = Correlation::of(headers, delivery);
         let mut audit = AuditContext::new(client_request_id.and_then(audited_client_request_id), correlation);
 
-        let path = routes::find(&request.target, self.functions);
-        let callers = path.as_ref().map_or(self.callers_without_path(), PathMatch::callers);
-        let answer = self.answer(&request, delivery.transport, path.as_ref(), callers, &mut audit);
+        let answer = self.answer(head, body, delivery.transport, &mut audit);
         let outcome = timeout(self.clock.sleep(REQUEST_DEADLINE), answer).await;
         // A request that is cut off at the deadline may or may not have written.
         let outcome = outcome.unwrap_or_else(|| Err(Error::Unavailable("deadline exceeded".into())));
@@ -74,12 +127,12 @@ impl Service {
             client_request_id,
             request_id: &arrival.request_id,
             latency,
-            is_loopback: self.is_loopback(&request.headers),
+            is_loopback: self.is_loopback(headers),
         };
         let mut response = context.into_response(outcome.as_ref());
         let readable_by = callers.readable_by(&self.settings.cors);
-        readable_by.add_headers(&request.method, &request.headers, response.headers_mut());
-        if request.method == Method::HEAD {
+        readable_by.add_headers(method, headers, response.headers_mut());
+        if method == Method::HEAD {
             reply::drop_body(&mut response);
         }
         let event = audit.event(arrival, latency, response.status().as_u16(), outcome.as_ref().err());
@@ -115,19 +168,19 @@ impl Service {
     /// route table alone.
     async fn answer(
         &self,
-        request: &Request,
+        head: Head<'_>,
+        body: &Body,
         transport: Transport,
-        path: Option<&PathMatch>,
-        callers: Callers,
         audit: &mut AuditContext,
     ) -> Result<Reply, Error> {
-        if request.method == Method::OPTIONS {
-            return Ok(Reply::Methods(path.map(PathMatch::methods).unwrap_or_default()));
+        let Head { method, target, headers, path, callers, credential } = head;
+        if method == Method::OPTIONS {
+            return Ok(Reply::Methods(path.as_ref().map(PathMatch::methods).unwrap_or_default()));
         }
-        let found = path.ok_or(Error::RouteNotFound);
+        let found = path.as_ref().ok_or(Error::RouteNotFound);
         let found = found.and_then(|path| {
-            let route = path.route(&request.method)?;
-            let version = route.version(&request.target, self.settings.hosts.public());
+            let route = path.route(method)?;
+            let version = route.version(target, self.settings.hosts.public());
             Ok((route, version, path.parameters()))
         });
         if let Ok((route, version, _)) = &found {
@@ -136,7 +189,7 @@ impl Service {
                 audit.version(*version);
             }
         }
-        let body = match &request.body {
+        let body = match body {
             Body::Complete(body) => body,
             Body::TooLarge => return Err(Error::BodyTooLarge),
             Body::Unreadable => return Err(Error::BodyMalformed("it cannot be decoded".to_owned())),
@@ -144,39 +197,21 @@ impl Service {
                 return Err(Error::Unavailable("other requests use all memory for bodies".into()));
             }
         };
-        let authenticated = self.authenticate(request, transport, body, callers, audit).await;
-        let caller = authenticated.map_err(|error| self.explain(error, request, path.is_none()))?;
+        let bearer = if let Ok(Credential::Bearer(token)) = credential { Some(token) } else { None };
+        let authenticated = self.authenticate(callers, credential, headers, transport, body, audit).await;
+        let caller = authenticated.map_err(|error| match bearer {
+            Some(token) if path.is_none() => self.explain(error, token),
+            _ => error,
+        })?;
         audit.slot(caller.slot());
         let (route, version, parameters) = match found {
             Ok(found) => found,
             Err(error) => return Err(self.after_credential(&caller, error, audit).await),
         };
         let version = version?;
-        let context = OperationContext {
-            service: self,
-            caller: &caller,
-            parameters,
-            target: &request.target,
-            headers: &request.headers,
-            body,
-            version,
-        };
+        let context =
+            OperationContext { service: self, caller: &caller, parameters, target, headers, body, version };
         operations::run(route.operation, &context, audit).await
-    }
-
-    /// Whether the reply depends on the body. It does not if the head alone is refused, or if the route is public. A host
-    /// can then drop the body, so that callers without a key occupy no memory.
-    pub fn needs_body(&self, method: &Method, target: &Target, headers: &HeaderMap) -> bool {
-        let path = routes::find(target, self.functions);
-        let callers = path.as_ref().map_or(self.callers_without_path(), PathMatch::callers);
-        let is_signature_possible =
-            || SignedRequest::parse_head(method, target, headers, &self.settings, self.clock.now()).is_ok();
-        match (callers, Scheme::of(headers)) {
-            (Callers::Anyone, _) | (_, Err(_)) | (Callers::EntraUser(_), Ok(Scheme::AccessKey)) => false,
-            (_, Ok(Scheme::AccessKey)) => is_signature_possible(),
-            (callers, Ok(Scheme::Basic(_))) => matches!(callers, Callers::ServiceOrResourceServer),
-            (_, Ok(Scheme::Bearer(_))) => true,
-        }
     }
 
     /// The callers that may learn that a path does not exist. If every served route is public, anyone may learn it.
@@ -199,50 +234,51 @@ impl Service {
 
     async fn authenticate(
         &self,
-        request: &Request,
+        callers: Callers,
+        credential: Result<Credential<'_>, Denial>,
+        headers: &HeaderMap,
         transport: Transport,
         body: &[u8],
-        callers: Callers,
         audit: &mut AuditContext,
     ) -> Result<Caller, Error> {
         match callers {
             Callers::Anyone => Ok(Caller::Anyone),
-            Callers::EntraUser(audience) => match Scheme::of(&request.headers)? {
-                Scheme::AccessKey | Scheme::Basic(_) => Err(Denial::Scheme.into()),
-                Scheme::Bearer(token) => self.entra_user(token, audience, audit).await.map(Caller::EntraUser),
-            },
-            Callers::Service => self.service(Scheme::of(&request.headers)?, request, body, audit).await,
-            Callers::ResourceServer | Callers::ServiceOrResourceServer => {
-                match Scheme::of(&request.headers) {
-                    Ok(Scheme::Basic(_)) if transport == Transport::Exposed => Err(Denial::PlainHttp.into()),
-                    Ok(Scheme::Basic(value)) => {
-                        Ok(Caller::ResourceServer(PresentedCredential::parse(value)?))
-                    }
-                    // Some clients send a credential only after a challenge.
-                    Err(_)
-                        if transport == Transport::Protected
-                            && !request.headers.contains_key(AUTHORIZATION) =>
-                    {
-                        Err(Denial::CredentialRequired.into())
-                    }
-                    Ok(_) if callers == Callers::ResourceServer => Err(Denial::Scheme.into()),
-                    scheme => self.service(scheme?, request, body, audit).await,
+            Callers::EntraUser(audience) => match credential? {
+                Credential::Signature(_) | Credential::Basic(_) => Err(Denial::Scheme.into()),
+                Credential::Bearer(token) => {
+                    self.entra_user(token, audience, audit).await.map(Caller::EntraUser)
                 }
-            }
+            },
+            Callers::Service => self.service(credential?, headers, body, audit).await,
+            Callers::ResourceServer | Callers::ServiceOrResourceServer => match credential {
+                Ok(Credential::Basic(_)) if transport == Transport::Exposed => Err(Denial::PlainHttp.into()),
+                Ok(Credential::Basic(value)) => {
+                    Ok(Caller::ResourceServer(PresentedCredential::parse(value)?))
+                }
+                // Some clients send a credential only after a challenge.
+                Err(_) if transport == Transport::Protected && !headers.contains_key(AUTHORIZATION) => {
+                    Err(Denial::CredentialRequired.into())
+                }
+                Ok(_) if callers == Callers::ResourceServer => Err(Denial::Scheme.into()),
+                credential => self.service(credential?, headers, body, audit).await,
+            },
         }
     }
 
     async fn service(
         &self,
-        scheme: Scheme<'_>,
-        request: &Request,
+        credential: Credential<'_>,
+        headers: &HeaderMap,
         body: &[u8],
         audit: &mut AuditContext,
     ) -> Result<Caller, Error> {
-        match scheme {
-            Scheme::AccessKey => self.access_key_holder(request, body).await,
-            Scheme::Basic(_) => Err(Denial::Scheme.into()),
-            Scheme::Bearer(token) => self.entra_principal(token, audit).await,
+        match credential {
+            Credential::Signature(signed) => {
+                signed.check_body(headers, body)?;
+                self.access_key_holder(signed).await
+            }
+            Credential::Basic(_) => Err(Denial::Scheme.into()),
+            Credential::Bearer(token) => self.entra_principal(token, audit).await,
         }
     }
 
@@ -266,18 +302,14 @@ impl Service {
         }
     }
 
-    /// The reason for the operator if a bearer is refused on a path that does not exist. Clients send their user token
-    /// here if they take the endpoint of a chat server from the connection string.
-    fn explain(&self, error: Error, request: &Request, is_unknown_path: bool) -> Error {
-        match Scheme::of(&request.headers) {
-            Ok(Scheme::Bearer(token))
-                if is_unknown_path
-                    && matches!(error, Error::Denied(_))
-                    && verify::names_resource(token, &self.settings.resource) =>
-            {
+    /// The reason for the operator if a bearer token is refused on a path that does not exist. Clients send their user
+    /// token here if they take the endpoint of a chat server from the connection string.
+    fn explain(&self, error: Error, token: &str) -> Error {
+        match error {
+            Error::Denied(_) if verify::names_resource(token, &self.settings.resource) => {
                 Denial::OtherService.into()
             }
-            _ => error,
+            error => error,
         }
     }
 
@@ -324,10 +356,7 @@ impl Service {
 
     /// Verifies the signature with the cached keys first, so that a refusal costs no I/O. The cached keys may be
     /// outdated, so a failure may refresh them.
-    async fn access_key_holder(&self, request: &Request, body: &[u8]) -> Result<Caller, Error> {
-        let Request { method, target, headers, .. } = request;
-        let input = HmacInput { method, target, headers, body };
-        let signed = SignedRequest::parse(&input, &self.settings, self.clock.now())?;
+    async fn access_key_holder(&self, signed: SignedRequest) -> Result<Caller, Error> {
         let tried = self.key_cache.cached_access();
         if let Some((access_keys, keys)) = &tried
             && let Ok(slot) = signed.verify(keys)

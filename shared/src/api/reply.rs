@@ -195,8 +195,8 @@ const X_PROCESSING_TIME: HeaderName = HeaderName::from_static("x-processing-time
 /// Initial capacity of a body, in bytes. A reply with a token fits, so its buffer does not grow.
 const USUAL_BODY: usize = 960;
 
-/// The number of headers that a reply may have in addition to those of its body.
-const FURTHER_HEADERS: usize = 9;
+/// The number of headers that a reply may have.
+const MAX_HEADERS: usize = 10;
 
 /// `expiresOn` and `lastTokenIssuedAt`: ISO 8601 with a numeric offset, never `Z`. `expiresOn` has whole seconds,
 /// because it equals the token's `exp`.
@@ -301,7 +301,6 @@ impl ResponseContext<'_> {
         }
         let reports_versions = outcome.err().is_none_or(|error| error.reports_versions);
         let headers = response.headers_mut();
-        headers.reserve(FURTHER_HEADERS);
         if !self.is_loopback {
             let rule = HeaderValue::from_static("max-age=31536000;includeSubDomains");
             headers.insert(STRICT_TRANSPORT_SECURITY, rule);
@@ -396,8 +395,7 @@ pub fn json(status: StatusCode, content_type: &'static str, body: &impl Serializ
     let mut written = Vec::with_capacity(USUAL_BODY);
     // Serialization cannot fail, because every member name of a body is text.
     let _ = serde_json::to_writer(&mut written, body);
-    let mut response = Response::new(written.into());
-    *response.status_mut() = status;
+    let mut response = with_body(status, written.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
@@ -405,7 +403,12 @@ pub fn json(status: StatusCode, content_type: &'static str, body: &impl Serializ
 /// A reply without a body.
 #[must_use]
 pub fn empty(status: StatusCode) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::new());
+    with_body(status, Bytes::new())
+}
+
+fn with_body(status: StatusCode, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
+    response.headers_mut().reserve(MAX_HEADERS);
     response
 }

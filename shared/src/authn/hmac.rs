@@ -11,10 +11,12 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::{constant_time, digest, hmac};
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, Mac as _};
 use http::{HeaderMap, Method};
+use sha2::Sha256;
 use time::OffsetDateTime;
 
 use super::target::{Target, TargetCandidate};
@@ -51,8 +53,8 @@ pub struct SignedRequest {
 }
 
 /// The parts of an `Authorization` value.
-struct Credentials {
-    signed_headers: Vec<String>,
+struct Credentials<'a> {
+    signed_headers: Vec<&'a str>,
     signature: [u8; 32],
 }
 
@@ -79,9 +81,8 @@ impl UnsignedRequest<'_> {
     #[must_use]
     pub fn sign(&self, key: &AccessKey, now: OffsetDateTime) -> [(&'static str, String); 3] {
         let (date, hash) = (date::format(now), content_hash(self.body));
-        let mut text = text_before_host(self.method, self.target, &format!("{date};"));
-        text.extend([self.host, ";", &hash]);
-        let signature = STANDARD.encode(hmac::sign(key.hmac(), text.as_bytes()));
+        let text = [self.method.as_str(), "\n", self.target, "\n", &date, ";", self.host, ";", &hash];
+        let signature = STANDARD.encode(over(key.hmac(), &text).finalize().into_bytes());
         let credentials =
             format!("{SCHEME} SignedHeaders={MS_DATE};{HOST};{CONTENT_HASH}&Signature={signature}");
         [(MS_DATE, date), (CONTENT_HASH, hash), ("authorization", credentials)]
@@ -96,11 +97,16 @@ impl SignedRequest {
     pub fn parse(request: &HmacInput<'_>, settings: &Settings, now: OffsetDateTime) -> Result<Self, Denial> {
         let HmacInput { method, target, headers, body } = request;
         let signed = Self::parse_head(method, target, headers, settings, now)?;
-        if single(headers, CONTENT_HASH)? == content_hash(body) {
-            Ok(signed)
-        } else {
-            Err(Denial::ContentHash)
-        }
+        signed.check_body(headers, body)?;
+        Ok(signed)
+    }
+
+    /// Compares the hash of the body with the signed one.
+    ///
+    /// # Errors
+    /// [`Denial::ContentHash`] if they differ.
+    pub fn check_body(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Denial> {
+        if single(headers, CONTENT_HASH)? == content_hash(body) { Ok(()) } else { Err(Denial::ContentHash) }
     }
 
     /// Makes the checks that need neither a key nor the body: the form of the headers, the date, and the host.
@@ -117,7 +123,7 @@ impl SignedRequest {
         let authorization = single(headers, "authorization").map_err(|_| Denial::Authorization)?;
         let credentials = Credentials::parse(authorization)?;
         let names = &credentials.signed_headers;
-        let date_name = if names.iter().any(|name| name == MS_DATE) { MS_DATE } else { DATE };
+        let date_name = if has(names, MS_DATE) { MS_DATE } else { DATE };
         let date = date::parse(single(headers, date_name)?).ok_or(Denial::Date)?;
         if !settings.date_window.admits(date, now) {
             return Err(Denial::Skew { window: settings.date_window, server: now, request: date });
@@ -151,39 +157,35 @@ impl SignedRequest {
     }
 
     fn slot_for(&self, target: &TargetCandidate, keys: &AccessKeys) -> Option<Slot> {
-        // The whole text is hashed for each host. A copy of the state after the common part would cost more.
-        let mut text = text_before_host(&self.method, &target.text, &self.before);
-        let common = text.len();
-        for host in self.hosts.iter().filter(|host| target.goes_with(host.form)) {
-            text.truncate(common);
-            text.push_str(&host.text);
-            text.push_str(&self.after);
-            let matching = keys.each().map(|(slot, key)| {
-                let tag = hmac::sign(key.hmac(), text.as_bytes());
-                let equal = constant_time::verify_slices_are_equal(tag.as_ref(), &self.signature);
-                equal.is_ok().then_some(slot)
+        let [mark, query] = self.target.query();
+        let before_host = [self.method.as_str(), "\n", &target.path, mark, query, "\n", &self.before];
+        // Every host follows the same text, so that is hashed once for each key.
+        let hashed = keys.each().map(|(slot, key)| (slot, over(key.hmac(), &before_host)));
+        let mut hosts = self.hosts.iter().filter(|host| target.goes_with(host.form));
+        hosts.find_map(|host| {
+            let matching = hashed.each_ref().map(|(slot, hmac)| {
+                let hmac = over(hmac.clone(), &[&host.text, &self.after]);
+                // Constant time.
+                hmac.verify_slice(&self.signature).is_ok().then_some(*slot)
             });
-            if let Some(slot) = matching.into_iter().flatten().next() {
-                return Some(slot);
-            }
-        }
-        None
+            matching.into_iter().flatten().next()
+        })
     }
 }
 
-/// The text that a signature covers, up to the host. `before` has the values of the headers before it.
-fn text_before_host(method: &Method, target: &str, before: &str) -> String {
-    [method.as_str(), "\n", target, "\n", before].concat()
+/// The HMAC after these parts of a text.
+fn over(hmac: Hmac<Sha256>, parts: &[&str]) -> Hmac<Sha256> {
+    parts.iter().fold(hmac, |hmac, part| hmac.chain_update(part))
 }
 
 fn content_hash(body: &[u8]) -> String {
     STANDARD.encode(digest::digest(&digest::SHA256, body))
 }
 
-impl Credentials {
+impl<'a> Credentials<'a> {
     /// Parses `HMAC-SHA256 SignedHeaders=<names>&Signature=<base64>`. The scheme has any letter case (RFC 9110 section
     /// 11.1).
-    fn parse(authorization: &str) -> Result<Self, Denial> {
+    fn parse(authorization: &'a str) -> Result<Self, Denial> {
         let (scheme, parameters) = authorization.split_once(' ').unwrap_or((authorization, ""));
         if !scheme.eq_ignore_ascii_case(SCHEME) {
             return Err(Denial::Scheme);
@@ -199,29 +201,32 @@ impl Credentials {
     }
 }
 
-/// Distinct names, in lower case. They include the host, the content hash and a date. Header names have any letter case
-/// (RFC 9110 section 5.1).
-fn signed_headers(names: &str) -> Result<Vec<String>, Denial> {
-    let closed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let mut seen: Vec<String> = Vec::new();
+/// Distinct names. They include the host, the content hash and a date.
+fn signed_headers(names: &str) -> Result<Vec<&str>, Denial> {
+    let closed = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    let mut seen = Vec::with_capacity(4);
     for name in names.split(';').take(MAX_SIGNED_HEADERS + 1) {
-        let name = name.to_ascii_lowercase();
-        let is_name = !name.is_empty() && name.bytes().all(closed) && name != "authorization";
-        if !is_name || seen.contains(&name) {
+        let is_name = !name.is_empty() && name.bytes().all(closed);
+        if !is_name || name.eq_ignore_ascii_case("authorization") || has(&seen, name) {
             return Err(Denial::SignedHeaders);
         }
         seen.push(name);
     }
-    let has = |name: &str| seen.iter().any(|seen| seen == name);
-    if seen.len() <= MAX_SIGNED_HEADERS && (has(MS_DATE) || has(DATE)) && has(HOST) && has(CONTENT_HASH) {
+    let has_date = has(&seen, MS_DATE) || has(&seen, DATE);
+    if seen.len() <= MAX_SIGNED_HEADERS && has_date && has(&seen, HOST) && has(&seen, CONTENT_HASH) {
         Ok(seen)
     } else {
         Err(Denial::SignedHeaders)
     }
 }
 
+/// Whether this header is among the names. Names have any letter case (RFC 9110 section 5.1).
+fn has(names: &[&str], header: &str) -> bool {
+    names.iter().any(|name| name.eq_ignore_ascii_case(header))
+}
+
 /// The signed values, joined by `;`: the text before the host's value, and the text after it.
-fn values_around_host(names: &[String], headers: &HeaderMap) -> Result<(String, String), Denial> {
+fn values_around_host(names: &[&str], headers: &HeaderMap) -> Result<(String, String), Denial> {
     // The usual values fit.
     let [mut before, mut after] = [(); 2].map(|()| String::with_capacity(64));
     let mut at_host = false;
@@ -230,7 +235,7 @@ fn values_around_host(names: &[String], headers: &HeaderMap) -> Result<(String, 
         if index > 0 {
             part.push(';');
         }
-        if name == HOST {
+        if name.eq_ignore_ascii_case(HOST) {
             at_host = true;
         } else {
             part.push_str(single(headers, name)?);
@@ -296,7 +301,8 @@ mod tests {
     fn signatures_that_are_no_single_value_have_the_wrong_parts() {
         let parse = |signature: &str| {
             let names = "x-ms-date;host;x-ms-content-sha256";
-            Credentials::parse(&format!("{SCHEME} SignedHeaders={names}&Signature={signature}")).err()
+            let authorization = format!("{SCHEME} SignedHeaders={names}&Signature={signature}");
+            Credentials::parse(&authorization).err()
         };
         for signature in ["", "YQ==&a=b", "YQ==,YQ==", "YQ== YQ=="] {
             assert_eq!(parse(signature), Some(Denial::Parts), "{signature:?}");
@@ -307,23 +313,25 @@ mod tests {
 
     #[test]
     fn signed_headers_are_few_and_include_a_date_the_host_and_the_hash() {
-        let names = |further: usize| {
-            let further: String = (0..further).map(|index| format!(";x-{index}")).collect();
-            signed_headers(&format!("date;host;x-ms-content-sha256{further}"))
+        let further = |count: usize| -> String {
+            let further: String = (0..count).map(|index| format!(";x-{index}")).collect();
+            format!("date;host;x-ms-content-sha256{further}")
         };
-        assert_eq!(names(13).unwrap().len(), MAX_SIGNED_HEADERS);
+        assert_eq!(signed_headers(&further(13)).unwrap().len(), MAX_SIGNED_HEADERS);
         for refused in [
-            names(14),
-            names(30),
-            signed_headers("host;x-ms-content-sha256"),
-            signed_headers("date;x-ms-content-sha256"),
-            signed_headers("x-ms-date;host"),
-            signed_headers("date;host;x-ms-content-sha256;authorization"),
-            signed_headers("date;host;x-ms-content-sha256;a_b"),
-            signed_headers("date;host;x-ms-content-sha256;"),
+            &further(14),
+            &further(30),
+            "host;x-ms-content-sha256",
+            "date;x-ms-content-sha256",
+            "x-ms-date;host",
+            "date;host;x-ms-content-sha256;authorization",
+            "date;host;x-ms-content-sha256;HOST",
+            "date;host;x-ms-content-sha256;a_b",
+            "date;host;x-ms-content-sha256;",
         ] {
-            assert_eq!(refused, Err(Denial::SignedHeaders));
+            assert_eq!(signed_headers(refused), Err(Denial::SignedHeaders), "{refused}");
         }
+        assert!(signed_headers("Date;Host;X-MS-Content-SHA256").is_ok());
     }
 
     #[test]

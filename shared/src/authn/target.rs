@@ -13,8 +13,8 @@ use crate::host::HostForm;
 /// The path and query of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    path: String,
-    query: Option<String>,
+    path: Arc<str>,
+    query: Option<Arc<str>>,
     path_form: PathForm,
     /// Decoded once, because routing reads them several times.
     segments: Result<Arc<[String]>, MalformedPathError>,
@@ -30,10 +30,10 @@ pub enum PathForm {
     Wire,
 }
 
-/// A text that a client may have signed as target.
+/// A path that a client may have signed. The query is signed as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetCandidate {
-    pub text: String,
+    pub path: String,
     signer: Signer,
 }
 
@@ -71,7 +71,7 @@ impl FromStr for PathForm {
 }
 
 impl TargetCandidate {
-    /// Whether a client that signs this target may sign this form of the host.
+    /// Whether a client that signs this path may sign this form of the host.
     #[must_use]
     pub fn goes_with(&self, host: HostForm) -> bool {
         match self.signer {
@@ -93,20 +93,20 @@ impl Target {
     #[must_use]
     pub fn from_wire(target: &str) -> Self {
         let (path, query) = match target.split_once('?') {
-            Some((path, query)) => (path, Some(query.to_owned())),
+            Some((path, query)) => (path, Some(query.into())),
             None => (target, None),
         };
-        Self::new(path.to_owned(), query, PathForm::Wire)
+        Self::new(path.into(), query, PathForm::Wire)
     }
 
     /// A target with a path that the host has decoded, and with the query as the client sent it.
     #[must_use]
     pub fn from_decoded_path(path: &str, query: &str) -> Self {
-        let query = (!query.is_empty()).then(|| query.to_owned());
-        Self::new(path.to_owned(), query, PathForm::Decoded)
+        let query = (!query.is_empty()).then(|| query.into());
+        Self::new(path.into(), query, PathForm::Decoded)
     }
 
-    fn new(path: String, query: Option<String>, path_form: PathForm) -> Self {
+    fn new(path: Arc<str>, query: Option<Arc<str>>, path_form: PathForm) -> Self {
         let segments = segments(&path, path_form);
         Self { path, query, path_form, segments }
     }
@@ -145,20 +145,22 @@ impl Target {
         (Self::new(self.path.clone(), self.query.clone(), path_form), path_form)
     }
 
+    /// The query as the client sent it, with its question mark. Empty for a target without a query.
+    #[must_use]
+    pub fn query(&self) -> [&str; 2] {
+        self.query.as_deref().map_or([""; 2], |query| ["?", query])
+    }
+
     /// The first of [`Self::candidates`]. Most requests need no other one.
     #[must_use]
     pub fn likeliest(&self) -> Option<TargetCandidate> {
-        match (self.path_form, &self.query) {
-            (PathForm::Decoded, _) => self.candidates().into_iter().next(),
-            (PathForm::Wire, None) => Some(TargetCandidate { text: self.path.clone(), signer: Signer::Sdk }),
-            (PathForm::Wire, Some(query)) => {
-                let text = [self.path.as_str(), "?", query].concat();
-                Some(TargetCandidate { text, signer: Signer::Sdk })
-            }
+        match self.path_form {
+            PathForm::Decoded => self.candidates().into_iter().next(),
+            PathForm::Wire => Some(TargetCandidate { path: self.path.to_string(), signer: Signer::Sdk }),
         }
     }
 
-    /// The targets that a client may have signed, most likely first.
+    /// The paths that a client may have signed, most likely first.
     #[must_use]
     pub fn candidates(&self) -> Vec<TargetCandidate> {
         let mut paths = Paths::default();
@@ -169,24 +171,19 @@ impl Target {
                 add_decoded(&mut paths, &routed);
             }
             PathForm::Wire => {
-                paths.add(self.path.clone(), Signer::Sdk);
+                paths.add(self.path.to_string(), Signer::Sdk);
                 paths.add(routed.clone(), Signer::Sdk);
                 add_wire(&mut paths, &routed);
             }
         }
         let cut = match self.path_form {
             PathForm::Wire => vec![routed],
-            PathForm::Decoded => paths.0.iter().map(|(path, _)| path.clone()).take(2).collect(),
+            PathForm::Decoded => paths.0.iter().map(|known| known.path.clone()).take(2).collect(),
         };
         for path in cut {
             paths.add_cut(&path);
         }
-        let query = self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-        let candidate = |(mut text, signer): (String, Signer)| {
-            text.push_str(&query);
-            TargetCandidate { text, signer }
-        };
-        paths.0.into_iter().map(candidate).collect()
+        paths.0
     }
 
     /// The path with one leading slash, as it is routed.
@@ -210,14 +207,14 @@ fn segments(path: &str, path_form: PathForm) -> Result<Arc<[String]>, MalformedP
 /// The first segments of the paths of clients that cut the target.
 const CUT_PATHS: [&str; 2] = ["identities", "teamsUser"];
 
-/// Distinct paths, each with its signer.
+/// Distinct paths.
 #[derive(Default)]
-struct Paths(Vec<(String, Signer)>);
+struct Paths(Vec<TargetCandidate>);
 
 impl Paths {
     fn add(&mut self, path: String, signer: Signer) {
-        if self.0.iter().all(|(known, _)| *known != path) {
-            self.0.push((path, signer));
+        if self.0.iter().all(|known| known.path != path) {
+            self.0.push(TargetCandidate { path, signer });
         }
     }
 
@@ -296,18 +293,21 @@ fn add_escapes(paths: &mut Paths, path: &str) {
     if !path.contains(':') {
         return paths.add(path.to_owned(), Signer::Sdk);
     }
+    let parts: Vec<&str> = path.split(':').collect();
     for (of_identifier, of_action, signer) in COLONS {
-        paths.add(with_colons(path, of_identifier, of_action), signer);
+        paths.add(with_colons(&parts, of_identifier, of_action), signer);
     }
 }
 
-/// The path with these colons. The colon of an action begins a segment.
-fn with_colons(path: &str, of_identifier: &str, of_action: &str) -> String {
-    let mut parts = path.split(':');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let begins_segment = text.is_empty() || text.ends_with('/');
-        text.push_str(if begins_segment { of_action } else { of_identifier });
+/// These parts of a path, joined by these colons. The colon of an action begins a segment.
+fn with_colons(parts: &[&str], of_identifier: &str, of_action: &str) -> String {
+    let colon = of_identifier.len().max(of_action.len());
+    let mut text = String::with_capacity(parts.iter().map(|part| part.len() + colon).sum());
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            let begins_segment = text.is_empty() || text.ends_with('/');
+            text.push_str(if begins_segment { of_action } else { of_identifier });
+        }
         text.push_str(part);
     }
     text
@@ -338,7 +338,8 @@ mod tests {
     const ISSUE: &str = "/identities/8:acs:a_b/:issueAccessToken?api-version=1";
 
     fn texts(target: &Target) -> Vec<String> {
-        target.candidates().into_iter().map(|candidate| candidate.text).collect()
+        let query = target.query().concat();
+        target.candidates().into_iter().map(|candidate| candidate.path + &query).collect()
     }
 
     #[test]
@@ -498,16 +499,16 @@ mod tests {
         #[test]
         fn every_candidate_routes_as_the_request(target in near_a_route(), query in "(\\?[a-z=&]{0,6})?") {
             let request = Target::from_wire(&format!("{}{query}", target.replace('?', "")));
-            for candidate in request.candidates().iter().filter(|candidate| !candidate.text.contains(' ')) {
+            for candidate in request.candidates().iter().filter(|candidate| !candidate.path.contains(' ')) {
                 let whole = match candidate.signer {
-                    Signer::Sdk | Signer::Other => candidate.text.clone(),
-                    Signer::Cut => format!("/{}", candidate.text),
+                    Signer::Sdk | Signer::Other => candidate.path.clone(),
+                    Signer::Cut => format!("/{}", candidate.path),
                     Signer::CutTwice => {
-                        let cut = CUT_PATHS.iter().find(|path| candidate.text.starts_with(&path[1..]));
-                        format!("/{}{}", &cut.unwrap()[..1], candidate.text)
+                        let cut = CUT_PATHS.iter().find(|path| candidate.path.starts_with(&path[1..]));
+                        format!("/{}{}", &cut.unwrap()[..1], candidate.path)
                     }
                 };
-                let other = Target::from_wire(&whole);
+                let other = Target::from_wire(&(whole.clone() + &request.query().concat()));
                 prop_assert_eq!(routed(&other), routed(&request), "{} for {:?}", whole, request);
                 prop_assert_eq!(&other.query, &request.query);
             }
@@ -519,7 +520,7 @@ mod tests {
             let target = Target::from_decoded_path(&path, "");
             let plain = |text: &str| text.trim_start_matches('/').to_owned();
             for candidate in target.candidates() {
-                let decoded = percent_decode_str(&candidate.text).decode_utf8().unwrap();
+                let decoded = percent_decode_str(&candidate.path).decode_utf8().unwrap();
                 match candidate.signer {
                     Signer::Sdk | Signer::Other | Signer::Cut => prop_assert_eq!(plain(&decoded), plain(&path)),
                     Signer::CutTwice => prop_assert!(path.contains(decoded.as_ref())),
@@ -532,7 +533,7 @@ mod tests {
             let parsed = Target::from_wire(&target);
             let candidates = texts(&parsed);
             prop_assert_eq!(&candidates[0], &target);
-            prop_assert_eq!(parsed.likeliest().map(|candidate| candidate.text), Some(target.clone()));
+            prop_assert_eq!(parsed.likeliest(), parsed.candidates().into_iter().next());
             prop_assert!(candidates.len() <= 24);
             prop_assert!(parsed.parameters("a").all(|value| target.contains(value)));
             let path = target.split('?').next().unwrap_or_default();

@@ -1,9 +1,10 @@
 //! Access keys: the two shared secrets of a resource, as ACS connection strings carry them.
 
-use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::{AccessSlot, KeyMaterialError, Slot};
@@ -16,7 +17,7 @@ const GENERATED_LENGTH: usize = 64;
 /// One access key, ready to compute signatures with.
 pub struct AccessKey {
     bytes: Secret,
-    hmac: hmac::Key,
+    hmac: Hmac<Sha256>,
 }
 
 /// Both access keys.
@@ -36,8 +37,9 @@ struct Document {
 }
 
 impl AccessKey {
+    #[expect(clippy::expect_used, reason = "a key of HMAC has any length (RFC 2104 section 2)")]
     fn new(bytes: Secret) -> Self {
-        let hmac = hmac::Key::new(hmac::HMAC_SHA256, bytes.expose());
+        let hmac = Hmac::new_from_slice(bytes.expose()).expect("a key of any length");
         Self { bytes, hmac }
     }
 
@@ -61,9 +63,9 @@ impl AccessKey {
         Self::new(Secret::new(bytes))
     }
 
-    /// The HMAC-SHA256 key.
-    pub(crate) fn hmac(&self) -> &hmac::Key {
-        &self.hmac
+    /// The HMAC-SHA256 of this key, before any text.
+    pub(crate) fn hmac(&self) -> Hmac<Sha256> {
+        self.hmac.clone()
     }
 
     /// The key as a connection string carries it: padded standard base64.
@@ -140,6 +142,13 @@ impl AccessKeys {
 mod tests {
     use super::*;
     use crate::testing::SeededRandom;
+
+    /// The states of HMAC hold the key.
+    #[test]
+    fn states_of_the_hash_are_erased() {
+        fn is_erased<T: zeroize::ZeroizeOnDrop>() {}
+        is_erased::<Sha256>();
+    }
 
     #[test]
     fn the_document_survives_a_round_trip() {
