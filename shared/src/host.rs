@@ -115,7 +115,9 @@ impl FromStr for Authority {
         match text.rsplit_once(':') {
             Some((name, port)) if !port.ends_with(']') => {
                 let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-                let port = port.parse().ok().filter(|_| digits).ok_or(MalformedAuthorityError)?;
+                // No client can address port 0.
+                let port = port.parse().ok().filter(|port| digits && *port > 0);
+                let port = port.ok_or(MalformedAuthorityError)?;
                 Self::new(name, port)
             }
             _ => Self::parse(text, None),
@@ -333,9 +335,9 @@ mod tests {
         for text in ["localhost:8443", "identity.example.com", "127.0.0.1:8080", "[::1]:8443", "[::1]"] {
             assert_eq!(text.parse::<Authority>().unwrap().to_string(), text);
         }
-        for text in
-            ["", ":1", "a:", "a:b", "a:99999", "a:+1", "a b", "a/", "a@b", "ä", "::1", "a:1:1", "[x]:1"]
-        {
+        for text in [
+            "", ":1", "a:", "a:b", "a:0", "a:99999", "a:+1", "a b", "a/", "a@b", "ä", "::1", "a:1:1", "[x]:1",
+        ] {
             assert_eq!(text.parse::<Authority>(), Err(MalformedAuthorityError), "{text}");
         }
     }
