@@ -6,7 +6,9 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, ParsedPublicKey,
     RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
 };
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use identity::keys::Algorithm;
+use sha2::Sha256;
 
 /// A message to sign. A token has about this length.
 pub const MESSAGE: [u8; 600] = [b'x'; 600];
@@ -17,6 +19,9 @@ pub struct RawKey {
     public: ParsedPublicKey,
     random: SystemRandom,
 }
+
+/// A key of HMAC-SHA256 as the library holds it.
+pub struct RawHmacKey(Hmac<Sha256>);
 
 enum Pair {
     Ecdsa(EcdsaKeyPair),
@@ -65,5 +70,30 @@ impl RawKey {
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         self.public.verify_sig(message, signature).is_ok()
+    }
+}
+
+impl RawHmacKey {
+    /// A key that signs no request.
+    ///
+    /// # Panics
+    /// When the library fails.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Hmac::new_from_slice(&[b'x'; 64]).unwrap())
+    }
+
+    /// Whether this is the HMAC of a text.
+    #[must_use]
+    pub fn verifies(&self, text: &[u8], hmac: &[u8; 32]) -> bool {
+        let mut computed = self.0.clone();
+        computed.update(text);
+        computed.verify_slice(hmac).is_ok()
+    }
+}
+
+impl Default for RawHmacKey {
+    fn default() -> Self {
+        Self::new()
     }
 }
