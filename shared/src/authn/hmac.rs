@@ -11,12 +11,11 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use http::{HeaderMap, Method};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
 use super::target::{Target, TargetCandidate};
@@ -183,7 +182,7 @@ fn update(hmac: &mut Hmac<Sha256>, parts: &[&str]) {
 }
 
 fn content_hash(body: &[u8]) -> String {
-    STANDARD.encode(digest::digest(&digest::SHA256, body))
+    STANDARD.encode(Sha256::digest(body))
 }
 
 impl<'a> Credentials<'a> {
