@@ -133,7 +133,7 @@ struct Floors {
 impl Floors {
     fn new() -> Self {
         let keys = [Algorithm::Es256, Algorithm::Rs256].map(RawKey::generate);
-        Self { keys, access_key: RawHmacKey::new() }
+        Self { keys, access_key: RawHmacKey::new(&[b'x'; 64]) }
     }
 
     fn measure(&self) -> Floor {

@@ -75,7 +75,7 @@ mod tests {
     use identity::api::cors::CorsSettings;
     use identity::api::functions::Function;
     use identity::authn::date;
-    use identity::authn::hmac::{HmacInput, SignedRequest};
+    use identity::authn::hmac::SignedHead;
     use identity::keys::cache::KeyCache;
     use identity::memory::Memory;
     use identity::settings::Settings;
@@ -115,8 +115,8 @@ mod tests {
         let settings = Settings { hosts: vector.hosts.join(",").parse().unwrap(), ..settings() };
         let keys = testing::access_keys(&vector.access_keys);
         let now = date::parse(&vector.now).unwrap();
-        let signed = SignedRequest::parse(&HmacInput { method, target, headers, body }, &settings, now);
-        signed
+        SignedHead::parse(method, target, headers, &settings, now)
+            .and_then(|head| head.with_body(body))
             .and_then(|signed| signed.verify(&keys))
             .map_or_else(|_| "refused".to_owned(), |slot| format!("accept:{}", slot.as_str()))
     }

@@ -14,7 +14,7 @@ use crate::api::service::Service;
 use crate::audit::{Arrival, AuditContext};
 use crate::authn::basic::PresentedCredential;
 use crate::authn::entra::{Audience, EntraError, EntraToken};
-use crate::authn::hmac::SignedRequest;
+use crate::authn::hmac::{SignedHead, SignedRequest};
 use crate::authn::target::Target;
 use crate::authn::{Caller, Denial, Scheme};
 use crate::correlation::{Correlation, Delivery, Transport};
@@ -48,7 +48,7 @@ pub struct Head<'a> {
 
 /// The credential of a request, not yet compared with anything secret.
 enum Credential<'a> {
-    Signature(SignedRequest),
+    Signature(SignedHead<'a>),
     Basic(&'a str),
     Bearer(&'a str),
 }
@@ -97,7 +97,7 @@ impl Service {
         let credential = Scheme::of(headers).and_then(|scheme| match scheme {
             Scheme::AccessKey if takes_signature => {
                 let now = self.clock.now();
-                let signed = SignedRequest::parse_head(method, target, headers, &self.settings, now);
+                let signed = SignedHead::parse(method, target, headers, &self.settings, now);
                 signed.map(Credential::Signature)
             }
             Scheme::AccessKey => Err(Denial::Scheme),
@@ -249,7 +249,7 @@ impl Service {
                     self.entra_user(token, audience, audit).await.map(Caller::EntraUser)
                 }
             },
-            Callers::Service => self.service(credential?, headers, body, audit).await,
+            Callers::Service => self.service(credential?, body, audit).await,
             Callers::ResourceServer | Callers::ServiceOrResourceServer => match credential {
                 Ok(Credential::Basic(_)) if transport == Transport::Exposed => Err(Denial::PlainHttp.into()),
                 Ok(Credential::Basic(value)) => {
@@ -260,7 +260,7 @@ impl Service {
                     Err(Denial::CredentialRequired.into())
                 }
                 Ok(_) if callers == Callers::ResourceServer => Err(Denial::Scheme.into()),
-                credential => self.service(credential?, headers, body, audit).await,
+                credential => self.service(credential?, body, audit).await,
             },
         }
     }
@@ -268,15 +268,11 @@ impl Service {
     async fn service(
         &self,
         credential: Credential<'_>,
-        headers: &HeaderMap,
         body: &[u8],
         audit: &mut AuditContext,
     ) -> Result<Caller, Error> {
         match credential {
-            Credential::Signature(signed) => {
-                signed.check_body(headers, body)?;
-                self.access_key_holder(signed).await
-            }
+            Credential::Signature(signed) => self.access_key_holder(signed.with_body(body)?).await,
             Credential::Basic(_) => Err(Denial::Scheme.into()),
             Credential::Bearer(token) => self.entra_principal(token, audit).await,
         }

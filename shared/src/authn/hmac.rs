@@ -51,6 +51,13 @@ pub struct SignedRequest {
     signature: [u8; 32],
 }
 
+/// The head of a signed request. All checks that need neither a key nor the body have passed.
+pub struct SignedHead<'a> {
+    signed: SignedRequest,
+    /// The signed hash of the body.
+    content_hash: &'a str,
+}
+
 /// The parts of an `Authorization` value.
 struct Credentials<'a> {
     signed_headers: Vec<&'a str>,
@@ -64,14 +71,6 @@ pub struct UnsignedRequest<'a> {
     pub target: &'a str,
     /// The value of `Host`: the name, with the port unless the scheme implies it.
     pub host: &'a str,
-    pub body: &'a [u8],
-}
-
-/// The parts of a request that a signature covers.
-pub struct HmacInput<'a> {
-    pub method: &'a Method,
-    pub target: &'a Target,
-    pub headers: &'a HeaderMap,
     pub body: &'a [u8],
 }
 
@@ -90,34 +89,15 @@ impl UnsignedRequest<'_> {
     }
 }
 
-impl SignedRequest {
-    /// Makes all checks that need no key: those of the head, and then the hash of the body.
+impl<'a> SignedHead<'a> {
+    /// Checks the form of the headers, the date, and the host.
     ///
     /// # Errors
     /// [`Denial`] with the first check that failed.
-    pub fn parse(request: &HmacInput<'_>, settings: &Settings, now: OffsetDateTime) -> Result<Self, Denial> {
-        let HmacInput { method, target, headers, body } = request;
-        let signed = Self::parse_head(method, target, headers, settings, now)?;
-        signed.check_body(headers, body)?;
-        Ok(signed)
-    }
-
-    /// Compares the hash of the body with the signed one.
-    ///
-    /// # Errors
-    /// [`Denial::ContentHash`] if they differ.
-    pub fn check_body(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Denial> {
-        if single(headers, CONTENT_HASH)? == content_hash(body) { Ok(()) } else { Err(Denial::ContentHash) }
-    }
-
-    /// Makes the checks that need neither a key nor the body: the form of the headers, the date, and the host.
-    ///
-    /// # Errors
-    /// [`Denial`] with the first check that failed.
-    pub fn parse_head(
+    pub fn parse(
         method: &Method,
         target: &Target,
-        headers: &HeaderMap,
+        headers: &'a HeaderMap,
         settings: &Settings,
         now: OffsetDateTime,
     ) -> Result<Self, Denial> {
@@ -131,10 +111,21 @@ impl SignedRequest {
         }
         let hosts = settings.hosts.candidates(single(headers, HOST)?)?;
         let (before, after) = values_around_host(names, headers)?;
-        let (method, target) = (method.clone(), target.clone());
-        Ok(Self { method, target, hosts, before, after, signature: credentials.signature })
+        let (method, target, signature) = (method.clone(), target.clone(), credentials.signature);
+        let signed = SignedRequest { method, target, hosts, before, after, signature };
+        Ok(Self { signed, content_hash: single(headers, CONTENT_HASH)? })
     }
 
+    /// Compares the hash of the body with the signed one.
+    ///
+    /// # Errors
+    /// [`Denial::ContentHash`] if they differ.
+    pub fn with_body(self, body: &[u8]) -> Result<SignedRequest, Denial> {
+        if self.content_hash == content_hash(body) { Ok(self.signed) } else { Err(Denial::ContentHash) }
+    }
+}
+
+impl SignedRequest {
     /// The slot whose key made the signature. Both keys are compared for every candidate, each in constant time.
     ///
     /// # Errors
@@ -274,15 +265,11 @@ mod tests {
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
         let method: Method = vector.method.parse().unwrap();
-        let input = HmacInput {
-            method: &method,
-            target: &Target::from_wire(&vector.target),
-            headers: &headers,
-            body: vector.body.as_bytes(),
-        };
+        let (target, now) = (Target::from_wire(&vector.target), date::parse(&vector.now).unwrap());
         let hosts = vector.hosts.join(",").parse().unwrap();
         let settings = Settings { hosts, ..settings() };
-        let verdict = SignedRequest::parse(&input, &settings, date::parse(&vector.now).unwrap())
+        let verdict = SignedHead::parse(&method, &target, &headers, &settings, now)
+            .and_then(|head| head.with_body(vector.body.as_bytes()))
             .and_then(|signed| signed.verify(&keys));
         match verdict {
             Ok(slot) => format!("accept:{}", slot.as_str()),
@@ -353,8 +340,8 @@ mod tests {
             let mut headers = HeaderMap::from_iter(signature);
             headers.insert(HOST, HeaderValue::from_static("localhost:8443"));
             let target = &Target::from_wire(delivered);
-            let input = HmacInput { method: &Method::GET, target, headers: &headers, body };
-            SignedRequest::parse(&input, &settings(), now).unwrap().explain(&keys)
+            let head = SignedHead::parse(&Method::GET, target, &headers, &settings(), now).unwrap();
+            head.with_body(body).unwrap().explain(&keys)
         };
         assert_eq!(explain("/a%20b", "/a b"), Denial::GatewayPath(PathForm::Decoded));
         assert_eq!(explain("/a%20b", "/a c"), Denial::Signature);
