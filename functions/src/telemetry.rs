@@ -1,6 +1,7 @@
 //! Audit lines on standard output. CloudWatch stores each line as one structured record, and counts the metrics in it.
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use identity::audit::{Audit, AuditEvent, KeyEvent};
 use identity::ids::ResourceId;
@@ -21,7 +22,7 @@ pub struct JsonLines {
 }
 
 impl Audit for JsonLines {
-    fn request(&self, event: &AuditEvent) {
+    fn request(&self, event: &Arc<AuditEvent>) {
         let metrics = self.metrics.and_then(|resource| Some((resource, RequestMetrics::of(event)?)));
         match metrics {
             Some((resource, metrics)) => {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use functions::authorizer;
 use functions::gateway;
 use functions::invocation::Invocation;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use identity::api::pipeline::{Body, Request};
 use identity::authn::hmac::UnsignedRequest;
 use identity::authn::target::{PathForm, Target};
@@ -155,7 +155,7 @@ impl World {
         headers.insert("host", HeaderValue::from_static(HOST));
         for (name, value) in unsigned.sign(&self.key(), NOON) {
             let Ok(value) = HeaderValue::from_str(&value) else { return 400 };
-            headers.insert(HeaderName::from_static(name), value);
+            headers.insert(name, value);
         }
         let body = Body::Complete(Bytes::copy_from_slice(body));
         self.handle(Request { method: method.clone(), target: Target::from_wire(target), headers, body })

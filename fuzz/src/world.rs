@@ -66,7 +66,7 @@ struct Documents {
 struct NoAudit;
 
 impl Audit for NoAudit {
-    fn request(&self, _: &AuditEvent) {}
+    fn request(&self, _: &Arc<AuditEvent>) {}
 
     fn keys(&self, _: &KeyEvent) {}
 }

@@ -3,6 +3,7 @@
 //! The fields of [`AuditEvent`] and [`KeyEvent`] are the list. No field can hold a key, a signature, a token or a
 //! body. Each is a parsed identifier, a closed name, a number or a text of the error catalogue.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -157,7 +158,7 @@ pub struct KeyEvent {
 /// A sink for audit lines.
 pub trait Audit: Send + Sync {
     /// Writes the line of a request.
-    fn request(&self, event: &AuditEvent);
+    fn request(&self, event: &Arc<AuditEvent>);
 
     /// Writes the line of one step of a key replacement.
     fn keys(&self, event: &KeyEvent);
@@ -284,9 +285,9 @@ impl AuditContext {
         arrival: Arrival,
         latency: Duration,
         status: u16,
-        error: Option<&ErrorRow>,
+        error: Option<ErrorRow>,
     ) -> AuditEvent {
-        let outcome = match error {
+        let outcome = match &error {
             None => Outcome::Success,
             Some(error) if error.status.is_server_error() => Outcome::Failed,
             Some(_) => Outcome::Refused,
@@ -297,12 +298,12 @@ impl AuditContext {
             api_version: self.version.map(ApiVersion::as_str),
             principal: self.principal,
             operation: self.route.map(|route| AuditedOperation::Api(route.operation)),
-            error: error.map(|error| error.code),
-            denial: error.and_then(|error| error.denial),
+            error: error.as_ref().map(|error| error.code),
+            denial: error.as_ref().and_then(|error| error.denial),
             reason: match error {
                 None if self.no_token => Some(NO_TOKEN.to_owned()),
                 None => self.inactive.map(|cause| cause.to_string()),
-                Some(error) => error.cause.clone(),
+                Some(error) => error.cause,
             },
             identity: self.identity,
             scopes: self.scopes,

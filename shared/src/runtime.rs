@@ -1,7 +1,7 @@
 //! Time and randomness, which the host hands to the core.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -40,15 +40,17 @@ pub trait Random: Send + Sync {
     }
 }
 
-/// The outcome of `work`. `None` if the deadline comes first. `work` is then dropped unfinished.
+/// The outcome of `work`. `None` if it is not ready in this time. The time begins when `work` first waits, so work that
+/// does not wait needs no timer.
 pub(crate) async fn timeout<T>(
-    deadline: impl Future<Output = ()>,
-    work: impl Future<Output = T>,
+    clock: &dyn Clock,
+    time: Duration,
+    mut work: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
-    let (mut deadline, mut work) = (pin!(deadline), pin!(work));
+    let mut timer = None;
     poll_fn(|context| match work.as_mut().poll(context) {
         Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-        Poll::Pending => deadline.as_mut().poll(context).map(|()| None),
+        Poll::Pending => timer.get_or_insert_with(|| clock.sleep(time)).as_mut().poll(context).map(|()| None),
     })
     .await
 }

@@ -110,7 +110,7 @@ impl CapturedAudit {
 }
 
 impl Audit for CapturedAudit {
-    fn request(&self, event: &AuditEvent) {
+    fn request(&self, event: &Arc<AuditEvent>) {
         self.push(serde_json::to_string(event));
     }
 

@@ -48,8 +48,8 @@ pub fn warn(message: &str) {
 }
 
 impl Audit for Console {
-    fn request(&self, event: &AuditEvent) {
-        self.write(event, readable);
+    fn request(&self, event: &Arc<AuditEvent>) {
+        self.write(event.as_ref(), readable);
     }
 
     fn keys(&self, event: &KeyEvent) {

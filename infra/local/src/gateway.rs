@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, HOST, HeaderName, HeaderValue};
+use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, FORWARDED, HOST, HeaderName, HeaderValue, VIA};
 use http::{HeaderMap, Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -22,7 +22,6 @@ use identity::api::pipeline::{self, Body};
 use identity::api::reply::{self, Reason};
 use identity::authn::target::Target;
 use identity::correlation::{Delivery, Transport};
-use identity::host::is_loopback;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -61,6 +60,9 @@ const WINDOW: u32 = 64 * 1024;
 
 /// How long an idle connection of HTTP/1.1 stays open.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// The address for which a proxy passes the request on.
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The header with the reason of a 401.
 const REASON: HeaderName = HeaderName::from_static("x-acs-identity-reason");
@@ -195,7 +197,7 @@ impl Connection {
             async move {
                 let is_http1 = request.version() <= Version::HTTP_11;
                 let (parts, body) = request.into_parts();
-                let request = Arrived::new(parts, peer);
+                let request = Arrived::new(parts, peer, &router);
                 let head =
                     router.service.head(&request.parts.method, &request.target, &request.parts.headers);
                 let mut memory = BodyMemory::default();
@@ -230,14 +232,17 @@ struct Arrived {
     parts: http::request::Parts,
     target: Target,
     peer: Peer,
+    /// Whether the stand-in of Entra answers.
+    is_for_entra: bool,
 }
 
 impl Arrived {
-    fn new(mut parts: http::request::Parts, peer: Peer) -> Self {
+    fn new(mut parts: http::request::Parts, peer: Peer, router: &Router) -> Self {
         name_host(&mut parts);
         let peer = Peer { is_local: peer.is_local && !is_forwarded(&parts.headers), ..peer };
         let target = Target::from_wire(parts.uri.path_and_query().map_or("/", |target| target.as_str()));
-        Self { parts, target, peer }
+        let is_for_entra = router.entra.as_ref().is_some_and(|entra| entra.answers(parts.uri.path()));
+        Self { parts, target, peer, is_for_entra }
     }
 
     /// Reads the body. It is not kept if the head alone decides the reply.
@@ -249,12 +254,10 @@ impl Arrived {
         open: &'a OpenConnections,
         memory: &mut BodyMemory<'a>,
     ) -> Result<Body, BrokenBody> {
-        let Self { parts, peer, .. } = self;
+        let Self { parts, peer, is_for_entra, .. } = self;
         let limit = control_api::body_limit(router, parts, *peer);
         let path = parts.uri.path();
-        let is_own = control_api::is_own(path)
-            || invoke::is_invocation(&parts.method, path)
-            || router.entra.as_ref().is_some_and(|entra| entra.answers(path));
+        let is_own = control_api::is_own(path) || invoke::is_invocation(&parts.method, path) || *is_for_entra;
         let memory = (is_own || service_needs_body).then_some((open, memory));
         body::read(body, limit, memory).await
     }
@@ -266,7 +269,7 @@ async fn respond(
     head: pipeline::Head<'_>,
     body: Body,
 ) -> Response<ReplyBody> {
-    let Arrived { parts, target, peer } = request;
+    let Arrived { parts, target, peer, is_for_entra } = request;
     head::check(parts);
     if let Some(response) = control_api::answer(router, parts, target, &body, *peer).await {
         return response;
@@ -281,17 +284,15 @@ async fn respond(
         return whole(invoke::handle(&router.authorizer, event).await);
     }
     if let (Some(entra), Body::Complete(body)) = (&router.entra, &body)
-        && entra.answers(parts.uri.path())
+        && *is_for_entra
     {
         return whole(respond_as_entra(router, entra, parts, body));
     }
-    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    let shows_reason = peer.is_local && host.is_some_and(is_loopback);
     let is_protected = peer.is_secure || peer.is_local;
     let transport = if is_protected { Transport::Protected } else { Transport::Exposed };
     let delivery = Delivery { transport, ..Delivery::default() };
     let mut response = router.service.respond(head, &body, &delivery).await;
-    if shows_reason {
+    if peer.is_local {
         show_reason(&mut response);
     }
     whole(response)
@@ -299,11 +300,11 @@ async fn respond(
 
 /// Whether a proxy or a tunnel on this machine passes the request on for another machine.
 fn is_forwarded(headers: &HeaderMap) -> bool {
-    ["forwarded", "x-forwarded-for", "via"].iter().any(|name| headers.contains_key(*name))
+    [FORWARDED, VIA, X_FORWARDED_FOR].iter().any(|name| headers.contains_key(name))
 }
 
 /// Adds the reason of a 401, which is otherwise only in the audit line. A page that may read the reply may read it too.
-/// Only a client on this machine that addresses a loopback name gets it.
+/// Only a client on this machine gets it. The core has a reason only for a client that addresses a loopback name.
 fn show_reason(response: &mut Response<Bytes>) {
     let reason =
         response.extensions().get::<Reason>().and_then(|reason| HeaderValue::from_str(&reason.0).ok());

@@ -36,7 +36,7 @@ impl Metrics {
 }
 
 impl Audit for Metrics {
-    fn request(&self, event: &AuditEvent) {
+    fn request(&self, event: &Arc<AuditEvent>) {
         if let Some(facts) = RequestMetrics::of(event) {
             let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
             *requests.entry(facts).or_default() += 1;

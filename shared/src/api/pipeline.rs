@@ -1,5 +1,6 @@
 //! The pipeline of every request: size, caller, route, version, operation, audit, reply.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -116,7 +117,7 @@ impl Service {
         let mut audit = AuditContext::new(client_request_id.and_then(audited_client_request_id), correlation);
 
         let answer = self.answer(head, body, delivery.transport, &mut audit);
-        let outcome = timeout(self.clock.sleep(REQUEST_DEADLINE), answer).await;
+        let outcome = timeout(self.clock.as_ref(), REQUEST_DEADLINE, pin!(answer)).await;
         // A request that is cut off at the deadline may or may not have written.
         let outcome = outcome.unwrap_or_else(|| Err(Error::Unavailable("deadline exceeded".into())));
         let outcome = outcome.map_err(|error| error.row());
@@ -135,8 +136,8 @@ impl Service {
         if method == Method::HEAD {
             reply::drop_body(&mut response);
         }
-        let event = audit.event(arrival, latency, response.status().as_u16(), outcome.as_ref().err());
-        self.audit.request(&event);
+        let event = audit.event(arrival, latency, response.status().as_u16(), outcome.err());
+        self.audit.request(&Arc::new(event));
         response
     }
 
@@ -339,7 +340,8 @@ impl Service {
         audience: Audience,
         audit: &mut AuditContext,
     ) -> Result<EntraToken, EntraError> {
-        let verified = self.entra.verify(token, audience).await;
+        // Without the box, every request would have the memory of a verification.
+        let verified = Box::pin(self.entra.verify(token, audience)).await;
         let principal = match &verified {
             Ok(token) => Some(token.principal()),
             Err(error) => error.principal(),

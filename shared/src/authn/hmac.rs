@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, Mac as _};
+use hmac::{HmacReset, Mac as _};
+use http::header::{AUTHORIZATION, AsHeaderName, DATE, HOST, HeaderName};
 use http::{HeaderMap, Method};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
@@ -28,10 +29,8 @@ use crate::settings::Settings;
 /// The scheme's name in `Authorization`.
 pub const SCHEME: &str = "HMAC-SHA256";
 
-const CONTENT_HASH: &str = "x-ms-content-sha256";
-const DATE: &str = "date";
-const HOST: &str = "host";
-const MS_DATE: &str = "x-ms-date";
+const CONTENT_HASH: HeaderName = HeaderName::from_static("x-ms-content-sha256");
+const MS_DATE: HeaderName = HeaderName::from_static("x-ms-date");
 
 /// The largest number of headers that a signature may cover.
 const MAX_SIGNED_HEADERS: usize = 16;
@@ -77,7 +76,7 @@ pub struct UnsignedRequest<'a> {
 impl UnsignedRequest<'_> {
     /// The headers of the signature, with the names that current SDKs sign. The request also needs its `Host`.
     #[must_use]
-    pub fn sign(&self, key: &AccessKey, now: OffsetDateTime) -> [(&'static str, String); 3] {
+    pub fn sign(&self, key: &AccessKey, now: OffsetDateTime) -> [(HeaderName, String); 3] {
         let (date, hash) = (date::format(now), content_hash(self.body));
         let text = [self.method.as_str(), "\n", self.target, "\n", &date, ";", self.host, ";", &hash];
         let mut hmac = key.hmac();
@@ -85,7 +84,7 @@ impl UnsignedRequest<'_> {
         let signature = STANDARD.encode(hmac.finalize().into_bytes());
         let credentials =
             format!("{SCHEME} SignedHeaders={MS_DATE};{HOST};{CONTENT_HASH}&Signature={signature}");
-        [(MS_DATE, date), (CONTENT_HASH, hash), ("authorization", credentials)]
+        [(MS_DATE, date), (CONTENT_HASH, hash), (AUTHORIZATION, credentials)]
     }
 }
 
@@ -101,19 +100,22 @@ impl<'a> SignedHead<'a> {
         settings: &Settings,
         now: OffsetDateTime,
     ) -> Result<Self, Denial> {
-        let authorization = single(headers, "authorization").map_err(|_| Denial::Authorization)?;
+        let authorization = single(headers, AUTHORIZATION).map_err(|_| Denial::Authorization)?;
         let credentials = Credentials::parse(authorization)?;
         let names = &credentials.signed_headers;
-        let date_name = if has(names, MS_DATE) { MS_DATE } else { DATE };
-        let date = date::parse(single(headers, date_name)?).ok_or(Denial::Date)?;
+        let date_name = if has(names, &MS_DATE) { MS_DATE } else { DATE };
+        let date_text = single(headers, &date_name)?;
+        let date = date::parse(date_text).ok_or(Denial::Date)?;
         if !settings.date_window.admits(date, now) {
             return Err(Denial::Skew { window: settings.date_window, server: now, request: date });
         }
         let hosts = settings.hosts.candidates(single(headers, HOST)?)?;
-        let (before, after) = values_around_host(names, headers)?;
+        let content_hash = single(headers, CONTENT_HASH)?;
+        let read = [(date_name, date_text), (CONTENT_HASH, content_hash)];
+        let (before, after) = values_around_host(names, headers, &read)?;
         let (method, target, signature) = (method.clone(), target.clone(), credentials.signature);
         let signed = SignedRequest { method, target, hosts, before, after, signature };
-        Ok(Self { signed, content_hash: single(headers, CONTENT_HASH)? })
+        Ok(Self { signed, content_hash })
     }
 
     /// Compares the hash of the body with the signed one.
@@ -159,8 +161,8 @@ impl SignedRequest {
             let matching = hashed.each_ref().map(|(slot, hmac)| {
                 let mut hmac = hmac.clone();
                 update(&mut hmac, &[&host.text, &self.after]);
-                // Constant time.
-                hmac.verify_slice(&self.signature).is_ok().then_some(*slot)
+                // Constant time. `verify_slice` would move the state, which costs time.
+                hmac.verify_slice_reset(&self.signature).is_ok().then_some(*slot)
             });
             matching.into_iter().flatten().next()
         })
@@ -168,7 +170,7 @@ impl SignedRequest {
 }
 
 /// Hashes the parts of a text in place. `chain_update` would move the state for each part, which costs as much as hashing.
-fn update(hmac: &mut Hmac<Sha256>, parts: &[&str]) {
+fn update(hmac: &mut HmacReset<Sha256>, parts: &[&str]) {
     parts.iter().for_each(|part| hmac.update(part.as_bytes()));
 }
 
@@ -189,10 +191,17 @@ impl<'a> Credentials<'a> {
         if signature.is_empty() || signature.contains(['&', ',', ' ']) {
             return Err(Denial::Parts);
         }
-        let signature = STANDARD.decode(signature).map_err(|_| Denial::Authorization)?;
-        let signature = signature.try_into().map_err(|_| Denial::Authorization)?;
-        Ok(Self { signed_headers: signed_headers(names)?, signature })
+        Ok(Self { signature: decode(signature)?, signed_headers: signed_headers(names)? })
     }
+}
+
+/// The bytes of a signature.
+fn decode(signature: &str) -> Result<[u8; 32], Denial> {
+    // The decoder asks for room for a whole group of four characters.
+    let mut bytes = [0; 33];
+    let length = STANDARD.decode_slice(signature, &mut bytes).map_err(|_| Denial::Authorization)?;
+    let [signature @ .., _] = bytes;
+    if length == signature.len() { Ok(signature) } else { Err(Denial::Authorization) }
 }
 
 /// Distinct names. They include the host, the content hash and a date.
@@ -201,13 +210,16 @@ fn signed_headers(names: &str) -> Result<Vec<&str>, Denial> {
     let mut seen = Vec::with_capacity(4);
     for name in names.split(';').take(MAX_SIGNED_HEADERS + 1) {
         let is_name = !name.is_empty() && name.bytes().all(closed);
-        if !is_name || name.eq_ignore_ascii_case("authorization") || has(&seen, name) {
+        if !is_name
+            || name.eq_ignore_ascii_case("authorization")
+            || seen.iter().any(|known: &&str| known.eq_ignore_ascii_case(name))
+        {
             return Err(Denial::SignedHeaders);
         }
         seen.push(name);
     }
-    let has_date = has(&seen, MS_DATE) || has(&seen, DATE);
-    if seen.len() <= MAX_SIGNED_HEADERS && has_date && has(&seen, HOST) && has(&seen, CONTENT_HASH) {
+    let has_date = has(&seen, &MS_DATE) || has(&seen, &DATE);
+    if seen.len() <= MAX_SIGNED_HEADERS && has_date && has(&seen, &HOST) && has(&seen, &CONTENT_HASH) {
         Ok(seen)
     } else {
         Err(Denial::SignedHeaders)
@@ -215,12 +227,17 @@ fn signed_headers(names: &str) -> Result<Vec<&str>, Denial> {
 }
 
 /// Whether this header is among the names. Names have any letter case (RFC 9110 section 5.1).
-fn has(names: &[&str], header: &str) -> bool {
-    names.iter().any(|name| name.eq_ignore_ascii_case(header))
+fn has(names: &[&str], header: &HeaderName) -> bool {
+    names.iter().any(|name| header == *name)
 }
 
-/// The signed values, joined by `;`: the text before the host's value, and the text after it.
-fn values_around_host(names: &[&str], headers: &HeaderMap) -> Result<(String, String), Denial> {
+/// The signed values, joined by `;`: the text before the host's value, and the text after it. `read` has some values that
+/// need no lookup.
+fn values_around_host(
+    names: &[&str],
+    headers: &HeaderMap,
+    read: &[(HeaderName, &str)],
+) -> Result<(String, String), Denial> {
     // The usual values fit.
     let [mut before, mut after] = [(); 2].map(|()| String::with_capacity(64));
     let mut at_host = false;
@@ -229,17 +246,18 @@ fn values_around_host(names: &[&str], headers: &HeaderMap) -> Result<(String, St
         if index > 0 {
             part.push(';');
         }
-        if name.eq_ignore_ascii_case(HOST) {
+        if HOST == **name {
             at_host = true;
         } else {
-            part.push_str(single(headers, name)?);
+            let known = read.iter().find(|(header, _)| header == *name);
+            part.push_str(known.map_or_else(|| single(headers, *name), |(_, value)| Ok(value))?);
         }
     }
     Ok((before, after))
 }
 
 /// The value of a header that must occur exactly once.
-fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, Denial> {
+fn single(headers: &HeaderMap, name: impl AsHeaderName) -> Result<&str, Denial> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().map_err(|_| Denial::Header),
@@ -334,9 +352,8 @@ mod tests {
             let body = b"";
             let request =
                 UnsignedRequest { method: &Method::GET, target: signed, host: "localhost:8443", body };
-            let signature = request
-                .sign(&key, now)
-                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::try_from(value).unwrap()));
+            let signature =
+                request.sign(&key, now).map(|(name, value)| (name, HeaderValue::try_from(value).unwrap()));
             let mut headers = HeaderMap::from_iter(signature);
             headers.insert(HOST, HeaderValue::from_static("localhost:8443"));
             let target = &Target::from_wire(delivered);
@@ -425,9 +442,8 @@ mod tests {
                 2 if !row.body.is_empty() => row.body = change(&row.body),
                 3 => {
                     let header = at.index(row.headers.len());
-                    let signed = |name: &str| ["x-ms-date", CONTENT_HASH, "authorization"].contains(&name);
                     let (name, value) = &mut row.headers[header];
-                    if signed(&name.to_ascii_lowercase()) {
+                    if [MS_DATE, CONTENT_HASH, AUTHORIZATION].iter().any(|signed| signed == name.as_str()) {
                         *value = change(value);
                     }
                 }

@@ -3,6 +3,7 @@
 //! SDKs sign the target as they send it. A gateway or a proxy may deliver it with other escapes or slashes. So a closed
 //! set of texts may have been signed, the candidates (decision record 0005). Each routes as the request does.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -163,21 +164,21 @@ impl Target {
     /// The paths that a client may have signed, most likely first.
     #[must_use]
     pub fn candidates(&self) -> Vec<TargetCandidate> {
-        let mut paths = Paths::default();
+        let mut paths = Paths(Vec::with_capacity(USUAL_CANDIDATES));
         let routed = self.routed_path();
         match self.path_form {
             PathForm::Decoded => {
                 add_decoded(&mut paths, &self.path);
-                add_decoded(&mut paths, &routed);
+                add_decoded(&mut paths, routed);
             }
             PathForm::Wire => {
-                paths.add(self.path.to_string(), Signer::Sdk);
-                paths.add(routed.clone(), Signer::Sdk);
-                add_wire(&mut paths, &routed);
+                paths.add(self.path.as_ref(), Signer::Sdk);
+                paths.add(routed, Signer::Sdk);
+                add_wire(&mut paths, routed);
             }
         }
         let cut = match self.path_form {
-            PathForm::Wire => vec![routed],
+            PathForm::Wire => vec![routed.to_owned()],
             PathForm::Decoded => paths.0.iter().map(|known| known.path.clone()).take(2).collect(),
         };
         for path in cut {
@@ -187,9 +188,9 @@ impl Target {
     }
 
     /// The path with one leading slash, as it is routed.
-    fn routed_path(&self) -> String {
-        let rest = self.path.trim_start_matches('/');
-        if self.path.starts_with('/') { format!("/{rest}") } else { rest.to_owned() }
+    fn routed_path(&self) -> &str {
+        let slashes = self.path.len() - self.path.trim_start_matches('/').len();
+        self.path.get(slashes.saturating_sub(1)..).unwrap_or_default()
     }
 }
 
@@ -207,14 +208,17 @@ fn segments(path: &str, path_form: PathForm) -> Result<Arc<[String]>, MalformedP
 /// The first segments of the paths of clients that cut the target.
 const CUT_PATHS: [&str; 2] = ["identities", "teamsUser"];
 
+/// The candidates of the path of an issue, which has more of them than other usual paths.
+const USUAL_CANDIDATES: usize = 13;
+
 /// Distinct paths.
-#[derive(Default)]
 struct Paths(Vec<TargetCandidate>);
 
 impl Paths {
-    fn add(&mut self, path: String, signer: Signer) {
+    fn add<'a>(&mut self, path: impl Into<Cow<'a, str>>, signer: Signer) {
+        let path = path.into();
         if self.0.iter().all(|known| known.path != path) {
-            self.0.push(TargetCandidate { path, signer });
+            self.0.push(TargetCandidate { path: path.into_owned(), signer });
         }
     }
 
@@ -227,7 +231,7 @@ impl Paths {
         }
         for (length, signer) in [(1, Signer::Cut), (2, Signer::CutTwice)] {
             if let Some(rest) = path.get(length..) {
-                self.add(rest.to_owned(), signer);
+                self.add(rest, signer);
             }
         }
     }
@@ -248,7 +252,7 @@ fn add_wire(paths: &mut Paths, path: &str) {
             add_escapes(paths, &decoded);
         }
     } else if !decoded.contains('%') && !is_other_target(path, &decoded) {
-        paths.add(decoded.into_owned(), Signer::Sdk);
+        paths.add(decoded, Signer::Sdk);
     }
 }
 
@@ -271,7 +275,7 @@ fn add_decoded(paths: &mut Paths, path: &str) {
     }
     paths.add(path.split('/').map(escaped).collect::<Vec<_>>().join("/"), Signer::Sdk);
     if !path.contains(['?', '#']) || path.contains(' ') {
-        paths.add(path.to_owned(), Signer::Sdk);
+        paths.add(path, Signer::Sdk);
     }
 }
 
@@ -291,7 +295,7 @@ const COLONS: [(&str, &str, Signer); 9] = [
 /// Adds the encodings of a decoded path.
 fn add_escapes(paths: &mut Paths, path: &str) {
     if !path.contains(':') {
-        return paths.add(path.to_owned(), Signer::Sdk);
+        return paths.add(path, Signer::Sdk);
     }
     let parts: Vec<&str> = path.split(':').collect();
     for (of_identifier, of_action, signer) in COLONS {

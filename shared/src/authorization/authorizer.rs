@@ -4,6 +4,7 @@
 //! the reply for its gateway.
 
 use std::error::Error as StdError;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,16 +117,16 @@ impl Authorizer {
     /// [`AuthorizeError`] if the request has no active token, or if the state of the token cannot be read.
     pub async fn authorize(&self, request: &AuthorizeRequest) -> Result<Decision, AuthorizeError> {
         let arrival = Arrival::now(self.clock.as_ref(), self.random.as_ref());
-        let verified = timeout(self.clock.sleep(REQUEST_DEADLINE), self.verify(request)).await;
+        let verified = timeout(self.clock.as_ref(), REQUEST_DEADLINE, pin!(self.verify(request))).await;
         let verified =
             verified.unwrap_or_else(|| Err(AuthorizeError::Unavailable("deadline exceeded".into())));
         let decision = verified.map(|token| self.permit(request, token));
         let latency = arrival.latency(self.clock.as_ref());
-        self.audit.request(&AuditEvent {
+        self.audit.request(&Arc::new(AuditEvent {
             correlation: Correlation::of(&request.headers, &request.delivery),
             event: Some(request.event.as_str()),
             ..audit_event(arrival, latency, &decision)
-        });
+        }));
         decision
     }
 
@@ -133,14 +134,14 @@ impl Authorizer {
     pub fn refuse_event(&self, event: Option<EventKind>, delivery: &Delivery, reason: &'static str) {
         let arrival = Arrival::now(self.clock.as_ref(), self.random.as_ref());
         let latency = arrival.latency(self.clock.as_ref());
-        self.audit.request(&AuditEvent {
+        self.audit.request(&Arc::new(AuditEvent {
             operation: Some(AuditedOperation::Authorize),
             correlation: Correlation::of(&HeaderMap::new(), delivery),
             event: event.map(EventKind::as_str),
             error: Some("InvalidEvent"),
             reason: Some(reason.to_owned()),
             ..arrival.event(latency, Outcome::Failed, 500)
-        });
+        }));
     }
 
     async fn verify(&self, request: &AuthorizeRequest) -> Result<Verified, AuthorizeError> {

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit as _};
+use hmac::{HmacReset, KeyInit as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -17,7 +17,7 @@ const GENERATED_LENGTH: usize = 64;
 /// One access key, ready to compute signatures with.
 pub struct AccessKey {
     bytes: Secret,
-    hmac: Hmac<Sha256>,
+    hmac: HmacReset<Sha256>,
 }
 
 /// Both access keys.
@@ -39,7 +39,7 @@ struct Document {
 impl AccessKey {
     #[expect(clippy::expect_used, reason = "a key of HMAC has any length (RFC 2104 section 2)")]
     fn new(bytes: Secret) -> Self {
-        let hmac = Hmac::new_from_slice(bytes.expose()).expect("a key of any length");
+        let hmac = HmacReset::new_from_slice(bytes.expose()).expect("a key of any length");
         Self { bytes, hmac }
     }
 
@@ -64,7 +64,7 @@ impl AccessKey {
     }
 
     /// The HMAC-SHA256 of this key, before any text.
-    pub(crate) fn hmac(&self) -> Hmac<Sha256> {
+    pub(crate) fn hmac(&self) -> HmacReset<Sha256> {
         self.hmac.clone()
     }
 

@@ -1,6 +1,7 @@
 //! The version id of a secret.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,7 @@ use crate::runtime::Random;
 /// A version id of a secret in Secrets Manager.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct VersionId(String);
+pub struct VersionId(Arc<str>);
 
 impl VersionId {
     /// A new version id: a random GUID, as Secrets Manager makes them.
@@ -20,7 +21,7 @@ impl VersionId {
 
     /// A version id that Secrets Manager returned.
     #[must_use]
-    pub fn new(id: impl Into<String>) -> Self {
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
         Self(id.into())
     }
 

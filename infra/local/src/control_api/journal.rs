@@ -37,7 +37,7 @@ pub(super) struct Line {
 #[derive(Clone, Serialize)]
 #[serde(untagged)]
 pub(super) enum Event {
-    Request(Box<AuditEvent>),
+    Request(Arc<AuditEvent>),
     /// A step of a key replacement, or a change of a resource server's credential.
     Keys(KeyEvent),
 }
@@ -190,8 +190,8 @@ impl Line {
 }
 
 impl Audit for Journal {
-    fn request(&self, event: &AuditEvent) {
-        self.keep(Event::Request(Box::new(event.clone())));
+    fn request(&self, event: &Arc<AuditEvent>) {
+        self.keep(Event::Request(Arc::clone(event)));
         self.audit.request(event);
     }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HOST, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use identity::api::pipeline::{Body, Request};
 use identity::authn::hmac::UnsignedRequest;
@@ -180,11 +180,11 @@ impl<'a> Caller<'a> {
         let unsigned = UnsignedRequest { method: &method, target, host: &self.host, body: body.as_bytes() };
         let [(_, key), _] = self.keys.each();
         let mut headers = HeaderMap::new();
-        let host = ("host", self.host.clone());
+        let host = (HOST, self.host.clone());
         for (name, value) in unsigned.sign(key, self.platform.adapters.system.now()).into_iter().chain([host])
         {
             let value = HeaderValue::from_str(&value).map_err(|error| refused(error.to_string(), false))?;
-            headers.insert(if name == "host" { HOST } else { HeaderName::from_static(name) }, value);
+            headers.insert(name, value);
         }
         let target = Target::from_wire(target);
         let request = Request { method, target, headers, body: Body::Complete(body.to_owned().into()) };

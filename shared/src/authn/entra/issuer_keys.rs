@@ -7,6 +7,7 @@
 //! An issuer may publish a key within the pause after a refresh. So a key is unknown only by a refresh during the request.
 //! Otherwise the client is to retry.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -121,7 +122,7 @@ impl IssuerKeys {
 
     async fn refresh(&self) {
         let began = self.clock.uptime();
-        let loaded = timeout(self.clock.sleep(FETCH_DEADLINE), self.load()).await;
+        let loaded = timeout(self.clock.as_ref(), FETCH_DEADLINE, pin!(self.load())).await;
         let loaded = loaded.unwrap_or(Err(FetchError::Timeout.into()));
         let mut state = self.state();
         state.finished += 1;
