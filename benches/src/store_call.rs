@@ -5,12 +5,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use acs_identity::dynamodb::EmbeddedDynamoDb;
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
+use acs_identity::embedded::database_client;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use functions::aws::{dynamodb, sdk_config};
 
 /// The name of the local server's table.
 pub const TABLE: &str = "communication-identity";
@@ -30,11 +27,8 @@ impl StoreCall {
     #[must_use]
     pub fn over(state: &Path, identity: &str) -> Self {
         let database = EmbeddedDynamoDb::open(&state.join("dynamodb.sqlite")).unwrap();
-        let credentials = Credentials::new("local", "local", None, None, "local");
-        let credentials = SharedCredentialsProvider::new(credentials);
-        let config = sdk_config(SharedHttpClient::new(database), "us-east-1".to_owned(), credentials, None);
         let keys = ["pointer#0".to_owned(), format!("identity#{identity}")];
-        Self { client: dynamodb(&config), keys }
+        Self { client: database_client(database), keys }
     }
 
     /// Sends the call.

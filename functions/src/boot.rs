@@ -218,7 +218,7 @@ impl AdapterSettings {
     fn connect(self) -> Result<Adapters, HttpClientError> {
         let http = aws::http_client(&self.region, self.endpoint.as_deref())?;
         let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
-        let config = aws::sdk_config(http, self.region, credentials, self.endpoint);
+        let config = aws::sdk_config(http, self.region, Some(credentials), self.endpoint);
         let dynamodb = aws::dynamodb(&config);
         let secrets = move || aws::secrets_manager(&config);
         Ok(Adapters::new(dynamodb, secrets, self.names, PublishedKeys::Refused))

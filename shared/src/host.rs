@@ -161,11 +161,9 @@ pub fn is_loopback(host: &str) -> bool {
         Some((address, _)) => address,
         None => host.split(':').next().unwrap_or(host),
     };
-    if let Ok(address) = name.parse::<IpAddr>() {
-        return address.to_canonical().is_loopback();
-    }
-    let name = name.strip_suffix('.').unwrap_or(name);
-    name.rsplit('.').next().is_some_and(|label| label.eq_ignore_ascii_case("localhost"))
+    let label = name.strip_suffix('.').unwrap_or(name).rsplit('.').next();
+    label.is_some_and(|label| label.eq_ignore_ascii_case("localhost"))
+        || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn parse_name(text: &str) -> Result<String, MalformedAuthorityError> {

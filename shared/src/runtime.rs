@@ -42,7 +42,7 @@ pub trait Random: Send + Sync {
 
 /// The outcome of `work`. `None` if it is not ready in this time. The time begins when `work` first waits, so work that
 /// does not wait needs no timer.
-pub(crate) async fn timeout<T>(
+pub async fn timeout<T>(
     clock: &dyn Clock,
     time: Duration,
     mut work: Pin<&mut impl Future<Output = T>>,

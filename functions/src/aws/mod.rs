@@ -71,33 +71,30 @@ pub fn http_client(region: &str, endpoint: Option<&str>) -> Result<SharedHttpCli
     Ok(Builder::new().tls_provider(Provider::rustls(CryptoMode::AwsLc)).tls_context(tls).build_https())
 }
 
-/// The configuration that all clients share.
+/// The configuration that all clients share. Without credentials, a client that allows it makes no signature.
 #[must_use]
 pub fn sdk_config(
     http: SharedHttpClient,
     region: String,
-    credentials: SharedCredentialsProvider,
+    credentials: Option<SharedCredentialsProvider>,
     endpoint: Option<String>,
 ) -> SdkConfig {
-    let config = SdkConfig::builder()
+    let mut config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .http_client(http)
         .region(Region::new(region))
-        .credentials_provider(credentials)
         .retry_config(retries::config())
         .timeout_config(retries::timeouts())
         // This protection detects a body that stops arriving. The timeout of an attempt is shorter.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-    match endpoint {
-        Some(url) => config.endpoint_url(url).build(),
-        None => config.build(),
-    }
+    config.set_credentials_provider(credentials).set_endpoint_url(endpoint);
+    config.build()
 }
 
 /// A DynamoDB client with its own retry quota.
 #[must_use]
-pub fn dynamodb(config: &SdkConfig) -> aws_sdk_dynamodb::Client {
-    let config = aws_sdk_dynamodb::config::Builder::from(config).retry_partition(retries::quota("dynamodb"));
+pub fn dynamodb(config: impl Into<aws_sdk_dynamodb::config::Builder>) -> aws_sdk_dynamodb::Client {
+    let config = config.into().retry_partition(retries::quota("dynamodb"));
     aws_sdk_dynamodb::Client::from_conf(config.build())
 }
 

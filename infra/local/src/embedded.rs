@@ -40,7 +40,8 @@ pub async fn adapters(
     secrets: impl HttpClient + 'static,
 ) -> Result<Adapters, PrepareError> {
     let database = prepare_tables(database).await?;
-    let secrets = aws::secrets_manager(&config(secrets));
+    let credentials = SharedCredentialsProvider::new(Credentials::new("local", "local", None, None, "local"));
+    let secrets = aws::secrets_manager(&config(secrets, Some(credentials)));
     prepare_secrets(&secrets).await?;
     let name = |secret: SecretName| secret.as_str().to_owned();
     let names = StateNames {
@@ -52,9 +53,15 @@ pub async fn adapters(
     Ok(Adapters::new(database, || secrets, names, PublishedKeys::Accepted))
 }
 
+/// A client of the embedded database. Its calls have no signature, because they do not leave this process, and a signature
+/// takes a twentieth of a request.
+pub fn database_client(database: impl HttpClient + 'static) -> aws_sdk_dynamodb::Client {
+    let config = aws_sdk_dynamodb::config::Builder::from(&config(database, None));
+    aws::dynamodb(config.allow_no_auth())
+}
+
 /// The configuration of a client whose requests go to an embedded service.
-fn config(service: impl HttpClient + 'static) -> SdkConfig {
-    let credentials = SharedCredentialsProvider::new(Credentials::new("local", "local", None, None, "local"));
+fn config(service: impl HttpClient + 'static, credentials: Option<SharedCredentialsProvider>) -> SdkConfig {
     sdk_config(SharedHttpClient::new(service), REGION.to_owned(), credentials, None)
 }
 
@@ -62,7 +69,7 @@ fn config(service: impl HttpClient + 'static) -> SdkConfig {
 pub(crate) async fn prepare_tables(
     database: impl HttpClient + 'static,
 ) -> Result<aws_sdk_dynamodb::Client, PrepareError> {
-    let client = aws::dynamodb(&config(database));
+    let client = database_client(database);
     for (table, keys) in [(TABLE, &["pk"][..]), (ASSIGNMENTS_TABLE, &["pk", "sk"])] {
         let prepared = prepare_table(&client, table, keys).await;
         prepared.map_err(|error| PrepareError { what: "the tables", cause: error_chain(error.as_ref()) })?;

@@ -22,6 +22,7 @@ use identity::api::pipeline::{self, Body};
 use identity::api::reply::{self, Reason};
 use identity::authn::target::Target;
 use identity::correlation::{Delivery, Transport};
+use identity::runtime;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -201,8 +202,8 @@ impl Connection {
                 let head =
                     router.service.head(&request.parts.method, &request.target, &request.parts.headers);
                 let mut memory = BodyMemory::default();
-                let read = request.read(&router, head.needs_body(), body, &open, &mut memory);
-                let body = timeout(limits.idle_timeout, read).await.map_err(|_| BrokenBody)??;
+                let (needs_body, time) = (head.needs_body(), limits.idle_timeout);
+                let body = request.read(&router, needs_body, body, time, &open, &mut memory).await?;
                 under_way.complete();
                 let mut reply = respond(&router, &request, head, body).await;
                 if is_http1 {
@@ -245,12 +246,13 @@ impl Arrived {
         Self { parts, target, peer, is_for_entra }
     }
 
-    /// Reads the body. It is not kept if the head alone decides the reply.
+    /// Reads the body within this time. It is not kept if the head alone decides the reply.
     async fn read<'a>(
         &self,
         router: &Router,
         service_needs_body: bool,
         body: Incoming,
+        time: Duration,
         open: &'a OpenConnections,
         memory: &mut BodyMemory<'a>,
     ) -> Result<Body, BrokenBody> {
@@ -259,7 +261,8 @@ impl Arrived {
         let path = parts.uri.path();
         let is_own = control_api::is_own(path) || invoke::is_invocation(&parts.method, path) || *is_for_entra;
         let memory = (is_own || service_needs_body).then_some((open, memory));
-        body::read(body, limit, memory).await
+        let read = pin!(body::read(body, limit, memory));
+        runtime::timeout(router.service.clock.as_ref(), time, read).await.ok_or(BrokenBody)?
     }
 }
 

@@ -122,8 +122,8 @@ impl Target {
     pub fn parameters<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.query.as_deref().unwrap_or("").split('&').filter_map(move |pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let key: Vec<u8> = percent_decode_str(key).collect();
-            key.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
+            let key = percent_decode_str(key).map(|b| b.to_ascii_lowercase());
+            key.eq(name.bytes().map(|b| b.to_ascii_lowercase())).then_some(value)
         })
     }
 
