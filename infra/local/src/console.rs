@@ -10,8 +10,11 @@ use serde::Serialize;
 /// Most lines that are kept in memory.
 const MAX_KEPT: usize = 1_000;
 
+/// Room for the JSON of a usual line, in bytes.
+const USUAL_LINE: usize = 512;
+
 /// The newest lines, if the process keeps its lines instead of writing them.
-static KEPT: OnceLock<Mutex<VecDeque<String>>> = OnceLock::new();
+static KEPT: OnceLock<Mutex<VecDeque<Vec<u8>>>> = OnceLock::new();
 
 struct Console {
     readable: bool,
@@ -26,7 +29,8 @@ pub fn keep() {
 #[must_use]
 pub fn kept() -> String {
     let lines = KEPT.get().map(|lines| lines.lock().unwrap_or_else(PoisonError::into_inner));
-    lines.map(|lines| lines.iter().map(String::as_str).collect()).unwrap_or_default()
+    let text: Vec<u8> = lines.iter().flat_map(|lines| lines.iter().flatten().copied()).collect();
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// The audit sink for this process.
@@ -59,9 +63,14 @@ impl Audit for Console {
 
 impl Console {
     fn write<E: Serialize>(&self, event: &E, readable: impl Fn(&E) -> String) {
-        let mut line =
-            if self.readable { readable(event) } else { serde_json::to_string(event).unwrap_or_default() };
-        line.push('\n');
+        let mut line = Vec::with_capacity(USUAL_LINE);
+        if self.readable {
+            line.extend(readable(event).into_bytes());
+        } else {
+            // It cannot fail, because every member name of a line is text.
+            let _ = serde_json::to_writer(&mut line, event);
+        }
+        line.push(b'\n');
         if let Some(kept) = KEPT.get() {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() == MAX_KEPT {
@@ -71,7 +80,7 @@ impl Console {
             return;
         }
         // One write, because standard error has no buffer. A request does not fail because its line cannot be written.
-        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+        let _ = std::io::stderr().lock().write_all(&line);
     }
 }
 

@@ -18,8 +18,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use identity::api::cors::ReadableBy;
-use identity::api::pipeline::{self, Body};
-use identity::api::reply::{self, Reason};
+use identity::api::pipeline::{self, Answer, Body};
+use identity::api::reply;
 use identity::authn::target::Target;
 use identity::correlation::{Delivery, Transport};
 use identity::runtime;
@@ -294,9 +294,9 @@ async fn respond(
     let is_protected = peer.is_secure || peer.is_local;
     let transport = if is_protected { Transport::Protected } else { Transport::Exposed };
     let delivery = Delivery { transport, ..Delivery::default() };
-    let mut response = router.service.respond(head, &body, &delivery).await;
-    if peer.is_local {
-        show_reason(&mut response);
+    let Answer { mut response, reason } = router.service.respond(head, &body, &delivery).await;
+    if let Some(reason) = reason.filter(|_| peer.is_local) {
+        show_reason(&mut response, &reason);
     }
     whole(response)
 }
@@ -308,10 +308,11 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
 
 /// Adds the reason of a 401, which is otherwise only in the audit line. A page that may read the reply may read it too.
 /// Only a client on this machine gets it. The core has a reason only for a client that addresses a loopback name.
-fn show_reason(response: &mut Response<Bytes>) {
-    let reason =
-        response.extensions().get::<Reason>().and_then(|reason| HeaderValue::from_str(&reason.0).ok());
-    let Some(reason) = reason.filter(|_| response.status() == StatusCode::UNAUTHORIZED) else { return };
+fn show_reason(response: &mut Response<Bytes>, reason: &str) {
+    let Ok(reason) = HeaderValue::from_str(reason) else { return };
+    if response.status() != StatusCode::UNAUTHORIZED {
+        return;
+    }
     let headers = response.headers_mut();
     headers.insert(REASON, reason);
     if let Some(exposed) = headers.get(ACCESS_CONTROL_EXPOSE_HEADERS).and_then(|names| names.to_str().ok())
@@ -558,12 +559,11 @@ mod tests {
     #[test]
     fn reasons_are_shown_and_exposed() {
         let mut reply = Response::new(Bytes::new());
-        reply.extensions_mut().insert(Reason("the date is old".to_owned()));
-        show_reason(&mut reply);
+        show_reason(&mut reply, "the date is old");
         assert!(reply.headers().is_empty(), "only a 401 has a reason");
         *reply.status_mut() = StatusCode::UNAUTHORIZED;
         reply.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("MS-CV"));
-        show_reason(&mut reply);
+        show_reason(&mut reply, "the date is old");
         assert_eq!(reply.headers()["x-acs-identity-reason"], "the date is old");
         assert_eq!(reply.headers()[ACCESS_CONTROL_EXPOSE_HEADERS], "MS-CV, x-acs-identity-reason");
     }

@@ -65,6 +65,13 @@ pub enum Body {
     NoMemory,
 }
 
+/// The response to a request.
+pub struct Answer {
+    pub response: Response<Bytes>,
+    /// The cause of a refusal, if the client addressed a loopback name. The local server shows it. A function never does.
+    pub reason: Option<String>,
+}
+
 impl Head<'_> {
     /// Whether the reply depends on the body. It does not if the head alone is refused, or if the route is public. A host
     /// can then drop the body, so that callers without a key occupy no memory.
@@ -87,7 +94,7 @@ impl Service {
     /// Answers a request.
     pub async fn handle_delivered(&self, request: Request, delivery: &Delivery) -> Response<Bytes> {
         let Request { method, target, headers, body } = &request;
-        self.respond(self.head(method, target, headers), body, delivery).await
+        self.respond(self.head(method, target, headers), body, delivery).await.response
     }
 
     /// Makes the checks of a request that need neither its body nor a key.
@@ -109,7 +116,7 @@ impl Service {
     }
 
     /// Answers every request as the contract describes, and writes exactly one audit line.
-    pub async fn respond(&self, head: Head<'_>, body: &Body, delivery: &Delivery) -> Response<Bytes> {
+    pub async fn respond(&self, head: Head<'_>, body: &Body, delivery: &Delivery) -> Answer {
         let arrival = Arrival::now(self.clock.as_ref(), self.random.as_ref());
         let Head { method, headers, callers, .. } = head;
         let client_request_id = client_request_id(headers);
@@ -122,13 +129,15 @@ impl Service {
         let outcome = outcome.unwrap_or_else(|| Err(Error::Unavailable("deadline exceeded".into())));
         let outcome = outcome.map_err(|error| error.row());
 
+        let is_loopback = self.is_loopback(headers);
+        let reason = outcome.as_ref().err().filter(|_| is_loopback).and_then(|error| error.cause.clone());
         let latency = arrival.latency(self.clock.as_ref());
         let context = ResponseContext {
             versions: audit.versions(),
             client_request_id,
             request_id: &arrival.request_id,
             latency,
-            is_loopback: self.is_loopback(headers),
+            is_loopback,
         };
         let mut response = context.into_response(outcome.as_ref());
         let readable_by = callers.readable_by(&self.settings.cors);
@@ -138,7 +147,7 @@ impl Service {
         }
         let event = audit.event(arrival, latency, response.status().as_u16(), outcome.err());
         self.audit.request(&Arc::new(event));
-        response
+        Answer { response, reason }
     }
 
     /// Loads the secrets for the first request. Errors are ignored, because the first request meets and reports them.

@@ -181,11 +181,6 @@ pub struct ResponseContext<'a> {
     pub is_loopback: bool,
 }
 
-/// The reason of a refusal, an extension of the response to a client that addresses a loopback name. The local server
-/// shows it. A function never does.
-#[derive(Clone, Debug)]
-pub struct Reason(pub String);
-
 const API_SUPPORTED_VERSIONS: HeaderName = HeaderName::from_static("api-supported-versions");
 pub(crate) const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 const MS_CV: HeaderName = HeaderName::from_static("ms-cv");
@@ -295,10 +290,6 @@ impl ResponseContext<'_> {
             Ok(Reply::Methods(methods)) => with_methods(methods),
             Err(error) => refusal(error),
         };
-        let reason = outcome.err().filter(|_| self.is_loopback).and_then(|error| error.cause.clone());
-        if let Some(cause) = reason {
-            response.extensions_mut().insert(Reason(cause));
-        }
         let reports_versions = outcome.err().is_none_or(|error| error.reports_versions);
         let headers = response.headers_mut();
         if !self.is_loopback {
