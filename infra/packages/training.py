@@ -1,4 +1,4 @@
-"""The load that trains a program: the requests of usual clients, in the proportions that the compiler should learn."""
+"""The load that trains a program: the requests of usual clients, and refused ones."""
 
 import base64
 import email.utils
@@ -74,9 +74,9 @@ def address(endpoint):
 
 
 def one_round(client):
-    """An identity and its tokens: they are issued and verified, and in the end revoked. Refusals are as frequent as
-    revocations. They are rare among usual clients, but many of them come at a time, and the code for a request that is
-    rare in this load would be slow."""
+    """An identity and its tokens: they are issued and verified, and in the end revoked. Each kind of refusal is as
+    frequent as a revocation. Usual clients cause fewer refusals, but the compiler makes the code of rare requests
+    slower, and an attacker can send many requests that are refused."""
     scopes = b'{"scopes":["chat","voip"]}'
     created = client.call(CREATE, b'{"createTokenWithScopes":["chat","voip"]}', 201)
     identity, token = created["identity"]["id"], created["accessToken"]["token"]

@@ -157,7 +157,7 @@ pub struct KeyEvent {
 
 /// A sink for audit lines.
 pub trait Audit: Send + Sync {
-    /// Writes the line of a request.
+    /// Writes the line of a request. The event is shared, because a sink may keep it.
     fn request(&self, event: &Arc<AuditEvent>);
 
     /// Writes the line of one step of a key replacement.

@@ -40,8 +40,9 @@ pub trait Random: Send + Sync {
     }
 }
 
-/// The outcome of `work`. `None` if it is not ready in this time. The time begins when `work` first waits, so work that
-/// does not wait needs no timer.
+/// The outcome of `work`. `None` if it is not ready in this time. The caller then drops `work` unfinished. The time begins
+/// when `work` first waits, so work that does not wait needs no timer. `work` is borrowed, because a future that owned it
+/// would have its memory twice.
 pub async fn timeout<T>(
     clock: &dyn Clock,
     time: Duration,
@@ -53,4 +54,42 @@ pub async fn timeout<T>(
         Poll::Pending => timer.get_or_insert_with(|| clock.sleep(time)).as_mut().poll(context).map(|()| None),
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A clock whose timers wait for one poll. It counts them.
+    #[derive(Default)]
+    struct Timers(AtomicUsize);
+
+    #[async_trait]
+    impl Clock for Timers {
+        fn now(&self) -> OffsetDateTime {
+            OffsetDateTime::UNIX_EPOCH
+        }
+
+        fn uptime(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        async fn sleep(&self, _: Duration) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn only_work_that_waits_takes_a_timer() {
+        let clock = Timers::default();
+        assert_eq!(timeout(&clock, Duration::MAX, pin!(ready(1))).await, Some(1));
+        assert_eq!(clock.0.load(Ordering::SeqCst), 0);
+        assert_eq!(timeout(&clock, Duration::MAX, pin!(pending::<u8>())).await, None);
+        assert_eq!(clock.0.load(Ordering::SeqCst), 1, "one timer for all polls");
+    }
 }

@@ -64,6 +64,14 @@ fn reasons_are_shown_to_this_machine_only() {
     let shown = reply.lines().find_map(|line| line.strip_prefix(REASON)).unwrap_or_else(|| panic!("{reply}"));
     assert!(server.log().contains(shown), "the audit line has the same reason");
     assert!(!unsigned(address, "identity.example.com").contains(REASON), "a proxy may pass this on");
+    for head in [
+        format!("POST {CREATE} HTTP/1.0"),
+        format!("POST http://localhost{CREATE} HTTP/1.1\r\nHost: identity.example.com"),
+        format!("POST {CREATE} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.1"),
+    ] {
+        let reply = send(address, &format!("{head}\r\nConnection: close\r\n\r\n"));
+        assert!(reply.contains(" 401 ") && !reply.contains(REASON), "{head}: {reply}");
+    }
     let page = format!(
         "POST {CREATE} HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\nConnection: close\r\n\r\n"
     );

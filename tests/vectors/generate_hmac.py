@@ -421,6 +421,9 @@ def dates():
     add("two dates: x-ms-date signed and stale, Date fresh", "clock_skew", Request(date=stale, extra=[("Date", NOW)]))
     add("two dates: Date signed and stale, x-ms-date fresh", "clock_skew",
         Request(names=OLD, date=stale, extra=[("x-ms-date", NOW)]))
+    both = {"names": CURRENT + ["date"], "date": stale, "extra": [("x-ms-date", NOW)]}
+    add("two dates: both signed, Date stale", "accept:primary", Request(**both))
+    add("two dates: both signed, Date altered", "denied", edited(lambda r: r.set("Date", NOW), **both))
 
 
 def dump(rows):

@@ -14,7 +14,7 @@ const MAX_KEPT: usize = 1_000;
 const USUAL_LINE: usize = 512;
 
 /// The newest lines, if the process keeps its lines instead of writing them.
-static KEPT: OnceLock<Mutex<VecDeque<Vec<u8>>>> = OnceLock::new();
+static KEPT: OnceLock<Mutex<VecDeque<String>>> = OnceLock::new();
 
 struct Console {
     readable: bool,
@@ -29,8 +29,7 @@ pub fn keep() {
 #[must_use]
 pub fn kept() -> String {
     let lines = KEPT.get().map(|lines| lines.lock().unwrap_or_else(PoisonError::into_inner));
-    let text: Vec<u8> = lines.iter().flat_map(|lines| lines.iter().flatten().copied()).collect();
-    String::from_utf8_lossy(&text).into_owned()
+    lines.map(|lines| lines.iter().map(String::as_str).collect()).unwrap_or_default()
 }
 
 /// The audit sink for this process.
@@ -67,7 +66,7 @@ impl Console {
         if self.readable {
             line.extend(readable(event).into_bytes());
         } else {
-            // It cannot fail, because every member name of a line is text.
+            // It fails only for a map whose keys are no text, and no line has one.
             let _ = serde_json::to_writer(&mut line, event);
         }
         line.push(b'\n');
@@ -76,7 +75,7 @@ impl Console {
             if kept.len() == MAX_KEPT {
                 kept.pop_front();
             }
-            kept.push_back(line);
+            kept.push_back(String::from_utf8(line).unwrap_or_default());
             return;
         }
         // One write, because standard error has no buffer. A request does not fail because its line cannot be written.

@@ -53,8 +53,8 @@ pub async fn adapters(
     Ok(Adapters::new(database, || secrets, names, PublishedKeys::Accepted))
 }
 
-/// A client of the embedded database. Its calls have no signature, because they do not leave this process, and a signature
-/// takes a twentieth of a request.
+/// A client of the embedded database. Its calls have no signature, because they do not leave this process and the database
+/// checks none. A signature takes a twentieth of a request that reads the state (decision record 0007).
 pub fn database_client(database: impl HttpClient + 'static) -> aws_sdk_dynamodb::Client {
     let config = aws_sdk_dynamodb::config::Builder::from(&config(database, None));
     aws::dynamodb(config.allow_no_auth())
@@ -112,4 +112,62 @@ async fn prepare_secrets(client: &aws_sdk_secretsmanager::Client) -> Result<(), 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use aws_smithy_runtime_api::client::http::{
+        HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+    };
+    use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+    use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+
+    use super::*;
+    use crate::sdk_response;
+
+    /// Answers with an empty document, and keeps the value of `Authorization`.
+    #[derive(Clone, Debug, Default)]
+    struct Captured(Arc<Mutex<Vec<Option<String>>>>);
+
+    impl HttpConnector for Captured {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            let signature = request.headers().get("authorization").map(str::to_owned);
+            self.0.lock().unwrap().push(signature);
+            sdk_response::ready(200, "application/x-amz-json-1.0", "{}".into())
+        }
+    }
+
+    impl HttpClient for Captured {
+        fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+            SharedHttpConnector::new(self.clone())
+        }
+    }
+
+    #[tokio::test]
+    async fn only_calls_to_the_embedded_database_have_no_signature() {
+        let captured = Captured::default();
+        let credentials =
+            SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "test"));
+        let signing = config(captured.clone(), Some(credentials));
+        for client in [database_client(captured.clone()), aws::dynamodb(&signing)] {
+            client.list_tables().send().await.unwrap();
+        }
+        aws::secrets_manager(&signing).list_secrets().send().await.unwrap();
+        let signatures = captured.0.lock().unwrap();
+        let is_signed = |signature: &Option<String>| {
+            signature.as_ref().is_some_and(|text| text.starts_with("AWS4-HMAC-SHA256 Credential=key/"))
+        };
+        assert_eq!(signatures.iter().map(is_signed).collect::<Vec<_>>(), [false, true, true]);
+        assert_eq!(signatures[0], None);
+    }
+
+    #[tokio::test]
+    async fn clients_without_credentials_send_nothing() {
+        let captured = Captured::default();
+        let client = aws::dynamodb(&config(captured.clone(), None));
+        assert!(client.list_tables().send().await.is_err());
+        assert!(captured.0.lock().unwrap().is_empty());
+    }
 }

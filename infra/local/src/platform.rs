@@ -335,11 +335,7 @@ fn check_for_lost_files(data_dir: &Path) -> Result<(), StartError> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use aws_credential_types::Credentials;
-    use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
     use aws_sdk_dynamodb::types::AttributeValue;
-    use aws_sdk_dynamodb::{Client, Config};
-
     use identity::testing::CapturedAudit;
 
     use super::*;
@@ -373,14 +369,7 @@ pub(crate) mod tests {
         let dir = dir.path();
         drop(open(dir).await);
         let database = EmbeddedDynamoDb::open(&dir.join("dynamodb.sqlite")).unwrap();
-        let client = Client::from_conf(
-            Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::from_static(embedded::REGION))
-                .credentials_provider(Credentials::new("local", "local", None, None, "test"))
-                .http_client(database)
-                .build(),
-        );
+        let client = embedded::database_client(database);
         let text = |text: &str| AttributeValue::S(text.to_owned());
         for (key, expires_at) in [("past", "1600000000"), ("future", "32000000000")] {
             let item = client.put_item().table_name(embedded::TABLE).item("pk", text(key));

@@ -68,7 +68,8 @@ pub enum Body {
 /// The response to a request.
 pub struct Answer {
     pub response: Response<Bytes>,
-    /// The cause of a refusal, if the client addressed a loopback name. The local server shows it. A function never does.
+    /// The cause of an error, if the client addressed a loopback name. The local server shows that of a 401. A function
+    /// shows none.
     pub reason: Option<String>,
 }
 
@@ -129,15 +130,16 @@ impl Service {
         let outcome = outcome.unwrap_or_else(|| Err(Error::Unavailable("deadline exceeded".into())));
         let outcome = outcome.map_err(|error| error.row());
 
-        let is_loopback = self.is_loopback(headers);
-        let reason = outcome.as_ref().err().filter(|_| is_loopback).and_then(|error| error.cause.clone());
+        let loopback = addresses_loopback(headers);
+        let shown = outcome.as_ref().err().filter(|_| loopback == Some(true));
+        let reason = shown.and_then(|error| error.cause.clone());
         let latency = arrival.latency(self.clock.as_ref());
         let context = ResponseContext {
             versions: audit.versions(),
             client_request_id,
             request_id: &arrival.request_id,
             latency,
-            is_loopback,
+            is_loopback: loopback.unwrap_or_else(|| self.is_at_loopback()),
         };
         let mut response = context.into_response(outcome.as_ref());
         let readable_by = callers.readable_by(&self.settings.cors);
@@ -234,12 +236,9 @@ impl Service {
         self.functions.iter().flat_map(|function| function.secrets()).copied()
     }
 
-    /// Whether the client reached this service at a loopback name or address.
-    fn is_loopback(&self, headers: &HeaderMap) -> bool {
-        match headers.get(HOST).and_then(|host| host.to_str().ok()) {
-            Some(host) => host::is_loopback(host),
-            None => host::is_loopback(&self.settings.hosts.public().to_string()),
-        }
+    /// Whether the public host of this service is a loopback name or address.
+    fn is_at_loopback(&self) -> bool {
+        host::is_loopback(&self.settings.hosts.public().to_string())
     }
 
     async fn authenticate(
@@ -422,6 +421,11 @@ impl Service {
             }
         }
     }
+}
+
+/// Whether the client addresses a loopback name or address. `None` if it names no host.
+fn addresses_loopback(headers: &HeaderMap) -> Option<bool> {
+    Some(host::is_loopback(headers.get(HOST)?.to_str().ok()?))
 }
 
 /// The client's request id for the audit line. Only letters, digits and hyphens are logged, because any caller may

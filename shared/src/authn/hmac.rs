@@ -197,11 +197,11 @@ impl<'a> Credentials<'a> {
 
 /// The bytes of a signature.
 fn decode(signature: &str) -> Result<[u8; 32], Denial> {
-    // The decoder asks for room for a whole group of four characters.
-    let mut bytes = [0; 33];
-    let length = STANDARD.decode_slice(signature, &mut bytes).map_err(|_| Denial::Authorization)?;
-    let [signature @ .., _] = bytes;
-    if length == signature.len() { Ok(signature) } else { Err(Denial::Authorization) }
+    let mut bytes = [0; 32];
+    match STANDARD.decode_slice(signature, &mut bytes) {
+        Ok(length) if length == bytes.len() => Ok(bytes),
+        _ => Err(Denial::Authorization),
+    }
 }
 
 /// Distinct names. They include the host, the content hash and a date.
