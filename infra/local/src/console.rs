@@ -10,9 +10,6 @@ use serde::Serialize;
 /// Most lines that are kept in memory.
 const MAX_KEPT: usize = 1_000;
 
-/// Room for the JSON of a usual line, in bytes.
-const USUAL_LINE: usize = 512;
-
 /// The newest lines, if the process keeps its lines instead of writing them.
 static KEPT: OnceLock<Mutex<VecDeque<String>>> = OnceLock::new();
 
@@ -62,24 +59,19 @@ impl Audit for Console {
 
 impl Console {
     fn write<E: Serialize>(&self, event: &E, readable: impl Fn(&E) -> String) {
-        let mut line = Vec::with_capacity(USUAL_LINE);
-        if self.readable {
-            line.extend(readable(event).into_bytes());
-        } else {
-            // It fails only for a map whose keys are no text, and no line has one.
-            let _ = serde_json::to_writer(&mut line, event);
-        }
-        line.push(b'\n');
+        let mut line =
+            if self.readable { readable(event) } else { serde_json::to_string(event).unwrap_or_default() };
+        line.push('\n');
         if let Some(kept) = KEPT.get() {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() == MAX_KEPT {
                 kept.pop_front();
             }
-            kept.push_back(String::from_utf8(line).unwrap_or_default());
+            kept.push_back(line);
             return;
         }
         // One write, because standard error has no buffer. A request does not fail because its line cannot be written.
-        let _ = std::io::stderr().lock().write_all(&line);
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
 }
 

@@ -331,7 +331,6 @@ mod tests {
     use std::collections::HashMap;
 
     use aws_sdk_dynamodb::Client;
-    use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
     use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
     use aws_sdk_dynamodb::types::{
         AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ReturnValue,
@@ -340,17 +339,12 @@ mod tests {
     use tempfile::tempdir;
 
     use super::*;
+    use crate::embedded::database_client;
 
     const TABLE: &str = "identities";
 
     fn client(database: &EmbeddedDynamoDb) -> Client {
-        let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::from_static("local"))
-            .credentials_provider(Credentials::new("local", "local", None, None, "test"))
-            .http_client(database.clone())
-            .build();
-        Client::from_conf(config)
+        database_client(database.clone())
     }
 
     async fn create_table(client: &Client) {

@@ -54,7 +54,7 @@ pub async fn adapters(
 }
 
 /// A client of the embedded database. Its calls have no signature, because they do not leave this process and the database
-/// checks none. A signature takes a twentieth of a request that reads the state (decision record 0007).
+/// checks none. A signature takes 10 µs (decision record 0007).
 pub fn database_client(database: impl HttpClient + 'static) -> aws_sdk_dynamodb::Client {
     let config = aws_sdk_dynamodb::config::Builder::from(&config(database, None));
     aws::dynamodb(config.allow_no_auth())

@@ -103,7 +103,7 @@ impl<'a> SignedHead<'a> {
         let authorization = single(headers, AUTHORIZATION).map_err(|_| Denial::Authorization)?;
         let credentials = Credentials::parse(authorization)?;
         let names = &credentials.signed_headers;
-        let date_name = if has(names, &MS_DATE) { MS_DATE } else { DATE };
+        let date_name = if has(names, MS_DATE.as_str()) { MS_DATE } else { DATE };
         let date_text = single(headers, &date_name)?;
         let date = date::parse(date_text).ok_or(Denial::Date)?;
         if !settings.date_window.admits(date, now) {
@@ -210,25 +210,19 @@ fn signed_headers(names: &str) -> Result<Vec<&str>, Denial> {
     let mut seen = Vec::with_capacity(4);
     for name in names.split(';').take(MAX_SIGNED_HEADERS + 1) {
         let is_name = !name.is_empty() && name.bytes().all(closed);
-        if !is_name
-            || name.eq_ignore_ascii_case("authorization")
-            || seen.iter().any(|known: &&str| known.eq_ignore_ascii_case(name))
-        {
+        if !is_name || AUTHORIZATION == *name || has(&seen, name) {
             return Err(Denial::SignedHeaders);
         }
         seen.push(name);
     }
-    let has_date = has(&seen, &MS_DATE) || has(&seen, &DATE);
-    if seen.len() <= MAX_SIGNED_HEADERS && has_date && has(&seen, &HOST) && has(&seen, &CONTENT_HASH) {
-        Ok(seen)
-    } else {
-        Err(Denial::SignedHeaders)
-    }
+    let signs = |header: HeaderName| has(&seen, header.as_str());
+    let is_complete = (signs(MS_DATE) || signs(DATE)) && signs(HOST) && signs(CONTENT_HASH);
+    if seen.len() <= MAX_SIGNED_HEADERS && is_complete { Ok(seen) } else { Err(Denial::SignedHeaders) }
 }
 
 /// Whether this header is among the names. Names have any letter case (RFC 9110 section 5.1).
-fn has(names: &[&str], header: &HeaderName) -> bool {
-    names.iter().any(|name| header == *name)
+fn has(names: &[&str], header: &str) -> bool {
+    names.iter().any(|name| name.eq_ignore_ascii_case(header))
 }
 
 /// The signed values, joined by `;`: the text before the host's value, and the text after it. `read` has some values that
