@@ -62,8 +62,10 @@ fn faulty_route_rules_are_refused_with_their_lines() {
     let state = state_directory(SCRATCH, "route-rules");
     let rules = Path::new(SCRATCH).join("route-rules/rules.txt");
     std::fs::write(&rules, "POST /calls voip.fly\nGET /chat/threads chat.get_thread\n").unwrap();
-    let refused =
-        e2e::server::run(&["--data-dir", state.to_str().unwrap(), "--route-rules", rules.to_str().unwrap()]);
+    let (state, rules) = (state.to_str().unwrap(), rules.to_str().unwrap());
+    // Another server may have the default ports.
+    let ports = ["--https-port", "0", "--http-port", "0"];
+    let refused = e2e::server::run(&[&["--data-dir", state, "--route-rules", rules], &ports[..]].concat());
     let told = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && told.contains("line 1: voip.fly is not a capability"), "{told}");
     assert!(told.contains("line 2: GET /chat/threads has a rule already"), "{told}");
